@@ -1,0 +1,38 @@
+//! Every fixed limit of the engine, each with its unit in the name and its reason beside it.
+
+/// Longest event name, in bytes (Inngest's clients may send up to this).
+pub const EVENT_NAME_BYTES: usize = 512;
+/// Longest step name, in bytes; longer ones make keys and pages unreadable.
+pub const STEP_NAME_BYTES: usize = 200;
+/// Largest result of one step, in bytes; a result is read back at every replay.
+pub const STEP_RESULT_BYTES: usize = 4 * 1024 * 1024;
+/// Most events in one request (Inngest's own limit, so that stock SDKs fit).
+pub const EVENTS_PER_REQUEST: usize = 5_000;
+/// Default largest request body, in bytes.
+pub const BODY_DEFAULT_BYTES: u64 = 1024 * 1024;
+/// The largest request body that a config may allow, in bytes.
+pub const BODY_MOST_BYTES: u64 = 3 * 1024 * 1024;
+/// Most retries that a function or step may ask for.
+pub const RETRIES_MOST: u32 = 20;
+/// Window of event ids and idempotency keys, in milliseconds: 24 hours.
+pub const DEDUPE_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
+/// Longest sleep, in milliseconds: one year.
+pub const SLEEP_MOST_MS: i64 = 366 * 24 * 60 * 60 * 1000;
+/// Runs that execute at once over all executor threads; more only adds latency.
+pub const RUNS_EXECUTING: usize = 1_024;
+/// Runs that hold a coroutine at once, executing or waiting inside a step (40,000 meet the kernel's map count).
+pub const COROUTINES_MOST: usize = 20_000;
+/// Virtual stack of one coroutine, in bytes; 60 script levels use up to 789 KB.
+pub const COROUTINE_STACK_BYTES: usize = 2 * 1024 * 1024;
+/// Script call levels, reached long before the coroutine's stack ends.
+pub const CALL_LEVELS: usize = 64;
+/// Rows that one write transaction takes before it is flushed; larger batches gave steps a p99 of 40 to 90 ms.
+pub const BATCH_ROWS: usize = 1_000;
+/// Default memory of one run, in bytes.
+pub const RUN_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// Default number of records in one run.
+pub const RUN_STEPS: u32 = 10_000;
+/// Default size of one run's journal, in bytes.
+pub const RUN_JOURNAL_BYTES: u64 = 16 * 1024 * 1024;
+/// A secret shorter than this cannot be told from ordinary text when output is searched for it.
+pub const SECRET_LEAST_BYTES: usize = 8;

@@ -1,0 +1,15 @@
+//! The foundation that every room may stand on: ids, time values, diagnostics and limits.
+//!
+//! Nothing here knows of the engine's rules, asks a clock, opens a file or imports another room.
+
+pub mod diagnostic;
+pub mod id;
+pub mod limits;
+pub mod time;
+
+pub use diagnostic::{Diagnostic, Location, Severity, Source};
+pub use id::{EventId, Id, IdMaker, RunId};
+pub use time::{Clock, Entropy, Millis, Span};
+
+/// JSON text that is known to be valid, shared without copying.
+pub type Json = std::sync::Arc<str>;

@@ -1,0 +1,6 @@
+//! stepwell: a durable event engine. Events and functions are declared in `events.yaml`; handlers are Rhai scripts
+//! whose steps are checkpointed before the script goes on. `ARCHITECTURE.md` shows the rooms.
+
+pub mod base;
+pub mod rules;
+pub mod store;

@@ -1,0 +1,15 @@
+//! The pure core: what may happen to a run, decided from values alone.
+//!
+//! A function here takes a state, an input and the time, and returns `Write`s and what they expect to find. Nothing
+//! here waits, asks a clock, opens a file, or knows of YAML, Rhai, SQLite, tokio or HTTP.
+
+pub mod matching;
+pub mod policy;
+pub mod retry;
+pub mod row;
+pub mod run;
+pub mod write;
+
+pub use policy::{Backoff, Hold, Retry};
+pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
+pub use write::{Conflict, Expect, List, Write};

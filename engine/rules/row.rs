@@ -1,0 +1,319 @@
+//! What is stored: events, runs, the records of a run's journal, its failed attempts and its log.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{EventId, Json, Millis, RunId};
+
+/// An accepted event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Made by the engine.
+    pub id: EventId,
+    /// The declared name.
+    pub name: Arc<str>,
+    /// Its `data`, as sent: a JSON object.
+    pub data: Json,
+    /// The sender's `id`, if it gave one.
+    pub sender_id: Option<Arc<str>>,
+    /// The sender's time; may lie in the future, then the runs start then.
+    pub ts: Millis,
+    /// When it was accepted.
+    pub accepted: Millis,
+    /// The sender's `user` and `v`, as a JSON object, if it gave any.
+    pub extra: Option<Json>,
+}
+
+/// The state of a run; semantics.md's table says which hold a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum RunState {
+    /// In the queue; `RunRow::started` tells whether it had begun before.
+    Queued = 0,
+    /// A worker has it.
+    Running = 1,
+    /// Suspended until a time that its script asked for.
+    Sleeping = 2,
+    /// Suspended until an event, a signal or another run.
+    Waiting = 3,
+    /// Suspended until the next attempt.
+    BackingOff = 4,
+    /// Cannot go on by itself; the reason says why.
+    Parked = 5,
+    /// Ended with a result.
+    Completed = 6,
+    /// Ended with an error.
+    Failed = 7,
+    /// Ended from outside.
+    Cancelled = 8,
+}
+
+impl RunState {
+    /// Every state, in the order of its number.
+    pub const ALL: [RunState; 9] = [
+        RunState::Queued,
+        RunState::Running,
+        RunState::Sleeping,
+        RunState::Waiting,
+        RunState::BackingOff,
+        RunState::Parked,
+        RunState::Completed,
+        RunState::Failed,
+        RunState::Cancelled,
+    ];
+
+    /// Whether the run has ended for good.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, RunState::Completed | RunState::Failed | RunState::Cancelled)
+    }
+
+    /// The state with this stored number.
+    pub fn from_number(number: i64) -> Option<RunState> {
+        usize::try_from(number).ok().and_then(|at| RunState::ALL.get(at).copied())
+    }
+
+    /// The word that people and the API see.
+    pub fn word(self) -> &'static str {
+        match self {
+            RunState::Queued => "queued",
+            RunState::Running => "running",
+            RunState::Sleeping => "sleeping",
+            RunState::Waiting => "waiting",
+            RunState::BackingOff => "backing_off",
+            RunState::Parked => "parked",
+            RunState::Completed => "completed",
+            RunState::Failed => "failed",
+            RunState::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A run as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRow {
+    /// Made by the engine.
+    pub id: RunId,
+    /// Grows by one with each change of state; a list that expects an older one is refused.
+    pub rev: u32,
+    /// The function's id.
+    pub function: Arc<str>,
+    /// The event that started it.
+    pub event: EventId,
+    /// Where it stands.
+    pub state: RunState,
+    /// The value of each concurrency key as canonical JSON text, in the order of the function's limits; `null` where a limit has no key.
+    pub keys: Arc<[Arc<str>]>,
+    /// Head start in the queue, in milliseconds.
+    pub priority_ms: i64,
+    /// When it was created.
+    pub created: Millis,
+    /// When it enters the queue: the later of its creation and its event's `ts`.
+    pub enter: Millis,
+    /// Its first start.
+    pub started: Option<Millis>,
+    /// Its end.
+    pub ended: Option<Millis>,
+    /// When it goes on by itself, while sleeping, backing off or waiting.
+    pub wake: Option<Millis>,
+    /// The attempt of the code between steps, from 1; back to 1 with each new record.
+    pub attempt: u32,
+    /// Unclean exits of the engine that it was running at, since its last new record.
+    pub suspects: u32,
+    /// The hash of the handler's sources that it last ran on.
+    pub version: Option<Arc<str>>,
+    /// Its result, once completed.
+    pub output: Option<Json>,
+    /// Its error, once failed; the last one while backing off.
+    pub error: Option<Arc<Failure>>,
+    /// Why it was cancelled or parked.
+    pub reason: Option<Arc<str>>,
+    /// The value of its idempotency key as canonical JSON text.
+    pub idempotency: Option<Arc<str>>,
+}
+
+/// What kind of thing a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Kind {
+    /// `step`
+    Step = 0,
+    /// `sleep`, `sleep_until`
+    Sleep = 1,
+    /// `now` outside a step
+    Now = 2,
+    /// `uuid` outside a step
+    Uuid = 3,
+    /// `random` outside a step
+    Random = 4,
+    /// `pick` outside a step
+    Pick = 5,
+    /// `wait_for_event`, `wait_for_any`, `wait_for_signal`
+    Wait = 6,
+    /// `invoke`
+    Invoke = 7,
+    /// `send_event`, `send_signal`
+    Send = 8,
+}
+
+impl Kind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Kind; 9] =
+        [Kind::Step, Kind::Sleep, Kind::Now, Kind::Uuid, Kind::Random, Kind::Pick, Kind::Wait, Kind::Invoke, Kind::Send];
+
+    /// The kind with this stored number.
+    pub fn from_number(number: i64) -> Option<Kind> {
+        usize::try_from(number).ok().and_then(|at| Kind::ALL.get(at).copied())
+    }
+
+    /// The word that people and the API see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Step => "step",
+            Kind::Sleep => "sleep",
+            Kind::Now => "now",
+            Kind::Uuid => "uuid",
+            Kind::Random => "random",
+            Kind::Pick => "pick",
+            Kind::Wait => "wait",
+            Kind::Invoke => "invoke",
+            Kind::Send => "send",
+        }
+    }
+
+    /// Tiny records count in limits, not in what people are shown.
+    pub fn is_tiny(self) -> bool {
+        matches!(self, Kind::Now | Kind::Uuid | Kind::Random | Kind::Pick)
+    }
+}
+
+/// One entry of a run's journal: never changed once committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its place in the journal, from 0, in order of commit.
+    pub index: u32,
+    /// Its key: `name`, `name#2`; within a branch `mail › name#2`.
+    pub key: Arc<str>,
+    /// What it is. Key and kind together are unique in a run.
+    pub kind: Kind,
+    /// What a replay gets back.
+    pub result: Recorded,
+    /// Attempts that were made, the recorded one included.
+    pub attempts: u32,
+    /// When its first attempt began.
+    pub started: Millis,
+    /// When it was decided.
+    pub ended: Millis,
+    /// `file:line` of the call.
+    pub line: Option<Arc<str>>,
+}
+
+/// What a replay of a record gives to the script.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    /// The result, as JSON text.
+    Value(Json),
+    /// Its attempts were used up: the same StepError is thrown again.
+    Failed(Arc<Failure>),
+    /// A sleep that ends then.
+    Until(Millis),
+}
+
+/// A failed attempt: of a step, or (with an empty key) of the code between steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptRow {
+    /// The step's key as in `Record::key`, or empty.
+    pub key: Arc<str>,
+    /// From 1.
+    pub attempt: u32,
+    /// When it began.
+    pub started: Millis,
+    /// When it failed.
+    pub ended: Millis,
+    /// Why.
+    pub error: Arc<Failure>,
+    /// When the next one is due; none where there is no next one.
+    pub next: Option<Millis>,
+    /// `file:line` of the step's call.
+    pub line: Option<Arc<str>>,
+}
+
+/// An error of a handler, as it is stored and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Failure {
+    /// What a person reads.
+    pub message: String,
+    /// The diagnostic's code, such as `E0410`; empty for an error that the script threw itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// The step it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The attempts of that step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// What was thrown or handed to `fail`, where it was more than a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+    /// Where in the script: the innermost place first, then its callers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trace: Vec<Place>,
+    /// A line of advice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// A place in a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Path below the config's folder.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters; 0 where unknown.
+    pub column: u32,
+    /// The function or step it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+}
+
+/// How loud a line of a run's log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum LogLevel {
+    /// `log::debug`
+    Debug = 0,
+    /// `log::info`, `print`
+    Info = 1,
+    /// `log::warn`
+    Warn = 2,
+    /// `log::error`
+    Error = 3,
+}
+
+/// A line of a run's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRow {
+    /// When it was written.
+    pub at: Millis,
+    /// How loud.
+    pub level: LogLevel,
+    /// The text.
+    pub message: Arc<str>,
+    /// The map beside it, as JSON text.
+    pub data: Option<Json>,
+    /// The step it was written in; empty between steps.
+    pub step: Arc<str>,
+}
+
+/// The sources of one version of a handler, stored once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// Hex of the SHA-256 over the files' names and texts.
+    pub hash: Arc<str>,
+    /// A JSON object: path below the config's folder to text; the handler itself first.
+    pub files: Json,
+}

@@ -1,0 +1,123 @@
+//! What comes next for a run once an attempt of its script has stopped.
+
+use std::sync::Arc;
+
+use crate::base::{Json, Millis, Span};
+
+use super::policy::Retry;
+use super::retry;
+use super::row::{AttemptRow, Failure, RunRow, RunState};
+use super::write::{Expect, List, Write};
+
+/// How an attempt of a script stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The script came to its end with this result.
+    Completed(Json),
+    /// The script has to wait: it sleeps, waits, or backs off from a failed attempt of a step.
+    Suspended {
+        /// Sleeping, waiting or backing off.
+        state: RunState,
+        /// When it goes on by itself.
+        wake: Option<Millis>,
+        /// The failure that it backs off from.
+        error: Option<Arc<Failure>>,
+    },
+    /// It ended for good: `fail`, or a StepError that nobody caught.
+    Failed(Arc<Failure>),
+    /// The code between steps threw; it is tried again while it has attempts left.
+    Threw {
+        /// What was thrown.
+        error: Arc<Failure>,
+        /// The wait that the script asked for.
+        retry_after: Option<Span>,
+    },
+    /// It was stopped from outside (drain): the attempt does not count.
+    Interrupted,
+    /// A commit found the run moved on (cancelled): it writes nothing more.
+    Lost,
+    /// Its journal does not fit its handler, or the handler is gone.
+    Unfit(Arc<str>),
+}
+
+/// An attempt that has stopped, with what it still has to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stopped {
+    /// How it stopped.
+    pub outcome: Outcome,
+    /// Buffered records, failed attempts and log lines, in order.
+    pub pending: Vec<Write>,
+    /// The number of this attempt of the code between steps: `RunRow::attempt`, or 1 after a new record.
+    pub attempt: u32,
+    /// When this attempt of the code between steps began.
+    pub began: Millis,
+}
+
+/// The state that a run goes to, and the list that takes it there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// The state afterwards.
+    pub state: RunState,
+    /// When it goes on by itself.
+    pub wake: Option<Millis>,
+    /// To be committed.
+    pub list: List,
+}
+
+/// Decides what follows. `unit` is a random number from 0 to 1 for the jitter. None where there is nothing to write.
+pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: f64) -> Option<Transition> {
+    let id = run.id;
+    let mut writes = stopped.pending;
+    let end = |state, output, error, reason| Write::End { run: id, state, at: now, output, error, reason };
+    let (state, wake) = match stopped.outcome {
+        Outcome::Lost => return None,
+        Outcome::Completed(output) => {
+            writes.push(end(RunState::Completed, Some(output), None, None));
+            (RunState::Completed, None)
+        }
+        Outcome::Failed(error) => {
+            writes.push(end(RunState::Failed, None, Some(error), None));
+            (RunState::Failed, None)
+        }
+        Outcome::Suspended { state, wake, error } => {
+            writes.push(Write::Suspend { run: id, state, wake, attempt: stopped.attempt, error });
+            (state, wake)
+        }
+        Outcome::Threw { error, retry_after } => {
+            let next = retry::next(policy, stopped.attempt, now, unit, retry_after);
+            writes.push(Write::Attempt {
+                run: id,
+                attempt: AttemptRow {
+                    key: Arc::from(""),
+                    attempt: stopped.attempt,
+                    started: stopped.began,
+                    ended: now,
+                    error: Arc::clone(&error),
+                    next,
+                    line: None,
+                },
+            });
+            match next {
+                Some(at) => {
+                    let attempt = stopped.attempt + 1;
+                    writes.push(Write::Suspend { run: id, state: RunState::BackingOff, wake: Some(at), attempt, error: Some(error) });
+                    (RunState::BackingOff, Some(at))
+                }
+                None => {
+                    writes.push(end(RunState::Failed, None, Some(error), None));
+                    (RunState::Failed, None)
+                }
+            }
+        }
+        Outcome::Interrupted => {
+            writes.push(Write::Requeue { run: id, suspects: run.suspects });
+            (RunState::Queued, None)
+        }
+        Outcome::Unfit(reason) => {
+            writes.push(Write::Park { run: id, reason });
+            (RunState::Parked, None)
+        }
+    };
+    let list = List { expect: vec![Expect::RunRev { run: id, rev: run.rev }], writes };
+    Some(Transition { state, wake, list })
+}

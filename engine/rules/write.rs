@@ -1,0 +1,180 @@
+//! The writes that a decision is made of, and what they expect to find.
+
+use std::sync::Arc;
+
+use crate::base::{EventId, Json, Millis, RunId};
+
+use super::policy::Retention;
+use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, RunRow, RunState, SourceRow};
+
+/// What is committed together or not at all: expectations first, then writes, both in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct List {
+    /// Checked in order within the transaction, before the writes of this list.
+    pub expect: Vec<Expect>,
+    /// Carried out in order.
+    pub writes: Vec<Write>,
+}
+
+/// What has to hold for a list to be carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expect {
+    /// No event of this name and dedupe key was accepted that is still in its window at `now`.
+    EventKeyFree {
+        /// The event's name.
+        name: Arc<str>,
+        /// The sender's id or the request's seed and number.
+        key: Arc<str>,
+        /// The time of the decision.
+        now: Millis,
+    },
+    /// No run of this function has this idempotency key in its window at `now`.
+    IdempotencyFree {
+        /// The function's id.
+        function: Arc<str>,
+        /// The key's value as canonical JSON text.
+        key: Arc<str>,
+        /// The time of the decision.
+        now: Millis,
+    },
+    /// The run is still at this revision.
+    RunRev {
+        /// The run.
+        run: RunId,
+        /// The revision that the decision was made on.
+        rev: u32,
+    },
+}
+
+/// Why a list was skipped: what was found instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// An event with that name and key is there.
+    EventKeyTaken(EventId),
+    /// A run with that key is there.
+    IdempotencyTaken(RunId),
+    /// The run is at another revision, in this state.
+    RunMoved {
+        /// Its revision now.
+        rev: u32,
+        /// Its state now.
+        state: RunState,
+    },
+    /// There is no such run.
+    RunGone,
+}
+
+/// One change. Every change of a run's state raises its `rev` by one; records, attempts and log lines do not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Stores an accepted event.
+    InsertEvent(EventRow),
+    /// Takes a dedupe key until `expires`.
+    TakeEventKey {
+        /// The event's name.
+        name: Arc<str>,
+        /// The sender's id or the request's seed and number.
+        key: Arc<str>,
+        /// The event that has it.
+        event: EventId,
+        /// End of its window.
+        expires: Millis,
+    },
+    /// Takes an idempotency key until `expires`.
+    TakeIdempotency {
+        /// The function's id.
+        function: Arc<str>,
+        /// The key's value.
+        key: Arc<str>,
+        /// The run that has it.
+        run: RunId,
+        /// End of its window.
+        expires: Millis,
+    },
+    /// Stores a new run (its `rev` as given).
+    CreateRun(RunRow),
+    /// queued → running: a worker is about to start it. Sets `started` the first time only.
+    Start {
+        /// The run.
+        run: RunId,
+        /// The time.
+        at: Millis,
+        /// The handler's version it starts on.
+        version: Arc<str>,
+    },
+    /// running → sleeping, waiting or backing off.
+    Suspend {
+        /// The run.
+        run: RunId,
+        /// The state it goes to.
+        state: RunState,
+        /// When it goes on by itself.
+        wake: Option<Millis>,
+        /// The attempt that comes next for the code between steps.
+        attempt: u32,
+        /// The error that it backs off from.
+        error: Option<Arc<Failure>>,
+    },
+    /// Any state but terminal → queued: woken, drained, recovered. Clears `wake`.
+    Requeue {
+        /// The run.
+        run: RunId,
+        /// Its count of unclean exits from now on.
+        suspects: u32,
+    },
+    /// Any state but terminal → parked.
+    Park {
+        /// The run.
+        run: RunId,
+        /// Why it cannot go on.
+        reason: Arc<str>,
+    },
+    /// Any state but terminal → completed, failed or cancelled.
+    End {
+        /// The run.
+        run: RunId,
+        /// The terminal state.
+        state: RunState,
+        /// The time.
+        at: Millis,
+        /// The result, if completed.
+        output: Option<Json>,
+        /// The error, if failed.
+        error: Option<Arc<Failure>>,
+        /// The reason, if cancelled.
+        reason: Option<Arc<str>>,
+    },
+    /// Adds a record to a run's journal; sets the run's `attempt` to 1 and its `suspects` to 0, without a new `rev`.
+    Append {
+        /// The run.
+        run: RunId,
+        /// The record.
+        record: Record,
+    },
+    /// Adds a failed attempt.
+    Attempt {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        attempt: AttemptRow,
+    },
+    /// Adds a line to a run's log.
+    Log {
+        /// The run.
+        run: RunId,
+        /// The line.
+        line: LogRow,
+    },
+    /// Stores a handler's sources, unless they are there.
+    PutSource(SourceRow),
+    /// Gives back the idempotency keys and event keys that expired before `now`, and deletes ended runs (with journal,
+    /// attempts and log) and unneeded events that are older than `keep` says: at most `most` of each in one list.
+    Sweep {
+        /// The time.
+        now: Millis,
+        /// How long what is kept.
+        keep: Retention,
+        /// The most rows of each kind.
+        most: u32,
+    },
+}

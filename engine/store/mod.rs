@@ -1,0 +1,177 @@
+//! The store: rows on disk behind one door for change.
+//!
+//! No rule of the engine lives here: a store checks what a list expects, carries out its writes, and makes them durable.
+//! What a store is, `conformance::exercise` says, over SQLite and over memory alike.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::base::{EventId, Id, Millis, RunId};
+use crate::rules::{AttemptRow, Conflict, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
+
+/// Which of the writer's two queues a list goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Checkpoints, suspensions and ends of runs: first.
+    Steps,
+    /// New events: after, but always with at least a quarter of a batch's rows.
+    Ingest,
+}
+
+/// What became of one list of a commit.
+pub type Verdict = Result<(), Conflict>;
+
+/// Why a commit or a read did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No space on the device: nothing of the commit is stored; it may be tried again.
+    #[error("the disk is full")]
+    Full,
+    /// The disk answered with an error. After a failed commit its state is unknown: the engine has to stop.
+    #[error("the disk failed: {0}")]
+    Io(String),
+    /// The file is not what it should be.
+    #[error("the database is corrupt: {0}")]
+    Corrupt(String),
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// The answer to a commit, ready once it is durable.
+#[must_use = "nothing is durable before its ticket says so"]
+#[derive(Debug)]
+pub struct Ticket(tokio::sync::oneshot::Receiver<Result<Vec<Verdict>, StoreError>>);
+
+/// The side of a ticket that answers it.
+#[derive(Debug)]
+pub struct Answer(tokio::sync::oneshot::Sender<Result<Vec<Verdict>, StoreError>>);
+
+impl Ticket {
+    /// A ticket and the means to answer it.
+    pub fn new() -> (Answer, Ticket) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        (Answer(sender), Ticket(receiver))
+    }
+
+    /// Blocks this thread until the answer is there; never to be called on a runtime's thread.
+    ///
+    /// # Errors
+    /// As the commit itself.
+    pub fn wait(self) -> Result<Vec<Verdict>, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Answer {
+    /// Answers the ticket; does nothing where nobody waits for it.
+    pub fn give(self, verdicts: Result<Vec<Verdict>, StoreError>) {
+        // A caller that has gone away is not owed an answer.
+        let _ = self.0.send(verdicts);
+    }
+}
+
+impl Future for Ticket {
+    /// One verdict a list, in order.
+    type Output = Result<Vec<Verdict>, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// Which runs a page lists; all that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunQuery {
+    /// One of these states; empty for any.
+    pub states: Vec<RunState>,
+    /// Of this function.
+    pub function: Option<Arc<str>>,
+    /// Started by this event.
+    pub event: Option<EventId>,
+    /// One of its concurrency keys has this value (canonical JSON text).
+    pub key: Option<Arc<str>>,
+    /// Created then or later.
+    pub since: Option<Millis>,
+    /// Ids from here (included) ...
+    pub from: Option<RunId>,
+    /// ... to here (included).
+    pub to: Option<RunId>,
+    /// At most so many; 0 for none.
+    pub limit: usize,
+}
+
+/// Which events a page lists; all that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EventQuery {
+    /// Of this name.
+    pub name: Option<Arc<str>>,
+    /// Accepted after this time.
+    pub received_after: Option<Millis>,
+    /// Ids from here (included) ...
+    pub from: Option<EventId>,
+    /// ... to here (included).
+    pub to: Option<EventId>,
+    /// At most so many; 0 for none.
+    pub limit: usize,
+}
+
+/// What a run has recorded, each in the order of commit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Journal {
+    /// Its records, by index from 0.
+    pub records: Vec<Record>,
+    /// Its failed attempts.
+    pub attempts: Vec<AttemptRow>,
+}
+
+/// Figures about a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Where it is kept: a path, or `memory`.
+    pub place: String,
+    /// The version of its schema.
+    pub version: u32,
+    /// Bytes of the main file and its write-ahead log.
+    pub bytes: u64,
+    /// Runs that have not ended.
+    pub unfinished: u64,
+    /// The largest id of an event or run.
+    pub largest_id: Id,
+    /// Whether the last owner of the file ended without closing it.
+    pub unclean: bool,
+}
+
+/// A store of events and runs. `commit` alone changes anything.
+///
+/// Lists of one call are carried out in order, each for itself: one whose expectation fails is skipped, the others are
+/// not. What was committed is seen by every read that begins after its ticket was answered.
+pub trait Store: Send + Sync {
+    /// Queues lists for the next transaction of their lane.
+    fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket;
+    /// One event.
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
+    /// Events, newest first.
+    fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError>;
+    /// One run.
+    fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
+    /// Runs, newest first.
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError>;
+    /// Calls `each` with every run that has not ended, in order of id: what an engine starts from.
+    fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError>;
+    /// What a run has recorded.
+    fn journal(&self, run: RunId) -> Result<Journal, StoreError>;
+    /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines.
+    fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
+    /// A stored version of a handler.
+    fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError>;
+    /// Figures about it.
+    fn stats(&self) -> Result<Stats, StoreError>;
+    /// Writes a consistent copy to a new file while the store is in use; `progress` gets pages done and pages in all.
+    fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError>;
+    /// Reads the whole store for faults; each line names one, none means sound.
+    fn check(&self) -> Result<Vec<String>, StoreError>;
+}
