@@ -2,5 +2,6 @@
 //! whose steps are checkpointed before the script goes on. `ARCHITECTURE.md` shows the rooms.
 
 pub mod base;
+pub mod clock;
 pub mod rules;
 pub mod store;

@@ -5,6 +5,7 @@
 
 pub mod matching;
 pub mod policy;
+pub mod queue;
 pub mod retry;
 pub mod row;
 pub mod run;
