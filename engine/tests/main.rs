@@ -1,1 +1,3 @@
+//! Tests of the rooms through their doors, and of the program through its commands.
 
+mod house;
