@@ -115,7 +115,7 @@ pub enum Write {
         /// The error that it backs off from.
         error: Option<Arc<Failure>>,
     },
-    /// Any state but terminal → queued: woken, drained, recovered. Clears `wake`.
+    /// Any state but terminal → queued: woken, drained, recovered. Clears `wake`, `error` and `reason`.
     Requeue {
         /// The run.
         run: RunId,

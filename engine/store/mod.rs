@@ -3,6 +3,8 @@
 //! No rule of the engine lives here: a store checks what a list expects, carries out its writes, and makes them durable.
 //! What a store is, `conformance::exercise` says, over SQLite and over memory alike.
 
+pub mod memory;
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -11,6 +13,8 @@ use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{AttemptRow, Conflict, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
+
+pub use memory::Memory;
 
 /// Which of the writer's two queues a list goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,7 @@ pub struct RunQuery {
     pub from: Option<RunId>,
     /// ... to here (included).
     pub to: Option<RunId>,
-    /// At most so many; 0 for none.
+    /// At most so many; 0 for no limit.
     pub limit: usize,
 }
 
@@ -115,7 +119,7 @@ pub struct EventQuery {
     pub from: Option<EventId>,
     /// ... to here (included).
     pub to: Option<EventId>,
-    /// At most so many; 0 for none.
+    /// At most so many; 0 for no limit.
     pub limit: usize,
 }
 
@@ -149,6 +153,10 @@ pub struct Stats {
 ///
 /// Lists of one call are carried out in order, each for itself: one whose expectation fails is skipped, the others are
 /// not. What was committed is seen by every read that begins after its ticket was answered.
+///
+/// The rules of the rows: an id is used once, and is made at the time of its row or later; `ended` is set exactly when
+/// the state is terminal. A write about a run that has ended or is gone does nothing. An id or a record's index that is
+/// written twice is a fault of the engine: the commit fails as corrupt, and so does every later one.
 pub trait Store: Send + Sync {
     /// Queues lists for the next transaction of their lane.
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket;
@@ -164,7 +172,7 @@ pub trait Store: Send + Sync {
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError>;
     /// What a run has recorded.
     fn journal(&self, run: RunId) -> Result<Journal, StoreError>;
-    /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines.
+    /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError>;
@@ -174,4 +182,8 @@ pub trait Store: Send + Sync {
     fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError>;
     /// Reads the whole store for faults; each line names one, none means sound.
     fn check(&self) -> Result<Vec<String>, StoreError>;
+    /// A fault that the store found by itself (a failed flush, a corrupt page): the engine has to stop.
+    fn fault(&self) -> Option<StoreError> {
+        None
+    }
 }

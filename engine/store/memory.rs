@@ -1,0 +1,337 @@
+//! A store that forgets: what `try` and the tests run on, and the oracle that the other stores are compared with.
+//!
+//! A commit is carried out at once, under one lock, and its ticket is answered before `commit` returns.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::{EventId, Id, Millis, RunId};
+use crate::rules::policy::Retention;
+use crate::rules::{Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+
+use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    disk: Mutex<Disk>,
+}
+
+/// All that a store in memory holds: a simulation takes it as the disk that outlives a crash.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Disk {
+    events: BTreeMap<EventId, EventRow>,
+    runs: BTreeMap<RunId, Life>,
+    event_keys: HashMap<(Arc<str>, Arc<str>), (EventId, Millis)>,
+    idempotency: HashMap<(Arc<str>, Arc<str>), (RunId, Millis)>,
+    sources: HashMap<Arc<str>, SourceRow>,
+    largest: Id,
+    broken: Option<StoreError>,
+}
+
+/// A run and what hangs on it.
+#[derive(Debug, Clone, PartialEq)]
+struct Life {
+    row: RunRow,
+    journal: Journal,
+    logs: Vec<LogRow>,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Memory {
+        Memory::default()
+    }
+
+    /// A store that goes on from what another one held.
+    pub fn restore(disk: Disk) -> Memory {
+        Memory { disk: Mutex::new(disk) }
+    }
+
+    /// What it holds now.
+    pub fn snapshot(&self) -> Disk {
+        self.disk().clone()
+    }
+
+    /// Carries out the lists of one commit, at once.
+    ///
+    /// # Errors
+    /// `Corrupt` where an id or a record's index is used twice; from then on every commit fails.
+    pub fn apply(&self, lists: Vec<List>) -> Result<Vec<Verdict>, StoreError> {
+        let mut disk = self.disk();
+        if let Some(error) = &disk.broken {
+            return Err(error.clone());
+        }
+        let outcome: Result<Vec<Verdict>, StoreError> = lists.into_iter().map(|list| disk.carry_out(list)).collect();
+        disk.broken = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // A panic elsewhere while the lock was held left whole rows behind: each write below is one assignment or insert.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn carry_out(&mut self, list: List) -> Result<Verdict, StoreError> {
+        for expect in &list.expect {
+            if let Some(conflict) = self.conflict(expect) {
+                return Ok(Err(conflict));
+            }
+        }
+        for write in list.writes {
+            self.write(write)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn conflict(&self, expect: &Expect) -> Option<Conflict> {
+        match expect {
+            Expect::EventKeyFree { name, key, now } => {
+                let (event, expires) = self.event_keys.get(&(Arc::clone(name), Arc::clone(key)))?;
+                (expires > now).then_some(Conflict::EventKeyTaken(*event))
+            }
+            Expect::IdempotencyFree { function, key, now } => {
+                let (run, expires) = self.idempotency.get(&(Arc::clone(function), Arc::clone(key)))?;
+                (expires > now).then_some(Conflict::IdempotencyTaken(*run))
+            }
+            Expect::RunRev { run, rev } => match self.runs.get(run) {
+                None => Some(Conflict::RunGone),
+                Some(life) if life.row.rev == *rev => None,
+                Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
+            },
+        }
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), StoreError> {
+        match write {
+            Write::InsertEvent(row) => {
+                self.largest = self.largest.max(row.id);
+                match self.events.insert(row.id, row) {
+                    None => return Ok(()),
+                    Some(old) => return Err(twice("event", old.id)),
+                }
+            }
+            Write::CreateRun(row) => {
+                self.largest = self.largest.max(row.id);
+                let life = Life { row, journal: Journal::default(), logs: Vec::new() };
+                match self.runs.insert(life.row.id, life) {
+                    None => return Ok(()),
+                    Some(old) => return Err(twice("run", old.row.id)),
+                }
+            }
+            Write::TakeEventKey { name, key, event, expires } => {
+                self.event_keys.insert((name, key), (event, expires));
+            }
+            Write::TakeIdempotency { function, key, run, expires } => {
+                self.idempotency.insert((function, key), (run, expires));
+            }
+            Write::PutSource(row) => {
+                self.sources.entry(Arc::clone(&row.hash)).or_insert(row);
+            }
+            Write::Sweep { now, keep, most } => self.sweep(now, &keep, most as usize),
+            Write::Append { run, record } => match self.live(run) {
+                Some(life) if life.journal.records.iter().any(|old| old.index == record.index) => return Err(twice("record of run", run)),
+                Some(life) => {
+                    life.row.attempt = 1;
+                    life.row.suspects = 0;
+                    life.append(record);
+                }
+                None => {}
+            },
+            Write::Attempt { run, attempt } => {
+                if let Some(life) = self.live(run) {
+                    life.journal.attempts.push(attempt);
+                }
+            }
+            Write::Log { run, line } => {
+                if let Some(life) = self.live(run) {
+                    life.logs.push(line);
+                }
+            }
+            Write::Start { run, .. }
+            | Write::Suspend { run, .. }
+            | Write::Requeue { run, .. }
+            | Write::Park { run, .. }
+            | Write::End { run, .. } => {
+                if let Some(life) = self.live(run) {
+                    life.row.rev += 1;
+                    life.row.wake = None;
+                    change(&mut life.row, write);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The run, unless it has ended or is gone: then nothing is written about it any more.
+    fn live(&mut self, run: RunId) -> Option<&mut Life> {
+        self.runs.get_mut(&run).filter(|life| !life.row.state.is_terminal())
+    }
+
+    fn sweep(&mut self, now: Millis, keep: &Retention, most: usize) {
+        self.event_keys.retain(|_, (_, expires)| *expires > now);
+        self.idempotency.retain(|_, (_, expires)| *expires > now);
+        let old: Vec<RunId> = self.runs.values().filter(|life| is_old(&life.row, now, keep)).map(|life| life.row.id).take(most).collect();
+        for id in old {
+            self.runs.remove(&id);
+        }
+        let named: std::collections::HashSet<EventId> = self.runs.values().map(|life| life.row.event).collect();
+        let old: Vec<EventId> =
+            self.events.keys().copied().filter(|id| now.since(id.made_at()) > keep.events && !named.contains(id)).take(most).collect();
+        for id in old {
+            self.events.remove(&id);
+        }
+    }
+}
+
+impl Life {
+    fn append(&mut self, record: Record) {
+        let at = self.journal.records.partition_point(|old| old.index < record.index);
+        self.journal.records.insert(at, record);
+    }
+}
+
+fn twice(what: &str, id: Id) -> StoreError {
+    StoreError::Corrupt(format!("{what} {id} was written twice"))
+}
+
+/// Carries out a change of state; `rev` and `wake` have been seen to.
+fn change(row: &mut RunRow, write: Write) {
+    match write {
+        Write::Start { at, version, .. } => {
+            row.state = RunState::Running;
+            row.started = row.started.or(Some(at));
+            row.version = Some(version);
+        }
+        Write::Suspend { state, wake, attempt, error, .. } => {
+            row.state = state;
+            row.wake = wake;
+            row.attempt = attempt;
+            row.error = error;
+        }
+        Write::Requeue { suspects, .. } => {
+            row.state = RunState::Queued;
+            row.suspects = suspects;
+            row.error = None;
+            row.reason = None;
+        }
+        Write::Park { reason, .. } => {
+            row.state = RunState::Parked;
+            row.reason = Some(reason);
+        }
+        Write::End { state, at, output, error, reason, .. } => {
+            row.state = state;
+            row.ended = Some(at);
+            row.output = output;
+            row.error = error;
+            row.reason = reason;
+        }
+        _ => {}
+    }
+}
+
+/// Whether an ended run is older than `keep` says. A run is as old as its end, or as its id where the clock went back.
+fn is_old(row: &RunRow, now: Millis, keep: &Retention) -> bool {
+    let span = match row.state {
+        RunState::Completed => keep.completed,
+        RunState::Failed => keep.failed,
+        RunState::Cancelled => keep.cancelled,
+        _ => return false,
+    };
+    row.ended.is_some_and(|ended| now.since(ended.max(row.id.made_at())) > span)
+}
+
+fn run_matches(query: &RunQuery, row: &RunRow) -> bool {
+    (query.states.is_empty() || query.states.contains(&row.state))
+        && query.function.as_ref().is_none_or(|function| *function == row.function)
+        && query.event.is_none_or(|event| event == row.event)
+        && query.key.as_ref().is_none_or(|key| row.keys.contains(key))
+        && query.since.is_none_or(|since| row.created >= since)
+        && query.from.is_none_or(|from| row.id >= from)
+        && query.to.is_none_or(|to| row.id <= to)
+}
+
+fn event_matches(query: &EventQuery, row: &EventRow) -> bool {
+    query.name.as_ref().is_none_or(|name| *name == row.name)
+        && query.received_after.is_none_or(|after| row.accepted > after)
+        && query.from.is_none_or(|from| row.id >= from)
+        && query.to.is_none_or(|to| row.id <= to)
+}
+
+/// `limit`, where 0 stands for no limit.
+fn at_most(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
+}
+
+impl Store for Memory {
+    fn commit(&self, _lane: Lane, lists: Vec<List>) -> Ticket {
+        let (answer, ticket) = Ticket::new();
+        answer.give(self.apply(lists));
+        ticket
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        Ok(self.disk().events.get(&id).cloned())
+    }
+
+    fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        let disk = self.disk();
+        Ok(disk.events.values().rev().filter(|row| event_matches(query, row)).take(at_most(query.limit)).cloned().collect())
+    }
+
+    fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.disk().runs.get(&id).map(|life| life.row.clone()))
+    }
+
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        let disk = self.disk();
+        let rows = disk.runs.values().rev().map(|life| &life.row);
+        Ok(rows.filter(|row| run_matches(query, row)).take(at_most(query.limit)).cloned().collect())
+    }
+
+    fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        // The rows are copied first, so that `each` may use the store.
+        let rows: Vec<RunRow> =
+            self.disk().runs.values().filter(|life| !life.row.state.is_terminal()).map(|life| life.row.clone()).collect();
+        rows.into_iter().for_each(each);
+        Ok(())
+    }
+
+    fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        Ok(self.disk().runs.get(&run).map(|life| life.journal.clone()).unwrap_or_default())
+    }
+
+    fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let disk = self.disk();
+        let lines = disk.runs.get(&run).map(|life| life.logs.as_slice()).unwrap_or_default();
+        Ok(lines.iter().skip(from).take(at_most(limit)).cloned().collect())
+    }
+
+    fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        Ok(self.disk().sources.get(hash).cloned())
+    }
+
+    fn stats(&self) -> Result<Stats, StoreError> {
+        let disk = self.disk();
+        let unfinished = disk.runs.values().filter(|life| !life.row.state.is_terminal()).count() as u64;
+        Ok(Stats { place: "memory".to_owned(), version: 0, bytes: 0, unfinished, largest_id: disk.largest, unclean: false })
+    }
+
+    fn backup(&self, _to: &Path, _progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        Err(StoreError::Io("a store in memory has no file to copy".to_owned()))
+    }
+
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        let disk = self.disk();
+        let orphans = disk.runs.values().filter(|life| !disk.events.contains_key(&life.row.event));
+        Ok(orphans.map(|life| format!("run {} has no event", life.row.id)).collect())
+    }
+
+    fn fault(&self) -> Option<StoreError> {
+        self.disk().broken.clone()
+    }
+}
