@@ -3,5 +3,6 @@
 
 pub mod base;
 pub mod clock;
+pub mod expr;
 pub mod rules;
 pub mod store;
