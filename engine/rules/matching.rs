@@ -75,3 +75,48 @@ pub fn plan(
     list.writes.extend(runs.iter().cloned().map(Write::CreateRun));
     (list, runs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Id;
+
+    fn event(ts: i64) -> EventRow {
+        EventRow { id: Id(1), name: "a/b".into(), data: "{}".into(), sender_id: None, ts: Millis(ts), accepted: Millis(100), extra: None }
+    }
+
+    fn candidate(function: &str, applies: bool, idempotency: Option<&str>) -> Candidate {
+        Candidate { function: function.into(), applies, keys: Arc::from([]), priority_ms: 0, idempotency: idempotency.map(Arc::from) }
+    }
+
+    fn planned(event: EventRow, candidates: &[Candidate], taken: &[Arc<str>]) -> (List, Vec<RunRow>) {
+        let mut last = 10;
+        plan(event, Some("k".into()), candidates, taken, Millis(100), &mut || {
+            last += 1;
+            Id(last)
+        })
+    }
+
+    #[test]
+    fn an_event_starts_one_run_a_function_whose_if_holds() {
+        let (list, runs) = planned(event(0), &[candidate("x", true, None), candidate("y", false, None), candidate("z", true, None)], &[]);
+        assert_eq!(runs.iter().map(|run| &*run.function).collect::<Vec<_>>(), ["x", "z"]);
+        assert_eq!(list.writes.iter().filter(|write| matches!(write, Write::CreateRun(_))).count(), 2);
+        assert!(matches!(list.expect[..], [Expect::EventKeyFree { .. }]));
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_when_the_runs_enter_the_queue() {
+        assert_eq!(planned(event(5_000), &[candidate("x", true, None)], &[]).1[0].enter, Millis(5_000));
+        assert_eq!(planned(event(5), &[candidate("x", true, None)], &[]).1[0].enter, Millis(100));
+    }
+
+    #[test]
+    fn a_taken_idempotency_key_leaves_its_function_out_and_keeps_the_event() {
+        let candidates = [candidate("x", true, Some("1")), candidate("y", true, None)];
+        let (list, runs) = planned(event(0), &candidates, &["x".into()]);
+        assert_eq!(runs.iter().map(|run| &*run.function).collect::<Vec<_>>(), ["y"]);
+        assert!(list.writes.iter().any(|write| matches!(write, Write::InsertEvent(_))));
+        assert!(!list.writes.iter().any(|write| matches!(write, Write::TakeIdempotency { .. })));
+    }
+}

@@ -6,6 +6,7 @@
 pub mod matching;
 pub mod policy;
 pub mod queue;
+pub mod recovery;
 pub mod retry;
 pub mod row;
 pub mod run;

@@ -121,3 +121,76 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: f
     let list = List { expect: vec![Expect::RunRev { run: id, rev: run.rev }], writes };
     Some(Transition { state, wake, list })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Id;
+    use crate::rules::Backoff;
+
+    fn run() -> RunRow {
+        RunRow {
+            id: Id(7),
+            rev: 3,
+            function: "pay".into(),
+            event: Id(6),
+            state: RunState::Running,
+            keys: Arc::from([]),
+            priority_ms: 0,
+            created: Millis(0),
+            enter: Millis(0),
+            started: Some(Millis(0)),
+            ended: None,
+            wake: None,
+            attempt: 1,
+            suspects: 1,
+            version: None,
+            output: None,
+            error: None,
+            reason: None,
+            idempotency: None,
+        }
+    }
+
+    fn decide(outcome: Outcome, attempt: u32) -> Option<Transition> {
+        let policy = Retry { attempts: 2, backoff: Backoff::Fixed { initial: Span::seconds(5), jitter: 0.0 } };
+        next(&run(), Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900) }, &policy, Millis(1_000), 0.0)
+    }
+
+    fn failure(message: &str) -> Arc<Failure> {
+        Arc::new(Failure { message: message.into(), ..Failure::default() })
+    }
+
+    #[test]
+    fn every_transition_expects_the_revision_that_was_run() {
+        for outcome in [Outcome::Completed("1".into()), Outcome::Failed(failure("no")), Outcome::Interrupted, Outcome::Unfit("x".into())] {
+            let transition = decide(outcome, 1).expect("there is something to write");
+            assert_eq!(transition.list.expect, [Expect::RunRev { run: Id(7), rev: 3 }]);
+        }
+    }
+
+    #[test]
+    fn code_between_steps_is_tried_again_until_its_attempts_are_used_up() {
+        let threw = || Outcome::Threw { error: failure("no"), retry_after: None };
+        let first = decide(threw(), 1).expect("a transition");
+        assert_eq!((first.state, first.wake), (RunState::BackingOff, Some(Millis(6_000))));
+        assert!(matches!(first.list.writes[..], [Write::Attempt { .. }, Write::Suspend { attempt: 2, .. }]), "{:?}", first.list.writes);
+        let last = decide(threw(), 2).expect("a transition");
+        assert_eq!(last.state, RunState::Failed);
+        let [Write::Attempt { attempt, .. }, Write::End { state: RunState::Failed, .. }] = &last.list.writes[..] else {
+            panic!("{:?}", last.list.writes)
+        };
+        assert_eq!(attempt.next, None);
+    }
+
+    #[test]
+    fn an_interrupted_attempt_counts_neither_as_a_try_nor_as_a_crash() {
+        let transition = decide(Outcome::Interrupted, 2).expect("a transition");
+        assert_eq!(transition.list.writes, [Write::Requeue { run: Id(7), suspects: 1 }]);
+    }
+
+    #[test]
+    fn a_run_that_somebody_else_moved_on_writes_nothing() {
+        assert_eq!(decide(Outcome::Lost, 1), None);
+    }
+}
