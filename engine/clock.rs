@@ -11,9 +11,9 @@ use crate::base::{Clock, Entropy, Millis, Span, time::Waiting};
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
 /// The wall clock, which never goes back within a process.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct SystemClock {
-    latest: AtomicI64,
+    latest: Arc<AtomicI64>,
 }
 
 impl Clock for SystemClock {
@@ -23,12 +23,12 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {
-        nap(until.since(self.now()))
+        Box::pin(nap(self.clone(), until))
     }
 }
 
 /// A clock that runs like the system's while something is under way, and jumps over waits while nothing is.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct JumpingClock {
     system: SystemClock,
     ahead: Arc<AtomicI64>,
@@ -40,17 +40,25 @@ impl Clock for JumpingClock {
     }
 
     fn sleep_until(&self, until: Millis, idle: bool) -> Waiting {
-        let left = until.since(self.now());
-        if idle {
-            self.ahead.fetch_add(left.0, Ordering::Relaxed);
-            return Box::pin(std::future::ready(()));
-        }
-        nap(left)
+        let clock = self.clone();
+        Box::pin(async move {
+            if idle {
+                clock.ahead.fetch_add(until.since(clock.now()).0, Ordering::Relaxed);
+            }
+            nap(clock, until).await;
+        })
     }
 }
 
-fn nap(left: Span) -> Waiting {
-    Box::pin(tokio::time::sleep(left.std().min(LONGEST_NAP)))
+/// Sleeps in short naps until the clock says that it is time.
+async fn nap(clock: impl Clock, until: Millis) {
+    loop {
+        let left = until.since(clock.now());
+        if left == Span(0) {
+            return;
+        }
+        tokio::time::sleep(left.std().min(LONGEST_NAP)).await;
+    }
 }
 
 /// The operating system's random numbers.
@@ -63,5 +71,21 @@ impl Entropy for SystemEntropy {
             // Without the system's entropy the time still keeps two draws apart; ids do not depend on it.
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
         })
+    }
+}
+
+/// Measures how long something takes, for benchmarks and progress alone: no rule ever sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
+    }
+
+    /// The time since its start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }

@@ -112,7 +112,7 @@ pub trait Clock: Send + Sync {
     /// The time now, UTC.
     fn now(&self) -> Millis;
 
-    /// Is ready when it is `until`, or sooner: whoever needs the exact time asks `now` again and waits on.
+    /// Is ready when it is `until`.
     ///
     /// `idle` says that nothing else is under way in the engine: a virtual clock then jumps to `until` at once,
     /// and while something is under way it waits until the caller asks again.
