@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod clock;
+pub mod config;
 pub mod expr;
 pub mod rules;
 pub mod store;

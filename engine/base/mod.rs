@@ -2,9 +2,11 @@
 //!
 //! Nothing here knows of the engine's rules, asks a clock, opens a file or imports another room.
 
+pub mod codes;
 pub mod diagnostic;
 pub mod id;
 pub mod limits;
+pub mod network;
 pub mod time;
 
 pub use diagnostic::{Diagnostic, Location, Severity, Source};

@@ -1,0 +1,186 @@
+//! Checks over the whole model: names, references between keys, files, and options that exclude each other.
+
+use std::path::Path;
+
+use crate::base::{Diagnostic, Location};
+
+use super::file::file_problem;
+use super::keys::events::EventSchema;
+use super::keys::functions::Function;
+use super::keys::names::{event_problem, id_problem, in_family};
+use super::keys::unknown_events::UnknownEvents;
+use super::keys::{env, secrets};
+use super::model::Model;
+use super::reader::Reader;
+use super::spanned::{Spanned, or};
+
+/// Notes everything that is wrong with the model.
+pub(super) fn check(model: &Model, root: &Path, reader: &mut Reader) {
+    if let Some(version) = &model.version
+        && version.value != 1
+    {
+        let problem = Diagnostic::error("E0126", format!("version {} of the format is not known", version.value));
+        reader.note(problem.labelled(version.place.clone(), "must be 1"));
+    }
+    if let Some(problem) = model.app.as_ref().and_then(|app| id_problem("the app's name", &app.value, &app.place)) {
+        reader.note(problem);
+    }
+    env::check(&model.env, reader);
+    secrets::check(&model.secrets, &model.env, reader);
+    events(model, root, reader);
+    for (id, function) in model.functions.iter() {
+        triggers(model, id, function, reader);
+        files(root, function, reader);
+        gates(function, reader);
+    }
+    shared(model, reader);
+    webhooks(model, reader);
+}
+
+fn events(model: &Model, root: &Path, reader: &mut Reader) {
+    for (name, event) in model.events.iter() {
+        if let Some(problem) = event_problem(&name.value, true, &name.place) {
+            reader.note(problem);
+        }
+        if let Some(Spanned { value: EventSchema::File(path), place }) = &event.schema
+            && let Some(problem) = file_problem(root, path, "the schema", place)
+        {
+            reader.note(problem);
+        }
+    }
+}
+
+fn triggers(model: &Model, id: &Spanned<String>, function: &Function, reader: &mut Reader) {
+    for (at, trigger) in function.on.iter().enumerate() {
+        known_event(model, &trigger.event, &format!("the function `{}`", id.value), reader);
+        let same = |other: &&super::Trigger| {
+            let condition = |trigger: &super::Trigger| trigger.condition.as_ref().map(|text| text.value.clone());
+            other.event.value == trigger.event.value && condition(other) == condition(trigger)
+        };
+        if let Some(first) = function.on[..at].iter().find(same) {
+            reader.note(
+                Diagnostic::error("E0104", format!("`{}` is listed twice", trigger.event.value))
+                    .labelled(trigger.event.place.clone(), "again here")
+                    .labelled(first.event.place.clone(), "first here"),
+            );
+        }
+    }
+    for event in function.cancel_on.iter().filter_map(|cancel| cancel.event.as_ref()) {
+        known_event(model, event, &format!("`cancel_on` of the function `{}`", id.value), reader);
+    }
+}
+
+/// Notes an event that is not declared, where `who` listens to it.
+fn known_event(model: &Model, event: &Spanned<String>, who: &str, reader: &mut Reader) {
+    if let Some(problem) = event_problem(&event.value, true, &event.place) {
+        return reader.note(problem);
+    }
+    if model.event(&event.value).is_some() || model.events.names().any(|name| in_family(name, &event.value)) {
+        return;
+    }
+    let near = crate::base::diagnostic::nearest(&event.value, model.events.names());
+    let problem = match (model.unknown_events(), near) {
+        (UnknownEvents::Refuse, _) => {
+            Diagnostic::error("E0116", format!("{who} listens to `{}`, and no such event is declared", event.value))
+        }
+        (UnknownEvents::Accept, Some(_)) => {
+            Diagnostic::warning("W0116", format!("{who} listens to `{}`, and another name is declared", event.value))
+        }
+        (UnknownEvents::Accept, None) => return,
+    };
+    let problem = problem.at(event.place.clone());
+    reader.note(match near {
+        Some(right) => problem.help(format!("did you mean `{right}`?")),
+        None => problem.help(format!("declare it under `events:`, for example `{}: {{}}`", event.value)),
+    });
+}
+
+fn files(root: &Path, function: &Function, reader: &mut Reader) {
+    let mut script = |path: &Spanned<String>, what: &str| {
+        if let Some(problem) = file_problem(root, &path.value, what, &path.place) {
+            reader.note(problem);
+        } else if !path.value.ends_with(".rhai") {
+            let problem = Diagnostic::error("E0117", format!("{what} `{}` does not end in `.rhai`", path.value));
+            reader.note(problem.at(path.place.clone()));
+        }
+    };
+    script(&function.handler, "the handler");
+    if let Some(path) = &function.on_failure {
+        script(path, "the script for failures");
+    }
+}
+
+/// Options that exclude each other, also while one of them is not supported yet.
+fn gates(function: &Function, reader: &mut Reader) {
+    let mut exclude = |option: &str, with: &str, place: Option<&Location>| {
+        if let Some(place) = place {
+            let problem = Diagnostic::error("E0122", format!("`{option}` does not go with `{with}`"));
+            reader.note(problem.at(place.clone()).help("`stepwell explain E0122` says which options go together"));
+        }
+    };
+    let debounce = function.debounce.as_ref().map(|debounce| &debounce.place);
+    let singleton = function.singleton.as_ref().map(|singleton| &singleton.place);
+    if function.debounce.is_some() {
+        exclude("singleton", "debounce", singleton);
+    }
+    let Some(batch) = &function.batch else { return };
+    exclude("debounce", "batch", debounce);
+    exclude("singleton", "batch", singleton);
+    exclude("idempotency", "batch", function.idempotency.as_ref().map(|key| &key.place));
+    exclude("priority", "batch", function.priority.as_ref().map(|key| &key.place));
+    exclude("cancel_on", "batch", function.cancel_on.first().and_then(|cancel| cancel.event.as_ref()).map(|event| &event.place));
+    let batch_key = batch.value.key.as_ref().map(|key| key.value.trim());
+    let throttle = function.throttle.as_ref().and_then(|throttle| throttle.value.key.as_ref());
+    let keys = function.concurrency.iter().filter_map(|limit| limit.key.as_ref()).chain(throttle);
+    for key in keys.filter(|key| Some(key.value.trim()) != batch_key) {
+        let problem = Diagnostic::error("E0122", "with `batch`, the keys of `concurrency` and `throttle` are the batch's key");
+        let problem = problem.at(key.place.clone());
+        reader.note(match batch_key {
+            Some(right) => problem.help(format!("the batch's key is `{right}`")),
+            None => problem.help("the batch has no key: a batch holds events of all values, so a run has no single one"),
+        });
+    }
+}
+
+/// All users of one shared name state the same limit and hold.
+fn shared(model: &Model, reader: &mut Reader) {
+    let limits: Vec<_> = model.functions.iter().flat_map(|(_, function)| &function.concurrency).collect();
+    for (at, limit) in limits.iter().enumerate() {
+        let Some(name) = &limit.shared else { continue };
+        let same_name = |other: &&&super::Concurrency| other.shared.as_ref().is_some_and(|other| other.value == name.value);
+        let Some(first) = limits[..at].iter().find(same_name) else { continue };
+        let Some(first_name) = &first.shared else { continue };
+        let (own, other) = (limit.policy(), first.policy());
+        if own == other {
+            continue;
+        }
+        let say = |limit: &super::Concurrency| {
+            let policy = limit.policy();
+            format!("limit {}, hold {}", policy.limit, super::keys::concurrency::hold_word(or(&limit.hold, policy.hold)))
+        };
+        reader.note(
+            Diagnostic::error("E0121", format!("the shared limit `{}` is stated in two ways", name.value))
+                .labelled(name.place.clone(), say(limit))
+                .labelled(first_name.place.clone(), say(first))
+                .help("all functions that share a limit state the same `limit` and `hold`"),
+        );
+    }
+}
+
+fn webhooks(model: &Model, reader: &mut Reader) {
+    for (name, webhook) in model.webhooks.iter() {
+        if let Some(problem) = id_problem("the webhook's name", &name.value, &name.place) {
+            reader.note(problem);
+        }
+        let Some(secret) = &webhook.secret else { continue };
+        if model.secrets.iter().any(|listed| listed.value == secret.value) {
+            continue;
+        }
+        let problem = Diagnostic::error("E0125", format!("`{}` is not listed in `secrets`", secret.value)).at(secret.place.clone());
+        let known: Vec<&str> = model.secrets.iter().map(|listed| listed.value.as_str()).collect();
+        reader.note(match crate::base::diagnostic::nearest(&secret.value, known) {
+            Some(right) => problem.help(format!("did you mean `{right}`?")),
+            None => problem.help("write the name of a secret here, never its value, and list it: `secrets: [NAME]`"),
+        });
+    }
+}

@@ -1,0 +1,43 @@
+//! `throttle`: delays starts. Read and checked; not supported yet.
+
+use schemars::JsonSchema;
+
+use crate::base::Span;
+
+use super::super::reader::{Fields, MapShape, Reader, Value};
+use super::super::spanned::Spanned;
+use super::super::tree::Node;
+
+/// Delays starts so that at most `limit` runs start in each `period`.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Throttle {
+    /// Starts in each period.
+    #[schemars(required, range(min = 1))]
+    pub limit: Option<Spanned<u32>>,
+    /// The length of a period.
+    #[schemars(required)]
+    pub period: Option<Spanned<Span>>,
+    /// Starts that may come at once on top; default 0.
+    pub burst: Option<Spanned<u32>>,
+    /// An expression over the event: each of its values has a limit of its own.
+    pub key: Option<Spanned<String>>,
+}
+
+impl MapShape for Throttle {
+    const NAME: &'static str = "Throttle";
+}
+
+impl Value for Throttle {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Throttle> {
+        let mut fields = Fields::of::<Throttle>(node, "`throttle`", reader)?;
+        let throttle = Throttle {
+            limit: fields.required("limit"),
+            period: fields.required("period"),
+            burst: fields.optional("burst"),
+            key: fields.optional("key"),
+        };
+        fields.done();
+        Some(throttle)
+    }
+}

@@ -1,0 +1,40 @@
+//! events.yaml as a checked model with positions.
+//!
+//! All problems of a file are found in one go. Nothing here reads the environment, opens a database, compiles a script
+//! or an expression, or writes a file.
+
+mod check;
+mod file;
+mod help;
+mod json;
+pub mod keys;
+mod limits;
+mod load;
+mod model;
+mod quantity;
+mod reader;
+mod schema;
+mod spanned;
+mod tree;
+
+pub use json::Inline;
+pub use keys::concurrency::Concurrency;
+pub use keys::defaults::Defaults;
+pub use keys::engine::{Durability, Engine};
+pub use keys::env::EnvValue;
+pub use keys::events::{Event, EventSchema};
+pub use keys::functions::Function;
+pub use keys::http::Http;
+pub use keys::limits::Limits;
+pub use keys::on::Trigger;
+pub use keys::retention::Retention;
+pub use keys::retries::Retries;
+pub use keys::timeouts::Timeouts;
+pub use keys::unknown_events::UnknownEvents;
+pub use keys::versions::Versions;
+pub use keys::webhooks::Webhook;
+pub use load::{Loaded, load};
+pub use model::Model;
+pub use quantity::Size;
+pub use schema::schema;
+pub use spanned::{Spanned, Table};

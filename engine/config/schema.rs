@@ -1,0 +1,172 @@
+//! The JSON Schema of events.yaml, made from the same types that are read.
+//!
+//! Here stand the shapes that differ from the types: short and long forms, durations, sizes.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value as JsonValue;
+
+use crate::base::Span;
+use crate::rules::policy::Hold;
+
+use super::keys::cancel_on::Cancel;
+use super::keys::concurrency::Concurrency;
+use super::keys::cron::Cron;
+use super::keys::env::EnvValue;
+use super::keys::events::Event;
+use super::keys::on::Trigger;
+use super::keys::retries::Retries;
+use super::model::Model;
+use super::quantity::Size;
+use super::spanned::{Spanned, Table};
+
+/// The JSON Schema (2020-12) of events.yaml.
+pub fn schema() -> JsonValue {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Model>().to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".to_owned(), "events.yaml".into());
+    }
+    without_null(&mut schema);
+    schema
+}
+
+/// Takes `null` out of what `Option` allows: a key is left out, not set to null.
+fn without_null(schema: &mut JsonValue) {
+    match schema {
+        JsonValue::Object(map) => {
+            if let Some(JsonValue::Array(types)) = map.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    map.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(JsonValue::Array(forms)) = map.get_mut("anyOf") {
+                forms.retain(|form| form.get("type").is_none_or(|name| name != "null"));
+                if let [JsonValue::Object(only)] = forms.as_slice() {
+                    let only = only.clone();
+                    map.remove("anyOf");
+                    only.into_iter().for_each(|(key, value)| {
+                        map.entry(key).or_insert(value);
+                    });
+                }
+            }
+            map.values_mut().for_each(without_null);
+        }
+        JsonValue::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Table<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("TableOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}
+
+/// Implements the schema of a type by hand; it stands where the type is used, without a definition of its own.
+macro_rules! shape {
+    ($type:ty, $name:literal, |$generator:ident| $schema:expr) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+shape!(Span, "Duration", |_generator| json_schema!({
+    "type": "string",
+    "pattern": "^(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+    "examples": ["30s", "5m", "2h", "7d", "1h30m"],
+}));
+shape!(Size, "Size", |_generator| json_schema!({
+    "type": ["string", "integer"],
+    "pattern": "^[0-9]+ ?([KkMmGg][Ii]?)?[Bb]$",
+    "minimum": 0,
+    "examples": ["512KB", "64MB", "1GB"],
+}));
+shape!(EnvValue, "EnvValue", |_generator| json_schema!({ "type": ["string", "number", "boolean"] }));
+shape!(Hold, "Hold", |_generator| json_schema!({ "type": "string", "enum": ["run", "active"] }));
+
+/// Any JSON value.
+pub(super) struct AnyJson;
+shape!(AnyJson, "AnyJson", |_generator| json_schema!({}));
+
+/// A path, or a JSON Schema.
+pub(super) struct SchemaShape;
+shape!(SchemaShape, "EventSchema", |_generator| json_schema!({
+    "anyOf": [{ "type": "string" }, { "type": "boolean" }, { "$ref": "https://json-schema.org/draft/2020-12/schema" }],
+}));
+
+/// An event, or nothing: any data.
+pub(super) struct EventShape;
+shape!(EventShape, "DeclaredEvent", |generator| json_schema!({ "anyOf": [generator.subschema_for::<Event>(), { "const": null }] }));
+
+/// A number of retries, or the long form.
+pub(super) struct Retried;
+shape!(Retried, "Retried", |generator| json_schema!({
+    "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 20 }, generator.subschema_for::<Retries>()],
+}));
+
+/// A number of runs, the long form, or a list of long forms.
+pub(super) struct ConcurrencyShape;
+shape!(ConcurrencyShape, "ConcurrencyForms", |generator| {
+    let long = generator.subschema_for::<Concurrency>();
+    let short = json_schema!({ "type": "integer", "minimum": 1 });
+    json_schema!({ "anyOf": [short, long, { "type": "array", "items": { "anyOf": [short, long] }, "maxItems": 2 }] })
+});
+
+/// An event's name, the long form, or a list of either.
+pub(super) struct TriggerShape;
+shape!(TriggerShape, "TriggerForms", |generator| one_or_list(&generator.subschema_for::<Trigger>()));
+
+/// An event's name, the long form, or a list of either.
+pub(super) struct CancelShape;
+shape!(CancelShape, "CancelForms", |generator| one_or_list(&generator.subschema_for::<Cancel>()));
+
+/// A schedule, or the long form.
+pub(super) struct CronShape;
+shape!(CronShape, "CronForms", |generator| json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<Cron>()] }));
+
+fn one_or_list(long: &Schema) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "string" }, long, { "type": "array", "items": { "anyOf": [{ "type": "string" }, long] } }],
+    })
+}
