@@ -69,7 +69,8 @@ fn unreadable(shown: &str, error: &io::Error) -> Diagnostic {
 fn near_file(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let wanted = path.file_name()?.to_str()?;
-    let names: Vec<String> = fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let names: Vec<String> =
+        fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
     let right = nearest(wanted, names.iter().map(String::as_str))?;
     Some(folder.map_or_else(|| right.to_owned(), |folder| folder.join(right).display().to_string()))
 }
@@ -88,7 +89,8 @@ pub(super) fn path_problem(path: &str, place: &Location) -> Option<Diagnostic> {
     }
     let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !inside {
-        return problem(format!("`{path}` leaves the config's folder")).map(|p| p.help("give a path below it, without `..` and without `/` at the start"));
+        return problem(format!("`{path}` leaves the config's folder"))
+            .map(|p| p.help("give a path below it, without `..` and without `/` at the start"));
     }
     None
 }
@@ -110,9 +112,9 @@ pub(super) fn file_problem(root: &Path, path: &str, what: &str, place: &Location
         return Some(Diagnostic::error("E0118", format!("{what} `{path}` is a folder, not a file")).at(place.clone()));
     }
     match (full.canonicalize(), root.canonicalize()) {
-        (Ok(full), Ok(root)) if !full.starts_with(&root) => Some(
-            Diagnostic::error("E0117", format!("{what} `{path}` is a link that leaves the config's folder")).at(place.clone()),
-        ),
+        (Ok(full), Ok(root)) if !full.starts_with(&root) => {
+            Some(Diagnostic::error("E0117", format!("{what} `{path}` is a link that leaves the config's folder")).at(place.clone()))
+        }
         _ => None,
     }
 }

@@ -60,12 +60,9 @@ fn convert(node: &Node, pointer: String, places: &mut BTreeMap<String, Location>
                 _ => JsonValue::String(text.clone()),
             }
         }
-        Shape::List(items) => items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| convert(item, format!("{pointer}/{at}"), places, reader))
-            .collect::<Vec<_>>()
-            .into(),
+        Shape::List(items) => {
+            items.iter().enumerate().map(|(at, item)| convert(item, format!("{pointer}/{at}"), places, reader)).collect::<Vec<_>>().into()
+        }
         Shape::Map(entries) => {
             let mut map = Map::with_capacity(entries.len());
             for (key, item) in entries {

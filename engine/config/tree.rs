@@ -109,9 +109,12 @@ fn syntax_problem(error: &serde_saphyr::Error, source: &Arc<Source>) -> Diagnost
                 .help("remove the `---`, or put the second one into a file of its own under `include`")
         }
         Error::Budget { .. } => too_large(),
-        Error::NullIntoString { .. } => Diagnostic::error("E0105", "a key cannot be empty or null").help("put it in quotes if it is meant as text"),
-        Error::Unexpected { .. } => Diagnostic::error("E0105", "a key is a word, not a list or a map")
-            .help("`{{ … }}` at the start of a value needs quotes"),
+        Error::NullIntoString { .. } => {
+            Diagnostic::error("E0105", "a key cannot be empty or null").help("put it in quotes if it is meant as text")
+        }
+        Error::Unexpected { .. } => {
+            Diagnostic::error("E0105", "a key is a word, not a list or a map").help("`{{ … }}` at the start of a value needs quotes")
+        }
         _ if said.contains("recursion limit") => too_large(),
         _ => Diagnostic::error("E0105", format!("this is not YAML: {said}")).help_for_syntax(&said, &place),
     };
@@ -289,4 +292,3 @@ fn location(at: serde_saphyr::Location, source: &Arc<Source>) -> Location {
         _ => Location::word_at(source, at.line() as usize, at.column() as usize),
     }
 }
-

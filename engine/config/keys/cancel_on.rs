@@ -40,7 +40,7 @@ impl Value for Cancel {
 
 /// One event or a list of them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Cancels(pub Vec<Cancel>);
+pub(in crate::config) struct Cancels(pub Vec<Cancel>);
 
 impl Value for Cancels {
     fn read(node: &Node, reader: &mut Reader) -> Option<Cancels> {

@@ -78,7 +78,7 @@ impl Value for Concurrency {
 }
 
 /// Reads the short form, the long form, or a list of long forms.
-pub(crate) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Concurrency> {
+pub(in crate::config) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Concurrency> {
     let Shape::List(items) = &node.shape else {
         return Concurrency::read(node, reader).into_iter().collect();
     };
@@ -91,7 +91,7 @@ pub(crate) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Concurrency> {
 }
 
 /// The word that is written for a hold.
-pub(crate) fn hold_word(hold: Hold) -> &'static str {
+pub(in crate::config) fn hold_word(hold: Hold) -> &'static str {
     match hold {
         Hold::Run => "run",
         Hold::Active => "active",

@@ -28,8 +28,7 @@ impl MapShape for Debounce {
 impl Value for Debounce {
     fn read(node: &Node, reader: &mut Reader) -> Option<Debounce> {
         let mut fields = Fields::of::<Debounce>(node, "`debounce`", reader)?;
-        let debounce =
-            Debounce { period: fields.required("period"), key: fields.optional("key"), timeout: fields.optional("timeout") };
+        let debounce = Debounce { period: fields.required("period"), key: fields.optional("key"), timeout: fields.optional("timeout") };
         fields.done();
         Some(debounce)
     }

@@ -23,7 +23,7 @@ impl Value for EnvValue {
 }
 
 /// Notes names that no environment variable can have.
-pub(crate) fn check(env: &Table<Spanned<EnvValue>>, reader: &mut Reader) {
+pub(in crate::config) fn check(env: &Table<Spanned<EnvValue>>, reader: &mut Reader) {
     for (name, _) in env.iter() {
         if let Some(problem) = variable_problem(&name.value, &name.place) {
             reader.note(problem);

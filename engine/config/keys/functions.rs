@@ -95,7 +95,7 @@ impl MapShape for Function {
 }
 
 /// Reads all functions of a file.
-pub(crate) fn read_all(node: &Node, reader: &mut Reader) -> Table<Function> {
+pub(in crate::config) fn read_all(node: &Node, reader: &mut Reader) -> Table<Function> {
     let mut functions = Table::default();
     for (id, node) in entries(node, "a map of functions", reader).unwrap_or_default() {
         if let Some(problem) = names::id_problem("the function's id", &id.value, &id.place) {

@@ -3,6 +3,6 @@
 use super::super::spanned::Spanned;
 
 /// The path of a function's script where `handler` is not written.
-pub(crate) fn default_for(id: &Spanned<String>) -> Spanned<String> {
+pub(in crate::config) fn default_for(id: &Spanned<String>) -> Spanned<String> {
     Spanned::new(format!("handlers/{}.rhai", id.value), id.place.clone())
 }

@@ -34,7 +34,7 @@ fn part_fits(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Whether an entry of `include` is a pattern.
-pub(crate) fn is_pattern(entry: &str) -> bool {
+pub(in crate::config) fn is_pattern(entry: &str) -> bool {
     entry.contains(['*', '?'])
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn is_pattern(entry: &str) -> bool {
 const FOLDERS_DEEP: usize = 16;
 
 /// The files below `root` that fit a pattern, as paths relative to `root` with `/`, sorted. Hidden folders are left out.
-pub(crate) fn find(root: &Path, pattern: &str) -> Vec<String> {
+pub(in crate::config) fn find(root: &Path, pattern: &str) -> Vec<String> {
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let mut found = Vec::new();
     let mut folders = vec![(root.to_owned(), String::new(), 0)];
@@ -69,9 +69,7 @@ mod tests {
 
     #[test]
     fn patterns_fit_within_a_part_and_over_parts() {
-        let fit = |pattern: &str, path: &str| {
-            fits(&pattern.split('/').collect::<Vec<_>>(), &path.split('/').collect::<Vec<_>>())
-        };
+        let fit = |pattern: &str, path: &str| fits(&pattern.split('/').collect::<Vec<_>>(), &path.split('/').collect::<Vec<_>>());
         assert!(fit("functions/*.yaml", "functions/a.yaml"));
         assert!(!fit("functions/*.yaml", "functions/b/a.yaml"));
         assert!(fit("**/*.yaml", "functions/b/a.yaml"));

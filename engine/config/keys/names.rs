@@ -4,12 +4,12 @@ use crate::base::limits::EVENT_NAME_BYTES;
 use crate::base::{Diagnostic, Location};
 
 /// Longest id of a function, webhook, database, app or shared limit, in bytes; it stands in paths and tables.
-pub(crate) const ID_BYTES: usize = 128;
+pub(in crate::config) const ID_BYTES: usize = 128;
 /// Names that belong to the engine's own events.
 const RESERVED: &str = "stepwell/";
 
 /// What is wrong with an id: letters, digits, `-` and `_`, beginning with a letter or digit.
-pub(crate) fn id_problem(what: &str, id: &str, place: &Location) -> Option<Diagnostic> {
+pub(in crate::config) fn id_problem(what: &str, id: &str, place: &Location) -> Option<Diagnostic> {
     let problem = |text: String| Some(Diagnostic::error("E0114", text).at(place.clone()));
     if id.is_empty() {
         return problem(format!("{what} is empty"));
@@ -28,7 +28,7 @@ pub(crate) fn id_problem(what: &str, id: &str, place: &Location) -> Option<Diagn
 }
 
 /// What is wrong with the name of an environment variable or secret: letters, digits and `_`, not beginning with a digit.
-pub(crate) fn variable_problem(name: &str, place: &Location) -> Option<Diagnostic> {
+pub(in crate::config) fn variable_problem(name: &str, place: &Location) -> Option<Diagnostic> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !name.is_empty() && name.len() <= ID_BYTES && name.chars().all(good) && !name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
@@ -42,7 +42,7 @@ pub(crate) fn variable_problem(name: &str, place: &Location) -> Option<Diagnosti
 }
 
 /// What is wrong with the name of an event, or of a family of events where `family` allows it.
-pub(crate) fn event_problem(name: &str, family: bool, place: &Location) -> Option<Diagnostic> {
+pub(in crate::config) fn event_problem(name: &str, family: bool, place: &Location) -> Option<Diagnostic> {
     let problem = |text: String| Some(Diagnostic::error("E0114", text).at(place.clone()));
     if name.is_empty() {
         return problem("an event's name is empty".to_owned());
@@ -67,6 +67,6 @@ pub(crate) fn event_problem(name: &str, family: bool, place: &Location) -> Optio
 }
 
 /// Whether `name` is of the family `family` (`stripe/*`).
-pub(crate) fn in_family(name: &str, family: &str) -> bool {
+pub(in crate::config) fn in_family(name: &str, family: &str) -> bool {
     family.strip_suffix('*').is_some_and(|stem| stem.ends_with('/') && name.len() > stem.len() && name.starts_with(stem))
 }

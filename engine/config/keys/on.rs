@@ -42,7 +42,7 @@ impl Value for Trigger {
 }
 
 /// Reads the short form, the long form, or a list of either.
-pub(crate) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Trigger> {
+pub(in crate::config) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Trigger> {
     match &node.shape {
         Shape::List(items) => items.iter().filter_map(|item| Trigger::read(item, reader)).collect(),
         _ => Trigger::read(node, reader).into_iter().collect(),

@@ -29,8 +29,7 @@ impl MapShape for RateLimit {
 impl Value for RateLimit {
     fn read(node: &Node, reader: &mut Reader) -> Option<RateLimit> {
         let mut fields = Fields::of::<RateLimit>(node, "`rate_limit`", reader)?;
-        let rate_limit =
-            RateLimit { limit: fields.required("limit"), period: fields.required("period"), key: fields.optional("key") };
+        let rate_limit = RateLimit { limit: fields.required("limit"), period: fields.required("period"), key: fields.optional("key") };
         fields.done();
         Some(rate_limit)
     }

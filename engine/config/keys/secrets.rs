@@ -8,7 +8,7 @@ use super::env::EnvValue;
 use super::names::variable_problem;
 
 /// Notes bad names, names listed twice, and names that `env` gives a value.
-pub(crate) fn check(secrets: &[Spanned<String>], env: &Table<Spanned<EnvValue>>, reader: &mut Reader) {
+pub(in crate::config) fn check(secrets: &[Spanned<String>], env: &Table<Spanned<EnvValue>>, reader: &mut Reader) {
     for (at, secret) in secrets.iter().enumerate() {
         if let Some(mut problem) = variable_problem(&secret.value, &secret.place) {
             if secret.value.len() > 40 || secret.value.contains(['=', '.', '-']) {
