@@ -1,7 +1,8 @@
 //! Ranges of IP addresses: what a config allows and what the address guard of requests asks.
 
+// Addresses come from `core`, which has no sockets.
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 /// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
