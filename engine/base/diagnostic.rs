@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// A text that diagnostics point into.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,6 +153,19 @@ impl Diagnostic {
         })
     }
 
+    /// All places in one source, in one picture.
+    fn snippet<'a>(&'a self, source: &'a Arc<Source>) -> Snippet<'a, Annotation<'a>> {
+        let mut snippet = Snippet::source(source.text.as_str()).path(source.name.as_str());
+        for (at, place) in self.places.iter().enumerate().filter(|(_, place)| Arc::ptr_eq(&place.source, source)) {
+            let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let end = place.range.end.min(source.text.len());
+            let annotation = kind.span(place.range.start.min(end)..end);
+            let label = (!place.label.is_empty()).then_some(place.label.as_str());
+            snippet = snippet.annotation(annotation.label(label));
+        }
+        snippet
+    }
+
     /// The picture that is printed: code, place, line, caret, help. Without a line break at its end.
     pub fn render(&self, colour: bool) -> String {
         let level = match self.severity {
@@ -162,15 +175,13 @@ impl Diagnostic {
         };
         let title = level.primary_title(self.message.as_str()).id(self.code);
         let mut group = Group::with_title(title);
-        for (at, place) in self.places.iter().enumerate() {
-            let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let end = place.range.end.min(place.source.text.len());
-            let start = place.range.start.min(end);
-            let mut annotation = kind.span(start..end);
-            if !place.label.is_empty() {
-                annotation = annotation.label(place.label.as_str());
+        let mut shown: Vec<&Arc<Source>> = Vec::new();
+        for place in &self.places {
+            if shown.iter().any(|source| Arc::ptr_eq(source, &place.source)) {
+                continue;
             }
-            group = group.element(Snippet::source(place.source.text.as_str()).path(place.source.name.as_str()).annotation(annotation));
+            shown.push(&place.source);
+            group = group.element(self.snippet(&place.source));
         }
         for help in &self.helps {
             group = group.element(Level::HELP.message(help.as_str()));

@@ -1,0 +1,5 @@
+//! E04xx: scripts when they run.
+
+use super::Entry;
+
+pub(super) const ENTRIES: &[Entry] = &[];
