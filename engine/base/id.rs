@@ -36,6 +36,12 @@ impl Id {
         Millis((self.0 >> (PARTITION_BITS + SEQUENCE_BITS)) + EPOCH_MS)
     }
 
+    /// The smallest id that can be made at `time`.
+    pub fn first_at(time: Millis) -> Id {
+        let most = i64::MAX >> (PARTITION_BITS + SEQUENCE_BITS);
+        Id(time.0.saturating_sub(EPOCH_MS).clamp(0, most) << (PARTITION_BITS + SEQUENCE_BITS))
+    }
+
     /// The smallest and the largest id whose text begins with `prefix`.
     ///
     /// # Errors
@@ -144,6 +150,8 @@ mod tests {
         let second = maker.next(Millis(EPOCH_MS));
         assert!(second > first, "{second:?} after {first:?}");
         assert_eq!(first.made_at(), Millis(EPOCH_MS + 5_000));
+        assert_eq!(Id::first_at(first.made_at()), first);
+        assert!(Id::first_at(Millis(i64::MIN)) == Id(0) && Id::first_at(Millis(i64::MAX)) > first);
     }
 
     #[test]

@@ -108,19 +108,18 @@ impl Disk {
     fn write(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
             Write::InsertEvent(row) => {
-                self.largest = self.largest.max(row.id);
-                match self.events.insert(row.id, row) {
-                    None => return Ok(()),
-                    Some(old) => return Err(twice("event", old.id)),
+                if self.events.contains_key(&row.id) {
+                    return Err(twice("event", row.id));
                 }
+                self.largest = self.largest.max(row.id);
+                self.events.insert(row.id, row);
             }
             Write::CreateRun(row) => {
-                self.largest = self.largest.max(row.id);
-                let life = Life { row, journal: Journal::default(), logs: Vec::new() };
-                match self.runs.insert(life.row.id, life) {
-                    None => return Ok(()),
-                    Some(old) => return Err(twice("run", old.row.id)),
+                if self.runs.contains_key(&row.id) {
+                    return Err(twice("run", row.id));
                 }
+                self.largest = self.largest.max(row.id);
+                self.runs.insert(row.id, Life { row, journal: Journal::default(), logs: Vec::new() });
             }
             Write::TakeEventKey { name, key, event, expires } => {
                 self.event_keys.insert((name, key), (event, expires));
@@ -333,5 +332,26 @@ impl Store for Memory {
 
     fn fault(&self) -> Option<StoreError> {
         self.disk().broken.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_store() {
+        super::super::conformance::exercise(&|| Arc::new(Memory::new()));
+    }
+
+    #[test]
+    fn a_restored_store_goes_on_from_the_snapshot() {
+        let store = Memory::new();
+        let event = super::super::conformance::event(Id(1 << 30));
+        assert_eq!(store.apply(vec![List { expect: vec![], writes: vec![Write::InsertEvent(event.clone())] }]), Ok(vec![Ok(())]));
+        let disk = store.snapshot();
+        let other = Memory::restore(disk.clone());
+        assert_eq!(other.event(event.id), Ok(Some(event)));
+        assert_eq!(other.snapshot(), disk);
     }
 }

@@ -3,7 +3,10 @@
 //! No rule of the engine lives here: a store checks what a list expects, carries out its writes, and makes them durable.
 //! What a store is, `conformance::exercise` says, over SQLite and over memory alike.
 
+#[cfg(test)]
+pub mod conformance;
 pub mod memory;
+pub mod sqlite;
 
 use std::future::Future;
 use std::path::Path;
@@ -15,6 +18,7 @@ use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{AttemptRow, Conflict, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
 
 pub use memory::Memory;
+pub use sqlite::Sqlite;
 
 /// Which of the writer's two queues a list goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,325 @@
+//! Lists carried out within the writer's transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Statement, params};
+
+use crate::base::{Id, RunId};
+use crate::rules::row::Recorded;
+use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, Write};
+
+use super::super::{StoreError, Verdict};
+use super::names::Interner;
+use super::row;
+use super::sweep::Sweeper;
+
+/// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
+const HEADS: usize = 100_000;
+
+/// What the writer has to know of a run before it writes about it.
+#[derive(Clone, Copy)]
+struct Head {
+    rev: u32,
+    state: RunState,
+    attempt: u32,
+    suspects: u32,
+}
+
+/// Carries out lists on one connection. It alone writes, so what it remembers of the rows stays true.
+pub(super) struct Applier<'c> {
+    sql: Statements<'c>,
+    names: Interner<'c>,
+    heads: HashMap<RunId, Head>,
+    sweeper: Sweeper<'c>,
+}
+
+impl<'c> Applier<'c> {
+    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Applier<'c>> {
+        Ok(Applier {
+            sql: Statements::prepare(connection)?,
+            names: Interner::new(connection)?,
+            heads: HashMap::new(),
+            sweeper: Sweeper::new(connection)?,
+        })
+    }
+
+    /// Forgets all that it remembers: the transaction was rolled back.
+    pub(super) fn forget(&mut self) {
+        self.heads.clear();
+        self.names.forget();
+        self.sweeper.forget();
+    }
+
+    /// Carries out one list, or skips it where an expectation does not hold. Every expectation is checked before the
+    /// first write, so a list that is skipped has written nothing.
+    pub(super) fn carry_out(&mut self, list: &List) -> Result<Verdict, StoreError> {
+        for expect in &list.expect {
+            if let Some(conflict) = self.conflict(expect)? {
+                return Ok(Err(conflict));
+            }
+        }
+        for write in &list.writes {
+            self.write(write)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn conflict(&mut self, expect: &Expect) -> Result<Option<Conflict>, StoreError> {
+        Ok(match expect {
+            Expect::EventKeyFree { name, key, now } => {
+                let name = self.names.id(name)?;
+                let event: Option<i64> = self.sql.find_event_key.query_row(params![name, &**key, now.0], |row| row.get(0)).optional()?;
+                event.map(|event| Conflict::EventKeyTaken(Id(event)))
+            }
+            Expect::IdempotencyFree { function, key, now } => {
+                let function = self.names.id(function)?;
+                let run: Option<i64> =
+                    self.sql.find_idempotency.query_row(params![function, &**key, now.0], |row| row.get(0)).optional()?;
+                run.map(|run| Conflict::IdempotencyTaken(Id(run)))
+            }
+            Expect::RunRev { run, rev } => match self.head(*run)? {
+                None => Some(Conflict::RunGone),
+                Some(head) if head.rev == *rev => None,
+                Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
+            },
+        })
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::InsertEvent(event) => self.insert_event(event),
+            Write::TakeEventKey { name, key, event, expires } => {
+                let name = self.names.id(name)?;
+                self.sql.take_event_key.execute(params![name, &**key, event.0, expires.0])?;
+                Ok(())
+            }
+            Write::TakeIdempotency { function, key, run, expires } => {
+                let function = self.names.id(function)?;
+                self.sql.take_idempotency.execute(params![function, &**key, run.0, expires.0])?;
+                Ok(())
+            }
+            Write::CreateRun(run) => self.create_run(run),
+            Write::Append { run, record } => self.append(*run, record),
+            Write::Attempt { run, attempt } => self.attempt(*run, attempt),
+            Write::Log { run, line } => self.log(*run, line),
+            Write::PutSource(source) => {
+                self.sql.put_source.execute(params![&*source.hash, source.files.as_bytes()])?;
+                Ok(())
+            }
+            Write::Sweep { now, keep, most } => self.sweeper.sweep(*now, keep, *most),
+            Write::Start { run, .. }
+            | Write::Suspend { run, .. }
+            | Write::Requeue { run, .. }
+            | Write::Park { run, .. }
+            | Write::End { run, .. } => self.change(*run, write),
+        }
+    }
+
+    fn insert_event(&mut self, event: &EventRow) -> Result<(), StoreError> {
+        let name = self.names.id(&event.name)?;
+        let sender_id = event.sender_id.as_deref();
+        let extra = event.extra.as_deref().map(str::as_bytes);
+        self.sql.insert_event.execute(params![event.id.0, name, event.data.as_bytes(), sender_id, event.ts.0, event.accepted.0, extra])?;
+        Ok(())
+    }
+
+    fn create_run(&mut self, run: &RunRow) -> Result<(), StoreError> {
+        let function = self.names.id(&run.function)?;
+        let version = run.version.as_ref().map(|version| self.names.id(version)).transpose()?;
+        let error = run.error.as_deref().map(row::failure_bytes).transpose()?;
+        self.sql.create_run.execute(params![
+            run.id.0,
+            run.rev,
+            run.state as u8,
+            run.attempt,
+            run.suspects,
+            function,
+            run.event.0,
+            run.created.0,
+            (run.enter != run.created).then_some(run.enter.0),
+            run.started.map(|at| at.0),
+            run.ended.map(|at| at.0),
+            run.wake.map(|at| at.0),
+            run.priority_ms,
+            version,
+            row::join_keys(&run.keys),
+            run.idempotency.as_deref(),
+            run.output.as_deref().map(str::as_bytes),
+            error,
+            run.reason.as_deref(),
+        ])?;
+        if !run.state.is_terminal() {
+            self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
+        }
+        Ok(())
+    }
+
+    /// A change of a run's state; nothing where the run has ended or is gone.
+    fn change(&mut self, run: RunId, write: &Write) -> Result<(), StoreError> {
+        let Some(mut head) = self.live(run)? else { return Ok(()) };
+        head.rev += 1;
+        match write {
+            Write::Start { at, version, .. } => {
+                head.state = RunState::Running;
+                let version = self.names.id(version)?;
+                self.sql.start.execute(params![run.0, head.rev, head.state as u8, at.0, version])?;
+            }
+            Write::Suspend { state, wake, attempt, error, .. } => {
+                (head.state, head.attempt) = (*state, *attempt);
+                let error = error.as_deref().map(row::failure_bytes).transpose()?;
+                self.sql.suspend.execute(params![run.0, head.rev, head.state as u8, wake.map(|at| at.0), attempt, error])?;
+            }
+            Write::Requeue { suspects, .. } => {
+                (head.state, head.suspects) = (RunState::Queued, *suspects);
+                self.sql.requeue.execute(params![run.0, head.rev, head.state as u8, suspects])?;
+            }
+            Write::Park { reason, .. } => {
+                head.state = RunState::Parked;
+                self.sql.park.execute(params![run.0, head.rev, head.state as u8, &**reason])?;
+            }
+            Write::End { state, at, output, error, reason, .. } => {
+                head.state = *state;
+                let error = error.as_deref().map(row::failure_bytes).transpose()?;
+                let output = output.as_deref().map(str::as_bytes);
+                self.sql.end.execute(params![run.0, head.rev, head.state as u8, at.0, output, error, reason.as_deref()])?;
+            }
+            _ => {}
+        }
+        self.remember(run, head);
+        Ok(())
+    }
+
+    fn append(&mut self, run: RunId, record: &Record) -> Result<(), StoreError> {
+        let Some(mut head) = self.live(run)? else { return Ok(()) };
+        if (head.attempt, head.suspects) != (1, 0) {
+            (head.attempt, head.suspects) = (1, 0);
+            self.sql.progress.execute([run.0])?;
+            self.remember(run, head);
+        }
+        let line = record.line.as_ref().map(|line| self.names.id(line)).transpose()?;
+        let started = record.started.0;
+        let (index, key, kind, attempts, ended) = (record.index, &*record.key, record.kind as u8, record.attempts, record.ended.0);
+        let insert = &mut self.sql.append;
+        match &record.result {
+            Recorded::Value(value) => insert.execute(params![run.0, index, key, kind, 0, value.as_bytes(), attempts, started, ended, line]),
+            Recorded::Until(until) => insert.execute(params![run.0, index, key, kind, 0, until.0, attempts, started, ended, line]),
+            Recorded::Failed(error) => {
+                let error = row::failure_bytes(error)?;
+                insert.execute(params![run.0, index, key, kind, 1, error, attempts, started, ended, line])
+            }
+        }?;
+        Ok(())
+    }
+
+    fn attempt(&mut self, run: RunId, attempt: &AttemptRow) -> Result<(), StoreError> {
+        if self.live(run)?.is_none() {
+            return Ok(());
+        }
+        let line = attempt.line.as_ref().map(|line| self.names.id(line)).transpose()?;
+        self.sql.attempt.execute(params![
+            run.0,
+            &*attempt.key,
+            attempt.attempt,
+            attempt.started.0,
+            attempt.ended.0,
+            row::failure_bytes(&attempt.error)?,
+            attempt.next.map(|at| at.0),
+            line
+        ])?;
+        Ok(())
+    }
+
+    fn log(&mut self, run: RunId, line: &LogRow) -> Result<(), StoreError> {
+        if self.live(run)?.is_none() {
+            return Ok(());
+        }
+        let data = line.data.as_deref().map(str::as_bytes);
+        self.sql.log.execute(params![run.0, line.at.0, line.level as u8, &*line.message, data, &*line.step])?;
+        Ok(())
+    }
+
+    /// The head of a run that has not ended.
+    fn live(&mut self, run: RunId) -> Result<Option<Head>, StoreError> {
+        Ok(self.head(run)?.filter(|head| !head.state.is_terminal()))
+    }
+
+    fn head(&mut self, run: RunId) -> Result<Option<Head>, StoreError> {
+        if let Some(head) = self.heads.get(&run) {
+            return Ok(Some(*head));
+        }
+        let found = self.sql.head.query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
+        let Some((rev, state, attempt, suspects)) = found else { return Ok(None) };
+        let state = RunState::from_number(state).ok_or_else(|| StoreError::Corrupt(format!("run {run} is in no known state")))?;
+        let head = Head { rev, state, attempt, suspects };
+        self.remember(run, head);
+        Ok(Some(head))
+    }
+
+    fn remember(&mut self, run: RunId, head: Head) {
+        // An ended run is asked for by the latecomers of a cancel only, and a sweep may delete it.
+        if head.state.is_terminal() {
+            self.heads.remove(&run);
+            return;
+        }
+        if self.heads.len() >= HEADS {
+            self.heads.clear();
+        }
+        self.heads.insert(run, head);
+    }
+}
+
+/// The writer's statements, prepared once.
+struct Statements<'c> {
+    find_event_key: Statement<'c>,
+    find_idempotency: Statement<'c>,
+    head: Statement<'c>,
+    insert_event: Statement<'c>,
+    take_event_key: Statement<'c>,
+    take_idempotency: Statement<'c>,
+    create_run: Statement<'c>,
+    start: Statement<'c>,
+    suspend: Statement<'c>,
+    requeue: Statement<'c>,
+    park: Statement<'c>,
+    end: Statement<'c>,
+    progress: Statement<'c>,
+    append: Statement<'c>,
+    attempt: Statement<'c>,
+    log: Statement<'c>,
+    put_source: Statement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn prepare(connection: &'c Connection) -> rusqlite::Result<Statements<'c>> {
+        let sql = |text: &str| connection.prepare(text);
+        Ok(Statements {
+            find_event_key: sql("SELECT event FROM event_keys WHERE name = ?1 AND key = ?2 AND expires > ?3")?,
+            find_idempotency: sql("SELECT run FROM idempotency WHERE name = ?1 AND key = ?2 AND expires > ?3")?,
+            head: sql("SELECT rev, state, attempt, suspects FROM runs WHERE id = ?1")?,
+            insert_event: sql(&format!("INSERT INTO events ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::EVENT))?,
+            take_event_key: sql("INSERT OR REPLACE INTO event_keys (name, key, event, expires) VALUES (?1, ?2, ?3, ?4)")?,
+            take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
+            create_run: sql(&format!(
+                "INSERT INTO runs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                row::RUN
+            ))?,
+            start: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, started = coalesce(started, ?4), version = ?5 WHERE id = ?1")?,
+            suspend: sql("UPDATE runs SET rev = ?2, state = ?3, wake = ?4, attempt = ?5, error = ?6 WHERE id = ?1")?,
+            requeue: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, suspects = ?4, error = NULL, reason = NULL WHERE id = ?1")?,
+            park: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, reason = ?4 WHERE id = ?1")?,
+            end: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, ended = ?4, output = ?5, error = ?6, reason = ?7 WHERE id = ?1")?,
+            progress: sql("UPDATE runs SET attempt = 1, suspects = 0 WHERE id = ?1")?,
+            append: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", row::STEP))?,
+            attempt: sql(&format!(
+                "INSERT INTO attempts (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+                 FROM attempts WHERE run = ?1",
+                row::ATTEMPT
+            ))?,
+            log: sql(&format!(
+                "INSERT INTO logs (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6 FROM logs WHERE run = ?1",
+                row::LOG
+            ))?,
+            put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! The store in a SQLite file.
+//!
+//! One thread writes: it turns the commits that wait into one transaction with one flush. Another one copies the
+//! write-ahead log into the main file, off the path of commits. Reads have connections of their own.
+
+mod apply;
+mod error;
+mod names;
+mod open;
+mod read;
+mod row;
+mod sweep;
+mod tools;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use rusqlite::{Connection, InterruptHandle};
+
+use crate::base::{EventId, RunId, Span};
+use crate::rules::{EventRow, List, LogRow, RunRow, SourceRow};
+
+use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
+pub use tools::{QueryError, Table, query_readonly};
+use writer::{Commit, Fault, Order, Writer};
+
+/// What a commit survives once it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The loss of power, too.
+    #[default]
+    Full,
+    /// The end of the process; the loss of power may take the last commits back.
+    Normal,
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// What a commit survives.
+    pub durability: Durability,
+    /// Only to read, also while an engine owns the file: nothing is created, locked or changed, and `commit` answers
+    /// `Closed`.
+    pub read_only: bool,
+    /// Waits so long before each flush, as a slow disk does.
+    pub flush_delay: Span,
+    /// The file may have so many pages of 4096 bytes; beyond, the disk counts as full. 0 for no limit.
+    pub most_pages: u32,
+}
+
+/// Why a file was not opened. It is then as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A live process owns it.
+    #[error("another engine has the database open (process {pid})")]
+    Locked {
+        /// Its process id; 0 where it has not told yet.
+        pid: u32,
+    },
+    /// A newer program wrote it.
+    #[error("the database has version {found} of the schema; this program knows up to version {known}")]
+    Newer {
+        /// The file's version.
+        found: i64,
+        /// The newest one that this program knows.
+        known: u32,
+    },
+    /// It is no database of this engine.
+    #[error("the file is not a database of this engine")]
+    NotOurs,
+    /// There is no such file (read-only).
+    #[error("there is no database yet")]
+    Missing,
+    /// It is damaged.
+    #[error("the database is corrupt: {0}")]
+    Corrupt(String),
+    /// The SQLite library is too old to be trusted with a write-ahead log.
+    #[error("SQLite is older than 3.51.3, which can lose commits")]
+    TooOldSqlite,
+    /// The system refuses.
+    #[error("the database cannot be opened: {0}")]
+    Io(String),
+}
+
+/// A store in a SQLite file, owned by this process or opened to read.
+pub struct Sqlite {
+    path: PathBuf,
+    readers: Readers,
+    unclean: bool,
+    fault: Arc<Fault>,
+    owner: Option<Owner>,
+}
+
+use read::Readers;
+
+/// What the owner of a file has besides its readers.
+struct Owner {
+    steps: Sender<Commit>,
+    ingest: Sender<Commit>,
+    orders: Sender<Order>,
+    closing: AtomicBool,
+    interrupt_check: Option<InterruptHandle>,
+    /// Taken by the first `close`.
+    threads: Mutex<Option<Threads>>,
+}
+
+/// What the first `close` waits for; the lock goes last.
+struct Threads {
+    writer: JoinHandle<(Connection, Result<(), StoreError>)>,
+    others: Vec<JoinHandle<()>>,
+    _lock: open::Lock,
+}
+
+impl Sqlite {
+    /// Opens the file at `path`; an owner creates it, with its folder, where there is none.
+    ///
+    /// # Errors
+    /// `OpenError` says why not; nothing was changed then.
+    pub fn open(path: &Path, options: Options) -> Result<Sqlite, OpenError> {
+        let readers = Readers::new(path.to_owned());
+        let fault = Arc::new(Fault::default());
+        let path = path.to_owned();
+        if options.read_only {
+            open::foreign_reader(&path)?;
+            return Ok(Sqlite { path, readers, unclean: false, fault, owner: None });
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| OpenError::io(folder, &error))?;
+        }
+        let lock = open::Lock::take(&path)?;
+        let (connection, unclean) = open::writer(&path, options.durability)?;
+        if options.most_pages > 0 {
+            connection.pragma_update(None, "max_page_count", options.most_pages)?;
+        }
+        let owner = Owner::start(&path, connection, lock, unclean, &fault, options.flush_delay)?;
+        Ok(Sqlite { path, readers, unclean, fault, owner: Some(owner) })
+    }
+
+    /// Carries out what was handed to `commit` so far, closes the file and gives its ownership up. Later commits answer
+    /// `Closed`; a second call does nothing. Dropping the store does the same, without telling of errors.
+    ///
+    /// # Errors
+    /// The fault that the store had before, or what went wrong at the last flush.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let Some(owner) = &self.owner else {
+            self.readers.close();
+            return Ok(());
+        };
+        owner.closing.store(true, Ordering::SeqCst);
+        let Some(threads) = owner.threads.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        if let Some(check) = &owner.interrupt_check {
+            check.interrupt();
+        }
+        // An error means that the writer is gone, which joining it tells.
+        let _ = owner.orders.send(Order::Close);
+        let ended = threads.writer.join();
+        for thread in threads.others {
+            // Its panic would have been told when it happened; it holds nothing that is needed here.
+            let _ = thread.join();
+        }
+        self.readers.close();
+        let (connection, outcome) = ended.map_err(|_| StoreError::Io("the writer's thread panicked".to_owned()))?;
+        outcome.and_then(|()| writer::finish(&connection))
+    }
+
+    fn bytes(&self) -> u64 {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        [self.path.as_path(), Path::new(&log)].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum()
+    }
+}
+
+impl Owner {
+    fn start(
+        path: &Path,
+        connection: Connection,
+        lock: open::Lock,
+        unclean: bool,
+        fault: &Arc<Fault>,
+        flush_delay: Span,
+    ) -> Result<Owner, OpenError> {
+        let (steps, steps_out) = unbounded();
+        let (ingest, ingest_out) = unbounded();
+        let (orders, orders_out) = bounded(1);
+        let (checkpoint, asked) = bounded(1);
+        let log_is_long = Arc::new(AtomicBool::new(false));
+        let checkpointer = open::checkpointer(path)?;
+        let mut others = Vec::new();
+        let mut interrupt_check = None;
+        if unclean {
+            let reader = open::reader(path)?;
+            interrupt_check = Some(reader.get_interrupt_handle());
+            let fault = Arc::clone(fault);
+            others.push(thread("store-check", move || quick_check(&reader, &fault))?);
+        }
+        let (long, checkpoint_fault) = (Arc::clone(&log_is_long), Arc::clone(fault));
+        others.push(thread("store-checkpoint", move || writer::checkpoints(&checkpointer, &asked, &long, &checkpoint_fault))?);
+        let writer = Writer {
+            steps: steps_out,
+            ingest: ingest_out,
+            orders: orders_out,
+            fault: Arc::clone(fault),
+            checkpoint,
+            log_is_long,
+            flush_delay,
+        };
+        let writer = thread("store-writer", move || writer.run(connection))?;
+        let threads = Mutex::new(Some(Threads { writer, others, _lock: lock }));
+        Ok(Owner { steps, ingest, orders, closing: AtomicBool::new(false), interrupt_check, threads })
+    }
+}
+
+fn thread<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|error| OpenError::Io(format!("no thread: {error}")))
+}
+
+/// Looks the file through after an unclean end, while the engine is at work already.
+fn quick_check(reader: &Connection, fault: &Fault) {
+    match tools::check(reader, "quick_check") {
+        Ok(lines) if lines.is_empty() => {}
+        Ok(lines) => fault.set(StoreError::Corrupt(lines.join("; "))),
+        // What it could not read, the engine may never need; a store that is closed interrupts it here.
+        Err(StoreError::Corrupt(text)) => fault.set(StoreError::Corrupt(text)),
+        Err(_) => {}
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // Who wants to know calls `close`.
+        let _ = self.close();
+    }
+}
+
+impl Store for Sqlite {
+    fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
+        let (answer, ticket) = Ticket::new();
+        if let Some(owner) = &self.owner
+            && !owner.closing.load(Ordering::SeqCst)
+        {
+            let queue = match lane {
+                Lane::Steps => &owner.steps,
+                Lane::Ingest => &owner.ingest,
+            };
+            // A commit that meets no writer is dropped with its answer, and the ticket then says `Closed`.
+            let _ = queue.send(Commit { lists, answer });
+        }
+        ticket
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.readers.event(id)
+    }
+
+    fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.readers.events(query)
+    }
+
+    fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.readers.run(id)
+    }
+
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.readers.runs(query)
+    }
+
+    fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        self.readers.unfinished(each)
+    }
+
+    fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        self.readers.journal(run)
+    }
+
+    fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.readers.logs(run, from, limit)
+    }
+
+    fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.readers.source(hash)
+    }
+
+    fn stats(&self) -> Result<Stats, StoreError> {
+        let (unfinished, largest_id) = self.readers.figures()?;
+        Ok(Stats {
+            place: self.path.display().to_string(),
+            version: open::VERSION,
+            bytes: self.bytes(),
+            unfinished,
+            largest_id,
+            unclean: self.unclean,
+        })
+    }
+
+    fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        tools::backup(&self.path, to, progress)
+    }
+
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        tools::check(&open::reader(&self.path)?, "integrity_check")
+    }
+
+    fn fault(&self) -> Option<StoreError> {
+        self.fault.get()
+    }
+}

@@ -1,0 +1,262 @@
+//! Reads: a few connections of their own, each lent out for one short transaction.
+
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use crate::base::{EventId, Id, Millis, RunId};
+use crate::rules::{EventRow, LogRow, RunRow, SourceRow};
+
+use super::super::{EventQuery, Journal, RunQuery, StoreError};
+use super::names::Names;
+use super::open;
+use super::row::{self, Decoder};
+
+/// Connections that read at once; more readers wait, so that they cannot starve the writer of its cores.
+const READERS: usize = 4;
+
+/// Connections that only read.
+pub(super) struct Readers {
+    path: PathBuf,
+    names: Names,
+    state: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    lent: usize,
+    closed: bool,
+}
+
+/// A connection on loan, and its way back.
+struct Loan<'a> {
+    readers: &'a Readers,
+    connection: Option<Connection>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.readers.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.lent -= 1;
+        // A connection that is still in a transaction (its reader panicked) is not fit to be lent again.
+        let fit = self.connection.take().filter(Connection::is_autocommit);
+        if !pool.closed {
+            pool.idle.extend(fit);
+        }
+        self.readers.returned.notify_all();
+    }
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Readers {
+        Readers { path, names: Names::default(), state: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// Closes the connections: those in use as soon as they come back, which is waited for.
+    pub(super) fn close(&self) {
+        let mut pool = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.closed = true;
+        pool.idle.clear();
+        while pool.lent > 0 {
+            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn borrow(&self) -> Result<Loan<'_>, StoreError> {
+        let mut pool = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while pool.lent >= READERS && !pool.closed {
+            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        }
+        if pool.closed {
+            return Err(StoreError::Closed);
+        }
+        pool.lent += 1;
+        let idle = pool.idle.pop();
+        drop(pool);
+        // From here on the loan gives its place back, also where no connection can be opened.
+        let mut loan = Loan { readers: self, connection: idle };
+        if loan.connection.is_none() {
+            loan.connection = Some(open::reader(&self.path)?);
+        }
+        Ok(loan)
+    }
+
+    /// Runs `read` within one read transaction: all that it sees is of one moment.
+    fn within<T>(&self, read: impl FnOnce(&Decoder<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let loan = self.borrow()?;
+        let Some(connection) = &loan.connection else { return Err(StoreError::Closed) };
+        let transaction = connection.unchecked_transaction()?;
+        let outcome = read(&Decoder { names: &self.names, connection: &transaction });
+        transaction.finish()?;
+        outcome
+    }
+
+    pub(super) fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        let query = EventQuery { from: Some(id), to: Some(id), ..EventQuery::default() };
+        Ok(self.events(&query)?.pop())
+    }
+
+    pub(super) fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.within(|decoder| {
+            let mut filter = Filter::default();
+            if let Some(name) = &query.name {
+                let Some(name) = decoder.names.id(decoder.connection, name)? else { return Ok(Vec::new()) };
+                filter.add("name = ?", name);
+            }
+            if let Some(after) = query.received_after {
+                filter.add("accepted > ?", after.0);
+            }
+            filter.range(query.from, query.to, query.received_after);
+            filter.rows(decoder, row::EVENT, "events", query.limit, Decoder::event)
+        })
+    }
+
+    pub(super) fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        let query = RunQuery { from: Some(id), to: Some(id), ..RunQuery::default() };
+        Ok(self.runs(&query)?.pop())
+    }
+
+    pub(super) fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.within(|decoder| {
+            let mut filter = Filter::default();
+            if !query.states.is_empty() {
+                let numbers: Vec<String> = query.states.iter().map(|state| (*state as u8).to_string()).collect();
+                filter.text.push(format!("state IN ({})", numbers.join(", ")));
+                if !query.states.iter().any(|state| state.is_terminal()) {
+                    // Lets the index of open runs serve.
+                    filter.text.push("ended IS NULL".to_owned());
+                }
+            }
+            if let Some(function) = &query.function {
+                let Some(function) = decoder.names.id(decoder.connection, function)? else { return Ok(Vec::new()) };
+                filter.add("function = ?", function);
+            }
+            if let Some(event) = query.event {
+                filter.add("event = ?", event.0);
+            }
+            if let Some(key) = &query.key {
+                filter.add("instr(char(10) || keys || char(10), char(10) || ? || char(10))", key.to_string());
+            }
+            if let Some(since) = query.since {
+                filter.add("created >= ?", since.0);
+            }
+            filter.range(query.from, query.to, query.since);
+            filter.rows(decoder, row::RUN, "runs", query.limit, Decoder::run)
+        })
+    }
+
+    /// Every run that has not ended, on a connection of its own: a start-up reads a million of them.
+    pub(super) fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        let connection = open::reader(&self.path)?;
+        let decoder = Decoder { names: &self.names, connection: &connection };
+        let mut statement = connection.prepare(&format!("SELECT {} FROM runs WHERE ended IS NULL ORDER BY id", row::RUN))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(decoder.run(row)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        self.within(|decoder| {
+            let steps = format!("SELECT {} FROM steps WHERE run = ?1 ORDER BY idx", row::STEP);
+            let attempts = format!("SELECT {} FROM attempts WHERE run = ?1 ORDER BY seq", row::ATTEMPT);
+            Ok(Journal {
+                records: all(decoder, &steps, [Value::Integer(run.0)], Decoder::record)?,
+                attempts: all(decoder, &attempts, [Value::Integer(run.0)], Decoder::attempt)?,
+            })
+        })
+    }
+
+    pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let sql = format!("SELECT {} FROM logs WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3", row::LOG);
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        let values = [Value::Integer(run.0), Value::Integer(from), Value::Integer(at_most(limit))];
+        self.within(|decoder| all(decoder, &sql, values, Decoder::log))
+    }
+
+    pub(super) fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.within(|decoder| {
+            let mut statement = decoder.connection.prepare_cached("SELECT hash, files FROM sources WHERE hash = ?1")?;
+            let mut rows = statement.query([hash])?;
+            rows.next()?.map(|row| Ok(SourceRow { hash: row.get(0)?, files: row::json(row, 1)? })).transpose()
+        })
+    }
+
+    /// The number of open runs and the largest id ever stored.
+    pub(super) fn figures(&self) -> Result<(u64, Id), StoreError> {
+        self.within(|decoder| {
+            let number = |sql: &str| -> Result<i64, StoreError> {
+                let mut statement = decoder.connection.prepare_cached(sql)?;
+                Ok(statement.query_row([], |row| row.get::<_, Option<i64>>(0)).optional()?.flatten().unwrap_or(0))
+            };
+            let unfinished = number("SELECT count(*) FROM runs WHERE ended IS NULL")?;
+            let largest = number("SELECT max(id) FROM events")?
+                .max(number("SELECT max(id) FROM runs")?)
+                .max(number("SELECT value FROM meta WHERE key = 'largest'")?);
+            Ok((unfinished as u64, Id(largest)))
+        })
+    }
+}
+
+/// What a row has to meet, as SQL and its values.
+#[derive(Default)]
+struct Filter {
+    text: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Filter {
+    fn add(&mut self, text: &str, value: impl Into<Value>) {
+        self.text.push(text.to_owned());
+        self.values.push(value.into());
+    }
+
+    /// Ids from `from` to `to`. A row that was made at `since` or later has an id that was: that bounds the scan.
+    fn range(&mut self, from: Option<Id>, to: Option<Id>, since: Option<Millis>) {
+        if let Some(least) = from.max(since.map(Id::first_at)) {
+            self.add("id >= ?", least.0);
+        }
+        if let Some(most) = to {
+            self.add("id <= ?", most.0);
+        }
+    }
+
+    fn rows<'d, T>(
+        mut self,
+        decoder: &Decoder<'d>,
+        columns: &str,
+        table: &str,
+        limit: usize,
+        decode: impl Fn(&Decoder<'d>, &Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let conditions = if self.text.is_empty() { "true".to_owned() } else { self.text.join(" AND ") };
+        self.values.push(Value::Integer(at_most(limit)));
+        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY id DESC LIMIT ?");
+        all(decoder, &sql, self.values, decode)
+    }
+}
+
+/// `limit` for SQLite, where -1 stands for no limit.
+fn at_most(limit: usize) -> i64 {
+    if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(-1) }
+}
+
+fn all<'d, T>(
+    decoder: &Decoder<'d>,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+    decode: impl Fn(&Decoder<'d>, &Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = decoder.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(decode(decoder, row)?);
+    }
+    Ok(found)
+}

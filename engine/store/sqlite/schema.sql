@@ -1,0 +1,97 @@
+-- Version 1. Times are milliseconds since 1970 UTC; JSON is kept as BLOB; states and kinds by the numbers of rules::row.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Function ids, event names, handler versions and places in scripts recur in every row: each is stored once.
+CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    name INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    sender_id TEXT,
+    ts INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    extra BLOB
+) STRICT;
+
+-- The columns stand in the order of use: the first ones are read and written with each change of state.
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    rev INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    suspects INTEGER NOT NULL,
+    function INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    enter INTEGER, -- where it differs from created
+    started INTEGER,
+    ended INTEGER,
+    wake INTEGER,
+    priority_ms INTEGER NOT NULL,
+    version INTEGER,
+    keys TEXT, -- one a line
+    idempotency TEXT,
+    output BLOB,
+    error BLOB,
+    reason TEXT
+) STRICT;
+CREATE INDEX runs_event ON runs (event);
+CREATE INDEX runs_open ON runs (ended) WHERE ended IS NULL;
+
+CREATE TABLE steps (
+    run INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    failed INTEGER NOT NULL, -- 1: result is an error
+    result ANY NOT NULL, -- JSON as BLOB, or the time that a sleep ends as INTEGER
+    attempts INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    line INTEGER,
+    PRIMARY KEY (run, idx)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempts (
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    error BLOB NOT NULL,
+    next INTEGER,
+    line INTEGER,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE logs (
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    data BLOB,
+    step TEXT NOT NULL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE event_keys (
+    name INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    event INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    PRIMARY KEY (name, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE idempotency (
+    name INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    PRIMARY KEY (name, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sources (hash TEXT PRIMARY KEY, files BLOB NOT NULL) STRICT, WITHOUT ROWID;

@@ -1,0 +1,343 @@
+//! SQLite is a store; what only a file can do; and whatever is done to it, it does as the oracle does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::super::conformance::{self, commit, event, ids, plain, put, record, run};
+use super::super::{Lane, RunQuery, Store, StoreError};
+use super::*;
+use crate::base::Id;
+use crate::rules::{EventRow, RunState, Write};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn open(path: &Path) -> Sqlite {
+    Sqlite::open(path, Options::default()).expect("a store")
+}
+
+fn in_folder(folder: &TempDir) -> PathBuf {
+    folder.path().join("stepwell.db")
+}
+
+/// A file as a kill at this moment would leave it, in a folder of its own.
+fn killed(path: &Path) -> (TempDir, PathBuf) {
+    let copy = folder();
+    let to = in_folder(&copy);
+    for side in ["", "-wal"] {
+        let name = |path: &Path| PathBuf::from(format!("{}{side}", path.display()));
+        std::fs::copy(name(path), name(&to)).expect("a copy");
+    }
+    (copy, to)
+}
+
+/// An event of `bytes` bytes of data.
+fn large(id: Id, bytes: usize) -> Write {
+    Write::InsertEvent(EventRow { data: Arc::from(format!("\"{}\"", "x".repeat(bytes))), ..event(id) })
+}
+
+fn refusal(path: &Path) -> OpenError {
+    Sqlite::open(path, Options::default()).err().expect("a refusal")
+}
+
+#[test]
+fn sqlite_is_a_store() {
+    let folder = folder();
+    let made = std::cell::Cell::new(0);
+    conformance::exercise(&|| {
+        made.set(made.get() + 1);
+        Arc::new(open(&folder.path().join(format!("{}.db", made.get()))))
+    });
+}
+
+#[test]
+fn what_was_answered_outlives_a_kill() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    let first = event(ids.next(conformance::NOW));
+    let row = run(ids.next(conformance::NOW), first.id);
+    put(&store, vec![Write::InsertEvent(first.clone()), Write::CreateRun(row.clone())]);
+    put(&store, vec![Write::Append { run: row.id, record: record(0, "a") }]);
+    let (_copy, copied) = killed(&path);
+    let again = open(&copied);
+    assert_eq!(again.event(first.id), Ok(Some(first)));
+    assert_eq!(again.run(row.id), Ok(Some(row.clone())));
+    assert_eq!(again.journal(row.id).map(|journal| journal.records), Ok(vec![record(0, "a")]));
+    assert!(again.stats().expect("figures").unclean, "its owner did not close it");
+    again.close().expect("a clean end");
+    assert_eq!(again.fault(), None, "the check in the background found nothing");
+    assert!(!open(&copied).stats().expect("figures").unclean, "now it was closed");
+}
+
+#[test]
+fn closing_carries_out_what_was_queued_and_leaves_one_file() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    let tickets: Vec<_> =
+        (0..500).map(|_| store.commit(Lane::Ingest, vec![plain(vec![Write::InsertEvent(event(ids.next(conformance::NOW)))])])).collect();
+    store.close().expect("a clean end");
+    for ticket in tickets {
+        assert_eq!(ticket.wait(), Ok(vec![Ok(())]));
+    }
+    assert_eq!(commit(&store, vec![plain(vec![])]), Err(StoreError::Closed));
+    assert_eq!(store.event(Id(1)), Err(StoreError::Closed));
+    assert_eq!(store.close(), Ok(()));
+    assert!(!folder.path().join("stepwell.db-wal").exists());
+    let events = open(&path).events(&Default::default()).expect("a query");
+    assert_eq!(events.len(), 500);
+}
+
+#[test]
+fn a_second_owner_is_refused_with_the_first_ones_process() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    assert_eq!(refusal(&path), OpenError::Locked { pid: std::process::id() });
+    // Reading needs no ownership, and sees what is committed while it is open.
+    let reader = Sqlite::open(&path, Options { read_only: true, ..Options::default() }).expect("a reader");
+    let written = event(ids().next(conformance::NOW));
+    put(&store, vec![Write::InsertEvent(written.clone())]);
+    assert_eq!(reader.event(written.id), Ok(Some(written.clone())));
+    assert_eq!(commit(&reader, vec![plain(vec![])]), Err(StoreError::Closed));
+    drop(store);
+    assert_eq!(reader.event(written.id), Ok(Some(written)));
+    open(&path);
+}
+
+#[test]
+fn only_the_owner_may_read_the_files() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let copy = folder.path().join("copy.db");
+    store.backup(&copy, &mut |_, _| {}).expect("a copy");
+    for entry in std::fs::read_dir(folder.path()).expect("the folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("its data").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_alone() {
+    let folder = folder();
+    let garbage = folder.path().join("garbage.db");
+    std::fs::write(&garbage, "not a database, but long enough to be one ".repeat(100)).expect("a file");
+    let before = std::fs::read(&garbage).expect("the file");
+    assert_eq!(refusal(&garbage), OpenError::NotOurs);
+    assert_eq!(std::fs::read(&garbage).expect("the file"), before);
+
+    let foreign = folder.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).and_then(|db| db.execute_batch("CREATE TABLE t (a)")).expect("a database");
+    let before = std::fs::read(&foreign).expect("the file");
+    assert_eq!(refusal(&foreign), OpenError::NotOurs);
+    assert_eq!(std::fs::read(&foreign).expect("the file"), before);
+
+    let missing = folder.path().join("missing.db");
+    let read_only = Options { read_only: true, ..Options::default() };
+    assert_eq!(Sqlite::open(&missing, read_only).err(), Some(OpenError::Missing));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_newer_file_is_refused_clearly() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    drop(open(&path));
+    let db = rusqlite::Connection::open(&path).expect("the file");
+    db.pragma_update(None, "user_version", open::VERSION + 1).expect("a version");
+    db.close().expect("closed");
+    let newer = OpenError::Newer { found: i64::from(open::VERSION) + 1, known: open::VERSION };
+    assert_eq!(refusal(&path), newer);
+    assert_eq!(Sqlite::open(&path, Options { read_only: true, ..Options::default() }).err(), Some(newer));
+}
+
+#[test]
+fn a_truncated_file_is_called_corrupt() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    put(&store, (0..100).map(|_| large(ids.next(conformance::NOW), 1_000)).collect());
+    drop(store);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file");
+    file.set_len(file.metadata().expect("its length").len() / 2).expect("a shorter file");
+    assert!(matches!(refusal(&path), OpenError::Corrupt(_)), "{:?}", refusal(&path));
+}
+
+#[test]
+fn a_page_that_went_bad_is_named() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    put(&store, (0..100).map(|_| large(ids.next(conformance::NOW), 1_000)).collect());
+    store.close().expect("a clean end");
+    let mut bytes = std::fs::read(&path).expect("the file");
+    let middle = bytes.len() / 8192 * 4096;
+    bytes[middle..middle + 4096].fill(0xa5);
+    std::fs::write(&path, bytes).expect("a damaged file");
+    let store = open(&path);
+    assert!(!store.check().expect("a check").is_empty());
+    assert!(matches!(store.events(&Default::default()), Err(StoreError::Corrupt(_))));
+    // After an unclean end it is found without being asked.
+    let (_copy, copied) = killed(&path);
+    let again = open(&copied);
+    while again.fault().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(matches!(again.fault(), Some(StoreError::Corrupt(_))));
+    assert!(matches!(commit(&again, vec![plain(vec![])]), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn a_full_disk_stops_nothing_for_good() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = Sqlite::open(&path, Options { most_pages: 200, ..Options::default() }).expect("a store");
+    let ids = ids();
+    let mut stored = Vec::new();
+    let full = loop {
+        let id = ids.next(conformance::NOW);
+        match commit(&store, vec![plain(vec![large(id, 50_000)])]) {
+            Ok(verdicts) => {
+                assert_eq!(verdicts, [Ok(())]);
+                stored.push(id);
+            }
+            Err(error) => break (id, error),
+        }
+    };
+    assert_eq!(full.1, StoreError::Full);
+    assert_eq!(store.event(full.0), Ok(None), "nothing of it is stored");
+    assert_eq!(store.fault(), None);
+    let many = (0..10).map(|_| plain(vec![large(ids.next(conformance::NOW), 50_000)])).collect();
+    assert_eq!(commit(&store, many), Err(StoreError::Full), "one for all");
+    // What needs no room goes on, and makes room.
+    let sweep = Write::Sweep { now: conformance::NOW.after(Span::seconds(1_000)), keep: conformance::KEEP, most: 5 };
+    put(&store, vec![sweep]);
+    put(&store, vec![large(full.0, 50_000)]);
+    let left = store.events(&Default::default()).expect("a query");
+    assert_eq!(left.len(), stored.len() - 5 + 1);
+    assert_eq!(store.check(), Ok(Vec::new()));
+}
+
+#[test]
+fn a_backup_under_load_is_whole() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = Arc::new(open(&path));
+    let ids = Arc::new(ids());
+    put(&*store, (0..200).map(|_| large(ids.next(conformance::NOW), 20_000)).collect());
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = {
+        let (store, ids, stop) = (Arc::clone(&store), Arc::clone(&ids), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                put(&*store, vec![large(ids.next(conformance::NOW), 2_000)]);
+            }
+        })
+    };
+    let copy = folder.path().join("copy.db");
+    let mut told = Vec::new();
+    store.backup(&copy, &mut |done, all| told.push((done, all))).expect("a copy");
+    stop.store(true, Ordering::SeqCst);
+    load.join().expect("the load");
+    let (done, all) = *told.last().expect("progress");
+    assert_eq!(done, all);
+    assert!(matches!(store.backup(&copy, &mut |_, _| {}), Err(StoreError::Io(_))), "nothing is written over");
+    let copied = open(&copy);
+    assert!(!copied.stats().expect("figures").unclean);
+    assert_eq!(copied.check(), Ok(Vec::new()));
+    let events = copied.events(&Default::default()).expect("a query");
+    assert!(events.len() >= 200 && events.windows(2).all(|pair| pair[0].id > pair[1].id));
+    // A copy is of one moment: the events are those up to some id, without a gap.
+    assert_eq!(store.events(&super::super::EventQuery { to: Some(events[0].id), ..Default::default() }), Ok(events));
+}
+
+#[test]
+fn questions_in_sql_cannot_change_anything() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let id = ids().next(conformance::NOW);
+    put(&store, vec![Write::InsertEvent(event(id))]);
+    let table = query_readonly(&path, "SELECT id, data, sender_id FROM events").expect("an answer");
+    assert_eq!(table.columns, ["id", "data", "sender_id"]);
+    assert_eq!(table.rows, [[Some(id.0.to_string()), Some(r#"{"userId":"u1"}"#.to_owned()), None]]);
+    for statement in ["DELETE FROM events", "ATTACH 'x.db' AS x", "PRAGMA journal_mode = delete", "BEGIN", "VACUUM"] {
+        assert_eq!(query_readonly(&path, statement), Err(QueryError::NotReading), "{statement}");
+    }
+    for statement in ["", "SELEC 1", "SELECT 1; DELETE FROM events", "SELECT * FROM nothing"] {
+        assert!(matches!(query_readonly(&path, statement), Err(QueryError::Sql(_))), "{statement}");
+    }
+    assert_eq!(query_readonly(&folder.path().join("none.db"), "SELECT 1"), Err(QueryError::Open(OpenError::Missing)));
+    assert_eq!(store.events(&Default::default()).map(|events| events.len()), Ok(1));
+}
+
+#[test]
+fn a_slow_disk_lets_commits_share_a_flush() {
+    let folder = folder();
+    let store = Sqlite::open(&in_folder(&folder), Options { flush_delay: Span(20), ..Options::default() }).expect("a store");
+    let ids = ids();
+    let created = event(ids.next(conformance::NOW));
+    let row = run(ids.next(conformance::NOW), created.id);
+    put(&store, vec![Write::InsertEvent(created), Write::CreateRun(row.clone())]);
+    let tickets: Vec<_> = (0..50)
+        .map(|index| {
+            let lane = if index % 2 == 0 { Lane::Steps } else { Lane::Ingest };
+            let append = Write::Append { run: row.id, record: record(index, "a") };
+            store.commit(lane, vec![plain(vec![append])])
+        })
+        .collect();
+    for ticket in tickets {
+        assert_eq!(ticket.wait(), Ok(vec![Ok(())]));
+    }
+    assert_eq!(store.journal(row.id).map(|journal| journal.records.len()), Ok(50));
+    let queued = RunQuery { states: vec![RunState::Queued], ..RunQuery::default() };
+    assert_eq!(store.runs(&queued), Ok(vec![row]));
+}
+
+#[test]
+fn a_database_fits_its_budget_of_bytes() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    const RUNS: usize = 5_000;
+    for _ in 0..RUNS / 50 {
+        let lists = (0..50).map(|_| plain(life(&ids))).collect();
+        assert_eq!(commit(&store, lists), Ok(vec![Ok(()); 50]));
+    }
+    store.close().expect("a clean end");
+    let bytes = std::fs::metadata(&path).expect("the file").len() as usize / RUNS;
+    assert!(bytes <= 700, "{bytes} bytes for an event with a run of three steps");
+}
+
+/// The life of a run: its event, its start, three steps and its end.
+fn life(ids: &crate::base::IdMaker) -> Vec<Write> {
+    let now = conformance::NOW;
+    let event = EventRow {
+        data: Arc::from(r#"{"userId":"user-12345","amount":1250,"currency":"EUR","order":"2026-000123"}"#),
+        ..event(ids.next(now))
+    };
+    let row = crate::rules::RunRow { keys: Arc::from([Arc::from("\"user-12345\"")]), ..run(ids.next(now), event.id) };
+    let id = row.id;
+    let mut writes = vec![Write::InsertEvent(event), Write::CreateRun(row)];
+    writes.push(Write::Start { run: id, at: now, version: Arc::from("3f786850e387550fdab836ed7e6dc881de23001b") });
+    for (index, key) in ["charge-card", "send-mail", "audit"].into_iter().enumerate() {
+        writes.push(Write::Append { run: id, record: record(index as u32, key) });
+    }
+    let output: Option<crate::base::Json> = Some(Arc::from(r#"{"status":"paid","charge":"ch_1"}"#));
+    writes.push(Write::End { run: id, state: RunState::Completed, at: now, output, error: None, reason: None });
+    writes
+}
+
+mod oracle;

@@ -1,0 +1,304 @@
+//! Random commits on SQLite and on memory: the answers and all that is stored are the same.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use super::super::super::conformance::{KEEP, NOW, event, failure, record, run};
+use super::super::super::{EventQuery, Lane, Memory, RunQuery, Store};
+use super::{folder, in_folder, killed, open};
+use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
+use crate::rules::row::{LogLevel, Recorded};
+use crate::rules::{AttemptRow, EventRow, Expect, Kind, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+
+/// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+
+    fn one<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())].clone()
+    }
+
+    fn maybe<T>(&mut self, value: T) -> Option<T> {
+        (self.below(2) == 0).then_some(value)
+    }
+
+    fn text(&mut self) -> Arc<str> {
+        let parts = ["a", "ü", "\u{1F600}", "x y", "'", "\"", "\n", ";--", "\0", "%"];
+        (0..self.below(5)).map(|_| self.one(&parts)).collect::<String>().into()
+    }
+
+    fn json(&mut self) -> Arc<str> {
+        let text = self.text();
+        serde_json::json!({ "text": &*text, "n": self.next() as i64 }).to_string().into()
+    }
+}
+
+/// What has been made so far.
+struct World {
+    random: Random,
+    ids: IdMaker,
+    now: Millis,
+    events: Vec<EventId>,
+    /// Runs with the index of their next record.
+    runs: Vec<(RunId, u32)>,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        World { random: Random(seed), ids: IdMaker::above(Id(0)), now: NOW, events: vec![Id(1)], runs: vec![(Id(2), 0)] }
+    }
+
+    fn id(&mut self) -> Id {
+        self.ids.next(self.now)
+    }
+
+    fn some_run(&mut self) -> RunId {
+        self.random.one(&self.runs).0
+    }
+
+    fn name(&mut self) -> Arc<str> {
+        self.random.one(&["a/b", "a/c", "stripe/ü"]).into()
+    }
+
+    fn function(&mut self) -> Arc<str> {
+        self.random.one(&["charge", "mail", "audit"]).into()
+    }
+
+    fn key(&mut self) -> Arc<str> {
+        self.random.one(&["1", "\"u1\"", "null", "\"a\\nb\""]).into()
+    }
+
+    fn expect(&mut self) -> Expect {
+        let now = self.now;
+        match self.random.below(4) {
+            0 => Expect::EventKeyFree { name: self.name(), key: self.key(), now },
+            1 => Expect::IdempotencyFree { function: self.function(), key: self.key(), now },
+            _ => Expect::RunRev { run: self.some_run(), rev: self.random.below(6) as u32 },
+        }
+    }
+
+    fn list(&mut self) -> List {
+        let expect = (0..self.random.below(3)).map(|_| self.expect()).collect();
+        List { expect, writes: (0..self.random.below(6)).map(|_| self.write()).collect() }
+    }
+
+    fn write(&mut self) -> Write {
+        let now = self.now;
+        match self.random.below(16) {
+            0 | 1 => self.new_event(),
+            2..=4 => self.new_run(),
+            5 => Write::TakeEventKey { name: self.name(), key: self.key(), event: self.id(), expires: now.after(Span::seconds(20)) },
+            6 => {
+                let (function, key) = (self.function(), self.key());
+                Write::TakeIdempotency { function, key, run: self.id(), expires: now.after(Span::seconds(20)) }
+            }
+            7 => Write::PutSource(SourceRow { hash: self.random.one(&["h1", "h2"]).into(), files: self.random.json() }),
+            8 => {
+                let line = LogRow {
+                    at: now,
+                    level: self.random.one(&[LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]),
+                    message: self.random.text(),
+                    data: Some(self.random.json()),
+                    step: self.random.text(),
+                };
+                Write::Log { run: self.some_run(), line }
+            }
+            9 => self.attempt(),
+            10 | 11 => self.append(),
+            12 => {
+                let keep = crate::rules::policy::Retention { completed: Span::seconds(self.random.below(3) as i64 * 5), ..KEEP };
+                Write::Sweep { now, keep, most: self.random.one(&[1, 3, 1_000]) }
+            }
+            _ => self.change(),
+        }
+    }
+
+    fn new_event(&mut self) -> Write {
+        let id = self.id();
+        self.events.push(id);
+        let sender_id = self.random.text();
+        let extra = self.random.json();
+        Write::InsertEvent(EventRow {
+            name: self.name(),
+            data: self.random.json(),
+            sender_id: self.random.maybe(sender_id),
+            ts: Millis(self.random.next() as i64 >> 20),
+            extra: self.random.maybe(extra),
+            ..event(id)
+        })
+    }
+
+    fn new_run(&mut self) -> Write {
+        let id = self.id();
+        self.runs.push((id, 0));
+        let keys: Vec<Arc<str>> = (0..self.random.below(3)).map(|_| self.key()).collect();
+        let idempotency = self.key();
+        Write::CreateRun(RunRow {
+            function: self.function(),
+            keys: keys.into(),
+            priority_ms: self.random.below(3) as i64 - 1,
+            enter: self.random.one(&[id.made_at(), self.now.after(Span::seconds(5))]),
+            idempotency: self.random.maybe(idempotency),
+            ..run(id, self.random.one(&self.events))
+        })
+    }
+
+    fn append(&mut self) -> Write {
+        let at = self.random.below(self.runs.len());
+        let (run, next) = &mut self.runs[at];
+        let (run, index) = (*run, *next);
+        *next += 1;
+        let result = match self.random.below(3) {
+            0 => Recorded::Value(self.random.json()),
+            1 => Recorded::Until(self.now),
+            _ => Recorded::Failed(failure(&self.random.text())),
+        };
+        let line = self.random.text();
+        let record = Record {
+            kind: self.random.one(&Kind::ALL),
+            key: self.random.text(),
+            result,
+            attempts: self.random.below(20) as u32,
+            line: self.random.maybe(line),
+            ..record(index, "")
+        };
+        Write::Append { run, record }
+    }
+
+    fn attempt(&mut self) -> Write {
+        let next = self.now;
+        let attempt = AttemptRow {
+            key: self.random.text(),
+            attempt: self.random.below(9) as u32,
+            started: self.now,
+            ended: self.now,
+            error: failure(&self.random.text()),
+            next: self.random.maybe(next),
+            line: None,
+        };
+        Write::Attempt { run: self.some_run(), attempt }
+    }
+
+    fn change(&mut self) -> Write {
+        let (run, at) = (self.some_run(), self.now);
+        let error = Some(failure(&self.random.text()));
+        match self.random.below(6) {
+            0 | 1 => Write::Start { run, at, version: self.random.one(&["v1", "v2"]).into() },
+            2 => {
+                let state = self.random.one(&[RunState::Sleeping, RunState::Waiting, RunState::BackingOff]);
+                let wake = self.random.maybe(at);
+                Write::Suspend { run, state, wake, attempt: self.random.below(4) as u32 + 1, error: self.random.maybe(error).flatten() }
+            }
+            3 => Write::Requeue { run, suspects: self.random.below(3) as u32 },
+            4 => Write::Park { run, reason: self.random.text() },
+            _ => {
+                let state = self.random.one(&[RunState::Completed, RunState::Failed, RunState::Cancelled]);
+                let (output, reason) = (self.random.json(), self.random.text());
+                let (output, reason) = (self.random.maybe(output), self.random.maybe(reason));
+                Write::End { run, state, at, output, error: self.random.maybe(error).flatten(), reason }
+            }
+        }
+    }
+
+    fn run_query(&mut self) -> RunQuery {
+        let states = vec![self.random.one(&RunState::ALL), self.random.one(&RunState::ALL)];
+        let (function, key) = (self.function(), self.key());
+        let (event, from, to) = (self.random.one(&self.events), self.some_run(), self.some_run());
+        let since = Millis(self.now.0 - 1_000 * self.random.below(60) as i64);
+        RunQuery {
+            states: self.random.maybe(states).unwrap_or_default(),
+            function: self.random.maybe(function),
+            event: self.random.maybe(event),
+            key: self.random.maybe(key),
+            since: self.random.maybe(since),
+            from: self.random.maybe(from),
+            to: self.random.maybe(to),
+            limit: self.random.below(10),
+        }
+    }
+
+    fn event_query(&mut self) -> EventQuery {
+        let (name, from, to) = (self.name(), self.random.one(&self.events), self.random.one(&self.events));
+        let after = Millis(self.now.0 - 1_000 * self.random.below(60) as i64);
+        EventQuery {
+            name: self.random.maybe(name),
+            received_after: self.random.maybe(after),
+            from: self.random.maybe(from),
+            to: self.random.maybe(to),
+            limit: self.random.below(10),
+        }
+    }
+}
+
+/// Everything that two stores must agree on.
+fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
+    for _ in 0..10 {
+        let query = world.run_query();
+        assert_eq!(left.runs(&query), right.runs(&query), "{query:?}");
+        let query = world.event_query();
+        assert_eq!(left.events(&query), right.events(&query), "{query:?}");
+    }
+    assert_eq!(left.runs(&RunQuery::default()), right.runs(&RunQuery::default()));
+    assert_eq!(left.events(&EventQuery::default()), right.events(&EventQuery::default()));
+    for (run, _) in &world.runs {
+        assert_eq!(left.journal(*run), right.journal(*run), "journal of {run}");
+        let (from, limit) = (world.random.below(3) as u64, world.random.below(4));
+        assert_eq!(left.logs(*run, from, limit), right.logs(*run, from, limit), "log of {run}");
+    }
+    for hash in ["h1", "h2"] {
+        assert_eq!(left.source(hash), right.source(hash));
+    }
+    let unfinished = |store: &dyn Store| {
+        let mut rows = Vec::new();
+        store.unfinished(&mut |row| rows.push(row)).map(|()| rows)
+    };
+    assert_eq!(unfinished(left), unfinished(right));
+    let figures = |store: &dyn Store| store.stats().map(|stats| (stats.unfinished, stats.largest_id));
+    assert_eq!(figures(left), figures(right));
+}
+
+#[test]
+fn sqlite_does_as_memory_does_through_kills() {
+    let seed = std::env::var("STEPWELL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    // A failure is run again with STEPWELL_SEED.
+    println!("seed {seed}");
+    let mut world = World::new(seed);
+    let memory = Memory::new();
+    let mut kept = folder();
+    let mut path = in_folder(&kept);
+    let mut sqlite = open(&path);
+    for round in 1..=400 {
+        world.now = world.now.after(Span(world.random.below(500) as i64));
+        let lists: Vec<List> = (0..world.random.below(6)).map(|_| world.list()).collect();
+        let lane = world.random.one(&[Lane::Steps, Lane::Ingest]);
+        let expected = memory.commit(lane, lists.clone()).wait();
+        assert_eq!(sqlite.commit(lane, lists).wait(), expected, "round {round}");
+        if round % 40 == 0 {
+            compare(&mut world, &sqlite, &memory);
+        }
+        if round % 100 == 0 {
+            let (copy, copied) = killed(&path);
+            // The old one goes before the folder that it stands in.
+            sqlite = open(&copied);
+            (kept, path) = (copy, copied);
+        }
+    }
+    assert_eq!(sqlite.check(), Ok(Vec::new()));
+    drop(sqlite);
+    drop(kept);
+}

@@ -1,0 +1,139 @@
+//! What the commands need beside the engine's own reads and writes: copies, checks and questions in SQL.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::types::ValueRef;
+
+use super::super::StoreError;
+use super::{OpenError, open};
+
+/// Pages that are copied at a time.
+const BACKUP_PAGES: i32 = 1_024;
+
+/// Copies the database at `path` to the new file `to`. One read transaction holds still what is copied.
+pub(super) fn backup(path: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+    let failed = |error: &std::io::Error| StoreError::Io(format!("{}: {error}", to.display()));
+    if !open::create_private(to).map_err(|error| failed(&error))? {
+        return Err(StoreError::Io(format!("{} exists already", to.display())));
+    }
+    let outcome = copy(path, to, progress).and_then(|()| sync_folder(to).map_err(|error| failed(&error)));
+    if outcome.is_err() {
+        // Half a copy is worse than none; if it cannot be removed, the error that led here says more.
+        let _ = std::fs::remove_file(to);
+    }
+    outcome
+}
+
+fn copy(path: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+    let source = open::reader(path)?;
+    let moment = source.unchecked_transaction()?;
+    moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mut target = Connection::open(to)?;
+    {
+        let backup = Backup::new(&moment, &mut target)?;
+        loop {
+            let step = backup.step(BACKUP_PAGES)?;
+            let done = backup.progress();
+            progress((done.pagecount - done.remaining).max(0) as u64, done.pagecount.max(0) as u64);
+            if step == StepResult::Done {
+                break;
+            }
+        }
+    }
+    // The copy was never in use, so it is no file that its owner left open.
+    open::mark_open(&target, false)?;
+    // One file that is whole by itself: the engine that opens it turns the write-ahead log on again.
+    target.pragma_update(None, "journal_mode", "delete")?;
+    target.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
+fn sync_folder(to: &Path) -> std::io::Result<()> {
+    std::fs::File::open(to)?.sync_all()?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Runs one of SQLite's checks; each line names a fault.
+pub(super) fn check(connection: &Connection, pragma: &str) -> Result<Vec<String>, StoreError> {
+    let mut faults = Vec::new();
+    let outcome = collect(connection, pragma, &mut faults);
+    match outcome {
+        // The check itself can fall over what it looks for.
+        Err(StoreError::Corrupt(text)) => faults.push(text),
+        other => other?,
+    }
+    Ok(faults)
+}
+
+fn collect(connection: &Connection, pragma: &str, faults: &mut Vec<String>) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(&format!("PRAGMA {pragma}"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let line: String = row.get(0)?;
+        if line != "ok" {
+            faults.push(line);
+        }
+    }
+    Ok(())
+}
+
+/// The answer to a question in SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// The rows; none stands for NULL. A BLOB that is UTF-8 (all JSON is) comes as text, another one as hex.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// Why a question in SQL has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// SQLite refuses the statement.
+    #[error("{0}")]
+    Sql(String),
+    /// The statement would change something, or gives no rows.
+    #[error("only a statement that reads is allowed, such as select")]
+    NotReading,
+}
+
+/// Answers one reading statement on the database at `path`, which an engine may have open; nothing can be changed.
+///
+/// # Errors
+/// `QueryError` where the file is none of ours, the statement is wrong, or it would write.
+pub fn query_readonly(path: &Path, sql: &str) -> Result<Table, QueryError> {
+    let refused = |error: rusqlite::Error| QueryError::Sql(error.to_string());
+    let connection = open::foreign_reader(path)?;
+    let mut statement = connection.prepare(sql).map_err(refused)?;
+    // ATTACH counts as reading, but answers no rows.
+    if !statement.readonly() || statement.column_count() == 0 {
+        return Err(QueryError::NotReading);
+    }
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut found = Vec::new();
+    let mut rows = statement.query([]).map_err(refused)?;
+    while let Some(row) = rows.next().map_err(refused)? {
+        let values = (0..columns.len()).map(|at| row.get_ref(at).map(text));
+        found.push(values.collect::<Result<Vec<_>, rusqlite::Error>>().map_err(refused)?);
+    }
+    Ok(Table { columns, rows: found })
+}
+
+fn text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Some(match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }),
+    }
+}

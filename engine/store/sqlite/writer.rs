@@ -1,0 +1,246 @@
+//! The thread that alone writes, and the thread that copies the write-ahead log into the main file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased};
+use rusqlite::Connection;
+
+use crate::base::Span;
+use crate::base::limits::BATCH_ROWS;
+use crate::rules::{List, Write};
+
+use super::super::{Answer, StoreError, Verdict};
+use super::apply::Applier;
+use super::{error, open};
+
+/// Rows after which the log is copied into the main file.
+const CHECKPOINT_ROWS: usize = 8_000;
+/// Pages in the log from which on the writer itself finishes the copy, so that the log starts anew: 64 MB.
+const LOG_PAGES: i64 = 16_384;
+
+/// One call of `commit`.
+pub(super) struct Commit {
+    pub(super) lists: Vec<List>,
+    pub(super) answer: Answer,
+}
+
+/// What the writer is told besides commits.
+pub(super) enum Order {
+    /// Drain both lanes, mark the file as closed, end.
+    Close,
+}
+
+/// What the writer shares with the rest of the store.
+#[derive(Default)]
+pub(super) struct Fault {
+    found: Mutex<Option<StoreError>>,
+}
+
+impl Fault {
+    pub(super) fn get(&self) -> Option<StoreError> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a fault; the first one stays.
+    pub(super) fn set(&self, error: StoreError) {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// The writer's ends of its channels, and its settings.
+pub(super) struct Writer {
+    pub(super) steps: Receiver<Commit>,
+    pub(super) ingest: Receiver<Commit>,
+    pub(super) orders: Receiver<Order>,
+    pub(super) fault: Arc<Fault>,
+    pub(super) checkpoint: Sender<()>,
+    /// Set by the checkpointer: the log has grown so long that the writer has to finish the copy.
+    pub(super) log_is_long: Arc<AtomicBool>,
+    pub(super) flush_delay: Span,
+}
+
+impl Writer {
+    /// Runs until the order to close; gives the connection back, with whether everything went well.
+    pub(super) fn run(self, connection: Connection) -> (Connection, Result<(), StoreError>) {
+        let outcome = match Applier::new(&connection) {
+            Ok(mut applier) => self.serve(&connection, &mut applier),
+            Err(error) => Err(error.into()),
+        };
+        (connection, outcome)
+    }
+
+    fn serve(&self, connection: &Connection, applier: &mut Applier<'_>) -> Result<(), StoreError> {
+        let mut rows_since_checkpoint = 0;
+        let mut closing = false;
+        loop {
+            let mut batch = Batch::default();
+            if !closing {
+                select_biased! {
+                    recv(self.steps) -> commit => batch.extend(commit.ok()),
+                    recv(self.ingest) -> commit => batch.extend(commit.ok()),
+                    recv(self.orders) -> _ => closing = true,
+                }
+            }
+            batch.fill(&self.steps, &self.ingest);
+            if batch.commits.is_empty() {
+                if closing {
+                    return self.fault.get().map_or(Ok(()), Err);
+                }
+                continue;
+            }
+            rows_since_checkpoint += batch.rows;
+            self.carry_out(connection, applier, batch);
+            if rows_since_checkpoint >= CHECKPOINT_ROWS {
+                rows_since_checkpoint = 0;
+                // A full channel means that a checkpoint is under way or due already.
+                let _ = self.checkpoint.try_send(());
+            }
+            if self.log_is_long.swap(false, Ordering::Relaxed) {
+                self.finish_checkpoint(connection);
+            }
+        }
+    }
+
+    /// One transaction, one flush, then every ticket of it.
+    fn carry_out(&self, connection: &Connection, applier: &mut Applier<'_>, batch: Batch) {
+        let outcome = match self.fault.get() {
+            Some(fault) => Err(fault),
+            None => self.transact(connection, applier, &batch),
+        };
+        match outcome {
+            Ok(verdicts) => {
+                for (commit, verdicts) in batch.commits.into_iter().zip(verdicts) {
+                    commit.answer.give(Ok(verdicts));
+                }
+            }
+            Err(error) => {
+                if error != StoreError::Full {
+                    self.fault.set(error.clone());
+                }
+                for commit in batch.commits {
+                    commit.answer.give(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn transact(&self, connection: &Connection, applier: &mut Applier<'_>, batch: &Batch) -> Result<Vec<Vec<Verdict>>, StoreError> {
+        begin(connection)?;
+        let outcome = batch
+            .commits
+            .iter()
+            .map(|commit| commit.lists.iter().map(|list| applier.carry_out(list)).collect())
+            .collect::<Result<Vec<Vec<Verdict>>, StoreError>>()
+            .and_then(|verdicts| {
+                if self.flush_delay.0 > 0 {
+                    std::thread::sleep(self.flush_delay.std());
+                }
+                connection.prepare_cached("COMMIT")?.execute([])?;
+                Ok(verdicts)
+            });
+        if outcome.is_err() {
+            applier.forget();
+            // SQLite has rolled back by itself after some errors. If this rollback fails, the next BEGIN tells.
+            if !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+        }
+        outcome
+    }
+
+    /// Copies what the checkpointer has left over, while nobody adds to it: the next commit then starts the log anew.
+    fn finish_checkpoint(&self, connection: &Connection) {
+        if let Err(error) = checkpoint(connection, "PASSIVE") {
+            self.note(error);
+        }
+    }
+
+    fn note(&self, error: StoreError) {
+        note_checkpoint_error(&self.fault, error);
+    }
+}
+
+/// A checkpoint that finds the disk full is tried again later; one that finds it broken is a fault.
+fn note_checkpoint_error(fault: &Fault, error: StoreError) {
+    if error != StoreError::Full {
+        fault.set(error);
+    }
+}
+
+/// Begins a transaction, however long another program (a database shell) holds the write lock.
+fn begin(connection: &Connection) -> Result<(), StoreError> {
+    let mut begin = connection.prepare_cached("BEGIN IMMEDIATE")?;
+    loop {
+        match begin.execute([]) {
+            Ok(_) => return Ok(()),
+            Err(error) if error::is_busy(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The commits of one transaction.
+#[derive(Default)]
+struct Batch {
+    commits: Vec<Commit>,
+    rows: usize,
+}
+
+impl Batch {
+    fn extend(&mut self, commit: Option<Commit>) {
+        if let Some(commit) = commit {
+            self.rows += commit.lists.iter().map(rows).sum::<usize>();
+            self.commits.push(commit);
+        }
+    }
+
+    /// Steps first, but at least a quarter of the rows for ingest. A commit is never split.
+    fn fill(&mut self, steps: &Receiver<Commit>, ingest: &Receiver<Commit>) {
+        self.take(steps, BATCH_ROWS - BATCH_ROWS / 4);
+        self.take(ingest, BATCH_ROWS);
+        self.take(steps, BATCH_ROWS);
+    }
+
+    fn take(&mut self, lane: &Receiver<Commit>, up_to: usize) {
+        while self.rows < up_to {
+            match lane.try_recv() {
+                Ok(commit) => self.extend(Some(commit)),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// The rows that a list may write; at least one, since its expectations cost as much as a row.
+fn rows(list: &List) -> usize {
+    let rows = |write: &Write| match write {
+        Write::Sweep { most, .. } => *most as usize,
+        _ => 1,
+    };
+    list.writes.iter().map(rows).sum::<usize>().max(1)
+}
+
+/// Copies the log into the main file whenever the writer asks, until the writer is gone.
+pub(super) fn checkpoints(connection: &Connection, asked: &Receiver<()>, log_is_long: &AtomicBool, fault: &Fault) {
+    while asked.recv().is_ok() {
+        match checkpoint(connection, "PASSIVE") {
+            Ok(pages) if pages > LOG_PAGES => log_is_long.store(true, Ordering::Relaxed),
+            Ok(_) => {}
+            Err(error) => note_checkpoint_error(fault, error),
+        }
+    }
+}
+
+/// The pages in the log afterwards, copied or not.
+fn checkpoint(connection: &Connection, mode: &str) -> Result<i64, StoreError> {
+    let mut pragma = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
+    Ok(pragma.query_row([], |row| row.get(1))?)
+}
+
+/// The last acts of an owner that has nothing left to write: clears the mark and puts everything into the main file.
+pub(super) fn finish(connection: &Connection) -> Result<(), StoreError> {
+    open::mark_open(connection, false)?;
+    checkpoint(connection, "TRUNCATE")?;
+    Ok(())
+}
