@@ -89,3 +89,13 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// 24 random bytes for a key or token.
+///
+/// # Errors
+/// Where the system has no randomness to give: a guessable key is worse than none.
+pub fn secret_bytes() -> std::io::Result<[u8; 24]> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}

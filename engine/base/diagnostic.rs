@@ -88,7 +88,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Error, warning or note.
     pub severity: Severity,
-    /// `E0101`: what `stepwell explain` takes.
+    /// `E0101`: what `stepwell explain` takes. Empty for an error that a handler threw itself.
     pub code: &'static str,
     /// One sentence, lower case, no full stop.
     pub message: String,
@@ -173,7 +173,14 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
             Severity::Error => Level::ERROR,
         };
-        let title = level.primary_title(self.message.as_str()).id(self.code);
+        let title = level.primary_title(self.message.as_str());
+        let title = if self.code.is_empty() { title } else { title.id(self.code) };
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        if self.places.is_empty() {
+            // Without a picture the renderer's margin would stand there alone.
+            let head = renderer.render(&[Group::with_title(title)]).to_string();
+            return self.helps.iter().fold(head, |text, help| format!("{text}\n  = help: {}", help.replace('\n', "\n          ")));
+        }
         let mut group = Group::with_title(title);
         let mut shown: Vec<&Arc<Source>> = Vec::new();
         for place in &self.places {
@@ -186,7 +193,6 @@ impl Diagnostic {
         for help in &self.helps {
             group = group.element(Level::HELP.message(help.as_str()));
         }
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group]).to_string()
     }
 }
