@@ -331,7 +331,7 @@ impl Walk<'_> {
                 (_, true) if found.target.is_some() => Some(format!("write it around its argument: `{name}(…)`")),
                 (_, true) => Some(format!("write it behind its owner: `event.data.field.{name}(…)`")),
                 (Some(right), _) => Some(format!("did you mean `{right}`?")),
-                _ => None,
+                _ => known.iter().find(|right| name.len() > 2 && right.starts_with(name)).map(|right| format!("did you mean `{right}`?")),
             };
             // A method's token is the opening bracket behind its name.
             let token = self.token(id);

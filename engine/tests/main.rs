@@ -1,4 +1,6 @@
 //! Tests of the rooms through their doors, and of the program through its commands.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does, at the line that went wrong")]
+
 mod config;
 mod house;

@@ -1,0 +1,116 @@
+//! An event at the door: whether it is accepted, and which functions it starts.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::diagnostic::nearest;
+use crate::base::limits::EVENT_NAME_BYTES;
+use crate::config::UnknownEvents;
+use crate::expr::{EventView, Scope};
+use crate::rules::EventRow;
+use crate::rules::matching::Candidate;
+
+use super::violation::{EventProblem, shown};
+use super::{Function, Project};
+
+/// Names that belong to the engine's own events.
+const RESERVED: &str = "stepwell/";
+
+/// What became of one function at an event.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Explained {
+    /// The function's id.
+    pub function: Arc<str>,
+    /// Whether its `if` holds.
+    pub applies: bool,
+    /// Why it does not apply.
+    pub why: Option<String>,
+}
+
+impl Project {
+    /// Checks an event's name and data.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it; pointers begin at the event: `/name`, `/data/userId`.
+    pub fn check_event(&self, name: &str, data: &Value) -> Result<(), Vec<EventProblem>> {
+        if let Some(problem) = name_problem(name) {
+            return Err(vec![problem]);
+        }
+        let declared = self.config.event(name);
+        if declared.is_none() && self.config.unknown_events() == UnknownEvents::Refuse {
+            return Err(vec![self.unknown(name)]);
+        }
+        if !data.is_object() {
+            let problem = EventProblem::new("E0220", "/data", format!("expected an object, found {}", shown(data)));
+            return Err(vec![problem.help("put the value into a field: {\"value\": …}")]);
+        }
+        let problems = match declared.and_then(|(declared, _)| self.schemas.get(&declared.value)) {
+            Some(schema) => schema.violations(data, "/data"),
+            None => Vec::new(),
+        };
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn unknown(&self, name: &str) -> EventProblem {
+        let problem = EventProblem::new("E0222", "/name", format!("no event `{}` is declared", shown_name(name)));
+        match nearest(name, self.config.events.names()) {
+            Some(right) => problem.help(format!("did you mean `{right}`?")),
+            None => problem.help("declare it under `events` in events.yaml, or set `unknown_events: accept`"),
+        }
+    }
+
+    /// The functions that an event's name starts, with their expressions evaluated on it: each once, in the order of the file.
+    pub fn candidates(&self, event: &EventRow, data: &Value) -> Vec<Candidate> {
+        self.with_scope(event, data, |scope| self.started_by(&event.name).map(|function| function.candidate(&event.name, scope)).collect())
+    }
+
+    /// What became of each function that the event's name starts, and why.
+    pub fn explain(&self, event: &EventRow, data: &Value) -> Vec<Explained> {
+        let explained = |function: &Arc<Function>, scope: &Scope<'_>| {
+            let verdict = function.verdict(&event.name, scope);
+            Explained { function: Arc::clone(&function.id), applies: verdict.applies, why: verdict.why }
+        };
+        self.with_scope(event, data, |scope| self.started_by(&event.name).map(|function| explained(function, scope)).collect())
+    }
+
+    fn with_scope<T>(&self, event: &EventRow, data: &Value, run: impl FnOnce(&Scope<'_>) -> T) -> T {
+        let id = event.id.to_string();
+        run(&Scope::of_event(EventView { id: &id, name: &event.name, data, ts: event.ts.0 }))
+    }
+
+    fn started_by(&self, name: &str) -> impl Iterator<Item = &Arc<Function>> {
+        let mut found: Vec<usize> = self.by_event.get(name).cloned().unwrap_or_default();
+        found.extend(self.by_family.iter().filter(|(stem, _)| name.len() > stem.len() && name.starts_with(stem)).map(|(_, at)| *at));
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().filter_map(|at| self.functions.get(at))
+    }
+}
+
+fn name_problem(name: &str) -> Option<EventProblem> {
+    let problem = |message: String| Some(EventProblem::new("E0220", "/name", message));
+    if name.is_empty() {
+        return problem("the event's name is empty".into());
+    }
+    if name.len() > EVENT_NAME_BYTES {
+        return problem(format!("the event's name has {} bytes; at most {EVENT_NAME_BYTES} are allowed", name.len()));
+    }
+    if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return problem(format!("the event's name `{}` holds a space or a control character", shown_name(name)));
+    }
+    if name.starts_with(RESERVED) {
+        let message = format!("`{}` is reserved: names under `{RESERVED}` are the engine's own", shown_name(name));
+        return Some(EventProblem::new("E0223", "/name", message));
+    }
+    None
+}
+
+/// A name as a message shows it.
+fn shown_name(name: &str) -> String {
+    let escaped = name.escape_debug().to_string();
+    match escaped.char_indices().nth(100) {
+        Some((at, _)) => format!("{}…", &escaped[..at]),
+        None => escaped,
+    }
+}

@@ -1,0 +1,87 @@
+//! The config's expressions: compiled, and their paths held against the schemas of the events they will see.
+
+use std::ops::Range;
+
+use crate::base::diagnostic::nearest;
+use crate::base::{Diagnostic, Location};
+use crate::config::Spanned;
+use crate::expr::{EVENT_VARIABLES, Expr, PathUse, Segment};
+
+use super::schema::{Known, Schema};
+
+/// The fields of an event.
+const EVENT_FIELDS: &[&str] = &["id", "name", "data", "ts"];
+
+/// An event that an expression may see: its declared name, and its schema if it has one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub name: &'a str,
+    pub schema: Option<&'a Schema>,
+}
+
+/// Compiles an expression and checks what it reads. `what` names it in messages: "key", "condition".
+pub(super) fn compile(text: &Spanned<String>, what: &str, events: &[Seen<'_>], problems: &mut Vec<Diagnostic>) -> Option<Expr> {
+    let expr = match Expr::parse(&text.value, EVENT_VARIABLES) {
+        Ok(expr) => expr,
+        Err(error) => {
+            let code = if error.message.starts_with("unknown") { "E0212" } else { "E0211" };
+            let problem = Diagnostic::error(code, format!("in this {what}: {}", error.message));
+            let problem = problem.at(within(&text.place, &text.value, error.range));
+            problems.push(match error.help {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
+            return None;
+        }
+    };
+    for path in expr.paths().iter().filter(|path| path.root == "event") {
+        let place = || within(&text.place, &text.value, path.range.clone());
+        problems.extend(check(path, &text.value, what, events).map(|problem| problem.at(place())));
+    }
+    Some(expr)
+}
+
+fn check(path: &PathUse, text: &str, what: &str, events: &[Seen<'_>]) -> Option<Diagnostic> {
+    let read = text.get(path.range.clone()).unwrap_or_default();
+    let [Segment::Field(first), rest @ ..] = path.segments.as_slice() else { return None };
+    if !EVENT_FIELDS.contains(&first.as_str()) {
+        let problem = Diagnostic::error("E0207", format!("this {what} reads `{read}`, but an event has no `{first}`"));
+        return Some(match nearest(first, EVENT_FIELDS.iter().copied()) {
+            Some(right) => problem.help(format!("did you mean `event.{right}`?")),
+            None => problem.help(format!("the fields of its data are under `event.data`: `event.data.{first}`")),
+        });
+    }
+    if first != "data" || rest.is_empty() {
+        return None;
+    }
+    let known: Vec<(&str, Known)> =
+        events.iter().map(|event| (event.name, event.schema.map_or(Known::Yes, |schema| schema.knows(rest)))).collect();
+    // An expression that reads a property of some of its events alone is right for those, so it is worth a warning only.
+    let always_missing = !known.is_empty() && known.iter().all(|(_, known)| matches!(known, Known::Closed { .. }));
+    known.into_iter().find_map(|(event, known)| {
+        let (property, near) = match known {
+            Known::Yes => return None,
+            Known::Closed { property, nearest } => (property, nearest),
+            Known::Near { property, nearest } => (property, Some(nearest)),
+        };
+        let message = format!("this {what} reads `{read}`, but {event} has no such property");
+        let problem = if always_missing { Diagnostic::error("E0207", message) } else { Diagnostic::warning("W0207", message) };
+        Some(match near {
+            Some(right) => problem.help(format!("the schema has `{right}`")),
+            None => problem.help(format!("the schema declares no `{property}` here, and allows no other properties")),
+        })
+    })
+}
+
+/// The place of a range of an expression's text in the file, where the text stands there as it is; else the whole value's.
+fn within(place: &Location, text: &str, range: Range<usize>) -> Location {
+    let written = place.source.text.get(place.range.clone()).unwrap_or_default();
+    let skip = match written {
+        _ if written == text => 0,
+        _ if written.get(1..written.len().saturating_sub(1)) == Some(text) => 1,
+        _ => return place.clone(),
+    };
+    let start = place.range.start + skip;
+    let end = (start + range.end).min(place.range.end);
+    Location::new(&place.source, (start + range.start).min(end)..end)
+}

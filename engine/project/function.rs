@@ -1,0 +1,162 @@
+//! A function ready to be started: its triggers, keys and limits compiled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::Location;
+use crate::config::Versions;
+use crate::expr::{Expr, Scope};
+use crate::rules::matching::Candidate;
+use crate::rules::policy::{Limit, Retry, Timeouts};
+use crate::script::Program;
+
+/// The largest head start or handicap, in seconds.
+const PRIORITY_MOST_SECONDS: f64 = 600.0;
+
+/// A function, compiled.
+#[derive(Debug)]
+pub struct Function {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Where it is declared.
+    pub place: Location,
+    /// What starts it.
+    pub triggers: Vec<Trigger>,
+    /// How often something is tried.
+    pub retry: Retry,
+    /// How long its runs and their steps may take.
+    pub timeouts: Timeouts,
+    /// Its concurrency limits, in the order of the file.
+    pub limits: Vec<Limit>,
+    /// Which version of a changed handler its runs go on with.
+    pub versions: Versions,
+    /// Its compiled script.
+    pub program: Arc<Program>,
+    /// The key of each of `limits`.
+    pub(super) keys: Vec<Option<Expr>>,
+    pub(super) idempotency: Option<Expr>,
+    pub(super) priority: Option<Expr>,
+    pub(super) warned: Warned,
+}
+
+/// What starts a function.
+#[derive(Debug)]
+pub struct Trigger {
+    /// An event's name, or a family such as `stripe/*`.
+    pub event: Arc<str>,
+    /// Its `if`.
+    pub(super) condition: Option<Expr>,
+}
+
+/// Which warnings of a function were given: each is given once a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    condition: AtomicBool,
+    key: AtomicBool,
+    idempotency: AtomicBool,
+    priority: AtomicBool,
+}
+
+/// Whether a trigger applies to an event, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub applies: bool,
+    /// Why it does not apply.
+    pub why: Option<String>,
+}
+
+impl Trigger {
+    pub(super) fn matches(&self, name: &str) -> bool {
+        *self.event == *name || in_family(name, &self.event)
+    }
+}
+
+/// Whether `name` belongs to the family `stem/*`.
+pub(super) fn in_family(name: &str, family: &str) -> bool {
+    family.strip_suffix('*').is_some_and(|stem| stem.ends_with('/') && name.len() > stem.len() && name.starts_with(stem))
+}
+
+impl Function {
+    /// The names of the events that start it.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.triggers.iter().map(|trigger| &trigger.event)
+    }
+
+    /// The text of each limit's key; none where a limit has no key.
+    pub fn key_texts(&self) -> impl Iterator<Item = Option<&Arc<str>>> {
+        self.keys.iter().map(|key| key.as_ref().map(Expr::text))
+    }
+
+    /// Whether any of the triggers of this name applies.
+    pub(super) fn verdict(&self, name: &str, scope: &Scope<'_>) -> Verdict {
+        let mut why: Option<String> = None;
+        for trigger in self.triggers.iter().filter(|trigger| trigger.matches(name)) {
+            let Some(condition) = &trigger.condition else { return Verdict { applies: true, why: None } };
+            match condition.holds(scope) {
+                Ok(true) => return Verdict { applies: true, why: None },
+                Ok(false) => why = why.or_else(|| Some(format!("`if: {}` is false", condition.text()))),
+                Err(error) => {
+                    let reason = format!("`if: {}` counts as false: {error}", condition.text());
+                    self.warn(&self.warned.condition, &reason);
+                    why = Some(reason);
+                }
+            }
+        }
+        Verdict { applies: false, why }
+    }
+
+    /// The function as a candidate for an event of this name.
+    pub(super) fn candidate(&self, name: &str, scope: &Scope<'_>) -> Candidate {
+        let applies = self.verdict(name, scope).applies;
+        if !applies {
+            let keys = self.limits.iter().map(|_| Arc::from("null")).collect();
+            return Candidate { function: Arc::clone(&self.id), applies, keys, priority_ms: 0, idempotency: None };
+        }
+        Candidate {
+            function: Arc::clone(&self.id),
+            applies,
+            keys: self.keys.iter().map(|key| self.key(key.as_ref(), scope)).collect(),
+            priority_ms: self.priority_ms(scope),
+            idempotency: self.idempotency_key(scope),
+        }
+    }
+
+    fn key(&self, key: Option<&Expr>, scope: &Scope<'_>) -> Arc<str> {
+        let Some(key) = key else { return Arc::from("null") };
+        let value = key.key(scope);
+        if &*value == "null" {
+            let text = key.text();
+            self.warn(&self.warned.key, &format!("the concurrency key `{text}` is null for an event; such runs share one key"));
+        }
+        value
+    }
+
+    fn idempotency_key(&self, scope: &Scope<'_>) -> Option<Arc<str>> {
+        let key = self.idempotency.as_ref()?;
+        let value = key.key(scope);
+        if &*value == "null" {
+            let text = key.text();
+            self.warn(&self.warned.idempotency, &format!("the idempotency key `{text}` is null for an event; it does not apply then"));
+            return None;
+        }
+        Some(value)
+    }
+
+    /// The head start in milliseconds, within ten minutes either way.
+    fn priority_ms(&self, scope: &Scope<'_>) -> i64 {
+        let Some(priority) = &self.priority else { return 0 };
+        match priority.number(scope) {
+            Ok(seconds) => (seconds.clamp(-PRIORITY_MOST_SECONDS, PRIORITY_MOST_SECONDS) * 1000.0) as i64,
+            Err(error) => {
+                self.warn(&self.warned.priority, &format!("the priority counts as 0: {error}"));
+                0
+            }
+        }
+    }
+
+    fn warn(&self, given: &AtomicBool, what: &str) {
+        if !given.swap(true, Ordering::Relaxed) {
+            tracing::warn!(function = &*self.id, "{what} (said once)");
+        }
+    }
+}

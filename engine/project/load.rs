@@ -1,0 +1,320 @@
+//! Makes a snapshot: reads the config, compiles schemas, expressions and scripts, and tells the problems of all of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::base::limits::SECRET_LEAST_BYTES;
+use crate::base::{Diagnostic, Location, Severity, Source};
+use crate::config::{self, Event, EventSchema, Model, Spanned};
+use crate::rules::policy::Hold;
+use crate::script::{Host, HttpRules, Program, RunLimits, Secrets, Surroundings, Use, UseKind};
+
+use super::documents::Documents;
+use super::expressions::{self, Seen};
+use super::function::{Function, Trigger, Warned, in_family};
+use super::schema::{self, Schema};
+use super::violation::EventProblem;
+use super::{Mode, Project};
+
+impl Project {
+    /// Loads the config at `path` and everything that it names. `env` reads the environment. Also gives warnings and notes.
+    ///
+    /// # Errors
+    /// All problems of all files, in the order of files and positions, if any of them is an error.
+    pub fn load(
+        path: &Path,
+        host: &Arc<Host>,
+        env: &dyn Fn(&str) -> Option<String>,
+        mode: Mode,
+    ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let loaded = config::load(path);
+        let config_problems = loaded.problems;
+        let Some(model) = loaded.model else { return Err(sorted(config_problems)) };
+        let root = loaded.root;
+        let mut problems = Vec::new();
+        let mut documents = Documents::below(&root);
+        let schemas = load_schemas(&model, &mut documents, &mut problems);
+        check_examples(&model, &schemas, &mut problems);
+        let (env, secrets) = read_environment(&model, env, mode, &mut problems);
+        let mut scripts = Scripts { host, root: &root, model: &model, done: HashMap::new() };
+        let functions: Vec<Arc<Function>> = model
+            .functions
+            .iter()
+            .filter_map(|(id, declared)| function(id, declared, &model, &schemas, &mut scripts, &mut problems))
+            .collect();
+        // What the config told of a place, such as a file that is not there, is not told twice.
+        let place = |problem: &Diagnostic| problem.places.first().map(|place| (place.source.name.clone(), place.range.clone()));
+        let told: Vec<_> = config_problems.iter().filter_map(place).collect();
+        problems.retain(|problem| place(problem).is_none_or(|place| !told.contains(&place)));
+        problems.extend(config_problems);
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(sorted(problems));
+        }
+        let surroundings = Arc::new(Surroundings {
+            env,
+            secrets: Secrets::new(secrets),
+            http: HttpRules {
+                timeout: model.http.timeout(),
+                allow: model.http.allow.iter().map(|network| network.value).collect(),
+                private_allowed: mode != Mode::Run,
+            },
+            limits: RunLimits {
+                memory_bytes: model.limits.memory_bytes(),
+                steps: model.limits.steps(),
+                journal_bytes: model.limits.journal_bytes(),
+                ..RunLimits::default()
+            },
+        });
+        let hash = hash(&model, loaded.source.as_ref(), &documents, &functions);
+        let (by_event, by_family) = index(&functions);
+        let project = Project { config: model, root, functions, surroundings, hash, schemas, by_event, by_family };
+        Ok((project, sorted(problems)))
+    }
+}
+
+/// In the order of files and positions; what has no place comes first.
+fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let order = |problem: &Diagnostic| problem.places.first().map(|place| (place.source.name.clone(), place.range.start));
+    problems.sort_by_key(|problem| (order(problem), problem.code));
+    problems.dedup();
+    problems
+}
+
+fn load_schemas(model: &Model, documents: &mut Documents, problems: &mut Vec<Diagnostic>) -> HashMap<String, Schema> {
+    let mut addresses: Vec<(&str, String)> = Vec::new();
+    for (name, event) in model.events.iter() {
+        let Some(declared) = &event.schema else { continue };
+        let address = match &declared.value {
+            EventSchema::File(path) => documents.file(path, &declared.place),
+            EventSchema::Inline(inline) => Some(documents.inline(&name.value, inline)),
+        };
+        addresses.extend(address.map(|address| (name.value.as_str(), address)));
+    }
+    let read: Vec<String> = documents.addresses().map(str::to_owned).collect();
+    let mut found = std::mem::take(&mut documents.problems);
+    found.extend(read.iter().flat_map(|address| schema::inspect(documents, address)));
+    let sound = !found.iter().any(|problem| problem.severity == Severity::Error);
+    problems.extend(found);
+    if !sound {
+        // A broken document may be part of any schema, so that compiling would tell the same thing again.
+        return HashMap::new();
+    }
+    let shelf = schema::shelf(documents);
+    let mut schemas = HashMap::new();
+    for (name, address) in addresses {
+        match schema::compile(documents, &shelf, &address) {
+            Ok(schema) => {
+                schemas.insert(name.to_owned(), schema);
+            }
+            Err(broken) => problems.extend(broken),
+        }
+    }
+    schemas
+}
+
+/// An example has to be an event that the engine would accept.
+fn check_examples(model: &Model, schemas: &HashMap<String, Schema>, problems: &mut Vec<Diagnostic>) {
+    for (name, event) in model.events.iter() {
+        let Some(example) = &event.example else { continue };
+        let value = &example.value.value;
+        let place = |pointer: &str| example.value.place(pointer).cloned().unwrap_or_else(|| example.place.clone());
+        let wrong: Vec<EventProblem> = match schemas.get(&name.value) {
+            _ if !value.is_object() => vec![EventProblem::new("E0208", "", "an event's data are an object")],
+            Some(schema) => schema.violations(value, ""),
+            None => Vec::new(),
+        };
+        for problem in wrong {
+            let at = if problem.pointer.is_empty() { String::new() } else { format!(" at {}", problem.pointer) };
+            let message = format!("the example of {} does not fit its schema{at}: {}", name.value, problem.message);
+            let told = Diagnostic::error("E0208", message).at(place(&problem.pointer));
+            problems.push(match problem.help {
+                Some(help) => told.help(help),
+                None => told,
+            });
+        }
+    }
+}
+
+type Environment = (BTreeMap<String, String>, BTreeMap<String, Option<String>>);
+
+fn read_environment(model: &Model, env: &dyn Fn(&str) -> Option<String>, mode: Mode, problems: &mut Vec<Diagnostic>) -> Environment {
+    let values =
+        model.env.iter().map(|(name, default)| (name.value.clone(), env(&name.value).unwrap_or_else(|| default.value.0.clone()))).collect();
+    let mut secrets = BTreeMap::new();
+    for name in &model.secrets {
+        let value = env(&name.value).filter(|value| !value.is_empty());
+        let place = name.place.clone();
+        match &value {
+            Some(value) if value.len() < SECRET_LEAST_BYTES => {
+                let message = format!("the secret `{}` has {} bytes; at least {SECRET_LEAST_BYTES} are needed", name.value, value.len());
+                let help = "a short secret cannot be told from ordinary text, so the engine could not keep it out of logs and results";
+                problems.push(Diagnostic::error("E0214", message).at(place).help(help));
+            }
+            None => problems.extend(missing_secret(name, mode)),
+            Some(_) => {}
+        }
+        secrets.insert(name.value.clone(), value);
+    }
+    (values, secrets)
+}
+
+fn missing_secret(name: &Spanned<String>, mode: Mode) -> Option<Diagnostic> {
+    let message = format!("the secret `{}` is not in the environment", name.value);
+    let problem = match mode {
+        Mode::Run | Mode::Dev => Diagnostic::error("E0213", message),
+        Mode::Check | Mode::Plan => Diagnostic::note("N0213", message),
+        Mode::Try => return None,
+    };
+    Some(problem.at(name.place.clone()).help(format!("set it where the engine is started: {}=…", name.value)))
+}
+
+/// Compiles each script once, however many functions use it, so that its problems are told once.
+struct Scripts<'a> {
+    host: &'a Arc<Host>,
+    root: &'a Path,
+    model: &'a Model,
+    done: HashMap<String, Option<Arc<Program>>>,
+}
+
+impl Scripts<'_> {
+    /// A name in a script that the config does not list.
+    fn unlisted(&self, used: &Use) -> Option<Diagnostic> {
+        let name = used.name.as_str();
+        let (env, secrets) = (&self.model.env, &self.model.secrets);
+        let is_secret = secrets.iter().any(|secret| secret.value == name);
+        let problem = match used.kind {
+            UseKind::Env if env.get(name).is_some() => return None,
+            UseKind::Env => {
+                let problem = Diagnostic::error("E0215", format!("`{name}` is not listed under `env`"));
+                if is_secret { problem.help(format!("it is a secret: `secret(\"{name}\")`")) } else { problem.nearest(name, env.names()) }
+            }
+            UseKind::Secret if is_secret => return None,
+            UseKind::Secret => {
+                let problem = Diagnostic::error("E0216", format!("`{name}` is not listed under `secrets`"));
+                problem.nearest(name, secrets.iter().map(|secret| secret.value.as_str()))
+            }
+            UseKind::Sleep => return None,
+        };
+        let problem = problem.at(used.place.clone());
+        Some(if problem.helps.is_empty() { problem.help("a script reads only what events.yaml names") } else { problem })
+    }
+
+    fn program(&mut self, handler: &Spanned<String>, problems: &mut Vec<Diagnostic>) -> Option<Arc<Program>> {
+        if let Some(done) = self.done.get(&handler.value) {
+            return done.clone();
+        }
+        let program = match self.host.compile(self.root, &handler.value) {
+            Ok(program) => {
+                problems.extend(program.warnings().iter().cloned());
+                problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
+                Some(Arc::new(program))
+            }
+            Err(broken) => {
+                // A file that cannot be read has no place of its own: the config names it.
+                let placed = |problem: Diagnostic| if problem.places.is_empty() { problem.at(handler.place.clone()) } else { problem };
+                problems.extend(broken.into_iter().map(placed));
+                None
+            }
+        };
+        self.done.insert(handler.value.clone(), program.clone());
+        program
+    }
+}
+
+fn function(
+    id: &Spanned<String>,
+    declared: &config::Function,
+    model: &Model,
+    schemas: &HashMap<String, Schema>,
+    scripts: &mut Scripts<'_>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Arc<Function>> {
+    let mut all: Vec<Seen<'_>> = Vec::new();
+    let mut triggers = Vec::new();
+    for trigger in &declared.on {
+        let seen = seen_by(&trigger.event.value, model, schemas);
+        let condition = trigger.condition.as_ref().and_then(|text| expressions::compile(text, "condition", &seen, problems));
+        triggers.push(Trigger { event: Arc::from(trigger.event.value.as_str()), condition });
+        all.extend(seen);
+    }
+    let mut compile =
+        |text: &Option<Spanned<String>>, what: &str| text.as_ref().and_then(|text| expressions::compile(text, what, &all, problems));
+    let keys = declared.concurrency.iter().map(|limit| compile(&limit.key, "key")).collect();
+    let idempotency = compile(&declared.idempotency, "idempotency key");
+    let priority = compile(&declared.priority, "priority");
+    let program = scripts.program(&declared.handler, problems)?;
+    problems.extend(holds_while_it_sleeps(id, declared, &program));
+    Some(Arc::new(Function {
+        id: Arc::from(id.value.as_str()),
+        place: id.place.clone(),
+        triggers,
+        retry: declared.retry(&model.defaults),
+        timeouts: declared.timeouts(&model.defaults),
+        limits: declared.concurrency.iter().map(config::Concurrency::policy).collect(),
+        versions: declared.versions(&model.versions),
+        program,
+        keys,
+        idempotency,
+        priority,
+        warned: Warned::default(),
+    }))
+}
+
+/// A note on a script that sleeps while it holds its slot: the runs of its key queue up behind the sleep.
+fn holds_while_it_sleeps(id: &Spanned<String>, declared: &config::Function, program: &Program) -> Option<Diagnostic> {
+    let holds = declared.concurrency.iter().any(|limit| limit.policy().hold == Hold::Run);
+    let sleep = program.uses().iter().find(|used| used.kind == UseKind::Sleep).filter(|_| holds)?;
+    let message = format!("`{}` keeps its concurrency slot while it sleeps, and the other runs of its key wait", id.value);
+    let note = Diagnostic::note("N0217", message).at(sleep.place.clone());
+    Some(note.help("that keeps the runs of a key from overlapping; with `hold: active` the slot is free during a sleep"))
+}
+
+/// The declared events that a trigger may be given: the one of that name, or those of the family.
+fn seen_by<'a>(trigger: &'a str, model: &'a Model, schemas: &'a HashMap<String, Schema>) -> Vec<Seen<'a>> {
+    let seen = |(name, _): (&'a Spanned<String>, &'a Event)| Seen { name: &name.value, schema: schemas.get(&name.value) };
+    let of_family: Vec<_> = model.events.iter().filter(|(name, _)| in_family(&name.value, trigger)).map(seen).collect();
+    if of_family.is_empty() { model.event(trigger).into_iter().map(seen).collect() } else { of_family }
+}
+
+type Index = (HashMap<Arc<str>, Vec<usize>>, Vec<(String, usize)>);
+
+fn index(functions: &[Arc<Function>]) -> Index {
+    let (mut by_event, mut by_family): Index = Default::default();
+    for (at, function) in functions.iter().enumerate() {
+        for event in function.events() {
+            match event.strip_suffix('*') {
+                Some(stem) => by_family.push((stem.to_owned(), at)),
+                None => by_event.entry(Arc::clone(event)).or_default().push(at),
+            }
+        }
+    }
+    (by_event, by_family)
+}
+
+/// A hash over the texts of the config's files, the schema files, and the scripts.
+fn hash(model: &Model, main: Option<&Arc<Source>>, documents: &Documents, functions: &[Arc<Function>]) -> String {
+    let mut texts: BTreeMap<&str, &str> = BTreeMap::new();
+    texts.extend(main.map(|source| (source.name.as_str(), source.text.as_str())));
+    // Included files show in the places of what they declare.
+    let places = model.events.iter().map(|(name, _)| &name.place).chain(model.functions.iter().map(|(id, _)| &id.place));
+    let places = places.chain(model.env.iter().map(|(name, _)| &name.place)).chain(model.secrets.iter().map(|name| &name.place));
+    texts.extend(places.map(|place: &Location| (place.source.name.as_str(), place.source.text.as_str())));
+    texts.extend(documents.files());
+    let mut digest = Sha256::new();
+    let mut part = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    };
+    for (name, text) in texts {
+        part(name);
+        part(text);
+    }
+    for function in functions {
+        part(&function.id);
+        part(function.program.hash());
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,106 @@
+//! The project: config, schemas, expressions and scripts, compiled into one immutable snapshot.
+//!
+//! A snapshot is made as a whole or not at all, and swapped as a whole; a request takes one and keeps it, so that a reload
+//! cannot change the rules half-way. Nothing here stores anything, runs a script, or knows how runs are scheduled.
+
+mod documents;
+mod event;
+mod expressions;
+mod function;
+mod load;
+mod places;
+mod schema;
+mod violation;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::Model;
+use crate::rules::policy::Retention;
+use crate::script::Surroundings;
+
+pub use event::Explained;
+pub use function::Function;
+pub use schema::typed_value;
+pub use violation::EventProblem;
+
+use schema::Schema;
+
+/// What a project is loaded for; it decides what a missing secret is, and whether scripts may reach private addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Production: a missing secret is an error, private addresses are refused unless listed.
+    Run,
+    /// Development: a missing secret is an error, private addresses are allowed.
+    Dev,
+    /// One event on a throw-away database: a missing secret is an error when it is read.
+    Try,
+    /// Checks only: a missing secret is a note.
+    Check,
+    /// Comparison with a running engine: as `Check`.
+    Plan,
+}
+
+/// One compiled, immutable config.
+#[derive(Debug)]
+pub struct Project {
+    /// The checked file.
+    pub config: Model,
+    /// The folder that the config stands in; every path of the config is relative to it.
+    pub root: PathBuf,
+    /// The functions, in the order of the file.
+    pub functions: Vec<Arc<Function>>,
+    /// What scripts find around them: environment, secrets, limits.
+    pub surroundings: Arc<Surroundings>,
+    /// Hex of the SHA-256 over everything that makes up the snapshot but the environment.
+    pub hash: String,
+    /// The compiled schema of each declared name that has one.
+    schemas: HashMap<String, Schema>,
+    /// The functions that a declared name starts, by their place in `functions`.
+    by_event: HashMap<Arc<str>, Vec<usize>>,
+    /// The same for families: the stem with its `/`.
+    by_family: Vec<(String, usize)>,
+}
+
+impl Project {
+    /// The function with this id.
+    pub fn function(&self, id: &str) -> Option<&Arc<Function>> {
+        self.functions.iter().find(|function| &*function.id == id)
+    }
+
+    /// How long ended runs and events are kept.
+    pub fn retention(&self) -> Retention {
+        self.config.retention.policy()
+    }
+
+    /// The JSON Schema of an event, where it has one; a `$ref` in it may lead to an address of ours.
+    pub fn schema(&self, event: &str) -> Option<&Value> {
+        self.schema_of(event).map(Schema::value)
+    }
+
+    /// The example of an event, where the config gives one.
+    pub fn example(&self, event: &str) -> Option<&Value> {
+        let (_, declared) = self.config.event(event)?;
+        declared.example.as_ref().map(|example| &example.value.value)
+    }
+
+    /// A text of the command line as the value of a field of an event's data: typed by its schema, else JSON if it is
+    /// JSON, else text.
+    pub fn typed_value(&self, event: &str, field: &str, text: &str) -> Value {
+        match self.schema_of(event) {
+            Some(schema) => schema.typed(field, text),
+            None => typed_value(None, field, text),
+        }
+    }
+
+    fn schema_of(&self, event: &str) -> Option<&Schema> {
+        let (declared, _) = self.config.event(event)?;
+        self.schemas.get(&declared.value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

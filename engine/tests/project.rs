@@ -1,0 +1,263 @@
+//! Projects as a whole, through real files: what is valid becomes a snapshot, what is wrong is shown as a user sees it.
+//!
+//! `engine/tests/project/invalid/` and `warnings/` hold a folder per mistake, with what is shown in `expected.txt`;
+//! `UPDATE_EXPECTED=1` writes those files anew, and the diff is what is reviewed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stepwell::base::{Diagnostic, EventId, Json, Millis, Severity};
+use stepwell::project::{EventProblem, Mode, Project};
+use stepwell::rules::EventRow;
+use stepwell::rules::matching::Candidate;
+use stepwell::script::Host;
+
+fn folder(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/project").join(kind)
+}
+
+fn cases(kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder(kind)).unwrap();
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no cases in {kind}");
+    cases
+}
+
+/// The environment of every test: one good secret, one short one.
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "PRESENT_KEY" => Some("a-good-long-secret".into()),
+        "SHORT_KEY" => Some("short".into()),
+        _ => None,
+    }
+}
+
+fn load(path: &Path, mode: Mode) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
+    Project::load(&path.join("events.yaml"), &Host::new(), &environment, mode)
+}
+
+fn shown(problems: &[Diagnostic]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n\n")).collect()
+}
+
+fn valid() -> Project {
+    match load(&folder("valid/whole"), Mode::Run) {
+        Ok((project, problems)) => {
+            assert!(problems.is_empty(), "{}", shown(&problems));
+            project
+        }
+        Err(problems) => panic!("{}", shown(&problems)),
+    }
+}
+
+fn compare(case: &Path, problems: &[Diagnostic]) -> Option<String> {
+    let (shown, file) = (shown(problems), case.join("expected.txt"));
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&file, &shown).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    (shown != expected).then(|| format!("{}\n--- expected\n{expected}--- found\n{shown}", case.display()))
+}
+
+#[test]
+fn what_is_wrong_is_shown_as_expected() {
+    let mut different = Vec::new();
+    for case in cases("invalid") {
+        match load(&case, Mode::Run) {
+            Ok(_) => different.push(format!("{} loads", case.display())),
+            Err(problems) => different.extend(compare(&case, &problems)),
+        }
+    }
+    for case in cases("warnings") {
+        match load(&case, Mode::Run) {
+            Ok((_, problems)) => different.extend(compare(&case, &problems)),
+            Err(problems) => different.push(format!("{}\n{}", case.display(), shown(&problems))),
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn every_code_of_the_room_has_a_case() {
+    let mut told = BTreeSet::new();
+    for case in cases("invalid").into_iter().chain(cases("warnings")) {
+        let text = fs::read_to_string(case.join("expected.txt")).unwrap();
+        told.extend(text.split(['[', ']']).filter(|word| word.len() == 5 && word.contains("02")).map(str::to_owned));
+    }
+    let wanted = "E0201 E0202 E0203 E0204 E0205 E0206 E0207 E0208 E0211 E0212 E0213 E0214 W0207 W0209 W0210";
+    let missing: Vec<&str> = wanted.split(' ').filter(|code| !told.contains(*code)).collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
+}
+
+#[test]
+fn a_missing_secret_is_as_bad_as_the_mode_says() {
+    let case = folder("invalid/secret-missing");
+    let severity = |mode| match load(&case, mode) {
+        Ok((_, problems)) => problems.first().map(|problem| problem.severity),
+        Err(problems) => problems.first().map(|problem| problem.severity),
+    };
+    assert_eq!(severity(Mode::Run), Some(Severity::Error));
+    assert_eq!(severity(Mode::Dev), Some(Severity::Error));
+    assert_eq!(severity(Mode::Check), Some(Severity::Note));
+    assert_eq!(severity(Mode::Plan), Some(Severity::Note));
+    assert_eq!(severity(Mode::Try), None);
+    assert!(load(&folder("invalid/secret-too-short"), Mode::Try).is_err());
+}
+
+#[test]
+fn an_event_is_checked_by_name_and_schema() {
+    let project = valid();
+    let told = |name: &str, data: Value| -> Vec<String> {
+        let line = |problem: EventProblem| {
+            format!(
+                "{} {} {}{}",
+                problem.code,
+                problem.pointer,
+                problem.message,
+                problem.help.map(|help| format!(" ({help})")).unwrap_or_default()
+            )
+        };
+        project.check_event(name, &data).err().unwrap_or_default().into_iter().map(line).collect()
+    };
+    let nothing: [String; 0] = [];
+    assert_eq!(told("payment/initiate", json!({"userId": "u1", "amount": 1, "payer": {"id": "p"}})), nothing);
+    assert_eq!(told("user/deleted", json!({"any": "thing"})), nothing);
+    assert_eq!(told("stripe/charge.paid", json!({"livemode": true})), nothing);
+    assert_eq!(told("stripe/charge.failed", json!({})), nothing);
+    assert_eq!(told("stripe/charge.paid", json!({})), ["E0221 /data `livemode` is missing"]);
+    assert_eq!(
+        told("payment/initiate", json!({"userId": 1, "amount": 1.5, "payer": {"id": 3}, "x": 1})),
+        [
+            "E0221 /data/userId expected a string, found 1",
+            "E0221 /data/amount expected an integer, found 1.5",
+            "E0221 /data/payer/id expected a string, found 3",
+            "E0221 /data/x there is no property `x` (the schema has `amount`, `payer`, `paymentId`, `plan`, `userId`)",
+        ]
+    );
+    assert_eq!(
+        told("otp/received", json!({"userId": "u", "code": "12"})),
+        ["E0221 /data/code \"12\" does not match the pattern ^[0-9]{6}$"]
+    );
+    assert_eq!(
+        told("payment/initate", json!({})),
+        ["E0222 /name no event `payment/initate` is declared (did you mean `payment/initiate`?)"]
+    );
+    assert_eq!(told("stepwell/cron", json!({})), ["E0223 /name `stepwell/cron` is reserved: names under `stepwell/` are the engine's own"]);
+    assert_eq!(told("", json!({})), ["E0220 /name the event's name is empty"]);
+    assert!(told("a b", json!({}))[0].starts_with("E0220 /name"));
+    assert!(told(&"x".repeat(600), json!({}))[0].starts_with("E0220 /name"));
+    assert_eq!(
+        told("user/deleted", json!([1])),
+        ["E0220 /data expected an object, found a list (put the value into a field: {\"value\": …})"]
+    );
+}
+
+#[test]
+fn unknown_events_are_taken_where_the_config_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("events.yaml"), "unknown_events: accept\nevents: { a/b: {} }\n").unwrap();
+    let (project, _) = load(folder.path(), Mode::Run).unwrap();
+    assert_eq!(project.check_event("x/y", &json!({})), Ok(()));
+    assert!(project.check_event("stepwell/x", &json!({})).is_err());
+}
+
+fn candidates(project: &Project, name: &str, data: Value) -> Vec<Candidate> {
+    project.candidates(&row(name, &data), &data)
+}
+
+fn row(name: &str, data: &Value) -> EventRow {
+    let data: Json = data.to_string().into();
+    EventRow { id: EventId::default(), name: Arc::from(name), data, sender_id: None, ts: Millis(0), accepted: Millis(0), extra: None }
+}
+
+#[test]
+fn an_event_gives_its_candidates_with_their_expressions_evaluated() {
+    let project = valid();
+    let good = json!({"userId": "u1", "amount": 5, "plan": "pro", "paymentId": "p1"});
+    let found = candidates(&project, "payment/initiate", good);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].applies);
+    assert_eq!(found[0].keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["\"u1\""]);
+    assert_eq!((found[0].priority_ms, found[0].idempotency.as_deref()), (120_000, Some("\"p1\"")));
+    // Out of range, and a missing idempotency key.
+    let slow = candidates(&project, "payment/initiate", json!({"userId": "u1", "amount": 5, "plan": "slow"}));
+    assert_eq!((slow[0].priority_ms, &slow[0].idempotency), (-600_000, &None));
+    assert!(!candidates(&project, "payment/initiate", json!({"userId": "u1", "amount": 0}))[0].applies);
+    // `null > 0` fails, and counts as false.
+    assert!(!candidates(&project, "payment/initiate", json!({}))[0].applies);
+}
+
+#[test]
+fn a_function_is_a_candidate_once_whatever_number_of_its_triggers_match() {
+    let project = valid();
+    let ids = |name: &str, data: Value| -> Vec<(String, bool)> {
+        candidates(&project, name, data).into_iter().map(|candidate| (candidate.function.to_string(), candidate.applies)).collect()
+    };
+    assert_eq!(ids("user/deleted", json!({"force": true})), [("g".to_owned(), true)]);
+    assert_eq!(ids("stripe/charge.paid", json!({})), [("g".to_owned(), true)]);
+    assert_eq!(ids("stripe/", json!({})), []);
+    assert_eq!(ids("unheard/of", json!({})), []);
+    let both = candidates(&project, "otp/received", json!({}));
+    assert_eq!(both[0].keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["null", "\"otp/received\""]);
+}
+
+#[test]
+fn explain_says_why_a_function_did_not_start() {
+    let project = valid();
+    let why = |data: Value| project.explain(&row("payment/initiate", &data), &data).remove(0).why;
+    assert_eq!(why(json!({"amount": 1})), None);
+    assert_eq!(why(json!({"amount": 0})), Some("`if: event.data.amount > 0` is false".into()));
+    assert_eq!(
+        why(json!({})),
+        Some("`if: event.data.amount > 0` counts as false: `>` does not take null and an integer; `event.data.amount` is null".into())
+    );
+}
+
+#[test]
+fn a_snapshot_knows_its_functions_and_events() {
+    let project = valid();
+    let function = project.function("g").unwrap();
+    assert_eq!(function.events().map(|name| &**name).collect::<Vec<_>>(), ["otp/received", "user/deleted", "user/deleted", "stripe/*"]);
+    assert_eq!(function.limits.len(), 2);
+    assert_eq!(project.function("f").unwrap().retry.attempts, 4);
+    assert_eq!(function.place.source.name, "events.yaml");
+    assert!(project.function("h").is_none());
+    assert_eq!(project.example("payment/initiate").unwrap()["userId"], json!("user123"));
+    assert_eq!(project.schema("payment/initiate").unwrap()["required"], json!(["userId", "amount"]));
+    assert_eq!(project.typed_value("payment/initiate", "userId", "123"), json!("123"));
+    assert_eq!(project.typed_value("payment/initiate", "amount", "123"), json!(123));
+    assert_eq!(project.surroundings.env["API_BASE"], "https://example.com");
+    assert!(!project.surroundings.http.private_allowed);
+    assert_eq!(project.surroundings.limits.steps, 50);
+}
+
+#[test]
+fn the_hash_covers_every_file() {
+    let copy = tempfile::tempdir().unwrap();
+    let files = [
+        "events.yaml",
+        "handlers/f.rhai",
+        "schemas/payment.json",
+        "schemas/parts/payer.json",
+        "schemas/parts/id.json",
+        "schemas/parts/code.json",
+    ];
+    for file in files {
+        let target = copy.path().join(file);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(folder("valid/whole").join(file), target).unwrap();
+    }
+    let hash = || load(copy.path(), Mode::Run).unwrap().0.hash;
+    let mut seen = BTreeSet::from([hash()]);
+    assert_eq!(hash(), *seen.first().unwrap());
+    for file in files {
+        let path = copy.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}\n")).unwrap();
+        assert!(seen.insert(hash()), "{file} is not in the hash");
+    }
+}
