@@ -261,3 +261,23 @@ fn the_hash_covers_every_file() {
         assert!(seen.insert(hash()), "{file} is not in the hash");
     }
 }
+
+#[test]
+fn the_project_that_comes_with_the_engine_loads_and_takes_its_examples() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (project, problems) = load(root, Mode::Run).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+    assert!(problems.is_empty(), "{}", shown(&problems));
+    for event in ["payment/initiate", "otp/received"] {
+        let example = project.example(event).unwrap().clone();
+        assert_eq!(project.check_event(event, &example), Ok(()), "{event}");
+        let found = candidates(&project, event, example);
+        assert_eq!(
+            found.iter().map(|candidate| (candidate.applies, candidate.keys[0].as_ref())).collect::<Vec<_>>(),
+            [(true, "\"user123\"")]
+        );
+    }
+    let function = project.function("payment-initiated").unwrap();
+    assert_eq!((function.limits[0].limit, function.retry.attempts), (1, 4));
+    // Neither a secret nor a network.
+    assert!(project.config.secrets.is_empty());
+}
