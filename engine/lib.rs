@@ -2,6 +2,7 @@
 //! whose steps are checkpointed before the script goes on. `ARCHITECTURE.md` shows the rooms.
 
 pub mod base;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod expr;

@@ -170,6 +170,11 @@ impl Sqlite {
         outcome.and_then(|()| writer::finish(&connection))
     }
 
+    /// The live process that owns the file at `path`; none where nobody does.
+    pub fn owner(path: &Path) -> Option<u32> {
+        open::owner(path)
+    }
+
     fn bytes(&self) -> u64 {
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");

@@ -47,6 +47,23 @@ impl Lock {
     }
 }
 
+/// The live process that owns the file at `path`; none where nobody does.
+pub(super) fn owner(path: &Path) -> Option<u32> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut file = File::open(PathBuf::from(name)).ok()?;
+    let pid = holder(&mut file);
+    // The lock itself is tried only where its holder seems alive: an engine that starts this moment must not meet ours.
+    let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+    if rustix::process::test_kill_process(raw) == Err(rustix::io::Errno::SRCH) {
+        return None;
+    }
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(pid),
+        _ => None,
+    }
+}
+
 /// The number in a lock file; 0 while its owner has not written it yet.
 fn holder(file: &mut File) -> u32 {
     let mut text = String::new();

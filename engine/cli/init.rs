@@ -1,0 +1,126 @@
+//! `stepwell init`: a project that runs, to begin from. The templates are whole projects beside this file.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::Diagnostic;
+
+use super::exit::{Exit, Trouble};
+use super::out::{BOLD, Out, paint};
+use super::place::{self, STATE_FOLDER};
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// The folder; it is made where it is missing
+    #[arg(value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+    /// What to begin from
+    #[arg(long, value_enum, default_value_t = Template::Hello)]
+    template: Template,
+    /// Overwrite files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Template {
+    /// One event, one function of two steps and a sleep
+    Hello,
+    /// Payments in steps, one of a customer at a time
+    Payments,
+}
+
+/// A file of a template: its path below the project's folder, and its text.
+type Page = (&'static str, &'static str);
+
+const HELLO: &[Page] = &[
+    ("events.yaml", include_str!("templates/hello/events.yaml")),
+    ("handlers/greet.rhai", include_str!("templates/hello/handlers/greet.rhai")),
+    ("schemas/hello-said.json", include_str!("templates/hello/schemas/hello-said.json")),
+];
+
+const PAYMENTS: &[Page] = &[
+    ("events.yaml", include_str!("templates/payments/events.yaml")),
+    ("handlers/payment-initiated.rhai", include_str!("templates/payments/handlers/payment-initiated.rhai")),
+    ("handlers/otp-received.rhai", include_str!("templates/payments/handlers/otp-received.rhai")),
+    ("schemas/payment-initiate.json", include_str!("templates/payments/schemas/payment-initiate.json")),
+    ("schemas/otp-received.json", include_str!("templates/payments/schemas/otp-received.json")),
+];
+
+impl Template {
+    fn pages(self) -> &'static [Page] {
+        match self {
+            Template::Hello => HELLO,
+            Template::Payments => PAYMENTS,
+        }
+    }
+
+    /// The event to try first.
+    fn event(self) -> &'static str {
+        match self {
+            Template::Hello => "hello/said",
+            Template::Payments => "payment/initiate",
+        }
+    }
+}
+
+impl Init {
+    /// Writes the project.
+    ///
+    /// # Errors
+    /// Exit 73 where a file is there and `--force` is not given: then nothing is written. Exit 74 for the disk.
+    pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let pages = self.template.pages();
+        let there: Vec<&str> = pages.iter().map(|(path, _)| *path).filter(|path| self.folder.join(path).exists()).collect();
+        if !there.is_empty() && !self.force {
+            let shown: Vec<String> = there.iter().map(|path| self.folder.join(path).display().to_string()).collect();
+            let problem = Diagnostic::error("E0533", format!("already there: {}", shown.join(", ")));
+            return Err(Trouble::new(Exit::Exists, problem.help("choose another folder, or overwrite with --force; nothing was written")));
+        }
+        for (path, text) in pages {
+            write(&self.folder.join(path), text)?;
+        }
+        ignore(&self.folder)?;
+        place::write_editor_schema(&self.folder)?;
+
+        out.say(format!("Wrote {}:", self.folder.display()));
+        for (path, _) in pages {
+            out.say(format!("  {path}"));
+        }
+        out.say("  .gitignore");
+        out.say("\nNext:");
+        if self.folder != Path::new(".") {
+            out.say(format!("  {}", paint(BOLD, format!("cd {}", self.folder.display()))));
+        }
+        out.say(format!("  {}   runs it once, here and now", paint(BOLD, format!("stepwell try {} --example", self.template.event()))));
+        out.say(format!("  {}   starts the engine", paint(BOLD, "stepwell dev")));
+        Ok(Exit::Done)
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Trouble> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| Trouble::file(folder, "make the folder", &error))?;
+    }
+    std::fs::write(path, text).map_err(|error| Trouble::file(path, "write", &error))
+}
+
+/// Adds the state folder to `.gitignore`, which may be there already with lines of its own.
+fn ignore(folder: &Path) -> Result<(), Trouble> {
+    let path = folder.join(".gitignore");
+    let line = format!("{STATE_FOLDER}/");
+    let mut text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Trouble::file(&path, "read", &error)),
+    };
+    if text.lines().any(|there| there.trim() == line) {
+        return Ok(());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&line);
+    text.push('\n');
+    write(&path, &text)
+}

@@ -1,0 +1,4 @@
+//! The program through its commands: what each prints, and its exit code, for good input and bad.
+
+mod local;
+mod support;

@@ -1,0 +1,119 @@
+//! The commands that need no engine.
+
+use super::support::Place;
+
+#[test]
+fn without_arguments_it_says_how_to_start() {
+    Place::new().run(&[]).exits(2).says("stepwell init hello");
+    Place::new().run(&["--help"]).exits(0).prints("Start here:");
+    Place::new().run(&["--version"]).exits(0).prints(env!("CARGO_PKG_VERSION"));
+    Place::new().run(&["no-such-command"]).exits(2);
+}
+
+#[test]
+fn init_writes_a_project_and_never_overwrites_one() {
+    let place = Place::new();
+    place.run(&["init", "shop"]).exits(0).says("stepwell try hello/said --example");
+    for file in ["events.yaml", "handlers/greet.rhai", "schemas/hello-said.json", ".gitignore", ".stepwell/events.schema.json"] {
+        assert!(place.path(&format!("shop/{file}")).is_file(), "{file}");
+    }
+    place.write("shop/events.yaml", "mine");
+    place.run(&["init", "shop"]).exits(73).says("already there: shop/events.yaml");
+    assert_eq!(place.read("shop/events.yaml"), "mine");
+    place.run(&["init", "shop", "--force"]).exits(0);
+    assert!(place.read("shop/events.yaml").starts_with("# yaml-language-server:"));
+    assert_eq!(place.read("shop/.gitignore"), ".stepwell/\n");
+}
+
+#[test]
+fn init_takes_a_template_and_keeps_the_lines_of_a_gitignore() {
+    let place = Place::new();
+    place.write(".gitignore", "target");
+    place.run(&["init", "--template", "payments"]).exits(0).says("stepwell try payment/initiate --example");
+    assert_eq!(place.read(".gitignore"), "target\n.stepwell/\n");
+    place.run(&["init", "--template", "nothing", "other"]).exits(2);
+}
+
+#[test]
+fn a_flag_can_be_set_by_its_variable() {
+    let place = Place::hello();
+    place.run_with(&["init"], &[("STEPWELL_FORCE", "1")], "").exits(0);
+    place.run_with(&["init"], &[("STEPWELL_FORCE", "no")], "").exits(73);
+    place.run_with(&["config"], &[("STEPWELL_JSON", "true")], "").exits(0).json();
+}
+
+#[test]
+fn keys_are_long_and_never_twice_the_same() {
+    let keys = || Place::new().run(&["keys", "new"]).exits(0).out;
+    let (one, two) = (keys(), keys());
+    assert_ne!(one, two);
+    for (line, variable) in one.lines().zip(["STEPWELL_EVENT_KEYS=evt_", "STEPWELL_ADMIN_TOKEN=adm_", "STEPWELL_READ_TOKEN=read_"]) {
+        assert!(line.starts_with(variable) && line.len() == variable.len() + 32, "{line}");
+    }
+}
+
+#[test]
+fn completions_come_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        Place::new().run(&["completions", shell]).exits(0).prints("stepwell");
+    }
+    Place::new().run(&["completions", "dos"]).exits(2);
+}
+
+#[test]
+fn a_code_is_explained() {
+    let place = Place::new();
+    place.run(&["explain", "e0531"]).exits(0).prints("E0531: no engine answers");
+    place.run(&["explain"]).exits(0).prints("E0102\t");
+    place.run(&["explain", "E0532x"]).exits(3).says("did you mean `E0532`?");
+}
+
+#[test]
+fn the_schema_is_printed_and_lies_beside_the_config() {
+    let place = Place::hello();
+    let schema = place.run(&["schema"]).exits(0).json();
+    assert!(schema["properties"]["functions"].is_object());
+    let kept: serde_json::Value = serde_json::from_str(&place.read(".stepwell/events.schema.json")).unwrap();
+    assert_eq!(schema, kept);
+}
+
+#[test]
+fn the_config_is_found_from_below_and_says_where_values_come_from() {
+    let place = Place::hello();
+    place.write("events.yaml", "version: 1\napp: shop\nengine: { listen: \"127.0.0.1:9000\" }\nsecrets: [STRIPE_KEY]\n");
+    std::fs::create_dir_all(place.path("handlers/deep")).unwrap();
+    let mut command = place.command();
+    command.current_dir(place.path("handlers/deep")).arg("config");
+    let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(output.contains("engine.listen\t127.0.0.1:9000\tevents.yaml:3\n"), "{output}");
+    let variables = [("STRIPE_KEY", "sk_live_0123456789"), ("STEPWELL_LISTEN", "127.0.0.1:9100")];
+    let ran = place.run_with(&["config"], &variables, "").exits(0);
+    assert!(!ran.out.contains("sk_live"), "{}", ran.out);
+    ran.prints("secrets.STRIPE_KEY\tset\tenvironment\n")
+        .prints("engine.listen\t127.0.0.1:9100\tSTEPWELL_LISTEN\n")
+        .prints("limits.memory\t64MB\tdefault\n");
+    place.write("events.yaml", "version: 1\nfunktions: {}\n");
+    place.run(&["config"]).exits(78).says("events.yaml:2:1").says("did you mean `functions`?");
+    place.run(&["config", "-c"]).exits(2);
+    Place::new().run(&["config"]).exits(78).says("error[E0530]");
+    place.run(&["config", "nowhere.yaml"]).exits(78).says("nowhere.yaml");
+}
+
+#[test]
+fn doctor_finds_a_broken_config_and_a_foreign_file() {
+    let place = Place::hello();
+    place.run(&["doctor"]).exits(0).prints("✓ config     events.yaml: 1 event, 1 function").prints("none yet at .stepwell/stepwell.db");
+    place.write(".stepwell/stepwell.db", &"this is no database, whatever its name says\n".repeat(200));
+    place.run(&["doctor"]).exits(74).prints("not a database of this engine");
+    place.run(&["doctor", "--database", "nowhere.db"]).exits(0);
+    place.write("events.yaml", "version: 1\nfunktions: {}\n");
+    place.run(&["doctor", "--database", "nowhere.db"]).exits(78).prints("✗ config");
+}
+
+#[test]
+fn without_a_database_backup_and_sql_say_so() {
+    let place = Place::hello();
+    place.run(&["backup", "copy.db"]).exits(3).says("error[E0537]");
+    place.run(&["sql", "select 1"]).exits(3).says("error[E0537]");
+    assert!(!place.path("copy.db").exists() && !place.path(".stepwell/stepwell.db").exists());
+}
