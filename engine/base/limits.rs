@@ -36,3 +36,5 @@ pub const RUN_STEPS: u32 = 10_000;
 pub const RUN_JOURNAL_BYTES: u64 = 16 * 1024 * 1024;
 /// A secret shorter than this cannot be told from ordinary text when output is searched for it.
 pub const SECRET_LEAST_BYTES: usize = 8;
+/// Longest value of a concurrency or idempotency key that is kept as it is, in bytes; a longer one is kept as its hash.
+pub const KEY_BYTES: usize = 512;

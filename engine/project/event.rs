@@ -37,7 +37,7 @@ impl Project {
         if let Some(problem) = name_problem(name) {
             return Err(vec![problem]);
         }
-        let declared = self.config.event(name);
+        let declared = self.declared(name);
         if declared.is_none() && self.config.unknown_events() == UnknownEvents::Refuse {
             return Err(vec![self.unknown(name)]);
         }
@@ -45,10 +45,7 @@ impl Project {
             let problem = EventProblem::new("E0220", "/data", format!("expected an object, found {}", shown(data)));
             return Err(vec![problem.help("put the value into a field: {\"value\": …}")]);
         }
-        let problems = match declared.and_then(|(declared, _)| self.schemas.get(&declared.value)) {
-            Some(schema) => schema.violations(data, "/data"),
-            None => Vec::new(),
-        };
+        let problems = declared.flatten().map(|schema| schema.violations(data, "/data")).unwrap_or_default();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
@@ -80,8 +77,10 @@ impl Project {
     }
 
     fn started_by(&self, name: &str) -> impl Iterator<Item = &Arc<Function>> {
-        let mut found: Vec<usize> = self.by_event.get(name).cloned().unwrap_or_default();
-        found.extend(self.by_family.iter().filter(|(stem, _)| name.len() > stem.len() && name.starts_with(stem)).map(|(_, at)| *at));
+        let index = &self.index;
+        let mut found: Vec<usize> = index.started.get(name).cloned().unwrap_or_default();
+        let of_family = index.started_by_family.iter().filter(|(stem, _)| name.len() > stem.len() && name.starts_with(stem));
+        found.extend(of_family.map(|(_, at)| *at));
         found.sort_unstable();
         found.dedup();
         found.into_iter().filter_map(|at| self.functions.get(at))

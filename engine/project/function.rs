@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use crate::base::Location;
+use crate::base::limits::KEY_BYTES;
 use crate::config::Versions;
 use crate::expr::{Expr, Scope};
 use crate::rules::matching::Candidate;
@@ -76,6 +79,15 @@ pub(super) fn in_family(name: &str, family: &str) -> bool {
     family.strip_suffix('*').is_some_and(|stem| stem.ends_with('/') && name.len() > stem.len() && name.starts_with(stem))
 }
 
+/// A key as it is kept: a long one by its hash, since the queue holds the keys of all waiting runs in memory.
+fn bounded(key: Arc<str>) -> Arc<str> {
+    if key.len() <= KEY_BYTES {
+        return key;
+    }
+    let hash: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"sha256:{hash}\"").into()
+}
+
 impl Function {
     /// The names of the events that start it.
     pub fn events(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -123,7 +135,7 @@ impl Function {
 
     fn key(&self, key: Option<&Expr>, scope: &Scope<'_>) -> Arc<str> {
         let Some(key) = key else { return Arc::from("null") };
-        let value = key.key(scope);
+        let value = bounded(key.key(scope));
         if &*value == "null" {
             let text = key.text();
             self.warn(&self.warned.key, &format!("the concurrency key `{text}` is null for an event; such runs share one key"));
@@ -133,7 +145,7 @@ impl Function {
 
     fn idempotency_key(&self, scope: &Scope<'_>) -> Option<Arc<str>> {
         let key = self.idempotency.as_ref()?;
-        let value = key.key(scope);
+        let value = bounded(key.key(scope));
         if &*value == "null" {
             let text = key.text();
             self.warn(&self.warned.idempotency, &format!("the idempotency key `{text}` is null for an event; it does not apply then"));

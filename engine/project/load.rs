@@ -17,7 +17,7 @@ use super::expressions::{self, Seen};
 use super::function::{Function, Trigger, Warned, in_family};
 use super::schema::{self, Schema};
 use super::violation::EventProblem;
-use super::{Mode, Project};
+use super::{Index, Mode, Project};
 
 impl Project {
     /// Loads the config at `path` and everything that it names. `env` reads the environment. Also gives warnings and notes.
@@ -69,8 +69,8 @@ impl Project {
             },
         });
         let hash = hash(&model, loaded.source.as_ref(), &documents, &functions);
-        let (by_event, by_family) = index(&functions);
-        let project = Project { config: model, root, functions, surroundings, hash, schemas, by_event, by_family };
+        let index = index(&model, schemas, &functions);
+        let project = Project { config: model, root, functions, surroundings, hash, index };
         Ok((project, sorted(problems)))
     }
 }
@@ -279,19 +279,26 @@ fn seen_by<'a>(trigger: &'a str, model: &'a Model, schemas: &'a HashMap<String, 
     if of_family.is_empty() { model.event(trigger).into_iter().map(seen).collect() } else { of_family }
 }
 
-type Index = (HashMap<Arc<str>, Vec<usize>>, Vec<(String, usize)>);
-
-fn index(functions: &[Arc<Function>]) -> Index {
-    let (mut by_event, mut by_family): Index = Default::default();
+fn index(model: &Model, mut schemas: HashMap<String, Schema>, functions: &[Arc<Function>]) -> Index {
+    let mut families: Vec<(String, String)> =
+        model.events.names().filter_map(|name| Some((name.strip_suffix('*')?.to_owned(), name.to_owned()))).collect();
+    families.sort_by_key(|(stem, _)| std::cmp::Reverse(stem.len()));
+    let (mut started, mut started_by_family) = (HashMap::<Arc<str>, Vec<usize>>::new(), Vec::new());
     for (at, function) in functions.iter().enumerate() {
         for event in function.events() {
             match event.strip_suffix('*') {
-                Some(stem) => by_family.push((stem.to_owned(), at)),
-                None => by_event.entry(Arc::clone(event)).or_default().push(at),
+                Some(stem) => started_by_family.push((stem.to_owned(), at)),
+                None => started.entry(Arc::clone(event)).or_default().push(at),
             }
         }
     }
-    (by_event, by_family)
+    Index {
+        events: model.events.names().map(|name| (name.to_owned(), schemas.remove(name))).collect(),
+        families,
+        functions: functions.iter().enumerate().map(|(at, function)| (Arc::clone(&function.id), at)).collect(),
+        started,
+        started_by_family,
+    }
 }
 
 /// A hash over the texts of the config's files, the schema files, and the scripts.

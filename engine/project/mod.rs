@@ -57,18 +57,28 @@ pub struct Project {
     pub surroundings: Arc<Surroundings>,
     /// Hex of the SHA-256 over everything that makes up the snapshot but the environment.
     pub hash: String,
-    /// The compiled schema of each declared name that has one.
-    schemas: HashMap<String, Schema>,
-    /// The functions that a declared name starts, by their place in `functions`.
-    by_event: HashMap<Arc<str>, Vec<usize>>,
-    /// The same for families: the stem with its `/`.
-    by_family: Vec<(String, usize)>,
+    index: Index,
+}
+
+/// The ways from a name to what it names, so that an event costs the same however many are declared.
+#[derive(Debug)]
+struct Index {
+    /// Each declared event, families included, with its schema if it has one.
+    events: HashMap<String, Option<Schema>>,
+    /// The declared families, the longest first: the stem with its `/`, and the declared name.
+    families: Vec<(String, String)>,
+    /// The functions by id, as places in `functions`.
+    functions: HashMap<Arc<str>, usize>,
+    /// The functions that a name starts.
+    started: HashMap<Arc<str>, Vec<usize>>,
+    /// The functions that a family starts, by its stem.
+    started_by_family: Vec<(String, usize)>,
 }
 
 impl Project {
     /// The function with this id.
     pub fn function(&self, id: &str) -> Option<&Arc<Function>> {
-        self.functions.iter().find(|function| &*function.id == id)
+        self.functions.get(*self.index.functions.get(id)?)
     }
 
     /// How long ended runs and events are kept.
@@ -78,7 +88,7 @@ impl Project {
 
     /// The JSON Schema of an event, where it has one; a `$ref` in it may lead to an address of ours.
     pub fn schema(&self, event: &str) -> Option<&Value> {
-        self.schema_of(event).map(Schema::value)
+        self.declared(event)?.map(Schema::value)
     }
 
     /// The example of an event, where the config gives one.
@@ -90,15 +100,19 @@ impl Project {
     /// A text of the command line as the value of a field of an event's data: typed by its schema, else JSON if it is
     /// JSON, else text.
     pub fn typed_value(&self, event: &str, field: &str, text: &str) -> Value {
-        match self.schema_of(event) {
+        match self.declared(event).flatten() {
             Some(schema) => schema.typed(field, text),
             None => typed_value(None, field, text),
         }
     }
 
-    fn schema_of(&self, event: &str) -> Option<&Schema> {
-        let (declared, _) = self.config.event(event)?;
-        self.schemas.get(&declared.value)
+    /// Whether an event is declared, by its name or by a family; with its schema, if it has one.
+    fn declared(&self, event: &str) -> Option<Option<&Schema>> {
+        if let Some(own) = self.index.events.get(event) {
+            return Some(own.as_ref());
+        }
+        let family = self.index.families.iter().find(|(stem, _)| event.len() > stem.len() && event.starts_with(stem))?;
+        self.index.events.get(&family.1).map(Option::as_ref)
     }
 }
 

@@ -232,3 +232,10 @@ fn command_line_texts_take_the_declared_type() {
     assert_eq!(super::typed_value(Some(&plain), "id", "12"), json!("12"));
     assert_eq!(super::typed_value(None, "id", "12"), json!(12));
 }
+
+#[test]
+fn a_snapshot_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<super::Project>();
+    shared::<super::Function>();
+}

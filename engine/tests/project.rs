@@ -206,6 +206,15 @@ fn a_function_is_a_candidate_once_whatever_number_of_its_triggers_match() {
 }
 
 #[test]
+fn a_long_key_is_kept_as_its_hash() {
+    let project = valid();
+    let key = |id: String| candidates(&project, "payment/initiate", json!({"userId": id, "amount": 1}))[0].keys[0].to_string();
+    let (first, second) = (key("x".repeat(100_000)), key(format!("{}y", "x".repeat(99_999))));
+    assert!(first.starts_with("\"sha256:") && first.len() < 100, "{first}");
+    assert_ne!(first, second);
+}
+
+#[test]
 fn explain_says_why_a_function_did_not_start() {
     let project = valid();
     let why = |data: Value| project.explain(&row("payment/initiate", &data), &data).remove(0).why;
