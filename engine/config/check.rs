@@ -30,7 +30,7 @@ pub(super) fn check(model: &Model, root: &Path, reader: &mut Reader) {
     events(model, root, reader);
     for (id, function) in model.functions.iter() {
         triggers(model, id, function, reader);
-        files(root, function, reader);
+        files(root, id, function, reader);
         gates(function, reader);
     }
     shared(model, reader);
@@ -84,7 +84,7 @@ fn known_event(model: &Model, event: &Spanned<String>, who: &str, reader: &mut R
             Diagnostic::error("E0116", format!("{who} listens to `{}`, and no such event is declared", event.value))
         }
         (UnknownEvents::Accept, Some(_)) => {
-            Diagnostic::warning("W0116", format!("{who} listens to `{}`, and another name is declared", event.value))
+            Diagnostic::warning("W0116", format!("{who} listens to `{}`, which is not declared", event.value))
         }
         (UnknownEvents::Accept, None) => return,
     };
@@ -95,10 +95,12 @@ fn known_event(model: &Model, event: &Spanned<String>, who: &str, reader: &mut R
     });
 }
 
-fn files(root: &Path, function: &Function, reader: &mut Reader) {
+fn files(root: &Path, id: &Spanned<String>, function: &Function, reader: &mut Reader) {
     let mut script = |path: &Spanned<String>, what: &str| {
         if let Some(problem) = file_problem(root, &path.value, what, &path.place) {
-            reader.note(problem);
+            let by_default = path.place == id.place && problem.code == "E0118";
+            let help = "a function runs `handlers/ID.rhai` unless `handler:` names another script";
+            reader.note(if by_default { problem.help(help) } else { problem });
         } else if !path.value.ends_with(".rhai") {
             let problem = Diagnostic::error("E0117", format!("{what} `{}` does not end in `.rhai`", path.value));
             reader.note(problem.at(path.place.clone()));

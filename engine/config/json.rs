@@ -53,10 +53,10 @@ fn convert(node: &Node, pointer: String, places: &mut BTreeMap<String, Location>
         }
         Shape::Float(_) => inexact(node, reader),
         Shape::Text(text) => {
-            // A plain number that no f64 holds comes as text, and would be text in the JSON without a word.
-            let number = text == node.written() && text.trim_start_matches(['-', '+', '.']).starts_with(|c: char| c.is_ascii_digit());
-            match text.parse::<f64>() {
-                Ok(value) if number && !value.is_finite() => inexact(node, reader),
+            // A plain number that no f64 holds comes as one of these, and would be text in the JSON without a word.
+            let quoted = node.written().starts_with(['"', '\'']);
+            match text.as_str() {
+                ".inf" | "-.inf" | ".nan" if !quoted => inexact(node, reader),
                 _ => JsonValue::String(text.clone()),
             }
         }

@@ -4,6 +4,7 @@
 //! or an expression, or writes a file.
 
 mod check;
+mod effective;
 mod file;
 mod help;
 mod json;
@@ -17,6 +18,7 @@ mod schema;
 mod spanned;
 mod tree;
 
+pub use effective::{Origin, Setting, effective};
 pub use json::Inline;
 pub use keys::concurrency::Concurrency;
 pub use keys::defaults::Defaults;

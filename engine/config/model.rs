@@ -17,10 +17,10 @@ use super::keys::retention::Retention;
 use super::keys::unknown_events::UnknownEvents;
 use super::keys::versions::Versions;
 use super::keys::webhooks::Webhook;
-use super::reader::{Fields, MapShape, Reader};
+use super::reader::{Fields, MapShape, Reader, wrong};
 use super::schema::EventShape;
 use super::spanned::{Spanned, Table, or};
-use super::tree::Node;
+use super::tree::{Node, Shape};
 
 /// events.yaml: the events that are accepted and the functions that they start.
 ///
@@ -107,6 +107,10 @@ impl Model {
     /// Reads a main file.
     pub(super) fn read(node: &Node, reader: &mut Reader) -> Model {
         let mut model = Model::default();
+        if !matches!(node.shape, Shape::Map(_)) {
+            reader.note(wrong(node, "a map").help("the file begins with its keys, such as `events:` and `functions:`"));
+            return model;
+        }
         let Some(mut fields) = Fields::of::<Model>(node, "the file", reader) else { return model };
         model.version = fields.optional("version");
         model.app = fields.optional("app");

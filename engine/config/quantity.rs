@@ -92,6 +92,13 @@ impl Value for Size {
                 None
             }),
             Shape::Integer(number) if u64::try_from(*number).is_ok() => Some(Size(*number as u64)),
+            Shape::Integer(number) => {
+                reader.note(
+                    Diagnostic::error("E0110", format!("`{number}` is not a size"))
+                        .labelled(node.place.clone(), format!("expected {expected}")),
+                );
+                None
+            }
             _ => {
                 reader.note(wrong(node, expected));
                 None

@@ -114,7 +114,9 @@ impl<T: Value> Value for Vec<T> {
         match &node.shape {
             Shape::List(items) => Some(items.iter().filter_map(|item| T::read(item, reader)).collect()),
             _ => {
-                reader.note(wrong(node, "a list").help("write it in brackets: `[first, second]`"));
+                let problem = wrong(node, "a list");
+                let scalar = !matches!(node.shape, Shape::Null | Shape::Map(_));
+                reader.note(if scalar { problem.help(format!("write it in brackets: `[{}]`", node.written())) } else { problem });
                 None
             }
         }
@@ -214,6 +216,14 @@ impl<'n, 'r> Fields<'n, 'r> {
         value
     }
 
+    /// As `later`, with the place of the key: a caret under the first brace of a map would say little.
+    pub fn later_at_key<T: Value>(&mut self, key: &'static str) -> Option<Spanned<T>> {
+        let value = self.later(key)?;
+        self.asked.pop();
+        let (name, _) = self.entry(key)?;
+        Some(Spanned::new(value, name.place.clone()))
+    }
+
     /// Where problems of this map are noted.
     pub fn reader(&mut self) -> &mut Reader {
         self.reader
@@ -255,5 +265,5 @@ impl<'n, 'r> Fields<'n, 'r> {
 pub(super) fn not_yet(place: &Location, what: &str) -> Diagnostic {
     Diagnostic::error("E0190", format!("{what} is not supported yet"))
         .labelled(place.clone(), "comes with a later version")
-        .help("remove it for now; nothing starts while it is there, since it would be ignored in silence")
+        .help("remove it for now; nothing starts while it is there, since it would have no effect")
 }

@@ -28,14 +28,18 @@ pub fn schema() -> JsonValue {
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "events.yaml".into());
     }
-    without_null(&mut schema);
+    tidy(&mut schema);
     schema
 }
 
-/// Takes `null` out of what `Option` allows: a key is left out, not set to null.
-fn without_null(schema: &mut JsonValue) {
+/// Takes `null` out of what `Option` allows (a key is left out, not set to null), and the line breaks of the doc comments
+/// out of the descriptions.
+fn tidy(schema: &mut JsonValue) {
     match schema {
         JsonValue::Object(map) => {
+            if let Some(JsonValue::String(text)) = map.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
             if let Some(JsonValue::Array(types)) = map.get_mut("type") {
                 types.retain(|name| name != "null");
                 if let [only] = types.as_slice() {
@@ -53,9 +57,9 @@ fn without_null(schema: &mut JsonValue) {
                     });
                 }
             }
-            map.values_mut().for_each(without_null);
+            map.values_mut().for_each(tidy);
         }
-        JsonValue::Array(items) => items.iter_mut().for_each(without_null),
+        JsonValue::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
 }
@@ -132,7 +136,7 @@ shape!(AnyJson, "AnyJson", |_generator| json_schema!({}));
 /// A path, or a JSON Schema.
 pub(super) struct SchemaShape;
 shape!(SchemaShape, "EventSchema", |_generator| json_schema!({
-    "anyOf": [{ "type": "string" }, { "type": "boolean" }, { "$ref": "https://json-schema.org/draft/2020-12/schema" }],
+    "anyOf": [{ "type": "string" }, { "type": "boolean" }, { "type": "object" }],
 }));
 
 /// An event, or nothing: any data.
@@ -169,4 +173,50 @@ fn one_or_list(long: &Schema) -> Schema {
     json_schema!({
         "anyOf": [{ "type": "string" }, long, { "type": "array", "items": { "anyOf": [{ "type": "string" }, long] } }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::super::reader::Reader;
+    use super::super::tree;
+    use super::*;
+    use crate::base::Source;
+
+    /// The keys of each kind of map, as the schema has them.
+    fn in_schema() -> BTreeMap<String, BTreeSet<String>> {
+        let schema = schema();
+        let keys =
+            |schema: &JsonValue| -> Option<BTreeSet<String>> { Some(schema.get("properties")?.as_object()?.keys().cloned().collect()) };
+        let definitions = schema["$defs"].as_object().unwrap();
+        let mut all: BTreeMap<_, _> = definitions.iter().filter_map(|(name, schema)| Some((name.clone(), keys(schema)?))).collect();
+        all.insert("Model".to_owned(), keys(&schema).unwrap());
+        all
+    }
+
+    #[test]
+    fn the_schema_and_the_reader_know_the_same_keys() {
+        let whole = include_str!("../tests/config/whole/events.yaml");
+        let rest = "functions: { pay: { on: { event: a/b }, retries: {} } }";
+        let mut reader = Reader::default();
+        for text in [whole, rest] {
+            let node = tree::parse(&Source::new("events.yaml", text), &mut reader.problems).unwrap();
+            Model::read(&node, &mut reader);
+        }
+        let owned = |keys: &BTreeSet<&str>| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<String>>();
+        let asked: BTreeMap<String, BTreeSet<String>> = reader.asked.iter().map(|(name, keys)| ((*name).to_owned(), owned(keys))).collect();
+        assert_eq!(asked, in_schema());
+    }
+
+    #[test]
+    fn every_key_is_described() {
+        let schema = schema();
+        let definitions = schema["$defs"].as_object().unwrap();
+        for (name, definition) in definitions.iter().map(|(name, schema)| (name.as_str(), schema)).chain([("the file", &schema)]) {
+            for (key, schema) in definition.get("properties").and_then(JsonValue::as_object).into_iter().flatten() {
+                assert!(schema["description"].as_str().is_some_and(|text| text.len() > 8), "{name}.{key} is not described");
+            }
+        }
+    }
 }

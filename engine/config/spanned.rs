@@ -1,5 +1,6 @@
 //! Values that remember where they were written, and ordered maps of them.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 
 use crate::base::Location;
@@ -42,11 +43,12 @@ pub(super) fn or<T: Clone>(written: &Option<Spanned<T>>, default: T) -> T {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table<T> {
     entries: Vec<(Spanned<String>, T)>,
+    positions: HashMap<String, usize>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        Table { entries: Vec::new() }
+        Table { entries: Vec::new(), positions: HashMap::new() }
     }
 }
 
@@ -58,7 +60,7 @@ impl<T> Table<T> {
 
     /// The name as it was written, and its value.
     pub fn entry(&self, name: &str) -> Option<(&Spanned<String>, &T)> {
-        self.iter().find(|(key, _)| key.value == name)
+        self.positions.get(name).map(|at| (&self.entries[*at].0, &self.entries[*at].1))
     }
 
     /// All entries, in the order of the file; those of included files follow.
@@ -88,6 +90,7 @@ impl<T> Table<T> {
 
     /// Adds an entry. The caller has seen to it that the name is not there yet.
     pub(super) fn push(&mut self, key: Spanned<String>, value: T) {
+        self.positions.insert(key.value.clone(), self.entries.len());
         self.entries.push((key, value));
     }
 }

@@ -3,6 +3,7 @@
 //! serde-saphyr parses; this file chooses its options, keeps its spans, finds keys that are written twice, and turns its
 //! errors into diagnostics. What a key means is not known here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -118,7 +119,26 @@ fn syntax_problem(error: &serde_saphyr::Error, source: &Arc<Source>) -> Diagnost
         _ if said.contains("recursion limit") => too_large(),
         _ => Diagnostic::error("E0105", format!("this is not YAML: {said}")).help_for_syntax(&said, &place),
     };
-    problem.at(place)
+    problem.at(caret(error, place))
+}
+
+/// The place of the character that is to blame, where serde-saphyr points at what follows it.
+fn caret(error: &serde_saphyr::Error, place: Location) -> Location {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+    let text = &place.source.text;
+    let line = text[..place.range.start].rfind('\n').map_or(0, |at| at + 1);
+    let before = &text[line..place.range.start];
+    let start = match error {
+        Error::Budget { breach: BudgetBreach::Anchors { .. }, .. } => before.rfind('&'),
+        Error::UnsupportedTag { .. } => before.rfind('!'),
+        _ if text[line..].trim_start_matches(' ').starts_with('\t') => text[line..].find('\t'),
+        _ => None,
+    };
+    let Some(start) = start.map(|at| line + at) else { return place };
+    let word = text[start..].find([' ', '\n', ',', ']', '}', '\r']).unwrap_or(text.len() - start);
+    let length = if text[start..].starts_with('\t') { 1 } else { word };
+    Location::new(&place.source, start..start + length)
 }
 
 fn too_large() -> Diagnostic {
@@ -140,13 +160,17 @@ impl SyntaxHelp for Diagnostic {
         if said.contains("mapping values are not allowed") {
             return self.help("a text that contains `: ` needs quotes; a key stands at the same depth as the keys beside it");
         }
-        if said.contains("unexpected character") {
+        if said.contains("did not find expected key") {
+            return self.help("a key stands at the same depth as the keys beside it");
+        }
+        let printable = place.source.text[place.range.start..].starts_with(|c: char| !c.is_control());
+        if said.contains("unexpected character") && printable {
             return self.help("a text that begins with this character needs quotes");
         }
         if said.contains("unknown escape") {
             return self.help("in double quotes write `\\\\` for a backslash, or use single quotes");
         }
-        if said.contains("unclosed") {
+        if said.contains("unclosed") || said.contains("mismatched") {
             return self.help("close it, or put the text in quotes if the character belongs to it");
         }
         self
@@ -252,20 +276,24 @@ fn place(raw: RawNode, source: &Arc<Source>, problems: &mut Vec<Diagnostic>) -> 
         RawShape::List(items) => Shape::List(items.into_iter().map(|item| place(item, source, problems)).collect()),
         RawShape::Map(entries) => {
             let mut kept: Vec<(Spanned<String>, Node)> = Vec::with_capacity(entries.len());
+            let mut first: HashMap<String, usize> = HashMap::new();
             for (key, value) in entries {
                 let key = Spanned::new(key.value, location(key.referenced, source));
                 let mut value = place(value, source, problems);
                 if value.shape == Shape::Null && !matches!(value.written(), "~" | "null" | "Null" | "NULL") {
                     value.place = key.place.clone();
                 }
-                match kept.iter().find(|(first, _)| first.value == key.value) {
-                    Some((first, _)) => problems.push(
+                match first.get(&key.value) {
+                    Some(at) => problems.push(
                         Diagnostic::error("E0104", format!("`{}` is written twice", key.value))
                             .labelled(key.place, "again here")
-                            .labelled(first.place.clone(), "first here")
+                            .labelled(kept[*at].0.place.clone(), "first here")
                             .help("remove one, or rename it"),
                     ),
-                    None => kept.push((key, value)),
+                    None => {
+                        first.insert(key.value.clone(), kept.len());
+                        kept.push((key, value));
+                    }
                 }
             }
             Shape::Map(kept)

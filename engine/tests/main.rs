@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does, at the line that went wrong")]
 
 mod cli;
+mod codes;
 mod config;
 mod house;

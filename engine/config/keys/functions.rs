@@ -129,12 +129,12 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         versions: fields.optional("versions"),
         cancel_on: fields.later::<Cancels>("cancel_on").unwrap_or_default().0,
         on_failure: fields.later("on_failure"),
-        throttle: fields.later("throttle"),
-        rate_limit: fields.later("rate_limit"),
-        debounce: fields.later("debounce"),
-        batch: fields.later("batch"),
-        singleton: fields.later("singleton"),
-        cron: fields.later("cron"),
+        throttle: fields.later_at_key("throttle"),
+        rate_limit: fields.later_at_key("rate_limit"),
+        debounce: fields.later_at_key("debounce"),
+        batch: fields.later_at_key("batch"),
+        singleton: fields.later_at_key("singleton"),
+        cron: fields.later_at_key("cron"),
     };
     let started_by_clock = fields.entry("cron").is_some();
     fields.done();

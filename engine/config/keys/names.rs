@@ -24,7 +24,7 @@ pub(in crate::config) fn id_problem(what: &str, id: &str, place: &Location) -> O
     let right: String = id.chars().map(|c| if good(c) { c } else { '-' }).collect();
     let right = right.trim_matches(['-', '_']);
     let said = problem(format!("{what} `{}` is not an id: use letters, digits, `-` and `_`", id.escape_debug()));
-    if right.is_empty() { said } else { said.map(|problem| problem.help(format!("for example `{right}`"))) }
+    if right.len() * 2 < id.len() { said } else { said.map(|problem| problem.help(format!("for example `{right}`"))) }
 }
 
 /// What is wrong with the name of an environment variable or secret: letters, digits and `_`, not beginning with a digit.

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use crate::base::Span;
 use crate::rules::policy;
 
-use super::super::reader::{Fields, MapShape, Reader, Value, out_of_range};
+use super::super::reader::{Fields, MapShape, Reader, Value, out_of_range, wrong};
 use super::super::spanned::Spanned;
-use super::super::tree::Node;
+use super::super::tree::{Node, Shape};
 
 /// The longest attempt of a step where nothing is said.
 pub const STEP_DEFAULT: Span = Span::seconds(5 * 60);
@@ -42,6 +42,11 @@ impl MapShape for Timeouts {
 
 impl Value for Timeouts {
     fn read(node: &Node, reader: &mut Reader) -> Option<Timeouts> {
+        if let Shape::Text(text) = &node.shape {
+            let example = format!("write which one it is: `timeouts: {{ step: {text} }}`, `start` or `finish`");
+            reader.note(wrong(node, "a map").help(example));
+            return None;
+        }
         let mut fields = Fields::of::<Timeouts>(node, "`timeouts`", reader)?;
         let timeouts = Timeouts { start: fields.optional("start"), finish: fields.optional("finish"), step: fields.optional("step") };
         fields.done();

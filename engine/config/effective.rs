@@ -1,0 +1,208 @@
+//! What is in force: every option with its value and where it comes from, for `stepwell config`.
+
+use std::fmt;
+
+use serde_json::{Value as JsonValue, json};
+
+use crate::base::{Location, Span};
+use crate::rules::policy::Backoff;
+
+use super::keys::concurrency::hold_word;
+use super::keys::engine::Durability;
+use super::keys::events::EventSchema;
+use super::keys::functions::Function;
+use super::keys::unknown_events::UnknownEvents;
+use super::keys::versions::Versions;
+use super::model::Model;
+use super::quantity::Size;
+use super::spanned::Spanned;
+
+/// An option in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// The keys that lead to it, joined by dots: `functions.pay.timeouts.step`.
+    pub path: String,
+    /// Its value, durations and sizes as they are written in the file.
+    pub value: JsonValue,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Nothing is written.
+    Default,
+    /// It is written here.
+    Written(Location),
+}
+
+impl fmt::Display for Origin {
+    /// `default`, or the file and line: `events.yaml:12`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::Written(place) => {
+                let (line, _) = place.source.position(place.range.start);
+                write!(f, "{}:{line}", place.source.name)
+            }
+        }
+    }
+}
+
+/// Every option that is in force, in the order of the format; options without a value are left out.
+pub fn effective(model: &Model) -> Vec<Setting> {
+    let mut list = List(Vec::new());
+    engine(model, &mut list);
+    list.put("unknown_events", unknown_word(model.unknown_events()), &model.unknown_events);
+    list.put("versions", versions_word(model.versions.as_ref().map_or(Versions::Auto, |versions| versions.value)), &model.versions);
+    for (name, value) in model.env.iter() {
+        list.add(format!("env.{}", name.value), &value.value.0, &value.place);
+    }
+    for secret in &model.secrets {
+        list.add("secrets", &secret.value, &secret.place);
+    }
+    list.put("http.timeout", model.http.timeout().to_string(), &model.http.timeout);
+    for network in &model.http.allow {
+        list.add("http.allow", network.value.to_string(), &network.place);
+    }
+    let kept = model.retention.policy();
+    list.put("retention.completed", kept.completed.to_string(), &model.retention.completed);
+    list.put("retention.failed", kept.failed.to_string(), &model.retention.failed);
+    list.put("retention.cancelled", kept.cancelled.to_string(), &model.retention.cancelled);
+    list.put("retention.events", kept.events.to_string(), &model.retention.events);
+    events(model, &mut list);
+    for (id, function) in model.functions.iter() {
+        self::function(model, id, function, &mut list);
+    }
+    for entry in &model.include {
+        list.add("include", &entry.value, &entry.place);
+    }
+    list.0
+}
+
+fn engine(model: &Model, list: &mut List) {
+    if let Some(app) = &model.app {
+        list.add("app", &app.value, &app.place);
+    }
+    let engine = &model.engine;
+    list.put("engine.listen", engine.listen().to_string(), &engine.listen);
+    list.put("engine.database", engine.database(), &engine.database);
+    let durability = match engine.durability() {
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    };
+    list.put("engine.durability", durability, &engine.durability);
+    list.put("engine.shutdown_grace", engine.shutdown_grace().to_string(), &engine.shutdown_grace);
+    list.put("engine.body", Size(engine.body_bytes()).to_string(), &engine.body);
+    for origin in &engine.cors {
+        list.add("engine.cors", &origin.value, &origin.place);
+    }
+    for host in &engine.hosts {
+        list.add("engine.hosts", &host.value, &host.place);
+    }
+    let limits = &model.limits;
+    list.put("limits.memory", Size(limits.memory_bytes()).to_string(), &limits.memory);
+    list.put("limits.steps", limits.steps(), &limits.steps);
+    list.put("limits.journal", Size(limits.journal_bytes()).to_string(), &limits.journal);
+}
+
+fn events(model: &Model, list: &mut List) {
+    for (name, event) in model.events.iter() {
+        let path = format!("events.{}", name.value);
+        match &event.schema {
+            None => list.add(format!("{path}.schema"), "any data", &name.place),
+            Some(Spanned { value: EventSchema::File(file), place }) => list.add(format!("{path}.schema"), file, place),
+            Some(Spanned { value: EventSchema::Inline(_), place }) => list.add(format!("{path}.schema"), "in the file", place),
+        }
+    }
+}
+
+fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut List) {
+    let path = |key: &str| format!("functions.{}.{key}", id.value);
+    for trigger in &function.on {
+        list.add(path("on"), &trigger.event.value, &trigger.event.place);
+        if let Some(condition) = &trigger.condition {
+            list.add(path("on.if"), &condition.value, &condition.place);
+        }
+    }
+    let default_handler = function.handler.place == id.place;
+    let origin = if default_handler { Origin::Default } else { Origin::Written(function.handler.place.clone()) };
+    list.0.push(Setting { path: path("handler"), value: json!(function.handler.value), origin });
+    for limit in &function.concurrency {
+        let policy = limit.policy();
+        list.put(&path("concurrency.limit"), policy.limit, &limit.limit);
+        if let Some(key) = &limit.key {
+            list.add(path("concurrency.key"), &key.value, &key.place);
+        }
+        list.put(&path("concurrency.hold"), hold_word(policy.hold), &limit.hold);
+        if let Some(shared) = &limit.shared {
+            list.add(path("concurrency.shared"), &shared.value, &shared.place);
+        }
+    }
+    let retry = function.retry(&model.defaults);
+    let written = function.retries.as_ref().or(model.defaults.retries.as_ref()).cloned().unwrap_or_default();
+    list.put(&path("retries.attempts"), retry.attempts, &written.attempts);
+    let (growth, initial, max, jitter) = match retry.backoff {
+        Backoff::Table => ("table", None, None, None),
+        Backoff::Exponential { initial, max, jitter } => ("exponential", Some(initial), Some(max), Some(jitter)),
+        Backoff::Linear { initial, max, jitter } => ("linear", Some(initial), Some(max), Some(jitter)),
+        Backoff::Fixed { initial, jitter } => ("fixed", Some(initial), None, Some(jitter)),
+    };
+    list.put(&path("retries.backoff"), growth, &written.backoff);
+    list.put_if(&path("retries.initial"), initial.map(shown), &written.initial);
+    list.put_if(&path("retries.max"), max.map(shown), &written.max);
+    list.put_if(&path("retries.jitter"), jitter, &written.jitter);
+    let times = function.timeouts(&model.defaults);
+    let (own, other) = (&function.timeouts, &model.defaults.timeouts);
+    list.put_if(&path("timeouts.start"), times.start.map(shown), &own.start.clone().or(other.start.clone()));
+    list.put_if(&path("timeouts.finish"), times.finish.map(shown), &own.finish.clone().or(other.finish.clone()));
+    list.put(&path("timeouts.step"), shown(times.step), &own.step.clone().or(other.step.clone()));
+    for (key, text) in [("idempotency", &function.idempotency), ("priority", &function.priority)] {
+        if let Some(text) = text {
+            list.add(path(key), &text.value, &text.place);
+        }
+    }
+    let versions = function.versions.clone().or(model.versions.clone());
+    list.put(&path("versions"), versions_word(function.versions(&model.versions)), &versions);
+}
+
+fn shown(span: Span) -> String {
+    span.to_string()
+}
+
+fn unknown_word(unknown: UnknownEvents) -> &'static str {
+    match unknown {
+        UnknownEvents::Refuse => "refuse",
+        UnknownEvents::Accept => "accept",
+    }
+}
+
+fn versions_word(versions: Versions) -> &'static str {
+    match versions {
+        Versions::Auto => "auto",
+        Versions::Pin => "pin",
+        Versions::Latest => "latest",
+    }
+}
+
+struct List(Vec<Setting>);
+
+impl List {
+    /// Adds an option that always has a value; `written` says whether it is the default.
+    fn put<T>(&mut self, path: &str, value: impl Into<JsonValue>, written: &Option<Spanned<T>>) {
+        let origin = written.as_ref().map_or(Origin::Default, |written| Origin::Written(written.place.clone()));
+        self.0.push(Setting { path: path.to_owned(), value: value.into(), origin });
+    }
+
+    fn put_if<T>(&mut self, path: &str, value: Option<impl Into<JsonValue>>, written: &Option<Spanned<T>>) {
+        if let Some(value) = value {
+            self.put(path, value, written);
+        }
+    }
+
+    /// Adds an option that is written.
+    fn add(&mut self, path: impl Into<String>, value: impl serde::Serialize, place: &Location) {
+        self.0.push(Setting { path: path.into(), value: json!(value), origin: Origin::Written(place.clone()) });
+    }
+}
