@@ -17,7 +17,7 @@ use cel::{Context, Env, ExecutionError};
 use serde_json::Value;
 
 pub use scope::{EventView, Scope, Segment};
-pub use value::canonical;
+pub use value::{canonical, is_inexact};
 
 use scope::{Found, Path};
 

@@ -58,6 +58,18 @@ pub fn canonical(value: &Value) -> String {
     text
 }
 
+/// Whether a value holds an integer that JSON could say and a 64-bit number cannot: two different ones may look alike here.
+pub fn is_inexact(value: &Value) -> bool {
+    /// 2^64: the first double above every unsigned 64-bit integer.
+    const ABOVE: f64 = 18_446_744_073_709_551_616.0;
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= ABOVE),
+        Value::Array(list) => list.iter().any(is_inexact),
+        Value::Object(map) => map.values().any(is_inexact),
+        _ => false,
+    }
+}
+
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Number(number) => write_number(number, out),

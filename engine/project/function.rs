@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::base::Location;
 use crate::base::limits::KEY_BYTES;
 use crate::config::Versions;
-use crate::expr::{Expr, Scope};
+use crate::expr::{Expr, Scope, canonical, is_inexact};
 use crate::rules::matching::Candidate;
 use crate::rules::policy::{Limit, Retry, Timeouts};
 use crate::script::Program;
@@ -143,15 +144,19 @@ impl Function {
         value
     }
 
+    /// The idempotency key; none where it is null, and where two different values could look alike: a run too many is
+    /// better than one that is lost.
     fn idempotency_key(&self, scope: &Scope<'_>) -> Option<Arc<str>> {
         let key = self.idempotency.as_ref()?;
-        let value = bounded(key.key(scope));
-        if &*value == "null" {
-            let text = key.text();
-            self.warn(&self.warned.idempotency, &format!("the idempotency key `{text}` is null for an event; it does not apply then"));
-            return None;
-        }
-        Some(value)
+        let text = key.text();
+        let why = match key.eval(scope) {
+            Ok(Value::Null) => "is null for an event".to_owned(),
+            Ok(value) if is_inexact(&value) => "holds a number beyond 64 bits, send it as text".to_owned(),
+            Ok(value) => return Some(bounded(canonical(&value).into())),
+            Err(error) => format!("fails for an event ({error})"),
+        };
+        self.warn(&self.warned.idempotency, &format!("the idempotency key `{text}` {why}; it does not apply then"));
+        None
     }
 
     /// The head start in milliseconds, within ten minutes either way.

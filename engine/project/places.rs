@@ -141,4 +141,49 @@ mod tests {
         let text = format!(r#"{{"long": "{}"}}"#, "x".repeat(100));
         assert_eq!(&text[Places::of(&text).at("/long")], "\"long\"");
     }
+
+    fn json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+        use proptest::prelude::*;
+        let plain = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<f64>().prop_map(serde_json::Value::from),
+            ".{0,8}".prop_map(serde_json::Value::from),
+        ];
+        plain.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+                proptest::collection::btree_map(".{0,5}", inner, 0..5).prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn every_pointer(value: &serde_json::Value, pointer: &str, found: &mut Vec<String>) {
+        found.push(pointer.to_owned());
+        match value {
+            serde_json::Value::Array(list) => {
+                list.iter().enumerate().for_each(|(at, entry)| every_pointer(entry, &format!("{pointer}/{at}"), found));
+            }
+            serde_json::Value::Object(map) => {
+                map.iter().for_each(|(key, entry)| every_pointer(entry, &format!("{pointer}/{}", escaped(key)), found));
+            }
+            _ => {}
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_place_of_every_pointer_holds_its_value(value in json(), pretty in proptest::bool::ANY) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let places = Places::of(&text);
+            let mut pointers = Vec::new();
+            every_pointer(&value, "", &mut pointers);
+            for pointer in pointers {
+                let found: serde_json::Value = serde_json::from_str(&text[places.values[&pointer].clone()]).unwrap();
+                assert_eq!(Some(&found), value.pointer(&pointer), "{pointer} in {text}");
+            }
+            assert!(places.twice.is_empty());
+        }
+    }
 }

@@ -186,6 +186,9 @@ fn an_event_gives_its_candidates_with_their_expressions_evaluated() {
     // Out of range, and a missing idempotency key.
     let slow = candidates(&project, "payment/initiate", json!({"userId": "u1", "amount": 5, "plan": "slow"}));
     assert_eq!((slow[0].priority_ms, &slow[0].idempotency), (-600_000, &None));
+    // Two integers beyond 64 bits may be one number here, so they must not suppress each other.
+    let large: Value = serde_json::from_str(r#"{"amount": 1, "paymentId": 123456789012345678901234567890}"#).unwrap();
+    assert_eq!(candidates(&project, "payment/initiate", large)[0].idempotency, None);
     assert!(!candidates(&project, "payment/initiate", json!({"userId": "u1", "amount": 0}))[0].applies);
     // `null > 0` fails, and counts as false.
     assert!(!candidates(&project, "payment/initiate", json!({}))[0].applies);
