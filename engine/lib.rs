@@ -7,4 +7,5 @@ pub mod clock;
 pub mod config;
 pub mod expr;
 pub mod rules;
+pub mod script;
 pub mod store;

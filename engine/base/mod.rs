@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of the engine's rules, asks a clock, opens a file or imports another room.
 
+pub mod alloc;
 pub mod codes;
 pub mod diagnostic;
 pub mod id;

@@ -6,3 +6,4 @@ mod cli;
 mod codes;
 mod config;
 mod house;
+mod script;

@@ -1,0 +1,142 @@
+//! The counting allocator: mimalloc, with a count of bytes per thread that can be swapped.
+//!
+//! A run's memory is bounded by it. While a script's coroutine is resumed, the thread counts for that run; at all other
+//! times it counts for nobody. The count is a thread's own plain cell, so counting costs about a nanosecond.
+//!
+//! A count can be off by what is allocated for one owner and freed for another; whoever hands memory over does so
+//! within `uncounted`.
+#![allow(unsafe_code)] // A global allocator cannot be written without; each block says why it is sound.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+
+use mimalloc::MiMalloc;
+
+/// The allocator of every binary that links the engine.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// mimalloc, counted.
+#[derive(Debug)]
+struct Counting;
+
+/// What a thread counts for at the moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Account {
+    /// Bytes allocated and not freed; below zero where more was freed than allocated.
+    pub bytes: i64,
+    /// An allocation that would go beyond this many bytes calls `starve` first.
+    pub most: i64,
+    /// Called on the thread that is about to allocate too much; if it returns, the allocation goes on.
+    pub starve: fn(),
+}
+
+impl Account {
+    /// The account of nobody: never starves.
+    pub const NOBODY: Account = Account { bytes: 0, most: i64::MAX, starve: nothing };
+}
+
+fn nothing() {}
+
+thread_local! {
+    // Without a destructor and made at compile time: reading them neither allocates nor runs code, at any time of a thread's life.
+    static BYTES: Cell<i64> = const { Cell::new(0) };
+    static MOST: Cell<i64> = const { Cell::new(i64::MAX) };
+    static STARVE: Cell<fn()> = const { Cell::new(nothing) };
+}
+
+/// Makes this thread count for `account` from now on, and returns what it counted for so far.
+pub fn swap(account: Account) -> Account {
+    Account { bytes: BYTES.replace(account.bytes), most: MOST.replace(account.most), starve: STARVE.replace(account.starve) }
+}
+
+/// The bytes of the account that this thread counts for.
+#[inline]
+pub fn bytes() -> i64 {
+    BYTES.get()
+}
+
+/// Calls `work` and forgets what it allocated and freed.
+pub fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    /// Goes back to the account also where `work` panics.
+    struct Back(Account);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            swap(self.0);
+        }
+    }
+    let _back = Back(swap(Account::NOBODY));
+    work()
+}
+
+#[inline]
+fn add(size: usize) {
+    let bytes = BYTES.get().wrapping_add(size as i64);
+    BYTES.set(bytes);
+    if bytes > MOST.get() {
+        starve();
+    }
+}
+
+#[cold]
+fn starve() {
+    // The limit is taken away first: what is called may allocate.
+    MOST.set(i64::MAX);
+    STARVE.get()();
+}
+
+#[inline]
+fn subtract(size: usize) {
+    BYTES.set(BYTES.get().wrapping_sub(size as i64));
+}
+
+// SAFETY: every method hands its arguments unchanged to mimalloc, which keeps the contract of `GlobalAlloc`, and returns
+// what mimalloc returned. The counting beside it touches thread-local cells that have no destructor and never allocates.
+unsafe impl GlobalAlloc for Counting {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc` for this layout.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed` for this layout.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        subtract(layout.size());
+        // SAFETY: the caller promises that `block` came from this allocator with this layout, so it came from mimalloc with it.
+        unsafe { MiMalloc.dealloc(block, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        subtract(layout.size());
+        add(size);
+        // SAFETY: as for `dealloc`, and the caller promises that `size` is a valid size for the layout's alignment.
+        unsafe { MiMalloc.realloc(block, layout, size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_counts_what_is_allocated_freed_and_grown() {
+        let before = swap(Account::NOBODY);
+        let mut text: Vec<u8> = Vec::with_capacity(1_000);
+        assert_eq!(bytes(), 1_000);
+        text.reserve_exact(5_000);
+        assert_eq!(bytes(), 5_000);
+        uncounted(|| std::mem::forget(Box::new([0u8; 64])));
+        assert_eq!(bytes(), 5_000);
+        drop(text);
+        assert_eq!(swap(before).bytes, 0);
+    }
+}

@@ -1,0 +1,344 @@
+//! `step`, `sleep`, `sleep_until`, `fail`, `retry_after`.
+
+use std::sync::Arc;
+
+use rhai::{Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext};
+
+use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
+use crate::base::{Json, Millis, Span};
+use crate::rules::row::Recorded;
+use crate::rules::run::Outcome;
+use crate::rules::{AttemptRow, Backoff, Failure, Kind, Retry, RunState, retry};
+
+use super::super::attempt::{Attempt, Found, Halt, Inside, Made, current, line_of, place_of};
+use super::super::capture::Captured;
+use super::super::error::{self, Fault, StepError, Thrown, Verdict, terminated, verdict};
+use super::super::time::{self, Moment};
+use super::super::value;
+use super::demand_between;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_fn("step", |context: NativeCallContext, name: ImmutableString, body: FnPtr| step(&context, &name, None, body));
+    engine.register_fn("step", |context: NativeCallContext, name: ImmutableString, options: Map, body: FnPtr| {
+        step(&context, &name, Some(&options), body)
+    });
+    engine.register_fn("sleep", |context: NativeCallContext, length: Dynamic| sleep(&context, "sleep", &length));
+    engine.register_fn("sleep", |context: NativeCallContext, name: ImmutableString, length: Dynamic| sleep(&context, &name, &length));
+    engine.register_fn("sleep_until", |context: NativeCallContext, time: Dynamic| sleep_until(&context, "sleep", &time));
+    engine
+        .register_fn("sleep_until", |context: NativeCallContext, name: ImmutableString, time: Dynamic| sleep_until(&context, &name, &time));
+    engine.register_fn("fail", |context: NativeCallContext, message: Dynamic| fail(&context, &message, None));
+    engine.register_fn("fail", |context: NativeCallContext, message: Dynamic, data: Dynamic| fail(&context, &message, Some(&data)));
+    engine.register_fn("retry_after", retry_after);
+    engine.register_fn("exit", no_exit);
+    engine.register_fn("exit", |_: Dynamic| no_exit());
+}
+
+fn no_exit() -> Result<Dynamic, Fault> {
+    Err(Thrown::last("E0304", "exit() does not exist in a handler").help("use `return value;`, or fail(message)").fault())
+}
+
+/// Refuses a name that cannot be a step's.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let what = if name.is_empty() {
+        "a step's name is empty".to_owned()
+    } else if name.len() > STEP_NAME_BYTES {
+        format!("a step's name has {} bytes; at most {STEP_NAME_BYTES} are allowed", name.len())
+    } else if name.contains('#') {
+        format!("the step's name `{name}` has a `#`, which counts steps of the same name")
+    } else {
+        return Ok(());
+    };
+    Err(Thrown::last("E0401", what).fault())
+}
+
+/// What a step's options ask for.
+struct Options {
+    retry: Retry,
+    timeout: Span,
+}
+
+fn options(attempt: &Attempt, given: Option<&Map>) -> Result<Options, Fault> {
+    let mut options = Options { retry: attempt.call.retry.clone(), timeout: attempt.call.timeouts.step };
+    let Some(given) = given else { return Ok(options) };
+    for (name, value) in given {
+        match name.as_str() {
+            "retries" => match value.as_int() {
+                Ok(retries) if (0..=i64::from(RETRIES_MOST)).contains(&retries) => options.retry.attempts = retries as u32 + 1,
+                _ => return Err(Thrown::last("E0407", format!("retries is a whole number from 0 to {RETRIES_MOST}")).fault()),
+            },
+            "timeout" => options.timeout = time::period(value)?.0,
+            "backoff" => options.retry.backoff = backoff(value)?,
+            other => {
+                let near = crate::base::diagnostic::nearest(other, ["retries", "timeout", "backoff"]);
+                let help = near.map_or("a step takes retries, timeout and backoff".to_owned(), |near| format!("did you mean `{near}`?"));
+                return Err(Thrown::last("E0407", format!("a step has no option `{other}`")).help(help).fault());
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// `"exponential"`, `"linear"`, `"fixed"`, a duration (fixed), or `#{kind, initial, max, jitter}`.
+fn backoff(value: &Dynamic) -> Result<Backoff, Fault> {
+    let mut kind = "exponential".to_owned();
+    let (mut initial, mut max, mut jitter) = (Span::seconds(15), Span::seconds(7_200), 0.2);
+    if let Some(map) = value.read_lock::<Map>() {
+        for (name, value) in map.iter() {
+            match name.as_str() {
+                "kind" => kind = value.to_string(),
+                "initial" => initial = time::period(value)?.0,
+                "max" => max = time::period(value)?.0,
+                "jitter" => match value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64)) {
+                    Ok(share) if (0.0..=1.0).contains(&share) => jitter = share,
+                    _ => return Err(Thrown::last("E0407", "jitter is a number from 0 to 1").fault()),
+                },
+                other => return Err(Thrown::last("E0407", format!("backoff has no `{other}`")).help("kind, initial, max, jitter").fault()),
+            }
+        }
+    } else {
+        match value.as_immutable_string_ref().ok().map(|text| text.to_string()) {
+            Some(text) if ["exponential", "linear", "fixed", "default"].contains(&text.as_str()) => kind = text,
+            _ => {
+                initial = time::period(value)?.0;
+                kind = "fixed".to_owned();
+            }
+        }
+    }
+    match kind.as_str() {
+        "exponential" => Ok(Backoff::Exponential { initial, max, jitter }),
+        "linear" => Ok(Backoff::Linear { initial, max, jitter }),
+        "fixed" => Ok(Backoff::Fixed { initial, jitter }),
+        "default" => Ok(Backoff::Table),
+        other => {
+            Err(Thrown::last("E0407", format!("there is no back-off `{other}`")).help("exponential, linear, fixed or default").fault())
+        }
+    }
+}
+
+fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: FnPtr) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
+    demand_between(&attempt, "step")?;
+    check_name(name)?;
+    let options = options(&attempt, given)?;
+    let key = match attempt.ask(Kind::Step, name)? {
+        Found::Recorded(result) => return recorded(&attempt, result),
+        Found::New(key) => key,
+    };
+    if attempt.stop.is_draining() {
+        return Err(attempt.halt(Halt::Stop(Outcome::Interrupted)));
+    }
+    // What was drawn between the steps must be on disk before anything depends on it.
+    attempt.commit_records()?;
+    let now = attempt.now();
+    let (failed, first) = attempt.failed_attempts(&key);
+    let inside = Inside {
+        key: Arc::clone(&key),
+        attempt: failed + 1,
+        attempts: options.retry.attempts,
+        began: now,
+        deadline: now.after(options.timeout),
+        requests: 0,
+        line: line_of(context),
+        first: first.unwrap_or(now),
+        retry: options.retry,
+    };
+    attempt.ports.watch.step_begun(attempt.call.run.id, &key, inside.attempt, now);
+    attempt.set_inside(Some(inside.clone()));
+    let result = perform(&attempt, context, body, &inside);
+    // A panic leaves the step marked as running, so that the root knows whose attempt it was.
+    attempt.set_inside(None);
+    match result {
+        Ok(json) => {
+            attempt.append(key, Kind::Step, Recorded::Value(Json::clone(&json)), made(&inside))?;
+            attempt.commit()?;
+            decode(&json)
+        }
+        Err(fault) => Err(fail_attempt(&attempt, &inside, &fault)),
+    }
+}
+
+fn made(inside: &Inside) -> Made {
+    Made { attempts: inside.attempt, started: inside.first, line: inside.line.clone() }
+}
+
+/// Runs the closure on copies of what it captured; its result as JSON text.
+fn perform(attempt: &Attempt, context: &NativeCallContext<'_>, body: FnPtr, inside: &Inside) -> Result<Json, Fault> {
+    let captured = Captured::copy(&body)?;
+    let result = captured.body().call_within_context::<Dynamic>(context, ());
+    if attempt.is_halted() {
+        return Err(result.err().unwrap_or_else(terminated));
+    }
+    let result = result?;
+    captured.check(context, &body)?;
+    let text = value::write(&result, &format!("the result of step `{}`", inside.key), STEP_RESULT_BYTES)?;
+    attempt.call.surroundings.secrets.refuse(&text, &format!("the result of step `{}`", inside.key))?;
+    Ok(Json::from(text))
+}
+
+fn decode(json: &str) -> Result<Dynamic, Fault> {
+    value::read(json).map_err(|bad| Thrown::last("E0404", format!("a stored result is not JSON: {bad}")).fault())
+}
+
+/// What a replay gets.
+fn recorded(attempt: &Attempt, result: Recorded) -> Result<Dynamic, Fault> {
+    match result {
+        Recorded::Value(json) => decode(&json),
+        Recorded::Failed(failure) => Err(StepError::fault(failure)),
+        Recorded::Until(_) => {
+            let reason = Arc::from("the journal has a sleep where the handler asks for a step");
+            Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))))
+        }
+    }
+}
+
+/// An attempt of a step has failed: the error that `step` gives to the script.
+fn fail_attempt(attempt: &Attempt, inside: &Inside, fault: &Fault) -> Fault {
+    let mut verdict = verdict(fault, attempt.program.main());
+    if attempt.is_halted() {
+        match attempt.take_limit() {
+            Some(mut failure) => {
+                failure.trace = std::mem::take(&mut verdict.failure.trace);
+                verdict = Verdict { failure, last: false, retry_after: None, step: None };
+            }
+            None => {
+                attempt.record_failing(inside);
+                return terminated();
+            }
+        }
+    }
+    let verdict = attempt.hidden(verdict);
+    match decide(attempt, inside, verdict) {
+        Next::Wait(wake, failure) => attempt.suspend(RunState::BackingOff, wake, Some(failure)),
+        Next::UsedUp(failure) => match attempt.commit() {
+            Ok(()) => StepError::fault(failure),
+            Err(fault) => fault,
+        },
+        Next::Ended(fault) => fault,
+    }
+}
+
+enum Next {
+    /// Another attempt, then.
+    Wait(Millis, Arc<Failure>),
+    /// None; the failed record is pending.
+    UsedUp(Arc<Failure>),
+    /// The run has no room for the record.
+    Ended(Fault),
+}
+
+/// Decides what a failed attempt leads to, and adds it to what is pending.
+fn decide(attempt: &Attempt, inside: &Inside, verdict: Verdict) -> Next {
+    let now = attempt.now();
+    let unit = attempt.ports.entropy.unit();
+    let next = if verdict.last { None } else { retry::next(&inside.retry, inside.attempt, now, unit, verdict.retry_after) };
+    let mut failure = verdict.failure;
+    failure.step = Some(inside.key.to_string());
+    failure.attempts = Some(inside.attempt);
+    let failure = Arc::new(failure);
+    attempt.add_attempt(AttemptRow {
+        key: Arc::clone(&inside.key),
+        attempt: inside.attempt,
+        started: inside.began,
+        ended: now,
+        error: Arc::clone(&failure),
+        next,
+        line: inside.line.clone(),
+    });
+    if let Some(wake) = next {
+        return Next::Wait(wake, failure);
+    }
+    match attempt.append(Arc::clone(&inside.key), Kind::Step, Recorded::Failed(Arc::clone(&failure)), made(inside)) {
+        Ok(()) => Next::UsedUp(failure),
+        Err(fault) => Next::Ended(fault),
+    }
+}
+
+/// What a step's attempt that broke off without returning (a panic) leads to for the run.
+pub(in crate::script) fn broken_off(attempt: &Attempt, inside: &Inside, failure: Failure) -> Outcome {
+    let verdict = Verdict { failure, last: false, retry_after: None, step: None };
+    match decide(attempt, inside, verdict) {
+        Next::Wait(wake, failure) => Outcome::Suspended { state: RunState::BackingOff, wake: Some(wake), error: Some(failure) },
+        Next::UsedUp(failure) => Outcome::Failed(failure),
+        Next::Ended(_) => match attempt.take_halt() {
+            Some(Halt::Stop(outcome)) => outcome,
+            _ => Outcome::Interrupted,
+        },
+    }
+}
+
+fn sleep(context: &NativeCallContext<'_>, name: &str, length: &Dynamic) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
+    demand_between(&attempt, "sleep")?;
+    check_name(name)?;
+    let span = time::sleep_period(length)?;
+    rest(&attempt, context, name, |now| Ok(now.after(span)))
+}
+
+fn sleep_until(context: &NativeCallContext<'_>, name: &str, time: &Dynamic) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
+    demand_between(&attempt, "sleep_until")?;
+    check_name(name)?;
+    let until = if let Some(moment) = time.read_lock::<Moment>() {
+        moment.0
+    } else if let Ok(text) = time.as_immutable_string_ref() {
+        time::moment(&text)?.0
+    } else {
+        return Err(Thrown::last("E0407", "sleep_until takes a time: what now() gives, or RFC 3339 text").fault());
+    };
+    rest(&attempt, context, name, |now| {
+        if until.since(now).0 > SLEEP_MOST_MS {
+            return Err(Thrown::last("E0407", format!("{} is more than a year away, the longest sleep", until.rfc3339())).fault());
+        }
+        Ok(until)
+    })
+}
+
+fn rest(
+    attempt: &Attempt,
+    context: &NativeCallContext<'_>,
+    name: &str,
+    until: impl FnOnce(Millis) -> Result<Millis, Fault>,
+) -> Result<Dynamic, Fault> {
+    let until = match attempt.ask(Kind::Sleep, name)? {
+        Found::Recorded(Recorded::Until(until)) => until,
+        Found::Recorded(_) => {
+            let reason = Arc::from(format!("the journal has another thing than a sleep at `{name}`"));
+            return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))));
+        }
+        Found::New(key) => {
+            let now = attempt.now();
+            let until = until(now)?;
+            let made = Made { attempts: 1, started: now, line: line_of(context) };
+            attempt.append(key, Kind::Sleep, Recorded::Until(until), made)?;
+            until
+        }
+    };
+    if attempt.now() >= until {
+        return Ok(Dynamic::UNIT);
+    }
+    Err(attempt.suspend(RunState::Sleeping, until, None))
+}
+
+fn fail(context: &NativeCallContext<'_>, message: &Dynamic, data: Option<&Dynamic>) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
+    let message = match message.as_immutable_string_ref() {
+        Ok(text) => text.to_string(),
+        Err(_) => value::write_loosely(message, 2_000),
+    };
+    let inside = attempt.inside();
+    let failure = attempt.hide(Failure {
+        message,
+        data: data.and_then(error::to_json),
+        trace: place_of(context),
+        step: inside.as_ref().map(|inside| inside.key.to_string()),
+        attempts: inside.as_ref().map(|inside| inside.attempt),
+        ..Failure::default()
+    });
+    Err(attempt.halt(Halt::Stop(Outcome::Failed(Arc::new(failure)))))
+}
+
+fn retry_after(length: Dynamic, message: ImmutableString) -> Result<Dynamic, Fault> {
+    let span = time::sleep_period(&length)?;
+    Err(Thrown { retry_after: Some(span), ..Thrown::new("", message.to_string()) }.fault())
+}

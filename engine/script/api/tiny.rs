@@ -1,0 +1,86 @@
+//! `now`, `uuid`, `random`, `pick`, `date`, `duration`: plain inside a step, tiny records outside of one.
+
+use rhai::{Array, Dynamic, Engine, NativeCallContext};
+
+use crate::base::{Entropy, Json};
+use crate::rules::Kind;
+use crate::rules::row::Recorded;
+
+use super::super::attempt::{Attempt, Found, Halt, Made, current, line_of};
+use super::super::error::{Fault, Thrown};
+use super::super::time::{self, Moment};
+use super::super::value;
+use crate::rules::run::Outcome;
+
+/// Largest value that `pick` records, in bytes.
+const PICKED_BYTES: usize = 64 * 1024;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_fn("now", |context: NativeCallContext| {
+        let drawn = draw(&context, Kind::Now, |attempt| Ok(Dynamic::from(Moment(attempt.now()))))?;
+        match drawn.as_immutable_string_ref() {
+            Ok(text) => time::moment(&text).map(Dynamic::from),
+            Err(_) => Ok(drawn.clone()),
+        }
+    });
+    engine.register_fn("uuid", |context: NativeCallContext| draw(&context, Kind::Uuid, |attempt| Ok(uuid(&*attempt.ports.entropy).into())));
+    engine.register_fn("random", |context: NativeCallContext| {
+        draw(&context, Kind::Random, |attempt| Ok(attempt.ports.entropy.unit().into()))
+    });
+    engine.register_fn("random", |context: NativeCallContext, from: i64, to: i64| {
+        if from > to {
+            return Err(Thrown::last("E0407", format!("random({from}, {to}): the first number is larger than the second")).fault());
+        }
+        draw(&context, Kind::Random, |attempt| Ok(between(&*attempt.ports.entropy, from, to).into()))
+    });
+    engine.register_fn("pick", |context: NativeCallContext, array: Array| {
+        draw(&context, Kind::Pick, |attempt| {
+            if array.is_empty() {
+                return Err(Thrown::last("E0407", "pick of an empty array").fault());
+            }
+            let at = between(&*attempt.ports.entropy, 0, array.len() as i64 - 1) as usize;
+            Ok(array[at].clone())
+        })
+    });
+    engine.register_fn("date", |text: &str| time::moment(text));
+    engine.register_fn("duration", |length: Dynamic| time::period(&length));
+}
+
+/// A value that differs from run to run: what was recorded, or a new one, recorded with the next commit.
+fn draw(context: &NativeCallContext<'_>, kind: Kind, make: impl FnOnce(&Attempt) -> Result<Dynamic, Fault>) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
+    if attempt.inside().is_some() {
+        return make(&attempt);
+    }
+    let json = match attempt.ask(kind, kind.word())? {
+        Found::Recorded(Recorded::Value(json)) => json,
+        Found::Recorded(_) => {
+            let reason = format!("the journal has another thing than a value for {}()", kind.word());
+            return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason.into()))));
+        }
+        Found::New(key) => {
+            let value = make(&attempt)?;
+            let json = Json::from(value::write(&value, &format!("what {}() gives", kind.word()), PICKED_BYTES)?);
+            attempt.call.surroundings.secrets.refuse(&json, "what was picked")?;
+            let made = Made { attempts: 1, started: attempt.now(), line: line_of(context) };
+            attempt.append(key, kind, Recorded::Value(Json::clone(&json)), made)?;
+            json
+        }
+    };
+    value::read(&json).map_err(|bad| Thrown::last("E0404", format!("a stored value is not JSON: {bad}")).fault())
+}
+
+/// A whole number from `from` to `to`, both included.
+fn between(entropy: &dyn Entropy, from: i64, to: i64) -> i64 {
+    let count = (i128::from(to) - i128::from(from) + 1) as u128;
+    // The high half of a product spreads 64 random bits over the numbers; its bias is below 2⁻⁶⁴ times their count.
+    let step = (u128::from(entropy.next()) * count) >> 64;
+    (i128::from(from) + step as i128) as i64
+}
+
+/// A random UUID, version 4.
+fn uuid(entropy: &dyn Entropy) -> String {
+    let high = (entropy.next() & !0xf000) | 0x4000;
+    let low = (entropy.next() & !(0b11 << 62)) | (0b10 << 62);
+    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff, low >> 48, low & 0xffff_ffff_ffff)
+}

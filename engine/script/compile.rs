@@ -1,0 +1,224 @@
+//! Handlers from text to programs: the files that a handler imports, Rhai's parser, and the checks that need no run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rhai::{AST, Engine, Module, Scope, Shared};
+use sha2::{Digest, Sha256};
+
+use crate::base::{Diagnostic, Json, Location, Source};
+use crate::rules::SourceRow;
+
+use super::attempt::while_loading;
+use super::import::{file_of, with_modules};
+use super::{ENTRIES, Entry, Host, Program, Use};
+
+/// Largest handler file, in bytes.
+const FILE_BYTES: u64 = 1024 * 1024;
+/// Files of one handler.
+const FILES_MOST: usize = 100;
+
+/// The functions that a handler may call, beside its own.
+pub(super) struct Names {
+    #[allow(dead_code, reason = "TEMP")]
+    /// Those of the handler API and of a test's host.
+    pub(super) entries: BTreeMap<&'static str, Entry>,
+}
+
+impl Names {
+    pub(super) fn of(_: &Engine, extra: &[Entry]) -> Names {
+        Names { entries: ENTRIES.iter().chain(extra).map(|entry| (entry.name, *entry)).collect() }
+    }
+}
+
+/// Reads the files of a handler.
+trait Files {
+    /// The text of a file below the config's folder, or why it cannot be had.
+    fn text(&self, file: &str) -> Result<String, String>;
+}
+
+struct Disk<'a>(&'a Path);
+
+impl Files for Disk<'_> {
+    fn text(&self, file: &str) -> Result<String, String> {
+        let path = self.0.join(file);
+        let told = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+            _ => error.to_string(),
+        };
+        // A link that leads out of the folder is refused like a path that does.
+        let (root, real) = (self.0.canonicalize().map_err(told)?, path.canonicalize().map_err(told)?);
+        if !real.starts_with(&root) {
+            return Err("it lies outside of the config's folder".to_owned());
+        }
+        let size = std::fs::metadata(&real).map_err(told)?.len();
+        if size > FILE_BYTES {
+            return Err(format!("it has {size} bytes; a handler has at most {FILE_BYTES}"));
+        }
+        std::fs::read_to_string(&real).map_err(told)
+    }
+}
+
+struct Stored(BTreeMap<String, String>);
+
+impl Files for Stored {
+    fn text(&self, file: &str) -> Result<String, String> {
+        self.0.get(file).cloned().ok_or_else(|| "it is not among the stored files".to_owned())
+    }
+}
+
+/// Compiles what lies on disk.
+pub(super) fn from_disk(host: &Host, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
+    compile(host, &Disk(root), handler)
+}
+
+/// Compiles what is stored.
+pub(super) fn from_row(host: &Host, row: &SourceRow) -> Result<Program, Vec<Diagnostic>> {
+    let files: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&row.files)
+        .map_err(|error| vec![Diagnostic::error("E0309", format!("a stored handler cannot be read: {error}"))])?;
+    let first = files.keys().next().cloned().unwrap_or_default();
+    let files = files.into_iter().filter_map(|(name, text)| Some((name, text.as_str()?.to_owned()))).collect();
+    compile(host, &Stored(files), &first)
+}
+
+fn compile(host: &Host, files: &dyn Files, handler: &str) -> Result<Program, Vec<Diagnostic>> {
+    let mut compiler =
+        Compiler { host, files, sources: Vec::new(), modules: BTreeMap::new(), open: Vec::new(), problems: Vec::new(), uses: Vec::new() };
+    let main = compiler.file(handler, None);
+    let Compiler { sources, modules, problems, uses, .. } = compiler;
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == crate::base::Severity::Error);
+    match main {
+        Some((ast, _)) if errors.is_empty() => {
+            let row = row(&sources);
+            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses })
+        }
+        _ => Err(errors),
+    }
+}
+
+/// The sources as they are stored.
+fn row(sources: &[Arc<Source>]) -> SourceRow {
+    let mut hash = Sha256::new();
+    let mut files = serde_json::Map::new();
+    for source in sources {
+        for part in [&source.name, &source.text] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        files.insert(source.name.clone(), source.text.clone().into());
+    }
+    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    SourceRow { hash: hash.into(), files: Json::from(serde_json::Value::Object(files).to_string()) }
+}
+
+struct Compiler<'a> {
+    host: &'a Host,
+    files: &'a dyn Files,
+    sources: Vec<Arc<Source>>,
+    modules: BTreeMap<String, Shared<Module>>,
+    /// The files that are being compiled, each importing the next.
+    open: Vec<String>,
+    problems: Vec<Diagnostic>,
+    uses: Vec<Use>,
+}
+
+impl Compiler<'_> {
+    /// Parses a file and everything that it imports; `from` is the import that led here.
+    fn file(&mut self, name: &str, from: Option<&Location>) -> Option<(AST, Arc<Source>)> {
+        let at = |problem: Diagnostic| from.map_or(problem.clone(), |place| problem.at(place.clone()));
+        let text = match self.files.text(name) {
+            Ok(text) => text,
+            Err(why) => {
+                self.problems.push(at(Diagnostic::error("E0309", format!("cannot read {name}: {why}"))));
+                return None;
+            }
+        };
+        if self.sources.len() >= FILES_MOST {
+            self.problems.push(at(Diagnostic::error("E0303", format!("a handler has at most {FILES_MOST} files"))));
+            return None;
+        }
+        let source = Source::new(name, text);
+        self.sources.push(Arc::clone(&source));
+        let mut scope = Scope::new();
+        if from.is_none() {
+            // As variables, not as constants: Rhai would put a constant's value into the program.
+            scope.push("event", ()).push("run", ());
+        }
+        let mut ast = match self.host.engine.compile_with_scope(&scope, &source.text) {
+            Ok(ast) => ast,
+            Err(error) => {
+                self.problems.push(syntax(&source, &error));
+                return None;
+            }
+        };
+        ast.set_source(name);
+        self.open.push(name.to_owned());
+        self.imports(&ast, &source);
+        self.open.pop();
+        Some((ast, source))
+    }
+
+    fn imports(&mut self, ast: &AST, source: &Arc<Source>) {
+        for (path, position) in imports_of(ast) {
+            let place = Location::word_at(source, position.line().unwrap_or(1), position.position().unwrap_or(1));
+            let Some(path) = path else {
+                let problem = Diagnostic::error("E0302", "an import's path has to be a text in quotes").at(place);
+                self.problems.push(problem.help("import \"lib/x\" as x;"));
+                continue;
+            };
+            let file = match file_of(&path) {
+                Ok(file) => file,
+                Err(why) => {
+                    self.problems.push(Diagnostic::error("E0302", format!("cannot import `{path}`: {why}")).at(place));
+                    continue;
+                }
+            };
+            if self.open.contains(&file) {
+                let circle = format!("{file} imports itself: {} → {file}", self.open.join(" → "));
+                self.problems.push(Diagnostic::error("E0303", circle).at(place));
+                continue;
+            }
+            if self.modules.contains_key(&file) {
+                continue;
+            }
+            let Some((ast, _)) = self.file(&file, Some(&place)) else { continue };
+            let engine = Arc::clone(&self.host.engine);
+            let module = with_modules(&mut self.modules, || while_loading(|| Module::eval_ast_as_new(Scope::new(), &ast, &engine)));
+            match module {
+                Ok(module) => {
+                    self.modules.insert(file, module.into());
+                }
+                Err(error) => {
+                    let verdict = super::error::verdict(&error, &file);
+                    let problem = Diagnostic::error("E0303", format!("loading {file} failed: {}", verdict.failure.message)).at(place);
+                    self.problems.push(problem.help("outside of its functions, an imported file can only define constants"));
+                }
+            }
+        }
+    }
+}
+
+/// The literal paths of a file's imports; none where the path is computed.
+fn imports_of(ast: &AST) -> Vec<(Option<String>, rhai::Position)> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(rhai::ASTNode::Stmt(rhai::Stmt::Import(import, position))) = path.last() {
+            let literal = match &import.0 {
+                rhai::Expr::StringConstant(text, _) => Some(text.to_string()),
+                _ => None,
+            };
+            found.push((literal, *position));
+        }
+        true
+    });
+    found
+}
+
+/// What Rhai's parser says, in our form.
+fn syntax(source: &Arc<Source>, error: &rhai::ParseError) -> Diagnostic {
+    let position = error.position();
+    let place = Location::word_at(source, position.line().unwrap_or(1), position.position().unwrap_or(1));
+    Diagnostic::error("E0301", error.err_type().to_string()).at(place)
+}

@@ -1,0 +1,348 @@
+//! The coroutine that a script runs on, the future that drives it, and the pool of their stacks.
+//!
+//! A script is synchronous; where a native function has to wait, `wait` polls a future on the script's own stack and
+//! switches back to the driver while it is pending. The driver is an ordinary future: it is polled on an executor
+//! thread, resumes the coroutine with the waker of that poll, and is ready when the script has returned.
+//!
+//! Nothing here knows what a step is. Two rules keep it sound: a coroutine never leaves its thread (the type is not
+//! `Send`), and it is never dropped while it is suspended: it is resumed with `Signal::End`, which every `wait` answers
+//! with `Ended`, until it returns.
+#![allow(unsafe_code)] // Switching stacks and reaching the switch from natives needs raw pointers; each block says why it is sound.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use corosensei::stack::{self, StackPointer};
+use corosensei::{CoroutineResult, Yielder};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+
+use crate::base::alloc::{self, Account};
+use crate::base::limits::COROUTINE_STACK_BYTES;
+
+/// Stacks that a thread keeps for the next coroutine; more are given back to the kernel.
+const POOLED: usize = 256;
+/// What a pooled stack keeps of its memory, from its top; deeper pages are given back to the kernel.
+const KEPT_BYTES: usize = 64 * 1024;
+/// The pages at the low end that nobody may touch; the kernel's page size divides it on every platform we know.
+const GUARD_BYTES: usize = 64 * 1024;
+/// A coroutine that ends within so many resumptions after it was told to; one that does not is left suspended for ever.
+const LAST_WORDS: u32 = 1_000_000;
+
+/// The script is to end: its driver is gone or was told to stop. Whoever gets it returns at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended;
+
+/// Why a coroutine gave no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// A native function panicked, with this message.
+    Panicked(String),
+    /// It asked for far more memory than its account allows, in one native call; its stack stays behind for ever.
+    Starved,
+    /// No memory for its stack.
+    NoStack,
+}
+
+/// What a coroutine is resumed with.
+enum Signal {
+    /// Go on; the waker is to be given to whatever is waited for.
+    Go(Waker),
+    /// End.
+    End,
+}
+
+/// Why a coroutine switched back.
+enum Switch {
+    /// It waits; its waker will be called.
+    Waiting,
+    /// It must never be resumed.
+    Starved,
+}
+
+/// What is set up on the thread whenever the coroutine is resumed, and taken down whenever it switches back.
+pub(super) trait Local {
+    /// The script goes on, on this thread.
+    fn enter(&self);
+    /// The script has switched back.
+    fn leave(&self);
+    /// Whether the driver has to end the script now; asked before each resumption, with the waker that is to be called
+    /// when that changes.
+    fn stopped(&self, waker: &Waker) -> bool;
+    /// The memory account to begin with.
+    fn account(&self) -> Account;
+}
+
+type Inner<T> = corosensei::Coroutine<Signal, Switch, Result<T, String>, Stack>;
+
+/// A script under way: a future that is ready with what the script's body returned.
+pub(super) struct Coroutine<T> {
+    inner: Option<Inner<T>>,
+    local: Rc<dyn Local>,
+    account: Account,
+}
+
+/// What a native function needs to switch back to the driver; lives on the coroutine's own stack.
+struct Frame<'a> {
+    yielder: &'a Yielder<Signal, Switch>,
+    waker: RefCell<Waker>,
+    ended: Cell<bool>,
+}
+
+thread_local! {
+    /// The frame of the coroutine that runs on this thread at the moment.
+    static CURRENT: Cell<Option<NonNull<Frame<'static>>>> = const { Cell::new(None) };
+    static POOL: RefCell<Vec<Stack>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<T: 'static> Coroutine<T> {
+    /// A coroutine that will call `body`. Nothing runs before the first poll.
+    pub(super) fn new(local: Rc<dyn Local>, body: impl FnOnce() -> T + 'static) -> Result<Coroutine<T>, Broken> {
+        let stack = match POOL.with(|pool| pool.borrow_mut().pop()) {
+            Some(stack) => stack,
+            None => Stack::new().ok_or(Broken::NoStack)?,
+        };
+        let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
+        let account = Account { starve, ..local.account() };
+        Ok(Coroutine { inner: Some(inner), local, account })
+    }
+
+    fn resume(&mut self, signal: Signal) -> Option<CoroutineResult<Switch, Result<T, String>>> {
+        let inner = self.inner.as_mut()?;
+        // A driver may be polled within another coroutine's driver, never within a coroutine; the cell is put back for tests that do.
+        let outer = CURRENT.take();
+        self.local.enter();
+        let before = alloc::swap(self.account);
+        let result = inner.resume(signal);
+        self.account = alloc::swap(before);
+        self.local.leave();
+        CURRENT.set(outer);
+        Some(result)
+    }
+
+    /// Gives the stack of a coroutine that has returned to the pool.
+    fn put_back(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            let stack = inner.into_stack();
+            POOL.with(|pool| {
+                let mut pool = pool.borrow_mut();
+                if pool.len() < POOLED {
+                    stack.trim();
+                    pool.push(stack);
+                }
+            });
+        }
+    }
+}
+
+/// The root of every coroutine: the one place that catches panics.
+fn run<T>(yielder: &Yielder<Signal, Switch>, signal: Signal, body: impl FnOnce() -> T) -> Result<T, String> {
+    let (waker, ended) = match signal {
+        Signal::Go(waker) => (waker, false),
+        Signal::End => (Waker::noop().clone(), true),
+    };
+    let frame = Frame { yielder, waker: RefCell::new(waker), ended: Cell::new(ended) };
+    frame.make_current();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(body));
+    CURRENT.set(None);
+    result.map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "a panic without words".to_owned(), |text| (*text).to_owned()),
+    })
+}
+
+impl Frame<'_> {
+    /// Makes the frame reachable for natives, until the next switch.
+    fn make_current(&self) {
+        CURRENT.set(Some(NonNull::from(self).cast()));
+    }
+
+    /// Switches back to the driver until it resumes.
+    fn switch(&self) -> Result<(), Ended> {
+        if self.ended.get() {
+            return Err(Ended);
+        }
+        let signal = self.yielder.suspend(Switch::Waiting);
+        self.make_current();
+        match signal {
+            Signal::Go(waker) => {
+                self.waker.replace(waker);
+                Ok(())
+            }
+            Signal::End => {
+                self.ended.set(true);
+                Err(Ended)
+            }
+        }
+    }
+}
+
+/// Calls `work` with the frame of the running coroutine; none outside of one.
+fn with_frame<R>(work: impl FnOnce(&Frame<'_>) -> R) -> Option<R> {
+    let frame = CURRENT.get()?;
+    // SAFETY: `CURRENT` holds a frame only while the coroutine whose stack the frame lives on is running on this thread:
+    // `run` and `switch` set it on that very stack, `run` clears it before the frame is dropped, and `resume` takes it away
+    // as soon as the coroutine has switched back. Code that reads it runs on that stack, above the frame, so the frame
+    // outlives the reference, whose lifetime is bound to this call.
+    Some(work(unsafe { frame.as_ref() }))
+}
+
+/// Waits for `future` on the running coroutine. `Ended` at once where the script is to end, and outside of a coroutine.
+pub(super) fn wait<F: Future>(future: F) -> Result<F::Output, Ended> {
+    with_frame(|frame| {
+        let mut future = pin!(future);
+        loop {
+            if frame.ended.get() {
+                return Err(Ended);
+            }
+            let waker = frame.waker.borrow().clone();
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(value);
+            }
+            drop(waker);
+            frame.switch()?;
+        }
+    })
+    .unwrap_or(Err(Ended))
+}
+
+/// Lets the thread's other work go on, and goes on afterwards.
+pub(super) fn pause() -> Result<(), Ended> {
+    with_frame(|frame| {
+        frame.waker.borrow().wake_by_ref();
+        frame.switch()
+    })
+    .unwrap_or(Ok(()))
+}
+
+/// Whether the running coroutine was told to end.
+pub(super) fn is_ended() -> bool {
+    with_frame(|frame| frame.ended.get()).unwrap_or(false)
+}
+
+/// The allocator's last line: one native call is about to allocate far too much. It cannot fail there without
+/// aborting the process, so the coroutine is suspended for ever, with all that it holds.
+fn starve() {
+    with_frame(|frame| {
+        loop {
+            frame.yielder.suspend(Switch::Starved);
+        }
+    });
+}
+
+impl<T: 'static> Future for Coroutine<T> {
+    type Output = Result<T, Broken>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
+        let stopped = self.local.stopped(context.waker());
+        let signal = if stopped { Signal::End } else { Signal::Go(context.waker().clone()) };
+        match self.resume(signal) {
+            Some(CoroutineResult::Yield(Switch::Waiting)) => {
+                if stopped {
+                    // It was told to end and waits again all the same: tell it again.
+                    context.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+            Some(CoroutineResult::Yield(Switch::Starved)) => {
+                if let Some(inner) = self.inner.take() {
+                    std::mem::forget(inner);
+                }
+                Poll::Ready(Err(Broken::Starved))
+            }
+            Some(CoroutineResult::Return(result)) => {
+                self.put_back();
+                Poll::Ready(result.map_err(Broken::Panicked))
+            }
+            None => Poll::Ready(Err(Broken::NoStack)),
+        }
+    }
+}
+
+impl<T> Drop for Coroutine<T> {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take() else { return };
+        if !inner.started() || inner.done() {
+            return;
+        }
+        let outer = CURRENT.take();
+        self.local.enter();
+        let before = alloc::swap(self.account);
+        let mut ended = false;
+        for _ in 0..LAST_WORDS {
+            match inner.resume(Signal::End) {
+                CoroutineResult::Return(_) => {
+                    ended = true;
+                    break;
+                }
+                CoroutineResult::Yield(Switch::Waiting) => {}
+                CoroutineResult::Yield(Switch::Starved) => break,
+            }
+        }
+        alloc::swap(before);
+        self.local.leave();
+        CURRENT.set(outer);
+        if !ended {
+            // Dropping it would unwind it by force, and abort the process if that fails.
+            std::mem::forget(inner);
+        }
+    }
+}
+
+/// Memory for a coroutine: address space that the kernel fills as it is touched, with a guard below.
+struct Stack {
+    low: NonNull<u8>,
+}
+
+impl Stack {
+    fn new() -> Option<Stack> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no memory that anyone has.
+        let low = unsafe { mmap_anonymous(ptr::null_mut(), COROUTINE_STACK_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags) }.ok()?;
+        let stack = Stack { low: NonNull::new(low.cast())? };
+        // SAFETY: both ranges lie within the mapping just made, which nobody else knows yet. A huge page would cost 2 MB a stack.
+        unsafe {
+            mprotect(low, GUARD_BYTES, MprotectFlags::empty()).ok()?;
+            // A kernel without huge pages refuses; then there are none to fear.
+            let _ = madvise(low, COROUTINE_STACK_BYTES, Advice::LinuxNoHugepage);
+        }
+        Some(stack)
+    }
+
+    /// Gives the pages below `KEPT_BYTES` back to the kernel.
+    fn trim(&self) {
+        let unused = COROUTINE_STACK_BYTES - GUARD_BYTES - KEPT_BYTES;
+        // SAFETY: no coroutine lives on this stack, and the range lies within the mapping, so nobody reads these pages again
+        // before writing them.
+        unsafe {
+            let low = self.low.as_ptr().add(GUARD_BYTES);
+            // Where the kernel refuses, the pages stay; that costs memory and nothing else.
+            let _ = madvise(low.cast(), unused, Advice::LinuxDontNeed);
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made with this address and length, and no coroutine lives on it any more: corosensei
+        // drops a stack after its coroutine.
+        let _ = unsafe { munmap(self.low.as_ptr().cast(), COROUTINE_STACK_BYTES) };
+    }
+}
+
+// SAFETY: the range is mapped, writable above the guard, guarded below, aligned to pages (so to 16 bytes), larger than
+// `MIN_STACK_SIZE`, and neither moves nor goes away while the `Stack` lives.
+unsafe impl stack::Stack for Stack {
+    fn base(&self) -> StackPointer {
+        StackPointer::MIN
+            .max(StackPointer::new(self.low.as_ptr() as usize + COROUTINE_STACK_BYTES).expect("a mapping does not end at address 0"))
+    }
+
+    fn limit(&self) -> StackPointer {
+        StackPointer::new(self.low.as_ptr() as usize).expect("a mapping is not at address 0")
+    }
+}

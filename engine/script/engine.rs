@@ -1,0 +1,109 @@
+//! The shared Rhai engine: its packages, limits and hooks, and the handler API registered in it.
+
+use std::cell::Cell;
+
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
+    BasicStringPackage, BitFieldPackage, LanguageCorePackage, LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{Engine, OptimizationLevel, Position, Token};
+
+use crate::base::limits::CALL_LEVELS;
+use crate::rules::row::LogLevel;
+
+use super::compile::Names;
+use super::import::Imports;
+use super::{Natives, api, attempt, error, time};
+
+/// How deep expressions may lie in each other, outside of functions and in them.
+const EXPRESSION_DEPTH: usize = 64;
+/// Elements of an array or a map, those of the values in it included. Rhai counts them at each change of a value, so a
+/// larger limit makes larger values slow; it also bounds how deep a value can be, and so the stack that dropping it takes.
+const ELEMENTS_MOST: usize = 100_000;
+/// Bytes of one string.
+const STRING_BYTES: usize = 16 * 1024 * 1024;
+/// Variables in scope at once.
+const VARIABLES_MOST: usize = 1_000;
+/// Functions of one handler file, closures included.
+const FUNCTIONS_MOST: usize = 1_000;
+/// Files that one run may import.
+const MODULES_MOST: usize = 100;
+
+/// Builds the engine. It has no clock, no randomness and no I/O but what the API gives it: Rhai's time package is left
+/// out, and its `sleep` and `exit` are replaced.
+pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
+    // Without an interner of strings: it is one lock for all threads, and Rhai waits for it by sleeping.
+    let mut engine = Engine::new_raw();
+    LanguageCorePackage::new().register_into_engine(&mut engine);
+    ArithmeticPackage::new().register_into_engine(&mut engine);
+    BasicStringPackage::new().register_into_engine(&mut engine);
+    BasicIteratorPackage::new().register_into_engine(&mut engine);
+    BasicFnPackage::new().register_into_engine(&mut engine);
+    BitFieldPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicMathPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicBlobPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+
+    engine.set_max_call_levels(CALL_LEVELS);
+    engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+    engine.set_max_array_size(ELEMENTS_MOST);
+    engine.set_max_map_size(ELEMENTS_MOST);
+    engine.set_max_string_size(STRING_BYTES);
+    engine.set_max_variables(VARIABLES_MOST);
+    engine.set_max_functions(FUNCTIONS_MOST);
+    engine.set_max_modules(MODULES_MOST);
+    engine.set_strict_variables(true);
+    engine.set_optimization_level(OptimizationLevel::Simple);
+    engine.disable_symbol("eval");
+    engine.set_module_resolver(Imports);
+
+    engine.on_progress(|_| attempt::on_progress());
+    engine.on_print(|text| say(LogLevel::Info, text));
+    engine.on_debug(|text, _, _| say(LogLevel::Debug, text));
+    // Rhai calls its own hook "volatile", which it marks as deprecated; without it `log::debug` does not parse.
+    #[allow(deprecated)]
+    engine.on_parse_token(|token, position, _| any_word(token, position));
+
+    time::register(&mut engine);
+    error::register(&mut engine);
+    api::register(&mut engine);
+    let mut natives = Natives { engine: &mut engine, extra: Vec::new() };
+    add(&mut natives);
+    let extra = natives.extra;
+    let names = Names::of(&engine, &extra);
+    (engine, names)
+}
+
+fn say(level: LogLevel, text: &str) {
+    if let Some(attempt) = attempt::running() {
+        attempt.log(level, text, None);
+    }
+}
+
+thread_local! {
+    /// Whether the last token of the text that is parsed on this thread was `.`, `?.` or `::`.
+    static AFTER_DOT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets every word stand after `.`, `?.` and `::`: otherwise `log::debug`, `event.data.default` and `.in` do not parse.
+fn any_word(token: Token, position: Position) -> Token {
+    let first = position.line() == Some(1) && position.position() == Some(1);
+    let after_dot = AFTER_DOT.replace(matches!(token, Token::Period | Token::Elvis | Token::DoubleColon)) && !first;
+    if !after_dot {
+        return token;
+    }
+    match &token {
+        Token::Reserved(word) if is_word(word) => Token::Identifier(word.clone()),
+        token if token.is_literal() && is_word(token.literal_syntax()) => Token::Identifier(Box::new(token.literal_syntax().into())),
+        _ => token,
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}

@@ -1,0 +1,330 @@
+//! The script host: Rhai handlers, compiled once, run on coroutines, each step checkpointed before the script goes on.
+//!
+//! `Host` compiles a handler to a `Program`; `call` runs a program over a run's journal and says how it stopped. The
+//! script sees the world through `api` alone. Nothing here decides what becomes of a run: that is `rules::run`.
+
+mod api;
+mod attempt;
+mod capture;
+mod compile;
+mod coroutine;
+mod effects;
+mod engine;
+mod error;
+mod import;
+mod run;
+mod secret;
+mod time;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use futures_util::task::AtomicWaker;
+
+use crate::base::network::Network;
+use crate::base::{Clock, Diagnostic, Entropy, Location, Millis, RunId, Source, Span, limits};
+use crate::rules::policy::Timeouts;
+use crate::rules::{AttemptRow, EventRow, LogRow, Record, Retry, RunRow, SourceRow};
+use crate::store::{Journal, Store};
+
+pub use api::{ENTRIES, Entry, Where};
+pub use run::call;
+pub use secret::Secrets;
+
+/// The engine's natives and the compiler of handlers. One is enough for a process: it takes 0.5 ms and 0.5 MB to make.
+pub struct Host {
+    engine: Arc<rhai::Engine>,
+    #[allow(dead_code, reason = "TEMP")]
+    names: compile::Names,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host with the handler API.
+    pub fn new() -> Arc<Host> {
+        Host::with(|_| {})
+    }
+
+    /// A host with natives of the caller's own beside the handler API: what a simulation records its effects with. A
+    /// native that is an effect calls `demand_step` first.
+    pub fn with(add: impl FnOnce(&mut Natives<'_>)) -> Arc<Host> {
+        let (engine, names) = engine::build(add);
+        Arc::new(Host { engine: Arc::new(engine), names })
+    }
+
+    /// Compiles a handler and all that it imports.
+    ///
+    /// `handler` is the handler's path below `root`, the config's folder; imports are looked for below its folder
+    /// `handlers/`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the handler's files.
+    pub fn compile(&self, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
+        compile::from_disk(self, root, handler)
+    }
+
+    /// Compiles a stored version of a handler.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its files; it compiled once, so this engine speaks another language than that one.
+    pub fn compile_stored(&self, source: &SourceRow) -> Result<Program, Vec<Diagnostic>> {
+        compile::from_row(self, source)
+    }
+}
+
+/// Where the natives of a test or a simulation are added.
+#[derive(Debug)]
+pub struct Natives<'a> {
+    engine: &'a mut rhai::Engine,
+    extra: Vec<Entry>,
+}
+
+impl Natives<'_> {
+    /// Rhai's engine, to register a function in.
+    pub fn engine(&mut self) -> &mut rhai::Engine {
+        self.engine
+    }
+
+    /// Declares a function to the checks that a handler goes through before it runs.
+    pub fn declare(&mut self, entry: Entry) {
+        self.extra.push(entry);
+    }
+}
+
+/// Refuses to go on outside of a step's closure; gives the step's key, its attempt from 1, and the run.
+///
+/// # Errors
+/// E0403 outside of a step.
+pub fn demand_step(name: &str) -> Result<(RunId, Arc<str>, u32), Box<rhai::EvalAltResult>> {
+    let attempt = attempt::current()?;
+    let inside = api::demand_step(&attempt, name)?;
+    Ok((attempt.call.run.id, inside.key, inside.attempt))
+}
+
+/// A compiled handler with everything that it imports.
+pub struct Program {
+    engine: Arc<rhai::Engine>,
+    ast: rhai::AST,
+    modules: BTreeMap<String, rhai::Shared<rhai::Module>>,
+    files: Vec<Arc<Source>>,
+    row: SourceRow,
+    warnings: Vec<Diagnostic>,
+    uses: Vec<Use>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("hash", &self.row.hash).finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// The sources it was compiled from, the handler first.
+    pub fn source(&self) -> &SourceRow {
+        &self.row
+    }
+
+    /// The hash of its sources: the version that a run is on.
+    pub fn hash(&self) -> &Arc<str> {
+        &self.row.hash
+    }
+
+    /// The path of the handler below the config's folder.
+    fn main(&self) -> &str {
+        self.files.first().map_or("", |file| file.name.as_str())
+    }
+
+    /// Its files with their texts, the handler first.
+    pub fn files(&self) -> &[Arc<Source>] {
+        &self.files
+    }
+
+    /// What is probably a mistake in it.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// The names of environment variables, secrets and events that stand in it as literals.
+    pub fn uses(&self) -> &[Use] {
+        &self.uses
+    }
+}
+
+/// A literal name in a handler that the config has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// What it names.
+    pub kind: UseKind,
+    /// The name.
+    pub name: String,
+    /// Where it stands.
+    pub place: Location,
+}
+
+/// What a literal name in a handler names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UseKind {
+    /// `env("NAME")`
+    Env,
+    /// `secret("NAME")`
+    Secret,
+    /// A call that sleeps: `name` is the function's.
+    Sleep,
+}
+
+/// What all runs of a project's snapshot share.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// What `env(name)` gives.
+    pub env: BTreeMap<String, String>,
+    /// What `secret(name)` gives, and what is hidden in everything that is stored.
+    pub secrets: Secrets,
+    /// Rules of handlers' HTTP requests.
+    pub http: HttpRules,
+    /// Limits of a run.
+    pub limits: RunLimits,
+}
+
+/// Rules of handlers' HTTP requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRules {
+    /// Longest time of one request, unless it says otherwise.
+    pub timeout: Span,
+    /// Private networks that may be reached all the same.
+    pub allow: Vec<Network>,
+    /// Whether private addresses may be reached without being listed: `dev`, `try`, tests.
+    pub private_allowed: bool,
+}
+
+impl Default for HttpRules {
+    fn default() -> HttpRules {
+        HttpRules { timeout: Span::seconds(30), allow: Vec::new(), private_allowed: false }
+    }
+}
+
+/// Limits of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Bytes of memory that its script may hold.
+    pub memory_bytes: u64,
+    /// Records in its journal.
+    pub steps: u32,
+    /// Bytes of its journal.
+    pub journal_bytes: u64,
+    /// Operations between two records, or within one attempt of a step.
+    pub operations: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> RunLimits {
+        RunLimits {
+            memory_bytes: limits::RUN_MEMORY_BYTES,
+            steps: limits::RUN_STEPS,
+            journal_bytes: limits::RUN_JOURNAL_BYTES,
+            operations: limits::RUN_OPERATIONS,
+        }
+    }
+}
+
+/// A run that is about to be executed, with what it has recorded.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The run, as it is after its admission was committed.
+    pub run: RunRow,
+    /// Its event.
+    pub event: EventRow,
+    /// What it has recorded.
+    pub journal: Journal,
+    /// Attempts of the code between steps, and of each step that does not say otherwise.
+    pub retry: Retry,
+    /// Its function's time-outs.
+    pub timeouts: Timeouts,
+    /// What it shares with the other runs.
+    pub surroundings: Arc<Surroundings>,
+}
+
+/// What a run acts through.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where checkpoints go.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Who is told at once.
+    pub watch: Arc<dyn Watch>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
+/// Is told what runs do, as it happens; must not block.
+pub trait Watch: Send + Sync {
+    /// An attempt of a step is about to run.
+    fn step_begun(&self, _run: RunId, _key: &str, _attempt: u32, _at: Millis) {}
+    /// A record has become durable.
+    fn recorded(&self, _run: RunId, _record: &Record) {}
+    /// A failed attempt of a step has become durable.
+    fn attempt_failed(&self, _run: RunId, _attempt: &AttemptRow) {}
+    /// A line was written to the run's log; it becomes durable with the next commit.
+    fn logged(&self, _run: RunId, _line: &LogRow) {}
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// The means to end a script from outside. Shared; wakes the script.
+#[derive(Debug, Default)]
+pub struct Stop {
+    state: AtomicU8,
+    waker: AtomicWaker,
+}
+
+const DRAINING: u8 = 1;
+const ABORTED: u8 = 2;
+
+impl Stop {
+    /// A script that may run.
+    pub fn new() -> Arc<Stop> {
+        Arc::new(Stop::default())
+    }
+
+    /// Ends the script at the next boundary of a step: a step that runs comes to its end and is recorded.
+    pub fn drain(&self) {
+        self.state.fetch_max(DRAINING, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Ends the script now; it commits nothing more.
+    pub fn abort(&self) {
+        self.state.fetch_max(ABORTED, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.state.load(Ordering::SeqCst) >= DRAINING
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.state.load(Ordering::SeqCst) >= ABORTED
+    }
+
+    fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+}

@@ -1,0 +1,151 @@
+//! `call`: runs a program over a run's journal on a coroutine, and says how it stopped.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rhai::{Dynamic, EvalAltResult, Map, Scope};
+
+use crate::base::limits::STEP_RESULT_BYTES;
+use crate::base::{Json, Millis};
+use crate::rules::run::{Outcome, Stopped};
+use crate::rules::{EventRow, Failure};
+use crate::store::StoreError;
+
+use super::api::steps;
+use super::attempt::{Attempt, Halt};
+use super::coroutine::{Broken, Coroutine, Local};
+use super::error::{Fault, verdict};
+use super::value::{self, RunHandle};
+use super::{Call, Ports, Program, Stop};
+
+/// Runs the script from the top over the run's journal until it ends, has to wait, or is stopped.
+///
+/// The future is not `Send`: it stays on the thread of its first poll, and needs tokio's `LocalSet` or runtime around
+/// it only where the script makes HTTP requests. Dropping it ends the script at once.
+///
+/// # Errors
+/// The store's, where a checkpoint could not be made for another reason than a full disk.
+pub async fn call(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
+    let attempt = Attempt::new(program, call, ports, stop);
+    let script = Rc::clone(&attempt);
+    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, move || evaluate(&script));
+    let result = match coroutine {
+        Ok(coroutine) => coroutine.await,
+        Err(broken) => Err(broken),
+    };
+    let outcome = match result {
+        Ok(Ok(output)) => ended(&attempt, output),
+        Ok(Err(error)) => erred(&attempt, &error),
+        Err(broken) => broke(&attempt, broken),
+    };
+    match outcome {
+        Ok(outcome) => Ok(attempt.stopped(outcome)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The body of the coroutine: the script, and its result as JSON text.
+fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
+    let program = &attempt.program;
+    let mut scope = Scope::new();
+    scope.push_constant_dynamic("event", event(&attempt.call.event));
+    scope.push_constant("run", RunHandle);
+    let result = program.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast)?;
+    let text = value::write(&result, "the result", STEP_RESULT_BYTES)?;
+    attempt.call.surroundings.secrets.refuse(&text, "the result")?;
+    Ok(Json::from(text))
+}
+
+/// What the script sees as `event`.
+fn event(row: &EventRow) -> Dynamic {
+    let mut map = match row.extra.as_deref().map(value::read) {
+        Some(Ok(extra)) => extra.try_cast::<Map>().unwrap_or_default(),
+        _ => Map::new(),
+    };
+    map.insert("id".into(), row.sender_id.as_deref().map_or_else(|| row.id.to_string(), str::to_owned).into());
+    map.insert("name".into(), row.name.as_ref().into());
+    map.insert("data".into(), value::read(&row.data).unwrap_or(Dynamic::UNIT));
+    map.insert("ts".into(), row.ts.0.into());
+    map.into()
+}
+
+/// The script came to its end.
+fn ended(attempt: &Attempt, output: Json) -> Result<Outcome, StoreError> {
+    match attempt.take_halt() {
+        // A native that swallowed the end of the script (a sort, say) may let it come to its last line.
+        Some(halt) => halted(attempt, halt),
+        None => Ok(attempt.unasked("nothing more").unwrap_or(Outcome::Completed(output))),
+    }
+}
+
+fn halted(attempt: &Attempt, halt: Halt) -> Result<Outcome, StoreError> {
+    match halt {
+        Halt::Stop(outcome) => Ok(outcome),
+        Halt::Store(error) => Err(error),
+        Halt::Limit(failure) => Ok(failed(attempt, *failure)),
+    }
+}
+
+/// The script threw.
+fn erred(attempt: &Attempt, error: &EvalAltResult) -> Result<Outcome, StoreError> {
+    if let Some(halt) = attempt.take_halt() {
+        return match halt {
+            Halt::Limit(mut failure) => {
+                failure.trace = verdict(error, attempt.program.main()).failure.trace;
+                Ok(failed(attempt, *failure))
+            }
+            other => halted(attempt, other),
+        };
+    }
+    let verdict = attempt.hidden(verdict(error, attempt.program.main()));
+    if attempt.call.run.version.as_ref().is_some_and(|version| version != attempt.program.hash())
+        && let Some(unfit) = attempt.unasked("an error")
+    {
+        return Ok(unfit);
+    }
+    let error = Arc::new(verdict.failure);
+    if verdict.step.is_some() || verdict.last {
+        return Ok(Outcome::Failed(error));
+    }
+    Ok(Outcome::Threw { error, retry_after: verdict.retry_after })
+}
+
+/// The code that was under way failed in a way that no `catch` sees: a limit, or a panic.
+fn failed(attempt: &Attempt, failure: Failure) -> Outcome {
+    let failure = attempt.hide(failure);
+    match attempt.inside() {
+        Some(inside) => steps::broken_off(attempt, &inside, failure),
+        None => Outcome::Threw { error: Arc::new(failure), retry_after: None },
+    }
+}
+
+/// The coroutine gave no result.
+fn broke(attempt: &Attempt, broken: Broken) -> Result<Outcome, StoreError> {
+    if let Some(halt @ (Halt::Stop(_) | Halt::Store(_))) = attempt.take_halt() {
+        return halted(attempt, halt);
+    }
+    let failure = match broken {
+        Broken::Panicked(message) => Failure {
+            message: format!("a function of the engine panicked: {message}"),
+            code: "E0415".to_owned(),
+            help: Some("this is a mistake in the engine, please report it".to_owned()),
+            ..Failure::default()
+        },
+        Broken::Starved => Failure {
+            message: "one call asked for several times the memory that a run may hold".to_owned(),
+            code: "E0412".to_owned(),
+            help: Some("keep less in variables, or raise limits.memory in events.yaml".to_owned()),
+            ..Failure::default()
+        },
+        Broken::NoStack => {
+            // Nothing of the script has run; the attempt does not count.
+            return Ok(Outcome::Interrupted);
+        }
+    };
+    Ok(failed(attempt, failure))
+}
+
+/// The time of the first start, for `run.started_at`.
+pub(super) fn started_at(call: &Call) -> Millis {
+    call.run.started.unwrap_or(call.run.created)
+}
