@@ -5,5 +5,7 @@
 mod cli;
 mod codes;
 mod config;
+mod engine;
 mod house;
+mod project;
 mod script;

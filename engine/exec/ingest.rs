@@ -1,0 +1,181 @@
+//! The way in: events are checked, planned and committed before anybody is told that they were accepted.
+
+use std::sync::Arc;
+
+use crate::base::{EventId, Json, Millis};
+use crate::project::EventProblem;
+use crate::rules::matching::{self, Candidate};
+use crate::rules::{Conflict, EventRow, List, RunRow};
+use crate::store::{Lane, StoreError};
+
+use super::scheduler::{Created, Message};
+use super::{Engine, Inner, Notice};
+use crate::rules::RunState;
+
+/// An event as it came in.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its data: a JSON object as text, kept as it came.
+    pub data: Json,
+    /// The sender's id.
+    pub sender_id: Option<Arc<str>>,
+    /// What it is told apart by: the sender's id, or the request's seed and the event's number in it.
+    pub dedupe: Option<Arc<str>>,
+    /// The sender's time; none for now.
+    pub ts: Option<Millis>,
+    /// The sender's `user` and `v` as a JSON object.
+    pub extra: Option<Json>,
+}
+
+/// One reason why a request was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The event's number in the request, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub problem: EventProblem,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AcceptError {
+    /// One or more events are not as declared; nothing of the request is stored.
+    #[error("{} of the events were refused", .0.len())]
+    Refused(Vec<Refusal>),
+    /// The engine is about to stop.
+    #[error("the engine is draining")]
+    Draining,
+    /// There is no room on the disk.
+    #[error("the disk is full")]
+    Full,
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// One event on its way, with what is needed to decide again.
+struct Pending {
+    at: usize,
+    row: EventRow,
+    dedupe: Option<Arc<str>>,
+    candidates: Vec<Candidate>,
+    taken: Vec<Arc<str>>,
+}
+
+impl Engine {
+    /// Accepts events, all or none, and answers their ids in order once they are durable. A repeated event gets the
+    /// id of the first.
+    ///
+    /// # Errors
+    /// As `AcceptError` says; nothing of the request is stored then, except where the store itself failed half-way.
+    pub async fn accept(&self, events: Vec<NewEvent>) -> Result<Vec<EventId>, AcceptError> {
+        if self.is_draining() {
+            return Err(AcceptError::Draining);
+        }
+        let now = self.inner.clock.now();
+        let mut pending = self.inner.check(events, now)?;
+        let mut ids: Vec<EventId> = pending.iter().map(|event| event.row.id).collect();
+        while !pending.is_empty() {
+            pending = self.inner.commit_events(pending, &mut ids, now).await?;
+        }
+        Ok(ids)
+    }
+}
+
+impl Inner {
+    fn check(&self, events: Vec<NewEvent>, now: Millis) -> Result<Vec<Pending>, AcceptError> {
+        // One snapshot for the whole request, so that a reload cannot change the rules half-way.
+        let project = self.project();
+        let mut refusals = Vec::new();
+        let mut pending = Vec::with_capacity(events.len());
+        for (at, event) in events.into_iter().enumerate() {
+            let data = match serde_json::from_str::<serde_json::Value>(&event.data) {
+                Ok(data) => data,
+                Err(error) => {
+                    let problem = EventProblem {
+                        code: "E0220",
+                        pointer: "/data".to_owned(),
+                        message: format!("data is not JSON: {error}"),
+                        help: None,
+                    };
+                    refusals.push(Refusal { index: at, problem });
+                    continue;
+                }
+            };
+            if let Err(problems) = project.check_event(&event.name, &data) {
+                refusals.extend(problems.into_iter().map(|problem| Refusal { index: at, problem }));
+                continue;
+            }
+            let row = EventRow {
+                id: self.ids.next(now),
+                name: event.name,
+                data: event.data,
+                sender_id: event.sender_id,
+                ts: event.ts.unwrap_or(now),
+                accepted: now,
+                extra: event.extra,
+            };
+            let candidates = project.candidates(&row, &data);
+            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, taken: Vec::new() });
+        }
+        if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
+    }
+
+    /// Commits what is pending and answers what has to be decided again.
+    async fn commit_events(&self, pending: Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<Vec<Pending>, AcceptError> {
+        let mut lists: Vec<List> = Vec::with_capacity(pending.len());
+        let mut planned: Vec<Vec<RunRow>> = Vec::with_capacity(pending.len());
+        for event in &pending {
+            let mut new_id = || self.ids.next(now);
+            let (list, runs) = matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &event.taken, now, &mut new_id);
+            lists.push(list);
+            planned.push(runs);
+        }
+        let verdicts = self.store.commit(Lane::Ingest, lists).await.map_err(|error| match error {
+            StoreError::Full => {
+                self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
+                AcceptError::Full
+            }
+            error => {
+                self.fail(error.clone());
+                AcceptError::Store(error)
+            }
+        })?;
+        self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut again = Vec::new();
+        let mut created = Vec::new();
+        for ((mut event, runs), verdict) in pending.into_iter().zip(planned).zip(verdicts) {
+            match verdict {
+                Ok(()) => {
+                    let row = Arc::new(event.row);
+                    created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
+                }
+                Err(Conflict::EventKeyTaken(first)) => ids[event.at] = first,
+                Err(Conflict::IdempotencyTaken(holder)) => {
+                    let function = self.store.run(holder).map_err(AcceptError::Store)?.map(|run| run.function);
+                    let keyed = event.candidates.iter().filter(|candidate| candidate.idempotency.is_some());
+                    // A holder that retention has deleted meanwhile names no function: then every keyed one is left out.
+                    event.taken.extend(match function {
+                        Some(function) => vec![function],
+                        None => keyed.map(|candidate| Arc::clone(&candidate.function)).collect(),
+                    });
+                    again.push(event);
+                }
+                Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),
+            }
+        }
+        if !created.is_empty() {
+            if self.notices.receiver_count() > 0 {
+                for made in &created {
+                    let (run, function) = (made.run.id, Arc::clone(&made.run.function));
+                    // No receiver is a matter of course: then nobody is watching.
+                    let _ = self.notices.send(Notice::Run { run, function, state: RunState::Queued, at: now });
+                }
+            }
+            self.tell(Message::Created(created));
+        }
+        Ok(again)
+    }
+}

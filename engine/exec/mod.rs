@@ -1,0 +1,417 @@
+//! The engine at work: accepts events, decides who runs next, runs handlers on executor threads, wakes them again.
+//!
+//! Everything that changes goes decide, commit, act: a rule gives a list, the store commits it, and only then is
+//! anything done. HTTP, YAML and SQL are not known here.
+
+mod ingest;
+mod notice;
+mod recovery;
+mod retention;
+mod scheduler;
+mod worker;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
+use crate::project::Project;
+use crate::rules::{Conflict, Expect, List, RunRow, RunState, SourceRow, Write};
+use crate::script::{Host, Ports, Program};
+use crate::store::{Lane, Store, StoreError, Verdict};
+
+pub use ingest::{AcceptError, NewEvent, Refusal};
+pub use notice::Notice;
+use scheduler::{Message, Scheduler};
+use worker::Worker;
+
+/// How many notices a slow subscriber may lag behind before it misses some.
+const NOTICES_KEPT: usize = 4_096;
+/// How long a commit that found the disk full waits before it is tried again.
+const FULL_DISK_WAIT: Span = Span::seconds(1);
+
+/// What an engine is made of.
+pub struct Setup {
+    /// The snapshot in force.
+    pub project: Arc<Project>,
+    /// The script host that compiled it.
+    pub host: Arc<Host>,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Executor threads; at least one is used.
+    pub threads: usize,
+}
+
+/// A running engine; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// What the parts of an engine share.
+pub(crate) struct Inner {
+    project: RwLock<Arc<Project>>,
+    host: Arc<Host>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    ports: Arc<Ports>,
+    ids: IdMaker,
+    messages: mpsc::UnboundedSender<Message>,
+    notices: broadcast::Sender<Notice>,
+    draining: AtomicBool,
+    ready: watch::Sender<bool>,
+    fault: watch::Sender<Option<StoreError>>,
+    queued: AtomicUsize,
+    executing: AtomicUsize,
+    known: AtomicUsize,
+    disk_full: AtomicBool,
+    old_programs: Mutex<HashMap<Arc<str>, Arc<Program>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Runs by what they do at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// In line.
+    pub queued: usize,
+    /// With a worker.
+    pub executing: usize,
+    /// Neither: they sleep, wait or back off.
+    pub suspended: usize,
+}
+
+/// Whether the engine is well, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// Nothing is wrong.
+    pub ok: bool,
+    /// What is, a sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// Why a run was not cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// There is no such run.
+    #[error("there is no such run")]
+    NotFound,
+    /// It has ended before.
+    #[error("the run has ended: it is {}", .0.word())]
+    Ended(RunState),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An engine whose parts have not been started: the simulation runs them all on one thread.
+pub struct Assembled {
+    /// The handle.
+    pub engine: Engine,
+    /// Decides who runs next.
+    pub scheduler: std::pin::Pin<Box<dyn Future<Output = ()>>>,
+    /// Runs handlers.
+    pub workers: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Engine {
+    /// Recovers what the store holds and starts the engine's threads.
+    ///
+    /// # Errors
+    /// `StoreError` where the store cannot be read; `Io` where a thread cannot be started.
+    pub fn start(setup: Setup) -> Result<Engine, StoreError> {
+        let count = setup.threads.max(1);
+        let (engine, scheduler, workers) = Engine::parts(setup, count)?;
+        let mut threads = Vec::new();
+        for (number, worker) in workers.into_iter().enumerate() {
+            threads.push(local_thread(&format!("executor-{number}"), move || worker.run())?);
+        }
+        threads.push(local_thread("scheduler", move || scheduler.run())?);
+        let inner = Arc::clone(&engine.inner);
+        threads.push(local_thread("retention", move || retention::run(inner))?);
+        *engine.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(engine)
+    }
+
+    /// The engine's parts as futures that never leave one thread, without retention.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn assemble(setup: Setup) -> Result<Assembled, StoreError> {
+        let count = setup.threads.max(1);
+        let (engine, scheduler, workers) = Engine::parts(setup, count)?;
+        let workers = workers.into_iter().map(|worker| Box::pin(worker.run()) as _).collect();
+        Ok(Assembled { engine, scheduler: Box::pin(scheduler.run()), workers })
+    }
+
+    fn parts(setup: Setup, count: usize) -> Result<(Engine, Scheduler, Vec<Worker>), StoreError> {
+        let stats = setup.store.stats()?;
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let (notices, _) = broadcast::channel(NOTICES_KEPT);
+        let watch = Arc::new(notice::Broadcast::new(notices.clone()));
+        let ports = Arc::new(Ports {
+            store: Arc::clone(&setup.store),
+            clock: Arc::clone(&setup.clock),
+            entropy: Arc::clone(&setup.entropy),
+            watch,
+        });
+        let inner = Arc::new(Inner {
+            project: RwLock::new(setup.project),
+            host: setup.host,
+            store: setup.store,
+            clock: setup.clock,
+            entropy: setup.entropy,
+            ports,
+            ids: IdMaker::above(stats.largest_id),
+            messages,
+            notices,
+            draining: AtomicBool::new(false),
+            ready: watch::Sender::new(false),
+            fault: watch::Sender::new(None),
+            queued: AtomicUsize::new(0),
+            executing: AtomicUsize::new(0),
+            known: AtomicUsize::new(0),
+            disk_full: AtomicBool::new(false),
+            old_programs: Mutex::new(HashMap::new()),
+            threads: Mutex::new(Vec::new()),
+        });
+        let mut workers = Vec::new();
+        let mut desks = Vec::new();
+        for _ in 0..count {
+            let (desk, assignments) = mpsc::unbounded_channel();
+            desks.push(desk);
+            workers.push(Worker::new(Arc::clone(&inner), assignments));
+        }
+        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.unclean);
+        Ok((Engine { inner }, scheduler, workers))
+    }
+
+    /// The snapshot in force.
+    pub fn project(&self) -> Arc<Project> {
+        self.inner.project()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Live notices of runs, steps and log lines; a slow receiver misses some and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.inner.notices.subscribe()
+    }
+
+    /// Ends a run from outside, whatever state it is in. Answers the run as it is afterwards.
+    ///
+    /// # Errors
+    /// `NotFound`, `Ended`, or the store's error.
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        self.inner.cancel(run, reason).await
+    }
+
+    /// One sentence that says why a run is not moving, and when it will; none for one that has ended or is running.
+    pub async fn why(&self, run: &RunRow) -> Option<String> {
+        let now = self.inner.clock.now();
+        let due = |wake: Option<Millis>| match wake {
+            Some(at) if at > now => format!("in {}", Span(at.since(now).0.max(1000) / 1000 * 1000)),
+            _ => "as soon as it gets its turn".to_owned(),
+        };
+        match run.state {
+            RunState::Completed | RunState::Failed | RunState::Cancelled | RunState::Running => None,
+            RunState::Parked => Some(format!("parked: {}", run.reason.as_deref().unwrap_or("no reason was recorded"))),
+            RunState::Sleeping => Some(format!("sleeping; goes on {}", due(run.wake))),
+            RunState::Waiting => Some(format!("waiting; goes on {} at the latest", due(run.wake))),
+            RunState::BackingOff => {
+                let error = run.error.as_ref().map(|error| error.message.as_str()).unwrap_or("an attempt failed");
+                Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake)))
+            }
+            RunState::Queued if run.enter > now => Some(format!("its event's time has not come; starts {}", due(Some(run.enter)))),
+            RunState::Queued => {
+                let (reply, answer) = oneshot::channel();
+                self.inner.tell(Message::Why { run: run.id, reply });
+                let blocked = answer.await.ok().flatten();
+                Some(blocked.unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned()))
+            }
+        }
+    }
+
+    /// Whether the engine is well.
+    pub fn health(&self) -> Health {
+        let mut reasons = Vec::new();
+        if let Some(error) = self.inner.fault.borrow().as_ref() {
+            reasons.push(format!("stopped: {error}"));
+        }
+        if self.inner.disk_full.load(Ordering::Relaxed) {
+            reasons.push("the disk is full: events are refused and checkpoints wait until there is room".to_owned());
+        }
+        if self.is_draining() {
+            reasons.push("draining: no new events are accepted".to_owned());
+        }
+        Health { ok: reasons.is_empty(), reasons }
+    }
+
+    /// Whether it has taken up what the store held and accepts events.
+    pub fn is_ready(&self) -> bool {
+        *self.inner.ready.borrow() && !self.is_draining() && self.inner.fault.borrow().is_none()
+    }
+
+    /// Is done once the engine has taken up what the store held (or has failed at it).
+    pub async fn until_ready(&self) {
+        let (mut ready, mut fault) = (self.inner.ready.subscribe(), self.inner.fault.subscribe());
+        // A closed channel means that the engine is gone, which ends the waiting as well.
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            _ = fault.wait_for(Option::is_some) => {}
+        }
+    }
+
+    /// Is done when the store has failed for good, with its error: the process must end (exit 74).
+    pub async fn until_fault(&self) -> StoreError {
+        let mut fault = self.inner.fault.subscribe();
+        match fault.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or(StoreError::Closed),
+            Err(_) => StoreError::Closed,
+        }
+    }
+
+    /// Whether new events are refused because the engine is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+
+    /// How many runs do what.
+    pub fn counts(&self) -> Counts {
+        let (queued, executing) = (self.inner.queued.load(Ordering::Relaxed), self.inner.executing.load(Ordering::Relaxed));
+        let known = self.inner.known.load(Ordering::Relaxed);
+        Counts { queued, executing, suspended: known.saturating_sub(queued + executing) }
+    }
+
+    /// Refuses new events, lets each running script come to its next step's end, and stops the engine's threads.
+    /// Runs that have not ended are taken up at the next start. The caller bounds the time.
+    pub async fn drain(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        let (reply, done) = oneshot::channel();
+        self.inner.tell(Message::Drain(reply));
+        // The sender is dropped where the scheduler has gone already, and then there is nothing to wait for.
+        let _ = done.await;
+    }
+}
+
+impl Inner {
+    fn project(&self) -> Arc<Project> {
+        Arc::clone(&self.project.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends to the scheduler; one that has stopped needs no messages.
+    fn tell(&self, message: Message) {
+        let _ = self.messages.send(message);
+    }
+
+    /// Notes that the store failed for good; the first error is kept.
+    fn fail(&self, error: StoreError) {
+        self.fault.send_if_modified(|fault| {
+            let first = fault.is_none();
+            if first {
+                tracing::error!(%error, "the store failed; the engine stops");
+                *fault = Some(error);
+            }
+            first
+        });
+    }
+
+    /// Commits lists of running runs; waits while the disk is full. None where the store failed for good.
+    async fn commit(&self, lists: Vec<List>) -> Option<Vec<Verdict>> {
+        loop {
+            match self.store.commit(Lane::Steps, lists.clone()).await {
+                Ok(verdicts) => {
+                    self.disk_full.store(false, Ordering::Relaxed);
+                    return Some(verdicts);
+                }
+                Err(StoreError::Full) => {
+                    self.disk_full.store(true, Ordering::Relaxed);
+                    self.clock.sleep_until(self.clock.now().after(FULL_DISK_WAIT), false).await;
+                }
+                Err(error) => {
+                    self.fail(error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        loop {
+            let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
+            if row.state.is_terminal() {
+                return Err(CancelError::Ended(row.state));
+            }
+            let now = self.clock.now();
+            let end = Write::End { run, state: RunState::Cancelled, at: now, output: None, error: None, reason: Some(Arc::from(reason)) };
+            let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes: vec![end] };
+            let verdicts = self.store.commit(Lane::Steps, vec![list]).await?;
+            match verdicts.into_iter().next() {
+                Some(Ok(())) => {
+                    self.tell(Message::Cancelled(run));
+                    self.notify_run(run, &row.function, RunState::Cancelled, now);
+                    return self.store.run(run)?.ok_or(CancelError::NotFound);
+                }
+                // The run moved on meanwhile: decide again on what is there now.
+                Some(Err(Conflict::RunMoved { .. })) => {}
+                Some(Err(_)) | None => return Err(CancelError::NotFound),
+            }
+        }
+    }
+
+    fn notify_run(&self, run: RunId, function: &Arc<str>, state: RunState, at: Millis) {
+        if self.notices.receiver_count() > 0 {
+            // No receiver is a matter of course: then nobody is watching.
+            let _ = self.notices.send(Notice::Run { run, function: Arc::clone(function), state, at });
+        }
+    }
+
+    /// The compiled form of a stored version of a handler.
+    fn old_program(&self, hash: &Arc<str>) -> Result<Option<Arc<Program>>, StoreError> {
+        let mut programs = self.old_programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = programs.get(hash) {
+            return Ok(Some(Arc::clone(program)));
+        }
+        let Some(source) = self.store.source(hash)? else { return Ok(None) };
+        let Ok(program) = self.host.compile_stored(&source) else { return Ok(None) };
+        let program = Arc::new(program);
+        programs.insert(Arc::clone(hash), Arc::clone(&program));
+        Ok(Some(program))
+    }
+
+    /// Lists that store the sources of every handler in force.
+    fn source_lists(&self) -> Vec<List> {
+        let project = self.project();
+        let put = |source: &SourceRow| List { expect: Vec::new(), writes: vec![Write::PutSource(source.clone())] };
+        project.functions.iter().map(|function| put(function.program.source())).collect()
+    }
+}
+
+/// A thread with a runtime of its own, on which the future made there runs to its end with the local tasks it spawns.
+fn local_thread<F, T>(name: &str, make: F) -> Result<JoinHandle<()>, StoreError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| StoreError::Io(error.to_string()))?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, make()))
+        .map_err(|error| StoreError::Io(error.to_string()))
+}

@@ -1,0 +1,480 @@
+//! Decides who runs next: one task that owns the queue, the timers and what is known of each unfinished run.
+//!
+//! It never waits for a commit or a script: those run beside it and tell it what became of them.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::limits::RUNS_EXECUTING;
+use crate::base::{Millis, RunId, Span};
+use crate::project::Function;
+use crate::rules::queue::{Order, Queue, Want};
+use crate::rules::recovery::SUSPECT_RUNS_ALONE;
+use crate::rules::{EventRow, Expect, List, RunRow, RunState, Write};
+use crate::script::Stop;
+
+use super::worker::Assign;
+use super::{Inner, recovery};
+
+/// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read.
+const FRESH_KEPT: usize = 16_384;
+/// How long a suspect runs alone before others may start beside it.
+const ALONE: Span = Span::seconds(10);
+/// The wait when nothing is due.
+const IDLE: Span = Span::seconds(3_600);
+
+/// A run that was created, with the event that started it.
+pub(super) struct Created {
+    pub(super) run: RunRow,
+    pub(super) event: Arc<EventRow>,
+}
+
+/// What the scheduler is told.
+pub(super) enum Message {
+    /// New runs are durable.
+    Created(Vec<Created>),
+    /// A worker has stopped running a run. `now` is where the run stands, none where somebody else moved it on.
+    Stopped { run: RunId, now: Option<Standing> },
+    /// A run was cancelled.
+    Cancelled(RunId),
+    /// Runs could not be started: they were moved on by somebody else.
+    NotStarted(Vec<RunId>),
+    /// Why does this queued run wait?
+    Why { run: RunId, reply: oneshot::Sender<Option<String>> },
+    /// Stop: answered when nothing is running any more.
+    Drain(oneshot::Sender<()>),
+}
+
+/// Where a run stands after a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) rev: u32,
+    pub(super) state: RunState,
+    pub(super) wake: Option<Millis>,
+}
+
+/// What is known of an unfinished run that is not parked.
+struct Live {
+    function: Arc<str>,
+    rev: u32,
+    state: RunState,
+    wake: Option<Millis>,
+    begun: Option<Millis>,
+    enter_ms: i64,
+    /// While a worker has it.
+    stop: Option<Arc<Stop>>,
+}
+
+/// What is due at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// The run goes on, or enters the queue.
+    Wake,
+    /// It has waited too long for its first start.
+    StartTimeout,
+    /// It has taken too long since its first start.
+    FinishTimeout,
+    /// A suspect has been alone for long enough.
+    Company,
+}
+
+/// See the module's head.
+pub(super) struct Scheduler {
+    inner: Arc<Inner>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
+    unclean: bool,
+    queue: Queue,
+    live: HashMap<RunId, Live>,
+    timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
+    fresh: HashMap<RunId, Created>,
+    executing: usize,
+    next_desk: usize,
+    /// Runs that may have brought the engine down: they start one at a time, before all others.
+    suspects: VecDeque<RunId>,
+    /// The suspect that runs alone at the moment.
+    alone: Option<RunId>,
+    draining: Vec<oneshot::Sender<()>>,
+}
+
+impl Scheduler {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
+        unclean: bool,
+    ) -> Scheduler {
+        Scheduler {
+            inner,
+            inbox,
+            desks,
+            unclean,
+            queue: Queue::default(),
+            live: HashMap::new(),
+            timers: BinaryHeap::new(),
+            fresh: HashMap::new(),
+            executing: 0,
+            next_desk: 0,
+            suspects: VecDeque::new(),
+            alone: None,
+            draining: Vec::new(),
+        }
+    }
+
+    /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
+    pub(super) async fn run(mut self) {
+        match recovery::recover(&self.inner, self.unclean).await {
+            Ok(rows) => rows.into_iter().for_each(|row| self.take_up(row)),
+            Err(error) => return self.inner.fail(error),
+        }
+        self.inner.ready.send_replace(true);
+        let mut fault = self.inner.fault.subscribe();
+        loop {
+            let now = self.inner.clock.now();
+            self.turn(now);
+            if !self.draining.is_empty() && self.executing == 0 {
+                break;
+            }
+            let next = self.timers.peek().map_or(now.after(IDLE), |Reverse((at, _, _))| *at);
+            // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
+            let idle = self.executing == 0 && self.inbox.is_empty() && !self.timers.is_empty();
+            tokio::select! {
+                biased;
+                message = self.inbox.recv() => {
+                    let Some(message) = message else { break };
+                    self.take(message);
+                    while let Ok(message) = self.inbox.try_recv() {
+                        self.take(message);
+                    }
+                }
+                _ = fault.wait_for(Option::is_some) => break,
+                () = self.inner.clock.sleep_until(next, idle) => {}
+            }
+        }
+        self.inner.ready.send_replace(false);
+        for reply in self.draining.drain(..) {
+            // A caller that gave up waiting needs no answer.
+            let _ = reply.send(());
+        }
+    }
+
+    /// A stored run joins the queue or the timers.
+    fn take_up(&mut self, row: RunRow) {
+        if row.state == RunState::Parked || self.live.contains_key(&row.id) {
+            return;
+        }
+        let run = row.id;
+        let live = Live {
+            function: Arc::clone(&row.function),
+            rev: row.rev,
+            state: row.state,
+            wake: row.wake,
+            begun: row.started,
+            enter_ms: row.enter.0 - row.priority_ms,
+            stop: None,
+        };
+        let wants = self.wants(&row);
+        if row.started.is_some() {
+            self.queue.hold(run, &wants);
+        }
+        self.arm_timeouts(&row);
+        let now = self.inner.clock.now();
+        match row.state {
+            RunState::Sleeping | RunState::Waiting | RunState::BackingOff => {
+                if let Some(wake) = row.wake {
+                    self.timers.push(Reverse((wake, run, Due::Wake)));
+                }
+            }
+            _ if row.enter > now && row.started.is_none() => self.timers.push(Reverse((row.enter, run, Due::Wake))),
+            _ if row.suspects >= SUSPECT_RUNS_ALONE => self.suspects.push_back(run),
+            _ => self.queue.push(Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, &wants),
+        }
+        self.live.insert(run, live);
+    }
+
+    fn arm_timeouts(&mut self, row: &RunRow) {
+        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
+        match (row.started, function.timeouts.start, function.timeouts.finish) {
+            (None, Some(start), _) => self.timers.push(Reverse((row.enter.after(start), row.id, Due::StartTimeout))),
+            (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Created(all) => {
+                for made in all {
+                    let run = made.run.id;
+                    let known = self.live.contains_key(&run);
+                    self.take_up(made.run.clone());
+                    if !known && self.fresh.len() < FRESH_KEPT {
+                        self.fresh.insert(run, made);
+                    }
+                }
+            }
+            Message::Stopped { run, now } => self.stopped(run, now),
+            Message::Cancelled(run) => {
+                if let Some(live) = self.live.get(&run)
+                    && let Some(stop) = &live.stop
+                {
+                    stop.abort();
+                }
+                self.forget(run);
+            }
+            Message::NotStarted(runs) => {
+                for run in runs {
+                    self.executing -= 1;
+                    self.forget(run);
+                }
+            }
+            Message::Why { run, reply } => {
+                // A caller that gave up waiting needs no answer.
+                let _ = reply.send(self.why(run));
+            }
+            Message::Drain(reply) => {
+                self.draining.push(reply);
+                self.live.values().filter_map(|live| live.stop.as_ref()).for_each(|stop| stop.drain());
+            }
+        }
+    }
+
+    fn stopped(&mut self, run: RunId, now: Option<Standing>) {
+        self.executing -= 1;
+        if self.alone == Some(run) {
+            self.alone = None;
+        }
+        let Some(now) = now else {
+            return self.forget(run);
+        };
+        if now.state.is_terminal() || now.state == RunState::Parked {
+            return self.forget(run);
+        }
+        let Some(live) = self.live.get_mut(&run) else { return };
+        live.stop = None;
+        live.rev = now.rev;
+        live.state = now.state;
+        live.wake = now.wake;
+        self.queue.suspend(run);
+        match now.wake {
+            Some(wake) => self.timers.push(Reverse((wake, run, Due::Wake))),
+            None if now.state == RunState::Queued => self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]),
+            None => {}
+        }
+    }
+
+    fn forget(&mut self, run: RunId) {
+        self.live.remove(&run);
+        self.fresh.remove(&run);
+        self.suspects.retain(|suspect| *suspect != run);
+        if self.alone == Some(run) {
+            self.alone = None;
+        }
+        self.queue.remove(run);
+    }
+
+    /// Fires what is due and starts whom there is room for.
+    fn turn(&mut self, now: Millis) {
+        while let Some(&Reverse((at, run, due))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            self.fire(at, run, due);
+        }
+        if self.draining.is_empty() {
+            let runs = self.next_runs(now);
+            self.start(runs, now);
+        }
+        self.inner.queued.store(self.queue.queued() + self.suspects.len(), Ordering::Relaxed);
+        self.inner.executing.store(self.executing, Ordering::Relaxed);
+        self.inner.known.store(self.live.len(), Ordering::Relaxed);
+    }
+
+    fn fire(&mut self, at: Millis, run: RunId, due: Due) {
+        let Some(live) = self.live.get(&run) else { return };
+        match due {
+            Due::Wake if live.stop.is_none() => {
+                // A timer of an earlier suspension is stale.
+                if live.wake.is_some_and(|wake| wake != at) {
+                    return;
+                }
+                let order = Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run };
+                // A run that was read from the store but has not begun is not known to the queue yet.
+                let wants = match self.fresh.get(&run) {
+                    Some(made) => self.wants(&made.run),
+                    None if live.begun.is_none() => self.stored_wants(run),
+                    None => Vec::new(),
+                };
+                self.queue.push(order, &wants);
+            }
+            Due::StartTimeout if live.begun.is_none() => self.cancel(run, "timeouts.start: it waited too long for its first start"),
+            Due::FinishTimeout => self.cancel(run, "timeouts.finish: it took too long since its first start"),
+            Due::Company if self.alone == Some(run) => self.alone = None,
+            Due::Wake | Due::StartTimeout | Due::Company => {}
+        }
+    }
+
+    fn cancel(&self, run: RunId, reason: &'static str) {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_local(async move {
+            // A run that has ended meanwhile needs no cancel; a store that failed is noted by whoever commits next.
+            if let Err(error) = inner.cancel(run, reason).await {
+                tracing::debug!(%run, %error, "a time-out came too late");
+            }
+        });
+    }
+
+    fn next_runs(&mut self, now: Millis) -> Vec<RunId> {
+        if self.alone.is_some() {
+            return Vec::new();
+        }
+        if let Some(&suspect) = self.suspects.front() {
+            if self.executing > 0 {
+                return Vec::new();
+            }
+            self.suspects.pop_front();
+            self.alone = Some(suspect);
+            self.timers.push(Reverse((now.after(ALONE), suspect, Due::Company)));
+            return vec![suspect];
+        }
+        self.queue.admit(RUNS_EXECUTING.saturating_sub(self.executing))
+    }
+
+    /// Marks runs as started, and hands them to the workers once that is durable.
+    fn start(&mut self, runs: Vec<RunId>, now: Millis) {
+        if runs.is_empty() {
+            return;
+        }
+        let project = self.inner.project();
+        let mut lists = Vec::with_capacity(runs.len());
+        let mut assigns = Vec::with_capacity(runs.len());
+        let mut gone = Vec::new();
+        for run in runs {
+            let Some(live) = self.live.get_mut(&run) else { continue };
+            let Some(function) = project.function(&live.function) else {
+                gone.push((run, live.rev));
+                continue;
+            };
+            let stop = Arc::new(Stop::default());
+            live.stop = Some(Arc::clone(&stop));
+            live.state = RunState::Running;
+            live.wake = None;
+            let version = Arc::clone(function.program.hash());
+            let writes = vec![Write::Start { run, at: now, version: Arc::clone(&version) }];
+            lists.push(List { expect: vec![Expect::RunRev { run, rev: live.rev }], writes });
+            live.rev += 1;
+            let first = live.begun.is_none();
+            live.begun.get_or_insert(now);
+            if first && let Some(finish) = function.timeouts.finish {
+                self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
+            }
+            let made = self.fresh.remove(&run).map(|mut made| {
+                made.run.rev += 1;
+                made.run.state = RunState::Running;
+                made.run.started = Some(now);
+                made.run.version = Some(version);
+                made
+            });
+            assigns.push(Assign { run, function: Arc::clone(function), made, stop });
+        }
+        for (run, rev) in gone {
+            self.park_gone(run, rev);
+        }
+        if assigns.is_empty() {
+            return;
+        }
+        self.executing += assigns.len();
+        tokio::task::spawn_local(hand_out(Arc::clone(&self.inner), lists, assigns, self.share()));
+    }
+
+    /// The desks in the order in which the next batch is dealt to them.
+    fn share(&mut self) -> Vec<mpsc::UnboundedSender<Vec<Assign>>> {
+        self.next_desk = (self.next_desk + 1) % self.desks.len();
+        let (before, after) = self.desks.split_at(self.next_desk);
+        after.iter().chain(before).cloned().collect()
+    }
+
+    fn park_gone(&mut self, run: RunId, rev: u32) {
+        self.forget(run);
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_local(async move {
+            let reason = Arc::from("function gone: events.yaml does not declare its function any more");
+            let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason }] };
+            // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
+            let _ = inner.commit(vec![list]).await;
+        });
+    }
+
+    fn wants(&self, row: &RunRow) -> Vec<Want> {
+        let project = self.inner.project();
+        project.function(&row.function).map(|function| wants_of(function, &row.keys)).unwrap_or_default()
+    }
+
+    fn stored_wants(&self, run: RunId) -> Vec<Want> {
+        match self.inner.store.run(run) {
+            Ok(Some(row)) => self.wants(&row),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                self.inner.fail(error);
+                Vec::new()
+            }
+        }
+    }
+
+    fn why(&self, run: RunId) -> Option<String> {
+        if self.suspects.contains(&run) {
+            return Some("it was running when the engine ended without a clean stop more than once; it starts alone".to_owned());
+        }
+        let (scope, key, limit) = self.queue.blocked_by(run)?;
+        let scope = scope.split('#').next().unwrap_or_default();
+        let runs = if limit == 1 { "run" } else { "runs" };
+        let of = if &*key == "null" { String::new() } else { format!(" for key {key}") };
+        Some(format!("waits for a slot: {scope} allows {limit} {runs} at a time{of}"))
+    }
+}
+
+/// The limits that a run of `function` with these key values comes under.
+fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
+    let null: Arc<str> = Arc::from("null");
+    let want = |(number, limit): (usize, &crate::rules::policy::Limit)| Want {
+        scope: limit.shared.as_deref().map_or_else(|| format!("{}#{number}", function.id), |name| format!("shared {name}")).into(),
+        key: Arc::clone(keys.get(number).unwrap_or(&null)),
+        limit: limit.limit,
+        hold: limit.hold,
+    };
+    function.limits.iter().enumerate().map(want).collect()
+}
+
+/// Commits the starts, then deals the runs to the workers.
+async fn hand_out(inner: Arc<Inner>, lists: Vec<List>, assigns: Vec<Assign>, desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>) {
+    let Some(verdicts) = inner.commit(lists).await else { return };
+    let share = assigns.len().div_ceil(desks.len());
+    let mut refused = Vec::new();
+    let mut started = Vec::with_capacity(assigns.len());
+    for (assign, verdict) in assigns.into_iter().zip(verdicts) {
+        match verdict {
+            Ok(()) => {
+                inner.notify_run(assign.run, &assign.function.id, RunState::Running, inner.clock.now());
+                started.push(assign);
+            }
+            Err(_) => refused.push(assign.run),
+        }
+    }
+    if !refused.is_empty() {
+        inner.tell(Message::NotStarted(refused));
+    }
+    let mut desks = desks.iter();
+    while !started.is_empty() {
+        let rest = started.split_off(share.min(started.len()));
+        if let Some(desk) = desks.next() {
+            // A worker is gone only when the engine is.
+            let _ = desk.send(started);
+        }
+        started = rest;
+    }
+}

@@ -1,0 +1,271 @@
+//! The engine through its own handle: real projects, real scripts, on SQLite.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stepwell::base::{EventId, Id, Millis, RunId};
+use stepwell::clock::{JumpingClock, SystemEntropy};
+use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, Notice, Setup};
+use stepwell::project::{Mode, Project};
+use stepwell::rules::{RunRow, RunState};
+use stepwell::script::Host;
+use stepwell::store::sqlite::{Options, Sqlite};
+use stepwell::store::{RunQuery, Store};
+
+/// A project in a folder of its own, with an engine on a database there.
+struct World {
+    folder: tempfile::TempDir,
+    engine: Engine,
+    store: Arc<Sqlite>,
+}
+
+impl World {
+    fn new(yaml: &str, handlers: &[(&str, &str)]) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("handlers")).unwrap();
+        std::fs::write(folder.path().join("events.yaml"), format!("version: 1\n{yaml}")).unwrap();
+        for (name, text) in handlers {
+            std::fs::write(folder.path().join("handlers").join(format!("{name}.rhai")), text).unwrap();
+        }
+        let (engine, store) = start(folder.path());
+        World { folder, engine, store }
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    async fn send(&self, name: &str, data: &str) -> Result<EventId, AcceptError> {
+        Ok(self.engine.accept(vec![event(name, data)]).await?[0])
+    }
+
+    /// Waits for notices until the run of an event has come to one of these states.
+    async fn until(&self, event: EventId, states: &[RunState]) -> RunRow {
+        let mut notices = self.engine.subscribe();
+        loop {
+            let query = RunQuery { event: Some(event), limit: 1, ..RunQuery::default() };
+            if let Some(run) = self.store.runs(&query).unwrap().into_iter().next()
+                && states.contains(&run.state)
+            {
+                return run;
+            }
+            while !matches!(notices.recv().await.unwrap(), Notice::Run { state, .. } if states.contains(&state)) {}
+        }
+    }
+
+    async fn ended(&self, event: EventId) -> RunRow {
+        self.until(event, &[RunState::Completed, RunState::Failed, RunState::Cancelled, RunState::Parked]).await
+    }
+
+    /// Ends the engine in order and starts another one on the same file.
+    fn restart(self) -> World {
+        self.block_on(self.engine.drain());
+        let World { folder, engine, store } = self;
+        drop(engine);
+        store.close().unwrap();
+        let (engine, store) = start(folder.path());
+        World { folder, engine, store }
+    }
+}
+
+fn start(folder: &Path) -> (Engine, Arc<Sqlite>) {
+    let host = Host::new();
+    let (project, _) = Project::load(&folder.join("events.yaml"), &host, &|_| None, Mode::Try)
+        .unwrap_or_else(|problems| panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
+    let store = Arc::new(Sqlite::open(&folder.join("stepwell.db"), Options::default()).unwrap());
+    let engine = Engine::start(Setup {
+        project: Arc::new(project),
+        host,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        clock: Arc::new(JumpingClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        threads: 2,
+    })
+    .unwrap();
+    (engine, store)
+}
+
+fn event(name: &str, data: &str) -> NewEvent {
+    NewEvent { name: name.into(), data: data.into(), sender_id: None, dedupe: None, ts: None, extra: None }
+}
+
+const ONE: &str = "events: { a/b: {} }\nfunctions: { f: { on: a/b, retries: { attempts: 3, backoff: fixed, initial: 1m } } }\n";
+
+#[test]
+fn a_run_of_steps_and_a_sleep_ends_with_its_result() {
+    let script = r#"
+        let x = step("double", || event.data.n * 2);
+        sleep("nap", "30d");
+        let y = step("add", || x + 1);
+        #{ x: x, y: y }
+    "#;
+    let world = World::new(ONE, &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", r#"{"n": 21}"#).await.unwrap();
+        let run = world.ended(id).await;
+        assert_eq!(run.state, RunState::Completed, "{run:?}");
+        assert_eq!(run.output.as_deref(), Some(r#"{"x":42,"y":43}"#));
+        let journal = world.store.journal(run.id).unwrap();
+        assert_eq!(journal.records.iter().map(|record| &*record.key).collect::<Vec<_>>(), ["double", "nap", "add"]);
+        assert!(run.ended.unwrap().since(run.started.unwrap()).0 >= 30 * 86_400_000, "the virtual clock went on by the sleep");
+    });
+}
+
+#[test]
+fn a_failing_step_is_tried_again_and_then_ends_the_run() {
+    let world = World::new(ONE, &[("f", r#"step("never", || throw "no")"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert_eq!(run.state, RunState::Failed);
+        let error = run.error.unwrap();
+        assert_eq!((error.step.as_deref(), error.attempts), (Some("never"), Some(3)), "{error:?}");
+        assert_eq!(world.store.journal(run.id).unwrap().records[0].attempts, 3);
+    });
+}
+
+#[test]
+fn code_between_steps_is_tried_again_too() {
+    let world = World::new(ONE, &[("f", r#"step("one", || 1); if run.attempt < 3 { throw "not yet" } run.attempt"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("3")));
+    });
+}
+
+#[test]
+fn a_caught_step_error_lets_the_script_go_on() {
+    let script = r#"
+        let got = ();
+        try { step("never", #{ retries: 1, backoff: #{ kind: "fixed", initial: "1s" } }, || throw "no") } catch (e) { got = e.attempts; }
+        step("after", || got)
+    "#;
+    let world = World::new(ONE, &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("2")), "{run:?}");
+    });
+}
+
+#[test]
+fn a_suspended_run_goes_on_after_a_restart() {
+    // An event of the future holds the virtual clock back no longer than the restart takes.
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b } }\n";
+    let world = World::new(yaml, &[("f", r#"let a = step("a", || 1); sleep("long", "1h"); step("b", || a + 1)"#)]);
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    world.block_on(world.until(id, &[RunState::Sleeping, RunState::Completed]));
+    let world = world.restart();
+    let run = world.block_on(world.ended(id));
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("2")));
+}
+
+#[test]
+fn a_cancelled_run_never_goes_on_and_frees_its_key() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: { limit: 1, key: event.data.k } } }\n";
+    let world =
+        World::new(yaml, &[("f", r#"if event.data.stay { loop { step("spin", || { let i = 0; while i < 20000 { i += 1; } i }); } } 7"#)]);
+    world.block_on(async {
+        let first = world.send("a/b", r#"{"k": 1, "stay": true}"#).await.unwrap();
+        world.until(first, &[RunState::Running]).await;
+        let second = world.send("a/b", r#"{"k": 1, "stay": false}"#).await.unwrap();
+        let queued = world.until(second, &[RunState::Queued]).await;
+        let why = world.engine.why(&queued).await.unwrap();
+        assert!(why.contains("f allows 1 run at a time for key 1"), "{why}");
+        let running = world.until(first, &[RunState::Running]).await;
+        let cancelled = world.engine.cancel(running.id, "enough").await.unwrap();
+        assert_eq!((cancelled.state, cancelled.reason.as_deref()), (RunState::Cancelled, Some("enough")));
+        assert_eq!(world.ended(second).await.output.as_deref(), Some("7"));
+        let records = world.store.journal(running.id).unwrap().records.len();
+        assert_eq!(world.engine.cancel(running.id, "again").await, Err(CancelError::Ended(RunState::Cancelled)));
+        assert_eq!(world.store.journal(running.id).unwrap().records.len(), records, "it wrote after its cancel");
+        assert_eq!(world.engine.cancel(RunId::default(), "no").await, Err(CancelError::NotFound));
+    });
+}
+
+#[test]
+fn a_repeated_event_gets_the_first_id_and_starts_nothing() {
+    let world = World::new(ONE, &[("f", "1")]);
+    world.block_on(async {
+        let twice = |_| NewEvent { sender_id: Some("x".into()), dedupe: Some("x".into()), ..event("a/b", "{}") };
+        let ids = world.engine.accept((0..3).map(twice).collect()).await.unwrap();
+        let again = world.engine.accept(vec![twice(0)]).await.unwrap();
+        assert_eq!(ids, vec![ids[0]; 3]);
+        assert_eq!(again, [ids[0]]);
+        assert_eq!(world.store.runs(&RunQuery { limit: 9, ..RunQuery::default() }).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn one_run_a_value_of_the_idempotency_key() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, idempotency: event.data.k }, g: { on: a/b } }\n";
+    let world = World::new(yaml, &[("f", "1"), ("g", "2")]);
+    world.block_on(async {
+        for data in [r#"{"k": 1}"#, r#"{"k": 1.0}"#, r#"{"k": 2}"#, "{}", "{}"] {
+            world.send("a/b", data).await.unwrap();
+        }
+        let of = |function: &str| RunQuery { function: Some(function.into()), limit: 99, ..RunQuery::default() };
+        assert_eq!(world.store.runs(&of("f")).unwrap().len(), 4, "a null key means that the option does not apply");
+        assert_eq!(world.store.runs(&of("g")).unwrap().len(), 5);
+    });
+}
+
+#[test]
+fn bad_events_are_refused_together_and_nothing_is_stored() {
+    let yaml = "events: { a/b: { schema: { type: object, required: [n] } } }\nfunctions: { f: { on: a/b } }\n";
+    let world = World::new(yaml, &[("f", "1")]);
+    world.block_on(async {
+        let refused = world.engine.accept(vec![event("a/b", r#"{"n":1}"#), event("a/b", "{}"), event("a/x", "{}")]).await;
+        let Err(AcceptError::Refused(refusals)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusals.iter().map(|refusal| refusal.index).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(world.store.stats().unwrap().largest_id, Id(0));
+    });
+}
+
+#[test]
+fn an_event_of_the_future_starts_its_run_then() {
+    let world = World::new(ONE, &[("f", "1")]);
+    world.block_on(async {
+        let ts = Millis(world.engine.clock().now().0 + 3_600_000);
+        let id = world.engine.accept(vec![NewEvent { ts: Some(ts), ..event("a/b", "{}") }]).await.unwrap()[0];
+        let run = world.ended(id).await;
+        assert!(run.started.unwrap() >= ts, "{run:?}");
+    });
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_cancelled_with_the_reason() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, timeouts: { finish: 10m } } }\n";
+    let world = World::new(yaml, &[("f", r#"sleep("long", "1h"); 1"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert_eq!(run.state, RunState::Cancelled);
+        assert!(run.reason.unwrap().starts_with("timeouts.finish"));
+    });
+}
+
+#[test]
+fn a_run_that_waits_too_long_in_the_queue_is_cancelled_with_the_reason() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: 1, timeouts: { start: 10m } } }\n";
+    let world = World::new(yaml, &[("f", r#"sleep("long", "1h"); 1"#)]);
+    world.block_on(async {
+        let first = world.send("a/b", "{}").await.unwrap();
+        let second = world.send("a/b", "{}").await.unwrap();
+        let late = world.ended(second).await;
+        assert_eq!(late.state, RunState::Cancelled);
+        assert!(late.reason.unwrap().starts_with("timeouts.start"));
+        assert_eq!(world.ended(first).await.state, RunState::Completed);
+    });
+}
+
+#[test]
+fn draining_refuses_events_and_keeps_what_was_accepted() {
+    let world = World::new(ONE, &[("f", r#"step("a", || 1)"#)]);
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    world.block_on(world.engine.drain());
+    assert!(matches!(world.block_on(world.send("a/b", "{}")), Err(AcceptError::Draining)));
+    let world = world.restart();
+    assert_eq!(world.block_on(world.ended(id)).state, RunState::Completed);
+}
