@@ -60,7 +60,7 @@ pub fn effective(model: &Model) -> Vec<Setting> {
         list.add(format!("env.{}", name.value), &value.value.0, &value.place);
     }
     for secret in &model.secrets {
-        list.add("secrets", &secret.value, &secret.place);
+        list.add(format!("secrets.{}", secret.value), "from the environment", &secret.place);
     }
     list.put("http.timeout", model.http.timeout().to_string(), &model.http.timeout);
     for network in &model.http.allow {
@@ -120,24 +120,28 @@ fn events(model: &Model, list: &mut List) {
 
 fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut List) {
     let path = |key: &str| format!("functions.{}.{key}", id.value);
-    for trigger in &function.on {
-        list.add(path("on"), &trigger.event.value, &trigger.event.place);
+    // One of several carries its number, so that what belongs together is seen.
+    let one_of = |key: &str, at: usize, all: usize| path(&if all > 1 { format!("{key}.{at}") } else { key.to_owned() });
+    for (at, trigger) in function.on.iter().enumerate() {
+        let on = one_of("on", at, function.on.len());
+        list.add(on.as_str(), &trigger.event.value, &trigger.event.place);
         if let Some(condition) = &trigger.condition {
-            list.add(path("on.if"), &condition.value, &condition.place);
+            list.add(format!("{on}.if"), &condition.value, &condition.place);
         }
     }
     let default_handler = function.handler.place == id.place;
     let origin = if default_handler { Origin::Default } else { Origin::Written(function.handler.place.clone()) };
     list.0.push(Setting { path: path("handler"), value: json!(function.handler.value), origin });
-    for limit in &function.concurrency {
+    for (at, limit) in function.concurrency.iter().enumerate() {
+        let path = one_of("concurrency", at, function.concurrency.len());
         let policy = limit.policy();
-        list.put(&path("concurrency.limit"), policy.limit, &limit.limit);
+        list.put(&format!("{path}.limit"), policy.limit, &limit.limit);
         if let Some(key) = &limit.key {
-            list.add(path("concurrency.key"), &key.value, &key.place);
+            list.add(format!("{path}.key"), &key.value, &key.place);
         }
-        list.put(&path("concurrency.hold"), hold_word(policy.hold), &limit.hold);
+        list.put(&format!("{path}.hold"), hold_word(policy.hold), &limit.hold);
         if let Some(shared) = &limit.shared {
-            list.add(path("concurrency.shared"), &shared.value, &shared.place);
+            list.add(format!("{path}.shared"), &shared.value, &shared.place);
         }
     }
     let retry = function.retry(&model.defaults);

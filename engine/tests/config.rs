@@ -209,3 +209,15 @@ fn effective_options_say_where_they_come_from() {
     assert_eq!(shown("functions.pay.retries.attempts"), "4 from default");
     assert_eq!(loaded.included, ["last.yaml", "parts/deep/functions.yaml", "parts/events.yaml"]);
 }
+
+#[test]
+fn effective_options_of_one_of_several_carry_its_number() {
+    let loaded = config::load(&folder("valid").join("every-long-form/events.yaml"));
+    let settings = config::effective(loaded.model.as_ref().unwrap());
+    let paths: Vec<&str> = settings.iter().map(|setting| setting.path.as_str()).collect();
+    let unique: BTreeSet<&str> = paths.iter().copied().filter(|path| *path != "http.allow").collect();
+    assert_eq!(unique.len(), paths.iter().filter(|path| **path != "http.allow").count(), "{paths:#?}");
+    for path in ["functions.pay.on.1.if", "functions.pay.concurrency.0.key", "functions.pay.concurrency.1.shared"] {
+        assert!(unique.contains(path), "{path}");
+    }
+}
