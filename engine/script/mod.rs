@@ -109,6 +109,14 @@ pub fn demand_step(name: &str) -> Result<(RunId, Arc<str>, u32), Box<rhai::EvalA
     Ok((attempt.call.run.id, inside.key, inside.attempt))
 }
 
+/// Waits on the script's coroutine until `future` is ready; the step's time-out and an end from outside come before it.
+///
+/// # Errors
+/// E0403 outside of a run, the step's time-out, or the error that ends the script.
+pub fn wait_in_step<F: Future>(future: F) -> Result<F::Output, Box<rhai::EvalAltResult>> {
+    attempt::current()?.wait_in_step(future)
+}
+
 /// A compiled handler with everything that it imports.
 pub struct Program {
     engine: Arc<rhai::Engine>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rhai::{Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext};
+use rhai::{Dynamic, Engine, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallContext};
 
 use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
 use crate::base::{Json, Millis, Span};
@@ -23,6 +23,9 @@ pub(super) fn register(engine: &mut Engine) {
         step(&context, &name, Some(&options), body)
     });
     engine.register_fn("sleep", |context: NativeCallContext, length: Dynamic| sleep(&context, "sleep", &length));
+    // Rhai has a `sleep` of its own for each kind of number, which holds the thread; only the same types hide it.
+    engine.register_fn("sleep", |context: NativeCallContext, seconds: INT| sleep(&context, "sleep", &Dynamic::from_int(seconds)));
+    engine.register_fn("sleep", |context: NativeCallContext, seconds: FLOAT| sleep(&context, "sleep", &Dynamic::from_float(seconds)));
     engine.register_fn("sleep", |context: NativeCallContext, name: ImmutableString, length: Dynamic| sleep(&context, &name, &length));
     engine.register_fn("sleep_until", |context: NativeCallContext, time: Dynamic| sleep_until(&context, "sleep", &time));
     engine

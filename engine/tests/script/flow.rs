@@ -24,6 +24,14 @@ fn a_sleep_suspends_and_finished_steps_do_not_run_again() {
 }
 
 #[test]
+fn a_sleep_of_a_number_of_seconds_suspends_too() {
+    let end = Bench::new(r#"sleep(90); sleep(1.5); sleep("nap", 30); "awake""#).finish();
+    assert_eq!(end.output(), r#""awake""#);
+    assert_eq!(end.keys(), ["sleep sleep", "sleep sleep#2", "sleep nap"]);
+    assert_eq!(end.row.ended, Some(Millis(START + 121_500)));
+}
+
+#[test]
 fn a_failing_step_is_tried_again_after_its_back_off_and_keeps_its_own_count() {
     let mut bench = Bench::new(
         r#"step("first", || 1);
