@@ -1,6 +1,7 @@
 //! Lists carried out within the writer's transaction.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
@@ -25,11 +26,33 @@ struct Head {
     suspects: u32,
 }
 
+/// Hashes the ids that the engine makes itself: nobody chooses them to collide, so one multiplication serves.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
+        }
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        // The golden ratio's bits; the map takes its place from the high and the low bits alike.
+        let mixed = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
 /// Carries out lists on one connection. It alone writes, so what it remembers of the rows stays true.
 pub(super) struct Applier<'c> {
     sql: Statements<'c>,
     names: Interner<'c>,
-    heads: HashMap<RunId, Head>,
+    heads: HashMap<RunId, Head, BuildHasherDefault<Spread>>,
     sweeper: Sweeper<'c>,
 }
 
@@ -38,7 +61,7 @@ impl<'c> Applier<'c> {
         Ok(Applier {
             sql: Statements::prepare(connection)?,
             names: Interner::new(connection)?,
-            heads: HashMap::new(),
+            heads: HashMap::default(),
             sweeper: Sweeper::new(connection)?,
         })
     }

@@ -20,6 +20,8 @@ pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another one before it answers that the file is busy.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages that the writer keeps in memory, in KiB: with fewer, a batch with large values is written to the log twice.
+const WRITER_CACHE_KIB: i32 = 16 * 1024;
 /// The write-ahead log is cut back to this size once it has been copied into the main file, in bytes.
 const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
@@ -108,6 +110,7 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<(Connection,
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     let unclean = migrate(&mut connection, found)?;
     Ok((connection, unclean))
 }

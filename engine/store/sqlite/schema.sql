@@ -15,6 +15,8 @@ CREATE TABLE events (
     extra BLOB
 ) STRICT;
 
+CREATE INDEX events_name ON events (name);
+
 -- The columns stand in the order of use: the first ones are read and written with each change of state.
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
@@ -38,6 +40,7 @@ CREATE TABLE runs (
     reason TEXT
 ) STRICT;
 CREATE INDEX runs_event ON runs (event);
+CREATE INDEX runs_function ON runs (function);
 CREATE INDEX runs_open ON runs (ended) WHERE ended IS NULL;
 
 CREATE TABLE steps (

@@ -267,15 +267,29 @@ fn questions_in_sql_cannot_change_anything() {
     let folder = folder();
     let path = in_folder(&folder);
     let store = open(&path);
-    let id = ids().next(conformance::NOW);
+    let ids = ids();
+    let id = ids.next(conformance::NOW);
     put(&store, vec![Write::InsertEvent(event(id))]);
-    let table = query_readonly(&path, "SELECT id, data, sender_id FROM events").expect("an answer");
-    assert_eq!(table.columns, ["id", "data", "sender_id"]);
-    assert_eq!(table.rows, [[Some(id.0.to_string()), Some(r#"{"userId":"u1"}"#.to_owned()), None]]);
-    for statement in ["DELETE FROM events", "ATTACH 'x.db' AS x", "PRAGMA journal_mode = delete", "BEGIN", "VACUUM"] {
+    let row = run(ids.next(conformance::NOW), id);
+    put(&store, vec![Write::CreateRun(row.clone()), Write::Append { run: row.id, record: record(0, "a") }]);
+    let table = query_readonly(&path, "SELECT id, data ->> 'userId' AS user, sender_id FROM events").expect("an answer");
+    assert_eq!(table.columns, ["id", "user", "sender_id"]);
+    assert_eq!(table.rows, [[Some(id.to_string()), Some("u1".to_owned()), None]]);
+    let sql = "SELECT runs.id, function, state, event, created, kind, result, line FROM runs JOIN steps ON run = runs.id";
+    let shown =
+        [&row.id.to_string(), "charge", "queued", &id.to_string(), &conformance::NOW.rfc3339(), "step", "1", "handlers/charge.rhai:7"];
+    assert_eq!(query_readonly(&path, sql).map(|table| table.rows), Ok(vec![shown.map(|text| Some(text.to_owned())).to_vec()]));
+    let table = query_readonly(&path, "SELECT id, data FROM main.events").expect("an answer");
+    assert_eq!(table.rows, [[Some(id.0.to_string()), Some(r#"{"userId":"u1"}"#.to_owned())]]);
+    for view in ["attempts", "logs"] {
+        assert_eq!(query_readonly(&path, &format!("SELECT * FROM {view}")).map(|table| table.rows), Ok(Vec::new()));
+    }
+    for statement in
+        ["DELETE FROM events", "ATTACH 'x.db' AS x", "PRAGMA journal_mode = delete", "BEGIN", "VACUUM", "PRAGMA query_only = 0"]
+    {
         assert_eq!(query_readonly(&path, statement), Err(QueryError::NotReading), "{statement}");
     }
-    for statement in ["", "SELEC 1", "SELECT 1; DELETE FROM events", "SELECT * FROM nothing"] {
+    for statement in ["", "SELEC 1", "DELETE FROM events", "SELECT 1; DELETE FROM events", "SELECT * FROM nothing"] {
         assert!(matches!(query_readonly(&path, statement), Err(QueryError::Sql(_))), "{statement}");
     }
     assert_eq!(query_readonly(&folder.path().join("none.db"), "SELECT 1"), Err(QueryError::Open(OpenError::Missing)));

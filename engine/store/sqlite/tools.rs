@@ -6,6 +6,8 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::ValueRef;
 
+use crate::rules::{Kind, RunState};
+
 use super::super::StoreError;
 use super::{OpenError, open};
 
@@ -105,11 +107,18 @@ pub enum QueryError {
 
 /// Answers one reading statement on the database at `path`, which an engine may have open; nothing can be changed.
 ///
+/// `events`, `runs`, `steps`, `attempts` and `logs` show ids, names, states and times as people know them; the stored
+/// rows themselves are `main.events` and so on.
+///
 /// # Errors
 /// `QueryError` where the file is none of ours, the statement is wrong, or it would write.
 pub fn query_readonly(path: &Path, sql: &str) -> Result<Table, QueryError> {
     let refused = |error: rusqlite::Error| QueryError::Sql(error.to_string());
     let connection = open::foreign_reader(path)?;
+    // The views live in this connection alone, beside the file.
+    connection.pragma_update(None, "query_only", false).map_err(refused)?;
+    connection.execute_batch(&views()).map_err(refused)?;
+    connection.pragma_update(None, "query_only", true).map_err(refused)?;
     let mut statement = connection.prepare(sql).map_err(refused)?;
     // ATTACH counts as reading, but answers no rows.
     if !statement.readonly() || statement.column_count() == 0 {
@@ -123,6 +132,55 @@ pub fn query_readonly(path: &Path, sql: &str) -> Result<Table, QueryError> {
         found.push(values.collect::<Result<Vec<_>, rusqlite::Error>>().map_err(refused)?);
     }
     Ok(Table { columns, rows: found })
+}
+
+/// Views over the tables, of the same names: they stand before them.
+fn views() -> String {
+    let (id, run, event) = (shown_id("id"), shown_id("run"), shown_id("event"));
+    let state = words("state", RunState::ALL.iter().map(|state| state.word()));
+    let kind = words("kind", Kind::ALL.iter().map(|kind| kind.word()));
+    let level = words("level", ["debug", "info", "warn", "error"].into_iter());
+    let (created, started, ended, wake) = (time("created"), time("started"), time("ended"), time("wake"));
+    let (ts, accepted, at, next) = (time("ts"), time("accepted"), time("at"), time("next"));
+    let (name, function, version, line) = (name("name"), name("function"), name("version"), name("line"));
+    let (data, output, error) = (json("data"), json("output"), json("error"));
+    format!(
+        "CREATE TEMP VIEW events AS SELECT {id}, {name}, {data}, sender_id, {ts}, {accepted} FROM main.events;
+         CREATE TEMP VIEW runs AS SELECT {id}, {function}, {state}, {event}, keys, attempt, {created}, {started}, {ended}, {wake}, \
+             {version}, {output}, {error}, reason FROM main.runs;
+         CREATE TEMP VIEW steps AS SELECT {run}, idx, key, {kind}, failed, \
+             CASE typeof(result) WHEN 'blob' THEN CAST(result AS TEXT) ELSE result END AS result, \
+             attempts, {started}, {ended}, {line} FROM main.steps;
+         CREATE TEMP VIEW attempts AS SELECT {run}, seq, key, attempt, {started}, {ended}, {error}, {next}, {line} FROM main.attempts;
+         CREATE TEMP VIEW logs AS SELECT {run}, seq, {at}, {level}, message, {data}, step FROM main.logs;"
+    )
+}
+
+/// An id as its 13 characters.
+fn shown_id(column: &str) -> String {
+    let digits: Vec<String> = (0..13)
+        .rev()
+        .map(|digit| format!("substr('0123456789abcdefghjkmnpqrstvwxyz', (({column} >> {}) & 31) + 1, 1)", digit * 5))
+        .collect();
+    format!("{} AS {column}", digits.join(" || "))
+}
+
+fn words<'a>(column: &str, words: impl Iterator<Item = &'a str>) -> String {
+    let cases: String = words.enumerate().map(|(number, word)| format!(" WHEN {number} THEN '{word}'")).collect();
+    format!("CASE {column}{cases} END AS {column}")
+}
+
+fn time(column: &str) -> String {
+    format!("strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch') AS {column}")
+}
+
+fn name(column: &str) -> String {
+    format!("(SELECT text FROM main.names WHERE names.id = {column}) AS {column}")
+}
+
+/// JSON as text: SQLite's JSON functions take a BLOB for something else.
+fn json(column: &str) -> String {
+    format!("CAST({column} AS TEXT) AS {column}")
 }
 
 fn text(value: ValueRef<'_>) -> Option<String> {
