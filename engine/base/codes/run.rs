@@ -2,14 +2,161 @@
 
 use super::Entry;
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    code: "E0410",
-    title: "a step changes a variable from outside",
-    text: "\
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry {
+        code: "E0401",
+        title: "a name cannot be a step's",
+        text: "\
+A step's name is a text of 1 to 200 bytes without `#`, which marks the second and later steps of one name: `x#2`. Take a
+short name that says what the step does, such as `charge-card`; in a loop add the item's own id.",
+    },
+    Entry {
+        code: "E0402",
+        title: "a step inside a step",
+        text: "\
+`step`, `sleep`, the waits, `invoke`, `send_event` and `parallel` record something of their own, and a step's closure is
+recorded as a whole, so they do not work inside one. Call them before or after it:
+
+    let user = step(\"load\", || http::get(url).json);
+    sleep(\"1h\");",
+    },
+    Entry {
+        code: "E0403",
+        title: "an effect outside of a step",
+        text: "\
+What acts on the world (`http::`, `db::`, `email::`, `exec::`, `kv::`) works inside a step only: the code between steps runs
+again at each replay, and would act again each time.
+
+    let user = step(\"load-user\", || http::get(url).json);",
+    },
+    Entry {
+        code: "E0404",
+        title: "a value cannot be stored as JSON",
+        text: "\
+The result of a step, of the run or of an event holds something that JSON has no form for: a closure or function pointer, a
+range, a number that is none, or values nested too deep. Return the plain data instead: texts, numbers, booleans, `()`,
+arrays and maps. Times of `now()` are stored as RFC 3339 text.",
+    },
+    Entry {
+        code: "E0405",
+        title: "a value is too large",
+        text: "\
+A result is read back at every replay of its run, so its size is limited (4 MB for a step). Store the data elsewhere, such as
+a file or a bucket, and return a reference to it.",
+    },
+    Entry {
+        code: "E0406",
+        title: "a secret would be stored or shown",
+        text: "\
+A value contains a secret of the config, or is one. Secrets are never stored, sent in a URL or body, or put into an event:
+they would be in the database and in every page that shows the run. Send them as `auth` or in `headers`, and leave them
+out of what a step returns.",
+    },
+    Entry {
+        code: "E0407",
+        title: "an argument makes no sense",
+        text: "\
+A function of the handler API got a value of the right kind that it cannot use: a text that is no duration, time, URL or
+JSON, an option that does not exist, a sleep of more than a year. The message names it. Since another try would meet
+the same value, it is not tried again.",
+    },
+    Entry {
+        code: "E0408",
+        title: "the run has more records than are allowed",
+        text: "\
+Each step, sleep, wait and sent event of a run is a record in its journal, and all are read at a replay. `limits.steps` (10000)
+and `limits.journal` (16MB) in events.yaml bound them. A loop over many items handles several in one step, or sends an
+event for each, so that each has a run of its own.",
+    },
+    Entry {
+        code: "E0410",
+        title: "a step changes a variable from outside",
+        text: "\
 A step's closure changed a variable that it captured. At a replay the closure does not run again, its stored result is
 returned at once, and the change would be lost.
 
     let total = 0;
     step(\"add\", || total += 1);              // lost at the next replay
     let total = step(\"add\", || total + 1);   // return the value instead",
-}];
+    },
+    Entry {
+        code: "E0412",
+        title: "a run needs more memory than it may",
+        text: "\
+The script's values took more than `limits.memory` (64MB), and that attempt was ended; other runs are not touched. Keep less
+in variables, work in portions, or raise the limit in events.yaml.",
+    },
+    Entry {
+        code: "E0413",
+        title: "a script computes for too long",
+        text: "\
+The script did very many operations without reaching a step, which is most often a loop that does not end. Work that is
+really that long is split into steps.",
+    },
+    Entry {
+        code: "E0414",
+        title: "an attempt of a step took too long",
+        text: "\
+One attempt of a step took longer than its time-out, and was ended; it counts as failed and is tried again. What it did to
+the world up to then stays done. Raise `timeouts.step` in events.yaml, or give the step one of its own:
+
+    step(\"slow\", #{ timeout: \"20m\" }, || …)",
+    },
+    Entry {
+        code: "E0415",
+        title: "the engine made a mistake",
+        text: "\
+A function of the engine failed in a way that it never should. That attempt failed; the engine and the other runs go on. Please
+report it with the message and the script's line.",
+    },
+    Entry {
+        code: "E0416",
+        title: "a variable or secret is not listed",
+        text: "\
+`env(name)` and `secret(name)` read only what events.yaml lists, so that a reader of the file sees what the handlers depend on:
+
+    env: { API_BASE: \"https://api.example.com\" }
+    secrets: [STRIPE_KEY]",
+    },
+    Entry {
+        code: "E0417",
+        title: "a secret is not in the environment",
+        text: "\
+The secret is listed in events.yaml, and the environment of this process does not have it. `run` and `dev` do not start
+without it; `try` goes on until a script reads it. Start with it set: STRIPE_KEY=… stepwell try …",
+    },
+    Entry {
+        code: "E0418",
+        title: "a request got no answer",
+        text: "\
+The name was not found, the connection failed or broke, or no answer came within the time-out. The step is tried again with
+its back-off. `http.timeout` in events.yaml or the option `timeout` of the call say how long to wait.",
+    },
+    Entry {
+        code: "E0419",
+        title: "a request was answered with an error",
+        text: "\
+The server answered with a status of 400 or more. 5xx and 429 are tried again, and `Retry-After` is honoured; another 4xx ends
+the step at once, since the same request would get the same answer. A status that the script wants to handle is allowed:
+
+    let res = http::get(url, #{ allow_status: [404] });",
+    },
+    Entry {
+        code: "E0420",
+        title: "an address may not be reached",
+        text: "\
+The host is in a private network, on this machine, or a cloud's metadata service. Scripts reach public addresses only, so that
+a URL from an event cannot be used to look inside; redirects are checked too. Networks that they may reach are listed:
+
+    http: { allow: [\"10.0.0.0/8\"] }
+
+`stepwell dev` and `try` allow private addresses.",
+    },
+    Entry {
+        code: "E0421",
+        title: "an answer is too large",
+        text: "\
+The body of an answer is read as a whole, and at most 16 MB are. Ask for less, page by page, or let another service fetch
+large files.",
+    },
+];
