@@ -10,4 +10,5 @@ pub mod expr;
 pub mod project;
 pub mod rules;
 pub mod script;
+pub mod server;
 pub mod store;

@@ -8,6 +8,7 @@ mod compile;
 mod engine;
 mod events;
 mod file;
+mod request;
 mod run;
 
 /// A code and what there is to say about it.
@@ -21,7 +22,7 @@ pub struct Entry {
     pub text: &'static str,
 }
 
-const PARTS: [&[Entry]; 5] = [file::ENTRIES, events::ENTRIES, compile::ENTRIES, run::ENTRIES, engine::ENTRIES];
+const PARTS: [&[Entry]; 6] = [file::ENTRIES, events::ENTRIES, compile::ENTRIES, run::ENTRIES, request::ENTRIES, engine::ENTRIES];
 
 const COUNT: usize = {
     let (mut count, mut part) = (0, 0);

@@ -6,6 +6,10 @@ pub const EVENT_NAME_BYTES: usize = 512;
 pub const STEP_NAME_BYTES: usize = 200;
 /// Largest result of one step, in bytes; a result is read back at every replay.
 pub const STEP_RESULT_BYTES: usize = 4 * 1024 * 1024;
+/// Longest id that a sender may give an event, in bytes; it is a key of an index.
+pub const EVENT_ID_BYTES: usize = 512;
+/// Deepest nesting of arrays and objects in an event's data, below the 128 levels at which the JSON parser gives up.
+pub const JSON_DEPTH: usize = 100;
 /// Most events in one request (Inngest's own limit, so that stock SDKs fit).
 pub const EVENTS_PER_REQUEST: usize = 5_000;
 /// Default largest request body, in bytes.

@@ -70,6 +70,11 @@ pub(super) struct Verdict {
 }
 
 impl Trigger {
+    /// The text of its `if`.
+    pub fn condition_text(&self) -> Option<&Arc<str>> {
+        self.condition.as_ref().map(Expr::text)
+    }
+
     pub(super) fn matches(&self, name: &str) -> bool {
         *self.event == *name || in_family(name, &self.event)
     }

@@ -23,7 +23,7 @@ use crate::rules::policy::Retention;
 use crate::script::Surroundings;
 
 pub use event::Explained;
-pub use function::Function;
+pub use function::{Function, Trigger};
 pub use schema::typed_value;
 pub use violation::EventProblem;
 

@@ -9,4 +9,4 @@ mod engine;
 mod house;
 mod project;
 mod script;
-mod shipped;
+mod server;

@@ -1,0 +1,165 @@
+//! Events: sending them, and looking at them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+
+use crate::exec::{AcceptError, NewEvent};
+use crate::project::EventProblem;
+use crate::store::{EventQuery, RunQuery};
+
+use super::error::ApiError;
+use super::inbound::{self, Incoming, Seed};
+use super::query::{Params, path_id};
+use super::runs;
+use super::view::{Accepted, Detail, EventView, One, Page, RunView};
+use super::{App, Shared};
+
+/// Seconds after which a sender may come again while the engine drains.
+const DRAINING_SECONDS: u32 = 5;
+
+/// `POST /e/{key}`
+pub(super) async fn post_key(
+    State(app): Shared,
+    key: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<Accepted>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let key = match key {
+        Ok(Path(key)) => key,
+        Err(error) => return refused(body, ApiError::bad_request(error.body_text())).await,
+    };
+    take(&app, Some(&key), &parts.headers, body).await
+}
+
+/// `POST /e` with a bearer token
+pub(super) async fn post_bearer(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
+    let (parts, body) = request.into_parts();
+    take(&app, None, &parts.headers, body).await
+}
+
+async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Json<Accepted>, ApiError> {
+    if let Err(error) = app.auth.may_send(key, headers) {
+        return refused(body, error).await;
+    }
+    if app.engine.is_draining() {
+        return refused(body, draining()).await;
+    }
+    let seed = match Seed::of(headers) {
+        Ok(seed) => seed,
+        Err(error) => return refused(body, error).await,
+    };
+    let body = inbound::read(headers, body, app.options.body_bytes, app.options.body_timeout).await?;
+    let (events, problems) = inbound::parse(&body);
+    if !problems.is_empty() {
+        return Err(refusal(all_problems(app, &events, problems)));
+    }
+    let events = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed.as_ref())).collect();
+    match app.engine.accept(events).await {
+        Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
+        Err(AcceptError::Refused(refusals)) => {
+            Err(refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()))
+        }
+        Err(AcceptError::Draining) => Err(draining()),
+        Err(AcceptError::Full) => Err(ApiError::from(crate::store::StoreError::Full)),
+        Err(AcceptError::Store(error)) => Err(error.into()),
+    }
+}
+
+async fn refused<T>(body: Body, error: ApiError) -> Result<T, ApiError> {
+    inbound::discard(body).await;
+    Err(error)
+}
+
+fn draining() -> ApiError {
+    ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, DRAINING_SECONDS, "the engine is stopping and takes no new events")
+}
+
+fn refusal(mut details: Vec<Detail>) -> ApiError {
+    details.sort_by_key(|detail| detail.index);
+    let first = details.first().map(|detail| detail.message.clone()).unwrap_or_default();
+    let message = match details.len() {
+        0 | 1 => first,
+        count => format!("{count} problems; the first: {first}"),
+    };
+    ApiError::bad_request(format!("nothing was accepted: {message}")).detailed(details)
+}
+
+/// The problems of the fields, and those that the declaration finds in events whose name and data could be read.
+fn all_problems(app: &App, events: &[Incoming], mut problems: Vec<Detail>) -> Vec<Detail> {
+    let project = app.engine.project();
+    for (index, event) in events.iter().enumerate() {
+        let (Some(name), Some(data)) = (&event.name, &event.data) else { continue };
+        let Ok(data) = serde_json::from_str(data) else { continue };
+        if let Err(found) = project.check_event(name, &data) {
+            problems.extend(found.into_iter().map(|problem| told(index, problem)));
+        }
+    }
+    problems
+}
+
+fn told(index: usize, problem: EventProblem) -> Detail {
+    let EventProblem { code, pointer, message, help } = problem;
+    Detail { index: Some(index), code: code.to_owned(), pointer, message, help }
+}
+
+/// An event without problems, for the engine. The sender's id wins over the request's seed.
+fn new_event(n: usize, event: Incoming, seed: Option<&Seed>) -> NewEvent {
+    let dedupe = event.id.clone().or_else(|| seed.map(|seed| Arc::from(seed.key(n))));
+    NewEvent {
+        name: event.name.unwrap_or_default(),
+        data: event.data.unwrap_or_else(|| Arc::from("{}")),
+        sender_id: event.id,
+        dedupe,
+        ts: event.ts,
+        extra: event.extra,
+    }
+}
+
+/// `GET /v1/events`
+pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<EventView>>, ApiError> {
+    let params = Params::of(&uri, &["name", "received_after", "prefix", "limit", "cursor"])?;
+    let now = app.now();
+    let (from, to) = params.bounds()?;
+    let limit = params.limit()?;
+    let query = EventQuery {
+        name: params.one("name")?.map(Arc::from),
+        received_after: params.time("received_after", now)?,
+        from,
+        to,
+        // One more tells whether there is a next page.
+        limit: limit + 1,
+    };
+    let mut rows = app.read(move |store| store.events(&query)).await?;
+    let has_more = rows.len() > limit;
+    rows.truncate(limit);
+    let cursor = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
+    Ok(Json(Page::at(now, rows.iter().map(EventView::of).collect(), cursor)))
+}
+
+/// `GET /v1/events/{id}`
+pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<EventView>>, ApiError> {
+    let id = path_id("an event", id)?;
+    Params::of(&uri, &[])?;
+    let now = app.now();
+    let row = app.read(move |store| store.event(id)).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
+    Ok(Json(One::at(now, EventView::of(&row))))
+}
+
+/// `GET /v1/events/{id}/runs`
+pub(super) async fn runs(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
+    let id = path_id("an event", id)?;
+    let params = Params::of(&uri, &["limit", "cursor"])?;
+    let (from, to) = params.bounds()?;
+    let query = RunQuery { event: Some(id), from, to, ..RunQuery::default() };
+    let is_there = app.read(move |store| store.event(id)).await?.is_some();
+    if !is_there {
+        return Err(ApiError::not_found(format!("there is no event {id}")));
+    }
+    runs::page(&app, query, runs::Filter::default(), params.limit()?).await.map(Json)
+}

@@ -1,0 +1,51 @@
+//! Whether the engine lives and takes events, and the page at the root.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::Shared;
+use super::error::ApiError;
+
+/// Seconds after which a sender may look again.
+const READY_SECONDS: u32 = 1;
+
+#[derive(Serialize)]
+struct HealthView {
+    status: u16,
+    message: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+/// `GET /health`: 200 while the process lives, since starting it again would mend neither a full disk nor a drain; what
+/// is wrong stands in `reasons`.
+pub(super) async fn health(State(app): Shared) -> Response {
+    let health = app.engine.health();
+    let message = if health.ok { "OK" } else { "degraded" };
+    Json(HealthView { status: StatusCode::OK.as_u16(), message, reasons: health.reasons }).into_response()
+}
+
+/// `GET /ready`: 200 while events are taken.
+pub(super) async fn ready(State(app): Shared) -> Response {
+    if app.engine.is_ready() {
+        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready", reasons: Vec::new() }).into_response();
+    }
+    let reasons = app.engine.health().reasons;
+    let why = if reasons.is_empty() { "taking up what the store holds".to_owned() } else { reasons.join("; ") };
+    ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, READY_SECONDS, format!("not ready: {why}")).into_response()
+}
+
+/// `GET /`
+pub(super) async fn index() -> Response {
+    const PAGE: &str = "stepwell: a durable event engine\n\n\
+        POST /e/KEY              send an event: {\"name\": \"…\", \"data\": {…}}\n\
+        GET  /v1/events          the events\n\
+        GET  /v1/runs            the runs; /v1/runs/ID/trace shows the steps of one\n\
+        GET  /v1/functions       the functions\n\
+        GET  /v1/stream          what happens, as server-sent events\n\
+        GET  /health, /ready     whether the engine is well\n";
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], PAGE).into_response()
+}

@@ -1,0 +1,88 @@
+//! A request's body, read within its limits of size and time.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+
+use crate::base::Span;
+
+use super::super::error::ApiError;
+
+/// Bytes of a refused body that are read and dropped, so that a client that is still writing gets to see why.
+const DROPPED_MOST_BYTES: usize = 8 * 1024 * 1024;
+/// How long that may take.
+const DROPPING_MOST: Span = Span::seconds(2);
+
+/// The whole body.
+pub(in crate::server) async fn read(headers: &HeaderMap, mut body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
+    if let Err(error) = type_of(headers) {
+        discard(body).await;
+        return Err(error);
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    match tokio::time::timeout(within.std(), collect(&mut body, most)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            discard(body).await;
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes")))
+        }
+        Ok(Err(error)) => Err(ApiError::bad_request(format!("the body broke off: {error}"))),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {within}"))),
+    }
+}
+
+/// Reads on and drops what comes, within limits.
+pub(in crate::server) async fn discard(mut body: Body) {
+    let dropping = async {
+        let mut left = DROPPED_MOST_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // A client that is slower than this has to do without the reason.
+    let _ = tokio::time::timeout(DROPPING_MOST.std(), dropping).await;
+}
+
+/// The bytes of a body; none where there are more than `most`.
+async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.len().max(all.len()) + data.len() > most {
+            return Ok(None);
+        }
+        // Most bodies come in one piece, and are then not copied.
+        match (first.is_empty(), all.is_empty()) {
+            (true, true) => first = data,
+            (false, true) => {
+                all.extend_from_slice(&first);
+                all.extend_from_slice(&data);
+            }
+            _ => all.extend_from_slice(&data),
+        }
+    }
+    Ok(Some(if all.is_empty() { first } else { all.freeze() }))
+}
+
+/// JSON is taken, and what has no type. A browser sends text/plain to foreign servers without asking them first.
+fn type_of(headers: &HeaderMap) -> Result<(), ApiError> {
+    let refused = |message: String| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return refused("compressed bodies are not taken: send it without `Content-Encoding`".to_owned());
+    }
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let given = given.to_str().unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let shown: String = essence.chars().take(100).collect();
+    refused(format!("`{shown}` is not taken: send JSON with `Content-Type: application/json`"))
+}

@@ -1,0 +1,180 @@
+//! The HTTP API: events in, runs out, and the doors kept as guarantees.md says.
+//!
+//! A request is checked here and answered from the engine or its store; what happens to an event is decided elsewhere.
+//! No SQL, no scripts, no rules.
+
+mod auth;
+mod error;
+mod events;
+mod functions;
+mod health;
+mod inbound;
+mod listen;
+mod options;
+mod query;
+mod runs;
+mod stream;
+pub mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::{Semaphore, watch};
+
+use crate::base::Millis;
+use crate::exec::Engine;
+use crate::store::{Store, StoreError};
+
+use auth::Auth;
+use error::ApiError;
+
+pub use listen::serve;
+pub use options::ServerOptions;
+
+/// Reads of the store at once: more would take the cores from the runs.
+const READS_AT_ONCE: usize = 4;
+
+/// What the routes share.
+struct App {
+    engine: Engine,
+    options: ServerOptions,
+    auth: Auth,
+    reads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// Turns true when the server stops: streams end then.
+    stopping: watch::Sender<bool>,
+}
+
+type Shared = State<Arc<App>>;
+
+impl App {
+    fn new(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Arc<App> {
+        Arc::new(App {
+            auth: Auth::new(&options, listen),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            streams: Arc::new(Semaphore::new(options.streams)),
+            stopping: watch::Sender::new(false),
+            engine,
+            options,
+        })
+    }
+
+    fn now(&self) -> Millis {
+        self.engine.clock().now()
+    }
+
+    /// Reads the store beside the server's own thread, so that a long read holds up no other request.
+    async fn read<T, F>(&self, read: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        let stopping = |_| ApiError::from(StoreError::Closed);
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(stopping)?;
+        let store = Arc::clone(self.engine.store());
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&*store)
+        });
+        match reading.await {
+            Ok(found) => Ok(found?),
+            Err(error) => {
+                tracing::error!(%error, "a read of the store broke off");
+                Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the store broke off; the engine's log says how"))
+            }
+        }
+    }
+}
+
+/// The routes, for a server at `listen`: what `serve` puts behind a socket.
+pub fn router(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Router {
+    routes(App::new(engine, options, listen))
+}
+
+fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(health::index))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/e", post(events::post_bearer))
+        .route("/e/{key}", post(events::post_key))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/{id}", get(events::get))
+        .route("/v1/events/{id}/runs", get(events::runs))
+        .route("/v1/functions", get(functions::list))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/runs/{id}", get(runs::get).delete(runs::cancel))
+        .route("/v1/runs/{id}/trace", get(runs::trace))
+        .route("/v1/runs/{id}/logs", get(runs::logs))
+        .route("/v1/stream", get(stream::stream))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
+        .with_state(app)
+}
+
+async fn unknown(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::not_found(format!("there is nothing at {path}"))
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not work here; `Allow` names what does", request.method()))
+}
+
+/// What every request has to pass, whatever it asks for. Routes below `/v1/` are closed unless a right opens them.
+async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let origin = match app.auth.knows_host(uri, headers).and_then(|()| app.auth.knows_origin(method, uri, headers)) {
+        Ok(origin) => origin,
+        Err(error) => return finished(error.into_response(), None),
+    };
+    if origin.is_some() && method == Method::OPTIONS {
+        return finished(preflight(headers), origin);
+    }
+    if uri.path().starts_with("/v1/")
+        && let Err(error) = app.auth.may(method, headers)
+    {
+        return finished(error.into_response(), origin);
+    }
+    finished(next.run(request).await, origin)
+}
+
+/// The answer to a browser that asks whether a page of a listed origin may call.
+fn preflight(headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let answer = response.headers_mut();
+    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    response
+}
+
+/// Adds the headers that every answer has.
+fn finished(mut response: Response, origin: Option<HeaderValue>) -> Response {
+    const ALWAYS: [(HeaderName, HeaderValue); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in ALWAYS {
+        headers.insert(name, value);
+    }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
+}

@@ -1,0 +1,160 @@
+//! What stands behind the `?` of a request, and pages by key.
+
+use axum::extract::Query;
+use axum::extract::rejection::PathRejection;
+use axum::http::Uri;
+
+use crate::base::diagnostic::nearest;
+use crate::base::{Id, Millis, Span};
+
+use super::error::ApiError;
+
+/// Entries of a page where the request does not say.
+const LIMIT_DEFAULT: usize = 50;
+/// Most entries of a page.
+const LIMIT_MOST: usize = 1_000;
+
+/// The parameters of a request. A name that the route does not know is an error: a misspelt filter would show everything.
+pub(super) struct Params(Vec<(String, String)>);
+
+impl Params {
+    pub fn of(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| ApiError::bad_request(error.body_text()))?;
+        for (name, _) in &pairs {
+            if !known.contains(&name.as_str()) {
+                let name: String = name.chars().take(100).collect();
+                let help = match nearest(&name, known.iter().copied()) {
+                    Some(right) => format!("did you mean `{right}`?"),
+                    None if known.is_empty() => "there are none here".to_owned(),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                return Err(ApiError::bad_request(format!("unknown parameter `{name}`; {help}")));
+            }
+        }
+        Ok(Params(pairs))
+    }
+
+    /// The value of a parameter that stands once at most; an empty one is as good as none.
+    pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(ApiError::bad_request(format!("the parameter `{name}` stands twice"))),
+            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+        }
+    }
+
+    /// All values of a parameter, which may stand several times and hold several with commas between them.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self.0.iter().filter(move |(key, _)| key == name).flat_map(|(_, value)| value.split(','));
+        values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    pub fn limit(&self) -> Result<usize, ApiError> {
+        let Some(text) = self.one("limit")? else { return Ok(LIMIT_DEFAULT) };
+        match text.parse() {
+            Ok(limit @ 1..=LIMIT_MOST) => Ok(limit),
+            _ => Err(ApiError::bad_request(format!("`limit` must be a number from 1 to {LIMIT_MOST}"))),
+        }
+    }
+
+    /// A number that counts from 0.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let bad = || ApiError::bad_request(format!("`{name}` must be a whole number, 0 or more"));
+        self.one(name)?.map(|text| text.parse().map_err(|_| bad())).transpose()
+    }
+
+    /// An id written out.
+    pub fn id(&self, name: &str) -> Result<Option<Id>, ApiError> {
+        self.one(name)?.map(|text| parse_id(name, text)).transpose()
+    }
+
+    /// A time: RFC 3339, milliseconds since 1970, or a length of time before `now`.
+    pub fn time(&self, name: &str, now: Millis) -> Result<Option<Millis>, ApiError> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        if let Ok(ms) = text.parse() {
+            return Ok(Some(Millis(ms)));
+        }
+        if let Ok(ago) = text.parse::<Span>() {
+            return Ok(Some(Millis(now.0.saturating_sub(ago.0))));
+        }
+        match text.parse::<jiff::Timestamp>() {
+            Ok(stamp) => Ok(Some(Millis(stamp.as_millisecond()))),
+            Err(_) => Err(ApiError::bad_request(format!(
+                "`{name}` must be a time such as 2026-01-31T12:00:00Z, milliseconds since 1970, or a length of time such as 2h"
+            ))),
+        }
+    }
+
+    /// The smallest and the largest id that the page may hold, by `prefix` and `cursor`.
+    pub fn bounds(&self) -> Result<(Option<Id>, Option<Id>), ApiError> {
+        let (mut from, mut to) = (None, None);
+        if let Some(prefix) = self.one("prefix")? {
+            let bad = |error| ApiError::bad_request(format!("`prefix` is {error}"));
+            let (low, high) = Id::range_of_prefix(prefix).map_err(bad)?;
+            (from, to) = (Some(low), Some(high));
+        }
+        if let Some(cursor) = self.one("cursor")? {
+            let bad = |_| ApiError::bad_request("`cursor` must be what the page before answered as `cursor`");
+            let last: Id = cursor.parse().map_err(bad)?;
+            let below = Id(last.0 - 1);
+            to = Some(to.map_or(below, |to| below.min(to)));
+        }
+        Ok((from, to))
+    }
+}
+
+fn parse_id(name: &str, text: &str) -> Result<Id, ApiError> {
+    text.parse().map_err(|_| ApiError::bad_request(format!("`{name}` must be an id of 13 characters")))
+}
+
+/// The id in a route's path. What cannot be an id names nothing.
+pub(super) fn path_id(what: &str, path: Result<axum::extract::Path<String>, PathRejection>) -> Result<Id, ApiError> {
+    let text = path.map(|axum::extract::Path(text)| text).map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let not_one = |_| {
+        let text: String = text.chars().take(100).collect();
+        ApiError::not_found(format!("`{text}` is no id of {what}: ids have 13 characters"))
+    };
+    text.parse().map_err(not_one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(query: &str) -> Params {
+        let uri: Uri = format!("/x?{query}").parse().unwrap();
+        Params::of(&uri, &["limit", "status", "since", "cursor", "prefix"]).unwrap()
+    }
+
+    #[test]
+    fn a_misspelt_parameter_is_an_error_with_the_right_word() {
+        let error = Params::of(&Uri::from_static("/x?stauts=failed"), &["status", "limit"]).err().unwrap();
+        assert!(format!("{error:?}").contains("did you mean `status`?"));
+    }
+
+    #[test]
+    fn lists_come_by_commas_and_by_repetition() {
+        assert_eq!(params("status=a,b&status=c&limit=1").all("status").collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(params("limit=1&limit=2").limit().is_err());
+        assert!(params("limit=0").limit().is_err() && params("limit=1001").limit().is_err());
+        assert_eq!(params("limit=").limit().unwrap(), LIMIT_DEFAULT);
+    }
+
+    #[test]
+    fn times_have_three_forms() {
+        let time = |query: &str| params(query).time("since", Millis(10_000_000)).ok().flatten();
+        assert_eq!(time("since=2h"), Some(Millis(10_000_000 - 7_200_000)));
+        assert_eq!(time("since=1700000000000"), Some(Millis(1_700_000_000_000)));
+        assert_eq!(time("since=2023-11-14T22:13:20Z"), Some(Millis(1_700_000_000_000)));
+        assert!(params("since=yesterday").time("since", Millis(0)).is_err());
+    }
+
+    #[test]
+    fn a_cursor_narrows_a_prefix() {
+        let (from, to) = params("prefix=0abc").bounds().unwrap();
+        let cursor = Id(from.unwrap().0 + 7);
+        assert_eq!(params(&format!("prefix=0abc&cursor={cursor}")).bounds().unwrap(), (from, Some(Id(cursor.0 - 1))));
+        assert!(to.unwrap() > cursor);
+        assert!(params("cursor=xyz").bounds().is_err() && params("prefix=u").bounds().is_err());
+    }
+}

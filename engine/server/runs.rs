@@ -1,0 +1,289 @@
+//! Runs: looking at them, and cancelling them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+
+use crate::base::{Id, Millis};
+use crate::exec::CancelError;
+use crate::rules::{RunRow, RunState};
+use crate::store::{RunQuery, Store, StoreError};
+
+use super::error::ApiError;
+use super::query::{Params, path_id};
+use super::view::{LogView, One, Page, RunView, Status, Trace, counted, shown_state};
+use super::{App, Shared};
+
+/// Rows that one page looks at, at most, for those that pass its filter; then it ends early, with a cursor.
+const SCANNED_MOST: usize = 20_000;
+/// Rows that are read at once where a filter may leave some out.
+const SCANNED_AT_ONCE: usize = 500;
+/// Runs of one page for which the scheduler is asked why they wait.
+const ASKED_WHY: usize = 100;
+/// The reason of a cancelled run where the request gives none.
+const CANCELLED: &str = "cancelled by request";
+/// Longest reason for a cancel, in characters.
+const REASON_CHARACTERS: usize = 500;
+
+/// What states a page shows; empty for all. A store knows stored states; what is shown also depends on the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    states: Vec<RunState>,
+    statuses: Vec<Status>,
+}
+
+impl Filter {
+    /// Reads words: a capital letter begins one of Inngest's statuses, a small one a precise state.
+    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filter, ApiError> {
+        let mut filter = Filter::default();
+        for word in words {
+            let state = word.replace(['-', ' '], "_");
+            if let Some(status) = Status::ALL.into_iter().find(|status| status.word() == word) {
+                filter.statuses.push(status);
+            } else if let Some(state) = RunState::ALL.into_iter().find(|known| known.word() == state) {
+                filter.states.push(state);
+            } else if word == "scheduled" {
+                filter.statuses.push(Status::Scheduled);
+            } else {
+                let states = RunState::ALL.map(RunState::word).join(", ");
+                let statuses = Status::ALL.map(Status::word).join(", ");
+                let word: String = word.chars().take(100).collect();
+                return Err(ApiError::bad_request(format!("`{word}` is no status; there are {states}, and Inngest's {statuses}")));
+            }
+        }
+        Ok(filter)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.states.is_empty() && self.statuses.is_empty()
+    }
+
+    fn passes(&self, row: &RunRow, now: Millis) -> bool {
+        self.is_empty() || self.states.contains(&shown_state(row, now)) || self.statuses.contains(&Status::of(row))
+    }
+
+    /// The stored states that can pass; empty for any.
+    fn stored(&self) -> Vec<RunState> {
+        let can_pass = |state: &RunState| {
+            let waits = matches!(state, RunState::Sleeping | RunState::Waiting | RunState::BackingOff);
+            let status = |status: &Status| match status {
+                Status::Scheduled => *state == RunState::Queued,
+                Status::Running => !state.is_terminal(),
+                Status::Completed => *state == RunState::Completed,
+                Status::Failed => *state == RunState::Failed,
+                Status::Cancelled => *state == RunState::Cancelled,
+            };
+            self.states.contains(state) || (waits && self.states.contains(&RunState::Queued)) || self.statuses.iter().any(status)
+        };
+        if self.is_empty() { Vec::new() } else { RunState::ALL.into_iter().filter(can_pass).collect() }
+    }
+}
+
+/// `GET /v1/runs`
+pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
+    let params = Params::of(&uri, &["status", "function", "key", "event", "since", "prefix", "limit", "cursor"])?;
+    let (from, to) = params.bounds()?;
+    let query = RunQuery {
+        states: Vec::new(),
+        function: params.one("function")?.map(Arc::from),
+        event: params.id("event")?,
+        key: params.one("key")?.map(|text| Arc::from(key_of(text))),
+        since: params.time("since", app.now())?,
+        from,
+        to,
+        limit: 0,
+    };
+    page(&app, query, Filter::parse(params.all("status"))?, params.limit()?).await.map(Json)
+}
+
+/// The canonical text of a key's value: JSON where it parses, else a text; `12` is the number, `"12"` the text.
+fn key_of(text: &str) -> String {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => canonical(&value),
+        Err(_) => serde_json::Value::from(text).to_string(),
+    }
+}
+
+fn canonical(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        // 1 and 1.0 are one key, as they are where keys are made.
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < 9e18 => (float as i64).to_string(),
+            _ => number.to_string(),
+        },
+        Value::Array(list) => format!("[{}]", list.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| key.as_str());
+            let entries: Vec<_> =
+                entries.iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value))).collect();
+            format!("{{{}}}", entries.join(","))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// One page of runs, with why each of them is not moving.
+pub(super) async fn page(app: &App, query: RunQuery, filter: Filter, limit: usize) -> Result<Page<RunView>, ApiError> {
+    let now = app.now();
+    let (rows, cursor) = app.read(move |store| scan(store, query, &filter, now, limit)).await?;
+    let mut views = Vec::with_capacity(rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        let mut view = RunView::of(row, now);
+        if at < ASKED_WHY && view.why.is_none() {
+            view.why = app.engine.why(row).await;
+        }
+        views.push(view);
+    }
+    Ok(Page::at(now, views, cursor.map(|id| id.to_string())))
+}
+
+/// Up to `limit` runs that pass, newest first, and the cursor of the next page.
+fn scan(
+    store: &dyn Store,
+    mut query: RunQuery,
+    filter: &Filter,
+    now: Millis,
+    limit: usize,
+) -> Result<(Vec<RunRow>, Option<Id>), StoreError> {
+    query.states = filter.stored();
+    let mut found: Vec<RunRow> = Vec::new();
+    let mut scanned = 0;
+    loop {
+        // One more than the page holds tells whether there is a next one.
+        query.limit = if filter.is_empty() { limit + 1 } else { SCANNED_AT_ONCE.max(limit + 1) };
+        let rows = store.runs(&query)?;
+        scanned += rows.len();
+        let is_last = rows.len() < query.limit;
+        let Some(last) = rows.last().map(|row| row.id) else { return Ok((found, None)) };
+        for row in rows {
+            if !filter.passes(&row, now) {
+                continue;
+            }
+            if found.len() == limit {
+                let cursor = found.last().map(|row| row.id);
+                return Ok((found, cursor));
+            }
+            found.push(row);
+        }
+        if is_last {
+            return Ok((found, None));
+        }
+        if scanned >= SCANNED_MOST {
+            return Ok((found, Some(last)));
+        }
+        query.to = Some(Id(last.0 - 1));
+    }
+}
+
+fn no_run(id: Id) -> ApiError {
+    ApiError::not_found(format!("there is no run {id}"))
+}
+
+/// `GET /v1/runs/{id}`
+pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<RunView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    Params::of(&uri, &[])?;
+    view(&app, id).await.map(Json)
+}
+
+async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
+    let now = app.now();
+    let found = app.read(move |store| {
+        Ok(match store.run(id)? {
+            Some(row) => Some((row, store.journal(id)?)),
+            None => None,
+        })
+    });
+    let (row, journal) = found.await?.ok_or_else(|| no_run(id))?;
+    let mut view = RunView::of(&row, now);
+    view.steps = Some(counted(&journal));
+    if view.why.is_none() {
+        view.why = app.engine.why(&row).await;
+    }
+    Ok(One::at(now, view))
+}
+
+/// `GET /v1/runs/{id}/trace`
+pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<Trace>>, ApiError> {
+    let id = path_id("a run", id)?;
+    Params::of(&uri, &[])?;
+    let now = app.now();
+    let found = app.read(move |store| {
+        Ok(match store.run(id)? {
+            // The run is read first: a journal may then be ahead of its row, never behind it.
+            Some(row) => Some((store.event(row.event)?, store.journal(id)?, row)),
+            None => None,
+        })
+    });
+    let (event, journal, row) = found.await?.ok_or_else(|| no_run(id))?;
+    let mut trace = Trace::of(&row, event.as_ref(), &journal, now);
+    if trace.run.why.is_none() {
+        trace.run.why = app.engine.why(&row).await;
+    }
+    Ok(Json(One::at(now, trace)))
+}
+
+/// `GET /v1/runs/{id}/logs`: oldest first; `cursor` is the number of the first line of the next page.
+pub(super) async fn logs(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<Page<LogView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    let params = Params::of(&uri, &["limit", "cursor"])?;
+    let (from, limit) = (params.number("cursor")?.unwrap_or(0), params.limit()?);
+    let now = app.now();
+    let found = app.read(move |store| {
+        Ok(match store.run(id)? {
+            Some(_) => Some(store.logs(id, from, limit + 1)?),
+            None => None,
+        })
+    });
+    let mut lines = found.await?.ok_or_else(|| no_run(id))?;
+    let has_more = lines.len() > limit;
+    lines.truncate(limit);
+    let cursor = has_more.then(|| from.saturating_add(limit as u64).to_string());
+    Ok(Json(Page::at(now, lines.iter().map(LogView::of).collect(), cursor)))
+}
+
+/// `DELETE /v1/runs/{id}`: answers the run as it is afterwards.
+pub(super) async fn cancel(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<RunView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    let params = Params::of(&uri, &["reason"])?;
+    let reason: String = params.one("reason")?.unwrap_or(CANCELLED).chars().take(REASON_CHARACTERS).collect();
+    match app.engine.cancel(id, &reason).await {
+        Ok(_) => view(&app, id).await.map(Json),
+        Err(CancelError::NotFound) => Err(no_run(id)),
+        Err(error @ CancelError::Ended(_)) => Err(ApiError::new(StatusCode::CONFLICT, error.to_string())),
+        Err(CancelError::Store(error)) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_json_where_they_parse_and_texts_else() {
+        let read = |text: &str| key_of(text);
+        assert_eq!(read("u1"), "\"u1\"");
+        assert_eq!(read("\"u1\""), "\"u1\"");
+        assert_eq!(read("12"), "12");
+        assert_eq!(read("12.0"), "12");
+        assert_eq!(read("\"12\""), "\"12\"");
+        assert_eq!(read("true"), "true");
+        assert_eq!(read(r#"{"b":1.0,"a":[2,"x"]}"#), r#"{"a":[2,"x"],"b":1}"#);
+    }
+
+    #[test]
+    fn a_capital_letter_tells_inngests_status_from_the_precise_state() {
+        let parse = |words: &str| Filter::parse(words.split(','));
+        assert_eq!(parse("Running").unwrap().statuses, [Status::Running]);
+        assert_eq!(parse("running,backing-off").unwrap().states, [RunState::Running, RunState::BackingOff]);
+        assert_eq!(parse("scheduled").unwrap().statuses, [Status::Scheduled]);
+        assert!(parse("runing").is_err());
+        let queued = parse("queued").unwrap().stored();
+        assert_eq!(queued, [RunState::Queued, RunState::Sleeping, RunState::Waiting, RunState::BackingOff]);
+    }
+}

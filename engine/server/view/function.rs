@@ -1,0 +1,104 @@
+//! A function as the API shows it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::project::{Function, Trigger};
+use crate::rules::{Backoff, Hold};
+
+/// A declared function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionView {
+    /// Its id.
+    pub id: String,
+    /// What starts it.
+    pub triggers: Vec<TriggerView>,
+    /// The hash of its handler's sources.
+    pub version: String,
+    /// How often its steps are tried.
+    pub retries: RetryView,
+    /// Its concurrency limits.
+    pub concurrency: Vec<ConcurrencyView>,
+    /// Its time-outs.
+    pub timeouts: TimeoutsView,
+}
+
+/// An event that starts a function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerView {
+    /// The event's name, or a family such as `stripe/*`.
+    pub event: String,
+    /// The condition.
+    #[serde(rename = "if", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// How often something is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryView {
+    /// Tries in all, the first one included.
+    pub attempts: u32,
+    /// How the waits between them grow: `table`, `exponential`, `linear` or `fixed`.
+    pub backoff: String,
+}
+
+/// A concurrency limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConcurrencyView {
+    /// Runs at once for one value of the key.
+    pub limit: u32,
+    /// The key's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `run` or `active`.
+    pub hold: String,
+    /// The name under which several functions share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
+}
+
+/// A function's time-outs, as durations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutsView {
+    /// Longest stay in the queue before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Longest time from the first start to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<String>,
+    /// Longest time of one attempt of one step.
+    pub step: String,
+}
+
+impl FunctionView {
+    /// The view of a function of the snapshot in force.
+    pub fn of(function: &Function) -> FunctionView {
+        let backoff = match function.retry.backoff {
+            Backoff::Table => "table",
+            Backoff::Exponential { .. } => "exponential",
+            Backoff::Linear { .. } => "linear",
+            Backoff::Fixed { .. } => "fixed",
+        };
+        let limits = function.limits.iter().zip(function.key_texts()).map(|(limit, key)| ConcurrencyView {
+            limit: limit.limit,
+            key: key.map(|key| key.to_string()),
+            hold: if limit.hold == Hold::Run { "run" } else { "active" }.to_owned(),
+            shared: limit.shared.clone(),
+        });
+        FunctionView {
+            id: function.id.to_string(),
+            triggers: function.triggers.iter().map(trigger).collect(),
+            version: function.program.hash().to_string(),
+            retries: RetryView { attempts: function.retry.attempts, backoff: backoff.to_owned() },
+            concurrency: limits.collect(),
+            timeouts: TimeoutsView {
+                start: function.timeouts.start.map(|span| span.to_string()),
+                finish: function.timeouts.finish.map(|span| span.to_string()),
+                step: function.timeouts.step.to_string(),
+            },
+        }
+    }
+}
+
+fn trigger(trigger: &Trigger) -> TriggerView {
+    TriggerView { event: trigger.event.to_string(), condition: trigger.condition_text().map(|text| text.to_string()) }
+}

@@ -1,0 +1,166 @@
+//! What the API answers, as types: built from rows of the store, written as JSON by the server and read by the commands.
+//!
+//! Nothing here knows of HTTP, so that a command can build the same views from a database that no engine has open.
+
+mod error;
+mod event;
+mod function;
+mod log;
+mod notice;
+mod run;
+mod trace;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::base::{EventId, Millis};
+
+pub use error::{Detail, ErrorView};
+pub use event::EventView;
+pub use function::{ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
+pub use log::LogView;
+pub use notice::NoticeView;
+pub use run::{RunView, Status, shown_state};
+pub(in crate::server) use trace::counted;
+pub use trace::{AttemptView, StepStatus, StepView, Trace};
+
+/// JSON that is passed on as it is stored, so that no number in it changes.
+pub type Raw = Box<RawValue>;
+
+/// Stored JSON as it is; text that is no JSON (a damaged row) becomes a JSON text.
+pub(crate) fn raw(json: &str) -> Raw {
+    RawValue::from_string(json.to_owned()).or_else(|_| serde_json::value::to_raw_value(json)).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A point in time, written as RFC 3339 in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub Millis);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.rfc3339())
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.rfc3339())
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let stamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Time(Millis(stamp.as_millisecond())))
+    }
+}
+
+/// The answer to `POST /e`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The events' ids, in the order of the request.
+    pub ids: Vec<EventId>,
+    /// 200: Inngest's clients look for it in the body.
+    pub status: u16,
+}
+
+/// When an answer was made. Nothing is cached: both times are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// When the store was read.
+    pub fetched_at: Time,
+    /// How long the answer holds.
+    pub cached_until: Time,
+}
+
+impl Metadata {
+    /// Of an answer that is made now.
+    pub fn at(now: Millis) -> Metadata {
+        Metadata { fetched_at: Time(now), cached_until: Time(now) }
+    }
+}
+
+/// An answer about one thing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct One<T> {
+    /// The thing.
+    pub data: T,
+    /// When it was read.
+    pub metadata: Metadata,
+}
+
+impl<T> One<T> {
+    /// The answer as of `now`.
+    pub fn at(now: Millis, data: T) -> One<T> {
+        One { data, metadata: Metadata::at(now) }
+    }
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries; a page may have fewer than asked for and still not be the last.
+    pub data: Vec<T>,
+    /// What to send as `cursor` for the next page; none on the last one.
+    pub cursor: Option<String>,
+    /// When it was read.
+    pub metadata: Metadata,
+}
+
+impl<T> Page<T> {
+    /// The page as of `now`.
+    pub fn at(now: Millis, data: Vec<T>, cursor: Option<String>) -> Page<T> {
+        Page { data, cursor, metadata: Metadata::at(now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::rules::{RunRow, RunState};
+
+    /// A run that was created at 1,000 and has done nothing since.
+    pub(super) fn row(state: RunState) -> RunRow {
+        RunRow {
+            id: "0000000000101".parse().unwrap(),
+            rev: 0,
+            function: Arc::from("charge"),
+            event: "0000000000100".parse().unwrap(),
+            state,
+            keys: Arc::from([Arc::from("null"), Arc::from("\"u1\"")]),
+            priority_ms: 0,
+            created: Millis(1_000),
+            enter: Millis(1_000),
+            started: None,
+            ended: None,
+            wake: None,
+            attempt: 1,
+            suspects: 0,
+            version: None,
+            output: None,
+            error: None,
+            reason: None,
+            idempotency: None,
+        }
+    }
+
+    #[test]
+    fn times_are_written_and_read_as_rfc_3339() {
+        let time = Time(Millis(1_700_000_000_123));
+        let text = serde_json::to_string(&time).unwrap();
+        assert_eq!(text, "\"2023-11-14T22:13:20.123Z\"");
+        assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+    }
+
+    #[test]
+    fn stored_json_is_passed_on_byte_by_byte() {
+        let text = r#"{"big": 123456789012345678901234567890,  "e":1.50, "u":"\u00e9"}"#;
+        assert_eq!(serde_json::to_string(&raw(text)).unwrap(), text);
+        assert_eq!(serde_json::to_string(&raw("{broken")).unwrap(), r#""{broken""#);
+    }
+}

@@ -1,0 +1,244 @@
+//! A run's steps and attempts in order: what `runs trace` draws as a tree.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::Millis;
+use crate::rules::row::Recorded;
+use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState};
+use crate::store::Journal;
+
+use super::{EventView, Raw, RunView, Time, raw};
+
+/// A run with all that it has recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trace {
+    /// The run.
+    pub run: RunView,
+    /// The event that started it.
+    pub event: Option<EventView>,
+    /// Its steps in order of commit, then those that are still being tried. Tiny records are left out.
+    pub steps: Vec<StepView>,
+    /// Failed attempts of the code between steps.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Recorded with a result; it never runs again.
+    Completed,
+    /// Recorded as failed: its attempts are used up.
+    Failed,
+    /// A sleep whose end has not come.
+    Sleeping,
+    /// Its last attempt failed, the next one is due later.
+    BackingOff,
+    /// Its last attempt failed, and the next one is due or under way.
+    Retrying,
+    /// The run ended before it was recorded.
+    Abandoned,
+}
+
+/// One step of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepView {
+    /// Its key: `name`, `name#2`, `branch › name`.
+    pub key: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// When its first attempt began.
+    pub started_at: Time,
+    /// When it was recorded; none where it is not yet.
+    pub ended_at: Option<Time>,
+    /// `file:line` of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// Until when it sleeps or slept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Raw>,
+    /// Why it failed, or why its last attempt did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Its attempts in order, the recorded one last. A sleep has none.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One try of a step, or of the code between steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// From 1.
+    pub attempt: u32,
+    /// When it began. Of a recorded attempt that is not the first, this is when it was due: its start is not stored.
+    pub started_at: Time,
+    /// When it ended.
+    pub ended_at: Time,
+    /// Why it failed; none for the one that succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// When the next one is or was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Time>,
+}
+
+impl Trace {
+    /// The trace of a stored run at `now`.
+    pub fn of(run: &RunRow, event: Option<&EventRow>, journal: &Journal, now: Millis) -> Trace {
+        let mut tried: HashMap<&str, Vec<&AttemptRow>> = HashMap::new();
+        let mut order: Vec<&str> = Vec::new();
+        for attempt in &journal.attempts {
+            let rows = tried.entry(&attempt.key).or_default();
+            if rows.is_empty() {
+                order.push(&attempt.key);
+            }
+            rows.push(attempt);
+        }
+        let between = tried.remove("").unwrap_or_default();
+        let mut steps: Vec<StepView> = Vec::new();
+        for record in journal.records.iter().filter(|record| !record.kind.is_tiny()) {
+            let failed = if record.kind == Kind::Sleep { None } else { tried.remove(&*record.key) };
+            steps.push(recorded(record, &failed.unwrap_or_default(), now));
+        }
+        let open = order.into_iter().filter_map(|key| tried.remove(key).and_then(|rows| unrecorded(run, key, &rows, now)));
+        steps.extend(open);
+        let mut view = RunView::of(run, now);
+        view.steps = Some(counted(journal));
+        Trace { run: view, event: event.map(EventView::of), steps, attempts: between.into_iter().map(AttemptView::of).collect() }
+    }
+}
+
+/// How many records people are shown.
+pub(in crate::server) fn counted(journal: &Journal) -> usize {
+    journal.records.iter().filter(|record| !record.kind.is_tiny()).count()
+}
+
+impl AttemptView {
+    fn of(row: &AttemptRow) -> AttemptView {
+        AttemptView {
+            attempt: row.attempt,
+            started_at: Time(row.started),
+            ended_at: Time(row.ended),
+            error: Some((*row.error).clone()),
+            next_at: row.next.map(Time),
+        }
+    }
+}
+
+fn recorded(record: &Record, failed: &[&AttemptRow], now: Millis) -> StepView {
+    let (status, until, output, error) = match &record.result {
+        Recorded::Value(json) => (StepStatus::Completed, None, Some(raw(json)), None),
+        Recorded::Failed(failure) => (StepStatus::Failed, None, None, Some((**failure).clone())),
+        Recorded::Until(until) if *until > now => (StepStatus::Sleeping, Some(Time(*until)), None, None),
+        Recorded::Until(until) => (StepStatus::Completed, Some(Time(*until)), None, None),
+    };
+    let mut attempts: Vec<AttemptView> = failed.iter().map(|row| AttemptView::of(row)).collect();
+    // The attempt that was recorded has no row of its own, unless it is the last of those that failed.
+    let is_there = attempts.iter().any(|attempt| attempt.attempt == record.attempts);
+    if record.kind != Kind::Sleep && !is_there {
+        let started_at = attempts.last().and_then(|attempt| attempt.next_at).unwrap_or(Time(record.started));
+        let ended_at = Time(record.ended);
+        attempts.push(AttemptView { attempt: record.attempts, started_at, ended_at, error: error.clone(), next_at: None });
+    }
+    StepView {
+        key: record.key.to_string(),
+        kind: record.kind,
+        status,
+        started_at: Time(record.started),
+        ended_at: Some(Time(record.ended)),
+        line: record.line.as_deref().map(str::to_owned),
+        until,
+        output,
+        error,
+        attempts,
+    }
+}
+
+/// A step that has failed attempts and no record yet.
+fn unrecorded(run: &RunRow, key: &str, rows: &[&AttemptRow], now: Millis) -> Option<StepView> {
+    let (first, last) = (rows.first()?, rows.last()?);
+    let status = match last.next {
+        _ if run.state.is_terminal() => StepStatus::Abandoned,
+        Some(next) if next > now && run.state == RunState::BackingOff => StepStatus::BackingOff,
+        _ => StepStatus::Retrying,
+    };
+    Some(StepView {
+        key: key.to_owned(),
+        kind: Kind::Step,
+        status,
+        started_at: Time(first.started),
+        ended_at: None,
+        line: last.line.as_deref().map(str::to_owned),
+        until: None,
+        output: None,
+        error: Some((*last.error).clone()),
+        attempts: rows.iter().map(|row| AttemptView::of(row)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::tests::row;
+    use super::*;
+
+    fn record(index: u32, key: &str, kind: Kind, result: Recorded, attempts: u32) -> Record {
+        Record { index, key: Arc::from(key), kind, result, attempts, started: Millis(10), ended: Millis(90), line: None }
+    }
+
+    fn failed(key: &str, attempt: u32, next: Option<i64>) -> AttemptRow {
+        let error = Arc::new(Failure { message: format!("no {attempt}"), ..Failure::default() });
+        let (started, ended, next) = (Millis(10), Millis(20), next.map(Millis));
+        AttemptRow { key: Arc::from(key), attempt, started, ended, error, next, line: Some(Arc::from("a.rhai:3")) }
+    }
+
+    #[test]
+    fn a_trace_shows_steps_with_their_attempts_and_hides_tiny_records() {
+        let value = || Recorded::Value(Arc::from("1"));
+        let journal = Journal {
+            records: vec![
+                record(0, "charge", Kind::Step, value(), 2),
+                record(1, "now", Kind::Now, value(), 1),
+                record(2, "cool", Kind::Sleep, Recorded::Until(Millis(500)), 1),
+            ],
+            attempts: vec![failed("", 1, Some(5)), failed("charge", 1, Some(30)), failed("mail", 1, Some(300))],
+        };
+        let trace = Trace::of(&row(RunState::BackingOff), None, &journal, Millis(100));
+        let keys: Vec<_> = trace.steps.iter().map(|step| (step.key.as_str(), step.status)).collect();
+        let expected = [("charge", StepStatus::Completed), ("cool", StepStatus::Sleeping), ("mail", StepStatus::BackingOff)];
+        assert_eq!(keys, expected);
+        let charge = &trace.steps[0].attempts;
+        assert_eq!(charge.iter().map(|attempt| (attempt.attempt, attempt.error.is_some())).collect::<Vec<_>>(), [(1, true), (2, false)]);
+        assert_eq!(charge[1].started_at, Time(Millis(30)));
+        assert!(trace.steps[1].attempts.is_empty());
+        assert_eq!(trace.steps[2].line.as_deref(), Some("a.rhai:3"));
+        assert_eq!(trace.attempts.len(), 1);
+        assert_eq!(trace.run.steps, Some(2));
+    }
+
+    #[test]
+    fn the_last_failed_attempt_of_a_failed_step_is_shown_once() {
+        let failure = Arc::new(Failure { message: "no 2".into(), ..Failure::default() });
+        let journal = Journal {
+            records: vec![record(0, "charge", Kind::Step, Recorded::Failed(failure), 2)],
+            attempts: vec![failed("charge", 1, Some(30)), failed("charge", 2, None)],
+        };
+        let trace = Trace::of(&row(RunState::Failed), None, &journal, Millis(100));
+        assert_eq!(trace.steps[0].status, StepStatus::Failed);
+        assert_eq!(trace.steps[0].attempts.len(), 2);
+    }
+
+    #[test]
+    fn a_step_that_the_end_of_its_run_cut_off_is_abandoned() {
+        let journal = Journal { records: vec![], attempts: vec![failed("charge", 1, Some(3_000))] };
+        assert_eq!(Trace::of(&row(RunState::Cancelled), None, &journal, Millis(100)).steps[0].status, StepStatus::Abandoned);
+        assert_eq!(Trace::of(&row(RunState::Queued), None, &journal, Millis(9_000)).steps[0].status, StepStatus::Retrying);
+    }
+}

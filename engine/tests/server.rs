@@ -1,0 +1,228 @@
+//! The HTTP API over real sockets, on a real engine with a store in memory.
+
+mod access;
+mod connection;
+mod post;
+mod read;
+mod stream;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use stepwell::base::{EventId, RunId};
+use stepwell::clock::{SystemClock, SystemEntropy};
+use stepwell::exec::{Engine, Notice, Setup};
+use stepwell::project::{Mode, Project};
+use stepwell::rules::{EventRow, List, LogRow, RunRow, RunState, SourceRow};
+use stepwell::script::Host;
+use stepwell::server::{ServerOptions, serve};
+use stepwell::store::{EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, oneshot};
+
+const CONFIG: &str = r#"
+version: 1
+events:
+  app/ping: {}
+  app/nap: {}
+  app/fail: {}
+  app/order:
+    schema:
+      type: object
+      required: [amount]
+      properties: { amount: { type: integer, minimum: 1 }, userId: { type: string } }
+functions:
+  ping: { on: app/ping }
+  nap: { on: { event: app/nap, if: "event.data.skip != true" }, concurrency: { limit: 1, key: event.data.userId } }
+  stumble: { on: app/fail, retries: 2 }
+  order: { on: app/order }
+"#;
+
+const HANDLERS: [(&str, &str); 4] = [
+    ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
+    ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
+    ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
+    ("order", "step(\"take\", || event.data.amount)"),
+];
+
+/// A server on a port of its own, with a client.
+struct Server {
+    url: String,
+    address: std::net::SocketAddr,
+    http: reqwest::Client,
+    engine: Engine,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// A server of `dev`: any key is accepted.
+    async fn start() -> Server {
+        Server::with(|options| options.any_key = true).await
+    }
+
+    async fn with(change: impl FnOnce(&mut ServerOptions)) -> Server {
+        Server::on(Arc::new(Memory::new()), change).await
+    }
+
+    async fn on(store: Arc<dyn Store>, change: impl FnOnce(&mut ServerOptions)) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("events.yaml");
+        fs::write(&config, CONFIG).unwrap();
+        fs::create_dir(folder.path().join("handlers")).unwrap();
+        for (name, text) in HANDLERS {
+            fs::write(folder.path().join(format!("handlers/{name}.rhai")), text).unwrap();
+        }
+        let host = Host::new();
+        let (project, _) = Project::load(&config, &host, &|_| None, Mode::Dev).unwrap();
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+        let engine = Engine::start(Setup { project: Arc::new(project), host, store, clock, entropy, threads: 1 }).unwrap();
+        engine.until_ready().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut options = ServerOptions::default();
+        change(&mut options);
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(listener, engine.clone(), options, stopped));
+        // Somebody may have installed one before; both are the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Server { url: format!("http://{address}"), address, http, engine, stop: Some(stop), serving: Some(serving), _folder: folder }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    /// Sends one event or an array of them.
+    async fn send(&self, body: Value) -> Answer {
+        Answer::of(self.request(Method::POST, "/e/key").json(&body)).await
+    }
+
+    /// Sends what is to be accepted; the ids.
+    async fn sent(&self, body: Value) -> Vec<String> {
+        let answer = self.send(body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.body["status"], 200);
+        answer.body["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Sends one event and gives the run that it starts once that is in `state`.
+    async fn run_in(&self, state: RunState, body: Value) -> String {
+        let mut notices = self.engine.subscribe();
+        let event = self.sent(body).await.remove(0);
+        let runs = self.get(&format!("/v1/events/{event}/runs")).await;
+        let run = runs.body["data"][0]["run_id"].as_str().unwrap().to_owned();
+        until(&mut notices, run.parse().unwrap(), state).await;
+        run
+    }
+
+    /// Stops the server and waits until it has.
+    async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.serving.take().unwrap().await.unwrap().unwrap();
+        self.engine.drain().await;
+    }
+}
+
+/// Waits for a run's change to a state.
+async fn until(notices: &mut broadcast::Receiver<Notice>, awaited: RunId, wanted: RunState) {
+    loop {
+        match notices.recv().await.unwrap() {
+            Notice::Run { run, state, .. } if run == awaited && state == wanted => return,
+            _ => {}
+        }
+    }
+}
+
+/// What a request was answered with.
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    text: String,
+    /// The body as JSON; null where it is none.
+    body: Value,
+}
+
+impl Answer {
+    async fn of(request: RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Whether it is an error of the one shape, with this status.
+    #[track_caller]
+    fn is_error(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.body["status"], status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        self.body["error"].as_str().unwrap_or_else(|| panic!("no `error`: {}", self.text))
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        let rows = self.body["data"].as_array().unwrap();
+        rows.iter().map(|row| ["run_id", "internal_id"].iter().find_map(|key| row[*key].as_str()).unwrap()).collect()
+    }
+}
+
+/// A store whose disk is full for new events.
+struct FullDisk(Memory);
+
+impl Store for FullDisk {
+    fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
+        if lane == Lane::Steps {
+            return self.0.commit(lane, lists);
+        }
+        let (answer, ticket) = Ticket::new();
+        answer.give(Err(StoreError::Full));
+        ticket
+    }
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.0.event(id)
+    }
+    fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.0.events(query)
+    }
+    fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.0.run(id)
+    }
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.0.runs(query)
+    }
+    fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        self.0.unfinished(each)
+    }
+    fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        self.0.journal(run)
+    }
+    fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.0.logs(run, from, limit)
+    }
+    fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.0.source(hash)
+    }
+    fn stats(&self) -> Result<Stats, StoreError> {
+        self.0.stats()
+    }
+    fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        self.0.backup(to, progress)
+    }
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.0.check()
+    }
+}
