@@ -10,3 +10,4 @@ mod house;
 mod project;
 mod script;
 mod server;
+mod shipped;
