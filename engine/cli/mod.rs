@@ -3,6 +3,7 @@
 //! Every flag has a `STEPWELL_*` variable (`command` adds them), every `--help` ends with an example that works.
 
 mod backup;
+mod bench;
 mod completions;
 mod config;
 mod doctor;
@@ -57,6 +58,9 @@ enum Command {
     /// Say at length what a diagnostic's code means
     #[command(after_help = "Example:\n  stepwell explain E0304")]
     Explain(explain::Explain),
+    /// Measure what this machine gives, each figure beside its raw limit
+    #[command(after_help = "Example:\n  stepwell bench --quick --markdown BENCHMARKS.md")]
+    Bench(bench::Bench),
     #[command(after_help = "Example:\n  stepwell keys new > keys.env")]
     /// Make event keys and tokens
     Keys(keys::Keys),
@@ -75,6 +79,7 @@ impl Command {
             Command::Sql(command) => command.run(out),
             Command::Schema(command) => command.run(out),
             Command::Explain(command) => command.run(out),
+            Command::Bench(command) => command.run(out),
             Command::Keys(command) => command.run(out),
             Command::Completions(command) => command.run(out),
         }

@@ -6,8 +6,8 @@
 mod ingest;
 mod notice;
 mod recovery;
-mod retention;
 mod scheduler;
+mod upkeep;
 mod worker;
 
 use std::collections::HashMap;
@@ -136,12 +136,12 @@ impl Engine {
         }
         threads.push(local_thread("scheduler", move || scheduler.run())?);
         let inner = Arc::clone(&engine.inner);
-        threads.push(local_thread("retention", move || retention::run(inner))?);
+        threads.push(local_thread("upkeep", move || upkeep::run(inner))?);
         *engine.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(engine)
     }
 
-    /// The engine's parts as futures that never leave one thread, without retention.
+    /// The engine's parts as futures that never leave one thread, without upkeep.
     ///
     /// # Errors
     /// As `start`.

@@ -269,3 +269,18 @@ fn draining_refuses_events_and_keeps_what_was_accepted() {
     let world = world.restart();
     assert_eq!(world.block_on(world.ended(id)).state, RunState::Completed);
 }
+
+#[test]
+fn what_is_older_than_it_is_kept_is_deleted() {
+    let yaml = "retention: { completed: 1s, failed: 1s, cancelled: 1s, events: 1s }\nevents: { a/b: {} }\nfunctions: { f: { on: a/b } }\n";
+    let world = World::new(yaml, &[("f", r#"step("a", || 1)"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        // Each look waits until the writer has done one more round, so the sweep is waited for by its effect.
+        while world.store.run(run.id).unwrap().is_some() || world.store.event(id).unwrap().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(world.store.journal(run.id).unwrap().records.is_empty());
+    });
+}

@@ -164,4 +164,12 @@ The address is taken by another program, does not belong to this machine, or may
 1024). Another stepwell on the same port is the usual reason: stop it, or choose another port with `--port` (`dev`),
 `--listen` (`run`) or `engine.listen` in events.yaml. Exit code 74.",
     },
+    Entry {
+        code: "E0550",
+        title: "a measurement failed",
+        text: "\
+`stepwell bench` starts an engine as a process of its own on a free port of this machine, and writes its databases into
+a temporary folder. The message says which of that failed. `--dir` chooses another folder, on the disk that is to be
+measured. A figure that could not be taken is never left out in silence: the whole measurement stops. Exit code 74.",
+    },
 ];
