@@ -37,6 +37,7 @@ use error::ApiError;
 
 pub use listen::serve;
 pub use options::ServerOptions;
+pub use runs::key_of;
 
 /// Reads of the store at once: more would take the cores from the runs.
 const READS_AT_ONCE: usize = 4;

@@ -100,7 +100,7 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunVi
 }
 
 /// The canonical text of a key's value: JSON where it parses, else a text; `12` is the number, `"12"` the text.
-fn key_of(text: &str) -> String {
+pub fn key_of(text: &str) -> String {
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(value) => canonical(&value),
         Err(_) => serde_json::Value::from(text).to_string(),
