@@ -6,22 +6,37 @@ mod backup;
 mod bench;
 mod completions;
 mod config;
+mod dev;
 mod doctor;
-#[expect(dead_code, reason = "partly for the commands on runs, which come with the server")]
+mod events;
 mod exit;
 mod explain;
+mod fields;
+mod functions;
 mod init;
 mod keys;
-#[expect(dead_code, reason = "partly for the commands on runs, which come with the server")]
+mod live;
 mod out;
 mod place;
+mod problems;
+mod reading;
+mod remote;
+mod run;
+mod runs;
 mod schema;
+mod send;
+mod serve;
+mod settings;
 mod sql;
+mod tree;
+mod try_event;
+mod validate;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::base::Diagnostic;
 use exit::{Exit, Trouble};
 use out::Out;
 
@@ -40,6 +55,30 @@ enum Command {
     /// Write a project that runs, to begin from
     #[command(after_help = "Example:\n  stepwell init hello && cd hello && stepwell try hello/said --example")]
     Init(init::Init),
+    /// Run the engine while you write handlers: any key, a line for everything that happens
+    #[command(after_help = "Example:\n  stepwell dev --port 8288")]
+    Dev(dev::Dev),
+    /// Run the engine in production
+    #[command(after_help = "Example:\n  stepwell run --listen 127.0.0.1:8288")]
+    Run(run::Run),
+    /// Send one event to an engine in this process, on a database that is thrown away, and show its runs
+    #[command(after_help = "Example:\n  stepwell try hello/said --example name=You")]
+    Try(try_event::Try),
+    /// Check YAML, schemas, expressions and scripts, all problems in one go
+    #[command(after_help = "Example:\n  stepwell validate --deny-warnings")]
+    Validate(validate::Validate),
+    /// Send an event to a running engine
+    #[command(after_help = "Example:\n  stepwell send hello/said name=You --wait --timeout 30s")]
+    Send(send::Send),
+    /// Look at accepted events
+    #[command(after_help = "Example:\n  stepwell events ls --since 1h")]
+    Events(events::Events),
+    /// Look at what is declared
+    #[command(after_help = "Example:\n  stepwell functions ls")]
+    Functions(functions::Functions),
+    /// Look at runs, follow them, cancel them
+    #[command(after_help = "Example:\n  stepwell runs ls --status failed")]
+    Runs(runs::Runs),
     /// Show the settings in force, and where each comes from
     #[command(after_help = "Example:\n  stepwell config")]
     Config(config::Config),
@@ -55,33 +94,41 @@ enum Command {
     /// Print the JSON Schema of events.yaml
     #[command(after_help = "Example:\n  stepwell schema > events.schema.json")]
     Schema(schema::Schema),
+    /// Make event keys and tokens
+    #[command(after_help = "Example:\n  stepwell keys new > keys.env")]
+    Keys(keys::Keys),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  stepwell completions bash > stepwell.bash && source stepwell.bash")]
+    Completions(completions::Completions),
     /// Say at length what a diagnostic's code means
     #[command(after_help = "Example:\n  stepwell explain E0304")]
     Explain(explain::Explain),
     /// Measure what this machine gives, each figure beside its raw limit
     #[command(after_help = "Example:\n  stepwell bench --quick --markdown BENCHMARKS.md")]
     Bench(bench::Bench),
-    #[command(after_help = "Example:\n  stepwell keys new > keys.env")]
-    /// Make event keys and tokens
-    Keys(keys::Keys),
-    #[command(after_help = "Example:\n  stepwell completions bash > stepwell.bash && source stepwell.bash")]
-    /// Print the completions of a shell
-    Completions(completions::Completions),
 }
 
 impl Command {
     fn run(self, out: &Out) -> Result<Exit, Trouble> {
         match self {
             Command::Init(command) => command.run(out),
+            Command::Dev(command) => command.run(out),
+            Command::Run(command) => command.run(out),
+            Command::Try(command) => command.run(out),
+            Command::Validate(command) => command.run(out),
+            Command::Send(command) => command.run(out),
+            Command::Events(command) => command.run(out),
+            Command::Functions(command) => command.run(out),
+            Command::Runs(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Doctor(command) => command.run(out),
             Command::Backup(command) => command.run(out),
             Command::Sql(command) => command.run(out),
             Command::Schema(command) => command.run(out),
-            Command::Explain(command) => command.run(out),
             Command::Bench(command) => command.run(out),
             Command::Keys(command) => command.run(out),
             Command::Completions(command) => command.run(out),
+            Command::Explain(command) => command.run(out),
         }
     }
 }
@@ -102,6 +149,12 @@ fn with_variables(command: clap::Command) -> clap::Command {
         if switch { argument.value_parser(clap::builder::FalseyValueParser::new()) } else { argument }
     });
     command.mut_subcommands(with_variables)
+}
+
+/// A runtime for a command that waits for something: on this thread alone, since the engine brings its own threads.
+fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot start: {error}"))))
 }
 
 /// Runs the command that the process was called with.

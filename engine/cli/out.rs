@@ -197,11 +197,12 @@ pub fn relative(now: Millis, at: Millis) -> String {
     if at.0 > now.0 { format!("in {}", short(at.since(now))) } else { format!("{} ago", short(now.since(at))) }
 }
 
-/// A length of time in at most two units: `850ms`, `2.4s`, `3m12s`, `5h`, `12d`.
+/// A length of time in at most two units: `<1ms`, `850ms`, `2.4s`, `3m12s`, `5h`, `12d`.
 pub fn short(span: Span) -> String {
     let ms = span.0;
     match ms {
-        0..1_000 => format!("{ms}ms"),
+        ..1 => "<1ms".to_owned(),
+        1..1_000 => format!("{ms}ms"),
         1_000..10_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
         10_000..60_000 => format!("{}s", ms / 1_000),
         60_000..3_600_000 => two(ms / 60_000, "m", ms % 60_000 / 1_000, "s"),

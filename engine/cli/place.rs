@@ -109,3 +109,31 @@ pub fn write_editor_schema(root: &Path) -> Result<(), Trouble> {
     }
     std::fs::write(&path, text).map_err(|error| Trouble::file(&path, "write", &error))
 }
+
+/// A folder that goes with its value.
+pub struct Throwaway {
+    /// The folder; nobody else may look into it.
+    pub path: PathBuf,
+}
+
+impl Throwaway {
+    /// A new folder where temporary files go.
+    ///
+    /// # Errors
+    /// Exit 74 where it cannot be made.
+    pub fn new(purpose: &str) -> Result<Throwaway, Trouble> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let bytes = crate::clock::secret_bytes().map_err(|error| Trouble::file(Path::new("/dev/urandom"), "read", &error))?;
+        let name: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("stepwell-{purpose}-{name}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| Trouble::file(&path, "make the folder", &error))?;
+        Ok(Throwaway { path })
+    }
+}
+
+impl Drop for Throwaway {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the folder for temporary files, where the system clears up.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -636,10 +636,9 @@ impl Attempt {
         match self.state.try_borrow_mut() {
             Ok(mut state) => {
                 let pending = if outcome == Outcome::Lost { Vec::new() } else { std::mem::take(&mut state.pending) };
-                let recorded = state.next_index as usize > self.call.journal.records.len();
-                Stopped { outcome, pending, attempt: state.attempt, began: state.began, recorded }
+                Stopped { outcome, pending, attempt: state.attempt, began: state.began }
             }
-            Err(_) => Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false },
+            Err(_) => Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get() },
         }
     }
 

@@ -216,12 +216,19 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
     let found = app.read(move |store| {
         Ok(match store.run(id)? {
             // The run is read first: a journal may then be ahead of its row, never behind it.
-            Some(row) => Some((store.event(row.event)?, store.journal(id)?, row)),
+            Some(row) => {
+                let source = match &row.version {
+                    Some(version) => store.source(version)?,
+                    None => None,
+                };
+                Some((store.event(row.event)?, store.journal(id)?, source, row))
+            }
             None => None,
         })
     });
-    let (event, journal, row) = found.await?.ok_or_else(|| no_run(id))?;
+    let (event, journal, source, row) = found.await?.ok_or_else(|| no_run(id))?;
     let mut trace = Trace::of(&row, event.as_ref(), &journal, now);
+    trace.add_sources(source.as_ref());
     if trace.run.why.is_none() {
         trace.run.why = app.engine.why(&row).await;
     }

@@ -1,4 +1,6 @@
 //! The program through its commands: what each prints, and its exit code, for good input and bad.
 
+mod engine;
 mod local;
+mod project;
 mod support;

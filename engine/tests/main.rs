@@ -11,4 +11,3 @@ mod project;
 mod script;
 mod server;
 mod shipped;
-mod simulation;

@@ -1,12 +1,12 @@
 //! A run's steps and attempts in order: what `runs trace` draws as a tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState};
+use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState, SourceRow};
 use crate::store::Journal;
 
 use super::{EventView, Raw, RunView, Time, raw};
@@ -22,6 +22,9 @@ pub struct Trace {
     pub steps: Vec<StepView>,
     /// Failed attempts of the code between steps.
     pub attempts: Vec<AttemptView>,
+    /// The handler's files that errors point into, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, String>,
 }
 
 /// Where a step stands.
@@ -110,7 +113,22 @@ impl Trace {
         steps.extend(open);
         let mut view = RunView::of(run, now);
         view.steps = Some(counted(journal));
-        Trace { run: view, event: event.map(EventView::of), steps, attempts: between.into_iter().map(AttemptView::of).collect() }
+        Trace {
+            run: view,
+            event: event.map(EventView::of),
+            steps,
+            attempts: between.into_iter().map(AttemptView::of).collect(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the files that the trace's errors point into, of the version that the run is on.
+    pub fn add_sources(&mut self, source: Option<&SourceRow>) {
+        let errors = self.run.error.iter().chain(self.steps.iter().filter_map(|step| step.error.as_ref()));
+        let named: Vec<&str> = errors.flat_map(|error| &error.trace).map(|place| place.file.as_str()).collect();
+        // The engine wrote this object itself; a damaged one costs the pictures, not the trace.
+        let files: BTreeMap<String, String> = source.and_then(|source| serde_json::from_str(&source.files).ok()).unwrap_or_default();
+        self.sources = files.into_iter().filter(|(name, _)| named.contains(&name.as_str())).collect();
     }
 }
 

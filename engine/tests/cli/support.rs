@@ -1,8 +1,12 @@
 //! Calls the real binary and keeps what it said.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a test waits for something that should come at once, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a call of the program came to.
 #[derive(Debug)]
@@ -89,6 +93,11 @@ impl Place {
         self.run_with(arguments, &[], "")
     }
 
+    /// Calls the program for an engine.
+    pub fn ask(&self, engine: &Engine, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, &[("STEPWELL_URL", &engine.url)], "")
+    }
+
     /// Calls the program with variables and a text on stdin.
     pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)], stdin: &str) -> Ran {
         let mut command = self.command();
@@ -111,7 +120,117 @@ pub fn program(folder: &Path) -> Command {
             command.env_remove(name);
         }
     }
-    // A port that nobody listens on, so that an engine on the developer's machine is not asked.
     command.current_dir(folder).env("NO_COLOR", "1");
     command
+}
+
+/// A running engine; it is killed with its value.
+pub struct Engine {
+    child: Child,
+    stderr: std::sync::mpsc::Receiver<String>,
+    /// Its address.
+    pub url: String,
+}
+
+impl Engine {
+    /// Starts `dev` in the place on a free port, with variables.
+    pub fn dev(place: &Place, arguments: &[&str]) -> Engine {
+        let mut command = place.command();
+        command.args(["dev", "--port", "0"]).args(arguments);
+        Engine::start(command)
+    }
+
+    /// Starts a command that serves, and waits until it says where.
+    pub fn start(mut command: Command) -> Engine {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, stderr) = std::sync::mpsc::channel();
+        let lines = std::io::BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                // A test that has ended reads no more.
+                let _ = sender.send(line);
+            }
+        });
+        let mut engine = Engine { child, stderr, url: String::new() };
+        let line = engine.line_with("listening on http://");
+        engine.url = line.split("listening on ").nth(1).unwrap().trim().to_owned();
+        engine
+    }
+
+    /// Waits for a line of stderr that holds `text`.
+    #[track_caller]
+    pub fn line_with(&self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            match self.stderr.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push_str(&format!("{line}\n")),
+                Err(error) => panic!("no line with `{text}` ({error}) in:\n{seen}"),
+            }
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end and gives its exit code.
+    pub fn exit_code(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that goes on printing; it is killed with its value.
+pub struct Following {
+    child: Child,
+    stdout: std::sync::mpsc::Receiver<String>,
+}
+
+impl Following {
+    /// Starts it.
+    pub fn start(mut command: Command) -> Following {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (sender, stdout) = std::sync::mpsc::channel();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                // A test that has ended reads no more.
+                let _ = sender.send(line);
+            }
+        });
+        Following { child, stdout }
+    }
+
+    /// Does something again and again until a line comes.
+    pub fn line_while(&mut self, mut again: impl FnMut()) -> String {
+        loop {
+            again();
+            if let Ok(line) = self.stdout.recv_timeout(Duration::from_millis(50)) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -1,0 +1,105 @@
+//! `stepwell dev`: the engine while one writes handlers. It shows what runs do, takes any key, and reaches private addresses.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::exec::Engine;
+use crate::project::{Mode, Project};
+use crate::script::Host;
+use crate::server::view::NoticeView;
+
+use super::exit::{Exit, Trouble};
+use super::out::{BOLD, DIM, Out, count, paint};
+use super::place::{self, ConfigArgument, Throwaway};
+use super::remote::DEFAULT_URL;
+use super::runs;
+use super::serve::{Service, log_to_stderr, options};
+use super::settings::{Keys, Overrides, Settings};
+
+/// Arguments of `dev`.
+#[derive(Debug, clap::Args)]
+pub struct Dev {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The port on 127.0.0.1; 0 for any that is free [default: the config's, usually 8288]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// The database [default: the config's]
+    #[arg(long, value_name = "FILE", conflicts_with = "ephemeral")]
+    database: Option<PathBuf>,
+    /// Keep nothing: use a database that is thrown away at the end
+    #[arg(long)]
+    ephemeral: bool,
+}
+
+impl Dev {
+    /// Runs the engine until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let path = place::config(self.config.config.as_deref())?;
+        let host = Host::new();
+        let (project, notes) = Project::load(&path, &host, &place::environment, Mode::Dev).map_err(Trouble::invalid)?;
+        out.problems(&notes);
+        place::write_editor_schema(place::root(&path))?;
+        log_to_stderr();
+        let throwaway = if self.ephemeral { Some(Throwaway::new("dev")?) } else { None };
+        let database = throwaway.as_ref().map(|folder| folder.path.join("stepwell.db")).or_else(|| self.database.clone());
+        let port = self.port.unwrap_or_else(|| project.config.engine.listen().port());
+        let over = Overrides { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))), database, durability: None };
+        let settings = Settings::new(&project.config, place::root(&path), &over);
+        let mut options = options(&project, Keys::from_environment());
+        options.any_key = true;
+        let greeting = self.greeting(&project, &settings);
+        let service = Service { project: Arc::new(project), host, settings, options };
+        super::runtime()?.block_on(service.run(out, |engine, address| {
+            out.say(greeting(address));
+            tokio::spawn(show(engine.clone(), *out));
+        }))
+    }
+
+    /// What is said once the engine accepts events.
+    fn greeting(&self, project: &Project, settings: &Settings) -> impl FnOnce(SocketAddr) -> String + use<> {
+        let name = project.config.app.as_ref().map_or("stepwell", |app| app.value.as_str()).to_owned();
+        let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
+        let kept = if self.ephemeral { "thrown away at the end".to_owned() } else { settings.database.display().to_string() };
+        let names = || project.config.events.names().filter(|name| !name.ends_with('*'));
+        let with_example = names().find(|name| project.example(name).is_some());
+        let (event, fill) = match (with_example, names().next()) {
+            (Some(event), _) => (event.to_owned(), " --example"),
+            (None, Some(event)) => (event.to_owned(), ""),
+            (None, None) => ("my/event".to_owned(), ""),
+        };
+        let example = project.example(&event).map_or_else(|| "{}".to_owned(), ToString::to_string);
+        move |address| {
+            let url = format!("http://{address}");
+            let flag = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
+            let command = |text: String| format!("  {}\n", paint(BOLD, text));
+            format!(
+                "{} {declared}\n  listening on {}\n  database     {kept}\n{}\n\nIn another terminal:\n{}{}{}",
+                paint(BOLD, format!("{name}:")),
+                paint(BOLD, &url),
+                paint(DIM, "  files are not watched yet: start again after a change"),
+                command(format!("stepwell send {event}{fill} --wait{flag}")),
+                command(format!("stepwell runs ls{flag}")),
+                command(format!("curl {url}/e/dev --json '{{\"name\": \"{event}\", \"data\": {}}}'", example.replace('\'', "'\\''"))),
+            )
+        }
+    }
+}
+
+/// Shows what runs do, a line each.
+async fn show(engine: Engine, out: Out) {
+    let mut notices = engine.subscribe();
+    loop {
+        match notices.recv().await {
+            Ok(notice) => out.say(runs::told(&NoticeView::of(&notice), engine.clock().now())),
+            Err(RecvError::Lagged(missed)) => out.say(runs::told(&NoticeView::Missed { missed }, engine.clock().now())),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

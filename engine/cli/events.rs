@@ -1,0 +1,137 @@
+//! `stepwell events`: looking at accepted events.
+
+use crate::server::view::{EventView, Time};
+
+use super::exit::{Exit, Trouble};
+use super::out::{BOLD, Cell, Out, cut, paint, relative, shown};
+use super::reading::{EventFilter, RunFilter, Target};
+use super::runs::{self, Since};
+
+/// The longest data in a list, in characters.
+const DATA_MOST: usize = 60;
+/// The most runs that are listed below an event.
+const RUNS_MOST: usize = 100;
+
+/// Arguments of `events`.
+#[derive(Debug, clap::Args)]
+pub struct Events {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// List events, newest first
+    #[command(after_help = "Example:\n  stepwell events ls --name payment/initiate --since 1h")]
+    Ls(Ls),
+    /// Show one event with its data and the runs that it started
+    #[command(after_help = "Example:\n  stepwell events ls --limit 1 | cut -f1 | xargs stepwell events get")]
+    Get(Get),
+}
+
+#[derive(Debug, clap::Args)]
+struct Ls {
+    /// Of this name
+    #[arg(long, value_name = "EVENT")]
+    name: Option<String>,
+    /// Accepted since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = runs::since)]
+    since: Option<Since>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct Get {
+    /// The event's id, or its beginning
+    #[arg(value_name = "EVENT")]
+    event: String,
+    /// Print one JSON document: the event, with its runs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Events {
+    /// Carries out what is asked.
+    ///
+    /// # Errors
+    /// Exit 3 for an event that is not there, 2 for an id that fits several, 69 where nothing can be read.
+    pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        super::runtime()?.block_on(async {
+            match &self.what {
+                What::Ls(command) => command.run(out).await,
+                What::Get(command) => command.run(out).await,
+            }
+        })
+    }
+}
+
+impl Ls {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let since = self.since.map(|since| since.at(reader.now()));
+        let filter = EventFilter { name: self.name.clone(), since, prefix: None, limit: self.limit as usize };
+        let events = reader.events(&filter).await?;
+        if self.json {
+            out.line(serde_json::to_string(&events).unwrap_or_default())?;
+            return Ok(Exit::Done);
+        }
+        if events.is_empty() && out.terminal {
+            out.say("no events");
+            return Ok(Exit::Done);
+        }
+        let now = reader.now();
+        let time = |time: Time| if out.terminal { relative(now, time.0) } else { time.to_string() };
+        let data = |event: &EventView| if out.terminal { cut(event.data.get(), DATA_MOST) } else { event.data.get().to_owned() };
+        let row = |event: &EventView| -> Vec<Cell> {
+            vec![event.internal_id.to_string().into(), event.name.clone().into(), time(event.received_at).into(), data(event).into()]
+        };
+        out.table(&["event", "name", "received", "data"], events.iter().map(row).collect())?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Get {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let id = reader.event_id(&self.event).await?;
+        let event = reader.event(id).await?;
+        let filter = RunFilter { event: Some(id), limit: RUNS_MOST, ..RunFilter::default() };
+        let runs = reader.runs(&filter).await?;
+        if self.json {
+            let mut document = serde_json::to_value(&event).unwrap_or_default();
+            document["runs"] = serde_json::to_value(&runs).unwrap_or_default();
+            out.line(document.to_string())?;
+            return Ok(Exit::Done);
+        }
+        let now = reader.now();
+        let received = event.received_at;
+        let received = if out.terminal { format!("{received}  ({})", relative(now, received.0)) } else { received.to_string() };
+        let mut rows = vec![("event", id.to_string()), ("name", event.name.clone()), ("received", received)];
+        if event.id != id.to_string() {
+            rows.push(("sender's id", event.id.clone()));
+        }
+        rows.push(("data", event.data.get().to_owned()));
+        for (name, value) in rows {
+            let line = if out.terminal {
+                format!("{} {}", paint(BOLD, format!("{name:<11}")), shown(&value))
+            } else {
+                format!("{name}\t{}", shown(&value))
+            };
+            out.line(line)?;
+        }
+        if out.terminal {
+            out.line("")?;
+        }
+        runs::list(out, &runs, now)?;
+        Ok(Exit::Done)
+    }
+}

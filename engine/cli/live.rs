@@ -1,0 +1,268 @@
+//! Watching the runs of events: a tree that is drawn anew on a terminal, plain lines elsewhere; then their results.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::base::{EventId, Millis, RunId};
+use crate::exec::Notice;
+use crate::rules::RunState;
+use crate::server::view::{LogView, NoticeView, StepStatus, Trace};
+
+use super::exit::{Exit, Trouble};
+use super::out::{DIM, GREEN, Out, RED, YELLOW, cut, paint, short, shown};
+use super::reading::Reader;
+use super::remote::Notices;
+use super::tree::{self, Active};
+
+/// How often the tree is drawn anew while nothing happens, so that its times move.
+const REDRAW: Duration = Duration::from_millis(100);
+/// How often runs are looked at while nothing happens and nothing is drawn.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest JSON beside a line of the log, in characters.
+const LOG_DATA_MOST: usize = 120;
+
+/// What tells that something has happened.
+pub enum Watcher {
+    /// An engine in this process.
+    Here(broadcast::Receiver<Notice>),
+    /// An engine elsewhere.
+    There(Box<Notices>),
+}
+
+impl Watcher {
+    /// Waits for the next notice; never comes back where there will be none.
+    async fn next(&mut self) -> Option<NoticeView> {
+        match self {
+            Watcher::Here(notices) => match notices.recv().await {
+                Ok(notice) => Some(NoticeView::of(&notice)),
+                Err(RecvError::Lagged(_)) => None,
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            Watcher::There(notices) => match notices.next().await {
+                Some(sent) => serde_json::from_value(sent.data).ok(),
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// The steps whose attempt is under way.
+#[derive(Debug, Default)]
+struct Steps(BTreeMap<(RunId, String), Millis>);
+
+impl Steps {
+    fn note(&mut self, notice: &NoticeView) {
+        match notice {
+            NoticeView::StepBegun { run, key, at, .. } => {
+                self.0.insert((*run, key.clone()), at.0);
+            }
+            NoticeView::Recorded { run, key, .. } | NoticeView::AttemptFailed { run, key, .. } => {
+                self.0.remove(&(*run, key.clone()));
+            }
+            NoticeView::Run { run, .. } => self.0.retain(|(of, _), _| of != run),
+            NoticeView::Log { .. } | NoticeView::Missed { .. } => {}
+        }
+    }
+
+    fn of(&self, run: RunId) -> Vec<Active> {
+        let of = self.0.iter().filter(|((of, _), _)| *of == run);
+        of.map(|((_, key), since)| Active { key: key.clone(), since: *since }).collect()
+    }
+}
+
+/// Shows the runs of events while they go on.
+pub struct Show<'a> {
+    out: &'a Out,
+    reader: &'a Reader,
+    bar: ProgressBar,
+    steps: Steps,
+    logs: HashMap<RunId, u64>,
+    said: HashSet<(RunId, String)>,
+}
+
+impl<'a> Show<'a> {
+    /// A show of what `reader` knows.
+    pub fn new(out: &'a Out, reader: &'a Reader) -> Show<'a> {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        Show { out, reader, bar, steps: Steps::default(), logs: HashMap::new(), said: HashSet::new() }
+    }
+
+    /// Shows what happens until every run of the events has ended or is parked. Gives their traces; none for events that
+    /// started nothing.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn until_ended(&mut self, events: &[EventId], mut watcher: Watcher) -> Result<Vec<Trace>, Trouble> {
+        let mut tick = tokio::time::interval(if self.bar.is_hidden() { LOOK } else { REDRAW });
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ended: BTreeMap<EventId, Vec<Trace>> = BTreeMap::new();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                notice = watcher.next() => {
+                    if let Some(notice) = notice {
+                        self.steps.note(&notice);
+                    }
+                }
+            }
+            let mut traces = Vec::new();
+            for event in events {
+                let of_event = match ended.get(event) {
+                    Some(done) => done.clone(),
+                    None => self.reader.traces(*event).await?,
+                };
+                if of_event.iter().all(|trace| has_stopped(trace.run.state)) {
+                    ended.insert(*event, of_event.clone());
+                }
+                traces.extend(of_event);
+            }
+            for trace in &traces {
+                self.tell(trace).await?;
+            }
+            if !self.bar.is_hidden() {
+                self.bar.set_message(coloured(&self.lines(&traces).join("\n")));
+            }
+            if ended.len() == events.len() {
+                self.bar.finish_and_clear();
+                return Ok(traces);
+            }
+        }
+    }
+
+    fn lines(&self, traces: &[Trace]) -> Vec<String> {
+        let now = self.reader.now();
+        traces.iter().flat_map(|trace| tree::lines(trace, &self.steps.of(trace.run.run_id), now)).collect()
+    }
+
+    /// Says what is new in a run: its log; and where no tree is drawn, its steps and its end, a line each.
+    async fn tell(&mut self, trace: &Trace) -> Result<(), Trouble> {
+        let run = trace.run.run_id;
+        let from = self.logs.get(&run).copied().unwrap_or_default();
+        let (lines, next) = self.reader.logs(run, from).await?;
+        self.logs.insert(run, next);
+        let is_drawn = !self.bar.is_hidden();
+        if !is_drawn {
+            self.once(run, "run".to_owned(), || format!("run {run} {}", shown(&trace.run.function_id)));
+        }
+        for line in &lines {
+            let text = format!("  {}", log_line(line));
+            if is_drawn { self.bar.println(coloured(&text)) } else { self.out.say(text) }
+        }
+        if !is_drawn {
+            self.tell_steps(trace);
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, run: RunId, key: String, line: impl FnOnce() -> String) {
+        if self.said.insert((run, key)) {
+            self.out.say(line());
+        }
+    }
+
+    fn tell_steps(&mut self, trace: &Trace) {
+        let (run, now) = (trace.run.run_id, self.reader.now());
+        for step in &trace.steps {
+            for attempt in step.attempts.iter().filter(|attempt| attempt.error.is_some()) {
+                let line = || format!("  {} {}: {}", paint(RED, "✗"), shown(&step.key), tree::failed(attempt, now));
+                self.once(run, format!("attempt {} {}", attempt.attempt, step.key), line);
+            }
+            let key = format!("{:?} {}", step.status, step.key);
+            match step.status {
+                StepStatus::Completed if step.until.is_some() => {
+                    self.once(run, key, || format!("  {} {} slept", paint(GREEN, "✓"), shown(&step.key)));
+                }
+                StepStatus::Completed => {
+                    let took = step.ended_at.map(|ended| short(ended.0.since(step.started_at.0))).unwrap_or_default();
+                    self.once(run, key, || format!("  {} {} {took}", paint(GREEN, "✓"), shown(&step.key)));
+                }
+                StepStatus::Sleeping => self.once(run, key, || format!("  {} {} sleeps", paint(YELLOW, "◷"), shown(&step.key))),
+                StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned => {}
+            }
+        }
+        for attempt in &trace.attempts {
+            let line = || format!("  {} between steps: {}", paint(RED, "✗"), tree::failed(attempt, now));
+            self.once(run, format!("between {} {}", attempt.attempt, attempt.started_at), line);
+        }
+        if has_stopped(trace.run.state) {
+            self.once(run, "end".to_owned(), || tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
+        }
+    }
+
+    /// Says how the runs ended: on a terminal the whole trees, then every error with its picture, then the results on
+    /// stdout. Gives the exit code that this makes.
+    ///
+    /// # Errors
+    /// Those of stdout.
+    pub fn conclude(&self, traces: &[Trace], json: bool) -> Result<Exit, Trouble> {
+        if !self.bar.is_hidden() {
+            for line in self.lines(traces) {
+                self.out.say(line);
+            }
+        }
+        for trace in traces {
+            if let Some(error) = trace.run.error.as_ref().filter(|_| trace.run.state == RunState::Failed) {
+                self.out.say("");
+                self.out.problems(&[tree::problem(error, &tree::files(&trace.sources))]);
+            }
+        }
+        if json {
+            self.out.line(serde_json::to_string(traces).unwrap_or_default())?;
+        } else {
+            outputs(self.out, traces)?;
+        }
+        let well = traces.iter().all(|trace| trace.run.state == RunState::Completed);
+        Ok(if well { Exit::Done } else { Exit::Failed })
+    }
+
+    /// Takes what is drawn off the terminal.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Whether a run will not go on by itself.
+pub fn has_stopped(state: RunState) -> bool {
+    state.is_terminal() || state == RunState::Parked
+}
+
+/// Prints the results to stdout: of one run its result, of several a line each.
+fn outputs(out: &Out, traces: &[Trace]) -> Result<(), Trouble> {
+    for json in traces.iter().filter_map(|trace| trace.run.output.as_ref()) {
+        match serde_json::from_str::<Value>(json.get()) {
+            Ok(value) if out.terminal && traces.len() == 1 => out.line(format!("{value:#}"))?,
+            // Untouched, so that no number changes on its way.
+            _ => out.line(json.get())?,
+        }
+    }
+    Ok(())
+}
+
+/// A line of a run's log, for people.
+pub fn log_line(line: &LogView) -> String {
+    use crate::rules::row::LogLevel;
+    let level = match line.level {
+        LogLevel::Debug => paint(DIM, "debug"),
+        LogLevel::Info => paint(GREEN, "info "),
+        LogLevel::Warn => paint(YELLOW, "warn "),
+        LogLevel::Error => paint(RED, "error"),
+    };
+    let data = line.data.as_ref().map(|data| paint(DIM, format!("  {}", cut(data.get(), LOG_DATA_MOST)))).unwrap_or_default();
+    format!("{level} {}{data}", shown(&line.message))
+}
+
+/// The text with colours only where stderr takes them: indicatif writes past anstream.
+fn coloured(text: &str) -> String {
+    match anstream::AutoStream::choice(&std::io::stderr()) {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string(),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,367 @@
+//! Where commands read from: a running engine, or its database when none answers. Both give the API's own views.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::base::{Clock, Diagnostic, EventId, Id, Millis, RunId};
+use crate::clock::SystemClock;
+use crate::rules::{RunRow, RunState};
+use crate::server::view::{EventView, LogView, One, Page, RunView, Trace};
+use crate::store::sqlite::{OpenError, Options, Sqlite};
+use crate::store::{EventQuery, RunQuery, Store, StoreError};
+
+use super::backup::store_trouble;
+use super::doctor::cannot_open;
+use super::exit::{Exit, Trouble};
+use super::out::{DIM, Out, paint};
+use super::place::DatabaseOption;
+use super::remote::{DEFAULT_URL, Remote};
+
+/// Which engine a command asks, or which database it reads.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Target {
+    /// The engine [default: http://127.0.0.1:8288; where none answers there, the database is read]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    #[command(flatten)]
+    pub database: DatabaseOption,
+}
+
+impl Target {
+    /// The engine, which has to be there for what the command does.
+    ///
+    /// # Errors
+    /// Exit 2 for a bad address.
+    pub fn engine(&self) -> Result<Remote, Trouble> {
+        Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))
+    }
+
+    /// The engine if it answers or was named, else the database.
+    ///
+    /// # Errors
+    /// Exit 69 where neither is there.
+    pub async fn reader(&self, out: &Out) -> Result<Reader, Trouble> {
+        let remote = self.engine()?;
+        let named = self.url.is_some();
+        if named || (self.database.database.is_none() && remote.answers().await) {
+            return Ok(Reader::Engine(remote));
+        }
+        let path = self.database.path().map_err(|trouble| nowhere(&remote, trouble))?;
+        match Sqlite::open(&path, Options { read_only: true, ..Options::default() }) {
+            Ok(store) => {
+                if self.database.database.is_none() {
+                    out.say(paint(DIM, format!("no engine answers at {}: reading {}", remote.url(), path.display())));
+                }
+                Ok(Reader::Store { store: Arc::new(store), clock: Arc::new(SystemClock::default()) })
+            }
+            Err(OpenError::Missing) if self.database.database.is_none() => {
+                let problem = Diagnostic::error(
+                    "E0531",
+                    format!("no engine answers at {}, and there is no database at {}", remote.url(), path.display()),
+                );
+                Err(Trouble::new(Exit::Unreachable, problem.help("start an engine with `stepwell dev`, or name one with --url")))
+            }
+            Err(error) => Err(cannot_open(&path, &error)),
+        }
+    }
+}
+
+/// Neither an engine nor a config that would lead to a database.
+fn nowhere(remote: &Remote, trouble: Trouble) -> Trouble {
+    let problem = Diagnostic::error("E0531", format!("no engine answers at {}", remote.url()));
+    let problems = std::iter::once(problem).chain(trouble.problems).collect();
+    Trouble { exit: Exit::Unreachable, problems }
+}
+
+/// Which runs are listed.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// In one of these states; empty for any.
+    pub states: Vec<RunState>,
+    /// Of this function.
+    pub function: Option<String>,
+    /// Started by this event.
+    pub event: Option<EventId>,
+    /// With this concurrency key.
+    pub key: Option<String>,
+    /// Created then or later.
+    pub since: Option<Millis>,
+    /// Whose id begins so.
+    pub prefix: Option<String>,
+    /// The most.
+    pub limit: usize,
+}
+
+/// Which events are listed.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of this name.
+    pub name: Option<String>,
+    /// Accepted after this time.
+    pub since: Option<Millis>,
+    /// Whose id begins so.
+    pub prefix: Option<String>,
+    /// The most.
+    pub limit: usize,
+}
+
+/// What a command reads from.
+#[derive(Clone)]
+pub enum Reader {
+    /// A running engine.
+    Engine(Remote),
+    /// A store in this process.
+    Store {
+        /// The store.
+        store: Arc<dyn Store>,
+        /// The time that the store's rows are seen at.
+        clock: Arc<dyn Clock>,
+    },
+}
+
+/// The most entries of one page of the API.
+const PAGE_MOST: usize = 1_000;
+
+impl Reader {
+    /// The time now, as the store's rows are to be seen.
+    pub fn now(&self) -> Millis {
+        match self {
+            Reader::Engine(_) => SystemClock::default().now(),
+            Reader::Store { clock, .. } => clock.now(),
+        }
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// Those of the engine's answer or of the store.
+    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunView>, Trouble> {
+        match self {
+            Reader::Engine(remote) => {
+                let mut query = Vec::new();
+                let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
+                add(
+                    "status",
+                    Some(filter.states.iter().map(|state| state.word()).collect::<Vec<_>>().join(",")).filter(|words| !words.is_empty()),
+                );
+                add("function", filter.function.clone());
+                add("event", filter.event.map(|id| id.to_string()));
+                add("key", filter.key.clone());
+                add("since", filter.since.map(|since| since.0.to_string()));
+                add("prefix", filter.prefix.clone());
+                pages(remote, "/v1/runs", query, filter.limit).await
+            }
+            Reader::Store { store, clock } => {
+                let (from, to) = bounds(filter.prefix.as_deref())?;
+                let query = RunQuery {
+                    states: filter.states.clone(),
+                    function: filter.function.as_deref().map(Arc::from),
+                    event: filter.event,
+                    key: filter.key.as_deref().map(|text| Arc::from(crate::server::key_of(text))),
+                    since: filter.since,
+                    from,
+                    to,
+                    limit: filter.limit,
+                };
+                let rows = store.runs(&query).map_err(|error| store_trouble(&error))?;
+                Ok(rows.iter().map(|row| RunView::of(row, clock.now())).collect())
+            }
+        }
+    }
+
+    /// One run with all that it has recorded.
+    ///
+    /// # Errors
+    /// Exit 3 where it is not there.
+    pub async fn trace(&self, id: RunId) -> Result<Trace, Trouble> {
+        match self {
+            Reader::Engine(remote) => one(remote, &format!("/v1/runs/{id}/trace")).await,
+            Reader::Store { store, clock } => {
+                let row = store.run(id).map_err(|error| store_trouble(&error))?.ok_or_else(|| missing("run", &id.to_string()))?;
+                trace_of(&**store, &row, clock.now()).map_err(|error| store_trouble(&error))
+            }
+        }
+    }
+
+    /// The traces of every run that an event started, oldest first.
+    ///
+    /// # Errors
+    /// Those of the engine's answer or of the store.
+    pub async fn traces(&self, event: EventId) -> Result<Vec<Trace>, Trouble> {
+        let mut runs = self.runs(&RunFilter { event: Some(event), limit: PAGE_MOST, ..RunFilter::default() }).await?;
+        runs.sort_by_key(|run| run.run_id);
+        let mut traces = Vec::with_capacity(runs.len());
+        for run in runs {
+            traces.push(self.trace(run.run_id).await?);
+        }
+        Ok(traces)
+    }
+
+    /// Lines of a run's log from line `from` on, and the number of the line after them.
+    ///
+    /// # Errors
+    /// Those of the engine's answer or of the store.
+    pub async fn logs(&self, run: RunId, from: u64) -> Result<(Vec<LogView>, u64), Trouble> {
+        let lines = match self {
+            Reader::Engine(remote) => {
+                let query = [("cursor", from.to_string()), ("limit", PAGE_MOST.to_string())];
+                let page: Page<LogView> = understood(remote, remote.get(&format!("/v1/runs/{run}/logs"), &query).await?)?;
+                page.data
+            }
+            Reader::Store { store, .. } => {
+                let rows = store.logs(run, from, PAGE_MOST).map_err(|error| store_trouble(&error))?;
+                rows.iter().map(LogView::of).collect()
+            }
+        };
+        let next = from + lines.len() as u64;
+        Ok((lines, next))
+    }
+
+    /// Events, newest first.
+    ///
+    /// # Errors
+    /// Those of the engine's answer or of the store.
+    pub async fn events(&self, filter: &EventFilter) -> Result<Vec<EventView>, Trouble> {
+        match self {
+            Reader::Engine(remote) => {
+                let mut query = Vec::new();
+                let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
+                add("name", filter.name.clone());
+                add("received_after", filter.since.map(|since| since.0.to_string()));
+                add("prefix", filter.prefix.clone());
+                pages(remote, "/v1/events", query, filter.limit).await
+            }
+            Reader::Store { store, .. } => {
+                let (from, to) = bounds(filter.prefix.as_deref())?;
+                let name = filter.name.as_deref().map(Arc::from);
+                let query = EventQuery { name, received_after: filter.since, from, to, limit: filter.limit };
+                let rows = store.events(&query).map_err(|error| store_trouble(&error))?;
+                Ok(rows.iter().map(EventView::of).collect())
+            }
+        }
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// Exit 3 where it is not there.
+    pub async fn event(&self, id: EventId) -> Result<EventView, Trouble> {
+        match self {
+            Reader::Engine(remote) => one(remote, &format!("/v1/events/{id}")).await,
+            Reader::Store { store, .. } => {
+                let row = store.event(id).map_err(|error| store_trouble(&error))?;
+                row.map(|row| EventView::of(&row)).ok_or_else(|| missing("event", &id.to_string()))
+            }
+        }
+    }
+
+    /// The run that `text` is the id of, or the beginning of one.
+    ///
+    /// # Errors
+    /// Exit 3 where there is none, 2 where several begin so; they are listed.
+    pub async fn run_id(&self, text: &str) -> Result<RunId, Trouble> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        check_prefix("run", text)?;
+        let filter = RunFilter { prefix: Some(text.to_owned()), limit: CANDIDATES + 1, ..RunFilter::default() };
+        let found = self.runs(&filter).await?;
+        let candidates = found.iter().map(|run| (run.run_id, format!("{} {}", run.function_id, run.state.word())));
+        only("run", text, candidates.collect())
+    }
+
+    /// The event that `text` is the id of, or the beginning of one.
+    ///
+    /// # Errors
+    /// As `run_id`.
+    pub async fn event_id(&self, text: &str) -> Result<EventId, Trouble> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        check_prefix("event", text)?;
+        let filter = EventFilter { prefix: Some(text.to_owned()), limit: CANDIDATES + 1, ..EventFilter::default() };
+        let found = self.events(&filter).await?;
+        only("event", text, found.iter().map(|event| (event.internal_id, event.name.clone())).collect())
+    }
+}
+
+/// The most ids that are listed where a prefix fits several.
+const CANDIDATES: usize = 8;
+
+fn check_prefix(what: &str, text: &str) -> Result<(), Trouble> {
+    Id::range_of_prefix(text).map(|_| ()).map_err(|_| missing(what, text).help("ids have 13 characters of 0-9 and a-z; a beginning serves"))
+}
+
+/// The one candidate.
+fn only(what: &str, text: &str, candidates: Vec<(Id, String)>) -> Result<Id, Trouble> {
+    match candidates.as_slice() {
+        [] => Err(missing(what, text)),
+        [(id, _)] => Ok(*id),
+        several => {
+            let mut problem = Diagnostic::error("E0535", format!("several ids begin with `{text}`"));
+            for (id, words) in several.iter().take(CANDIDATES) {
+                problem = problem.help(format!("{id}  {}", super::out::shown(words)));
+            }
+            if several.len() > CANDIDATES {
+                problem = problem.help("… and more");
+            }
+            Err(Trouble::new(Exit::Usage, problem))
+        }
+    }
+}
+
+/// Nothing has this id.
+pub fn missing(what: &str, id: &str) -> Trouble {
+    let problem = Diagnostic::error("E0534", format!("there is no {what} `{id}`"));
+    Trouble::new(Exit::NotFound, problem.help(format!("`stepwell {what}s ls` shows the newest")))
+}
+
+fn bounds(prefix: Option<&str>) -> Result<(Option<Id>, Option<Id>), Trouble> {
+    let Some(prefix) = prefix else { return Ok((None, None)) };
+    let (low, high) = Id::range_of_prefix(prefix).map_err(|error| Trouble::usage(format!("`{prefix}` is {error}")))?;
+    Ok((Some(low), Some(high)))
+}
+
+/// An answer of the engine as the view that it is.
+pub fn understood<T: DeserializeOwned>(remote: &Remote, value: serde_json::Value) -> Result<T, Trouble> {
+    serde_json::from_value(value)
+        .map_err(|error| super::remote::unreachable(remote.url(), &format!("its answer is not an engine's ({error})")))
+}
+
+async fn one<T: DeserializeOwned>(remote: &Remote, path: &str) -> Result<T, Trouble> {
+    let answer: One<T> = understood(remote, remote.get(path, &[]).await?)?;
+    Ok(answer.data)
+}
+
+/// Up to `limit` entries, over as many pages as that takes.
+async fn pages<T: DeserializeOwned>(remote: &Remote, path: &str, query: Vec<(&str, String)>, limit: usize) -> Result<Vec<T>, Trouble> {
+    let mut found: Vec<T> = Vec::new();
+    let mut cursor: Option<String> = None;
+    while found.len() < limit {
+        let mut query = query.clone();
+        query.push(("limit", (limit - found.len()).min(PAGE_MOST).to_string()));
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: Page<T> = understood(remote, remote.get(path, &query).await?)?;
+        found.extend(page.data);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The trace of a stored run, with the files that its errors point into.
+///
+/// # Errors
+/// Those of the store.
+pub fn trace_of(store: &dyn Store, row: &RunRow, now: Millis) -> Result<Trace, StoreError> {
+    let event = store.event(row.event)?;
+    let journal = store.journal(row.id)?;
+    let mut trace = Trace::of(row, event.as_ref(), &journal, now);
+    if let Some(version) = &row.version {
+        trace.add_sources(store.source(version)?.as_ref());
+    }
+    Ok(trace)
+}

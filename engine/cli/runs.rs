@@ -1,0 +1,423 @@
+//! `stepwell runs`: looking at runs, following them, cancelling them.
+
+use std::time::Duration;
+
+use crate::base::{Clock, Diagnostic, Millis, RunId, Span};
+use crate::clock::SystemClock;
+use crate::rules::RunState;
+use crate::server::view::{NoticeView, One, RunView, Time};
+
+use super::exit::{Exit, Trouble};
+use super::live::{has_stopped, log_line};
+use super::out::{BOLD, Cell, DIM, Out, paint, relative, shown};
+use super::reading::{Reader, RunFilter, Target, understood};
+use super::tree;
+
+/// How often a followed log is looked at.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+/// Arguments of `runs`.
+#[derive(Debug, clap::Args)]
+pub struct Runs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// List runs, newest first
+    #[command(after_help = "Example:\n  stepwell runs ls --status failed,parked --since 1d")]
+    Ls(Ls),
+    /// Show one run: where it stands, why it is not moving, its result or error
+    #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs get")]
+    Get(Get),
+    /// Draw a run as a tree: its steps with times, attempts and errors
+    #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs trace")]
+    Trace(Get),
+    /// Show the lines that a run has logged
+    #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs logs")]
+    Logs(Logs),
+    /// End a run from outside, whatever it is doing
+    #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --limit 1 | cut -f1 | xargs stepwell runs cancel")]
+    Cancel(Cancel),
+    /// Follow what runs do, as it happens
+    #[command(after_help = "Example:\n  stepwell runs tail --json")]
+    Tail(Tail),
+}
+
+#[derive(Debug, clap::Args)]
+struct Ls {
+    /// In one of these states: queued, running, sleeping, waiting, backing_off, parked, completed, failed, cancelled
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
+    status: Vec<RunState>,
+    /// Of this function
+    #[arg(long, value_name = "ID")]
+    function: Option<String>,
+    /// With this concurrency key
+    #[arg(long, value_name = "VALUE")]
+    key: Option<String>,
+    /// Started by this event; the beginning of its id serves
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    since: Option<Since>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct Get {
+    /// The run's id, or its beginning
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct Logs {
+    /// The run's id, or its beginning
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Go on until the run has ended
+    #[arg(long)]
+    follow: bool,
+    /// Print one JSON document; with --follow one a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct Cancel {
+    /// The run's id, or its beginning
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Why, for the run's page and log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct Tail {
+    /// Only these runs, by their whole ids
+    #[arg(value_name = "RUN")]
+    runs: Vec<RunId>,
+    /// Print one JSON document a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+fn state(text: &str) -> Result<RunState, String> {
+    let word = text.to_lowercase().replace(['-', ' '], "_");
+    let known = RunState::ALL.into_iter().find(|state| state.word() == word);
+    known.ok_or_else(|| match crate::base::diagnostic::nearest(&word, RunState::ALL.map(RunState::word)) {
+        Some(right) => format!("no such state; did you mean `{right}`?"),
+        None => format!("no such state; there are {}", RunState::ALL.map(RunState::word).join(", ")),
+    })
+}
+
+/// A time in the past, as it was said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Span),
+    /// Then.
+    Then(Millis),
+}
+
+impl Since {
+    /// The point in time, seen from now.
+    pub fn at(self, now: Millis) -> Millis {
+        match self {
+            Since::Ago(span) => Millis(now.0.saturating_sub(span.0)),
+            Since::Then(at) => at,
+        }
+    }
+}
+
+/// Reads `2h` or an RFC 3339 time.
+pub fn since(text: &str) -> Result<Since, String> {
+    if let Ok(span) = text.parse() {
+        return Ok(Since::Ago(span));
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(stamp) => Ok(Since::Then(Millis(stamp.as_millisecond()))),
+        Err(_) => Err("write a length of time such as 2h, or a time such as 2026-01-31T12:00:00Z".to_owned()),
+    }
+}
+
+impl Runs {
+    /// Carries out what is asked.
+    ///
+    /// # Errors
+    /// Exit 3 for a run that is not there, 2 for an id that fits several, 69 where no engine answers.
+    pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        super::runtime()?.block_on(async {
+            match &self.what {
+                What::Ls(command) => command.run(out).await,
+                What::Get(command) => command.get(out).await,
+                What::Trace(command) => command.trace(out).await,
+                What::Logs(command) => command.run(out).await,
+                What::Cancel(command) => command.run(out).await,
+                What::Tail(command) => command.run(out).await,
+            }
+        })
+    }
+}
+
+impl Ls {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let event = match &self.event {
+            Some(text) => Some(reader.event_id(text).await?),
+            None => None,
+        };
+        let filter = RunFilter {
+            states: self.status.clone(),
+            function: self.function.clone(),
+            event,
+            key: self.key.clone(),
+            since: self.since.map(|since| since.at(reader.now())),
+            prefix: None,
+            limit: self.limit as usize,
+        };
+        let runs = reader.runs(&filter).await?;
+        if self.json {
+            out.line(serde_json::to_string(&runs).unwrap_or_default())?;
+        } else {
+            list(out, &runs, reader.now())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Prints runs as a table.
+pub fn list(out: &Out, runs: &[RunView], now: Millis) -> Result<(), Trouble> {
+    if runs.is_empty() && out.terminal {
+        out.say("no runs");
+        return Ok(());
+    }
+    let time = |time: Time| if out.terminal { relative(now, time.0) } else { time.to_string() };
+    let rows = runs.iter().map(|run| {
+        let note = match (&run.error, &run.why) {
+            (Some(error), _) if run.state == RunState::Failed => error.message.clone(),
+            (_, Some(why)) => why.clone(),
+            _ => String::new(),
+        };
+        let key = run.key.as_ref().map(ToString::to_string).unwrap_or_default();
+        let note = if out.terminal { super::out::cut(&note, 60) } else { note };
+        vec![
+            Cell::from(run.run_id.to_string()),
+            run.function_id.clone().into(),
+            Cell::state(run.state.word()),
+            time(run.created_at).into(),
+            key.into(),
+            note.into(),
+        ]
+    });
+    out.table(&["run", "function", "state", "created", "key", "note"], rows.collect())?;
+    Ok(())
+}
+
+impl Get {
+    async fn get(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let trace = reader.trace(reader.run_id(&self.run).await?).await?;
+        let run = &trace.run;
+        if self.json {
+            out.line(serde_json::to_string(run).unwrap_or_default())?;
+            return Ok(Exit::Done);
+        }
+        let now = reader.now();
+        let time = |time: Time| if out.terminal { format!("{time}  ({})", relative(now, time.0)) } else { time.to_string() };
+        let mut rows =
+            vec![("run", run.run_id.to_string()), ("function", run.function_id.clone()), ("state", run.state.word().replace('_', " "))];
+        rows.extend(run.why.clone().map(|why| ("why", why)));
+        let name = trace.event.as_ref().map(|event| format!("  {}", event.name)).unwrap_or_default();
+        rows.push(("event", format!("{}{name}", run.event_id)));
+        rows.extend(run.key.as_ref().map(|key| ("key", key.to_string())));
+        rows.push(("created", time(run.created_at)));
+        rows.extend(run.run_started_at.map(|at| ("started", time(at))));
+        rows.extend(run.ended_at.map(|at| ("ended", time(at))));
+        rows.extend(run.wakes_at.filter(|_| !run.state.is_terminal()).map(|at| ("goes on", time(at))));
+        rows.push(("attempt", run.attempt.to_string()));
+        rows.extend(run.steps.map(|steps| ("steps", steps.to_string())));
+        rows.extend(run.function_version.as_ref().map(|version| ("version", version.chars().take(12).collect())));
+        rows.extend(run.output.as_ref().map(|output| ("result", output.get().to_owned())));
+        for (name, value) in rows {
+            out.line(if out.terminal {
+                format!("{} {}", paint(BOLD, format!("{name:<9}")), shown(&value))
+            } else {
+                format!("{name}\t{}", shown(&value))
+            })?;
+        }
+        if let Some(error) = &run.error {
+            out.line("")?;
+            out.line(tree::problem(error, &tree::files(&trace.sources)).render(true))?;
+        }
+        Ok(Exit::Done)
+    }
+
+    async fn trace(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let trace = reader.trace(reader.run_id(&self.run).await?).await?;
+        if self.json {
+            out.line(serde_json::to_string(&trace).unwrap_or_default())?;
+            return Ok(Exit::Done);
+        }
+        for line in tree::lines(&trace, &[], reader.now()) {
+            out.line(line)?;
+        }
+        if let Some(error) = trace.run.error.as_ref() {
+            out.line("")?;
+            out.line(tree::problem(error, &tree::files(&trace.sources)).render(true))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Logs {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.target.reader(out).await?;
+        let run = reader.run_id(&self.run).await?;
+        let mut from = 0;
+        let mut all = Vec::new();
+        loop {
+            // The state is read first: what was logged before the end is then not missed.
+            let stopped = has_stopped(reader.trace(run).await?.run.state);
+            loop {
+                let (lines, next) = reader.logs(run, from).await?;
+                if lines.is_empty() {
+                    break;
+                }
+                from = next;
+                for line in &lines {
+                    match (self.json, self.follow, out.terminal) {
+                        (true, true, _) => out.line(serde_json::to_string(line).unwrap_or_default())?,
+                        (true, false, _) => {}
+                        (false, _, true) => out.line(format!("{} {}", paint(DIM, line.at), log_line(line)))?,
+                        (false, _, false) => {
+                            let data = line.data.as_ref().map(|data| data.get().to_owned()).unwrap_or_default();
+                            let level = serde_json::to_value(line.level)
+                                .ok()
+                                .and_then(|level| level.as_str().map(str::to_owned))
+                                .unwrap_or_default();
+                            out.table(&[], vec![vec![line.at.to_string().into(), level.into(), line.message.clone().into(), data.into()]])?;
+                        }
+                    }
+                }
+                all.extend(lines);
+            }
+            if !self.follow || stopped {
+                break;
+            }
+            tokio::time::sleep(FOLLOW).await;
+        }
+        if self.json && !self.follow {
+            out.line(serde_json::to_string(&all).unwrap_or_default())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Cancel {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let remote = self.target.engine()?;
+        let run = Reader::Engine(remote.clone()).run_id(&self.run).await?;
+        let query: Vec<(&str, String)> = self.reason.iter().map(|reason| ("reason", reason.clone())).collect();
+        let answer: One<RunView> = understood(&remote, remote.delete(&format!("/v1/runs/{run}"), &query).await?)?;
+        if self.json {
+            out.line(serde_json::to_string(&answer.data).unwrap_or_default())?;
+        } else {
+            out.say(format!("{run} {}", answer.data.state.word()));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Tail {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let remote = self.target.engine()?;
+        let query: Vec<(&str, String)> = self.runs.iter().map(|run| ("run", run.to_string())).collect();
+        let mut notices = remote.stream(&query).await?;
+        if out.terminal {
+            out.say(paint(DIM, format!("following {}; Ctrl-C ends it", remote.url())));
+        }
+        loop {
+            let sent = tokio::select! {
+                sent = notices.next() => sent,
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+            };
+            let Some(sent) = sent else {
+                let problem = Diagnostic::error("E0531", format!("the engine at {} has ended the stream", remote.url()));
+                return Err(Trouble::new(Exit::Unreachable, problem));
+            };
+            if self.json {
+                out.line(sent.data.to_string())?;
+            } else if let Ok(notice) = serde_json::from_value::<NoticeView>(sent.data) {
+                out.line(told(&notice, SystemClock::default().now()))?;
+            }
+        }
+    }
+}
+
+/// A notice as a line.
+pub fn told(notice: &NoticeView, now: Millis) -> String {
+    let at = |at: &Time| paint(DIM, at);
+    match notice {
+        NoticeView::Run { run, function, state, at: time } => {
+            format!("{} {run} {} {}", at(time), shown(function), paint(BOLD, state.word().replace('_', " ")))
+        }
+        NoticeView::StepBegun { run, key, attempt, at: time } => format!("{} {run}   ▸ {} attempt {attempt}", at(time), shown(key)),
+        NoticeView::Recorded { run, key, ended_at, until: Some(until), .. } => {
+            format!("{} {run}   ◷ {} wakes {}", at(ended_at), shown(key), relative(now, until.0))
+        }
+        NoticeView::Recorded { run, key, ended_at, error: Some(error), .. } => {
+            format!("{} {run}   ✗ {}: {}", at(ended_at), shown(key), shown(&error.message))
+        }
+        NoticeView::Recorded { run, key, ended_at, .. } => format!("{} {run}   ✓ {}", at(ended_at), shown(key)),
+        NoticeView::AttemptFailed { run, key, attempt, at: time, next_at, error } => {
+            let next = next_at.map(|next| format!("; again {}", relative(now, next.0))).unwrap_or_default();
+            format!("{} {run}   ✗ {} attempt {attempt}: {}{next}", at(time), shown(key), shown(&error.message))
+        }
+        NoticeView::Log { run, at: time, message, .. } => format!("{} {run}   {}", at(time), shown(message)),
+        NoticeView::Missed { missed } => format!("({missed} notices went by too fast)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_taken_as_people_write_them() {
+        assert_eq!(state("Backing-off"), Ok(RunState::BackingOff));
+        assert!(state("failled").is_err_and(|error| error.contains("did you mean `failed`?")));
+    }
+
+    #[test]
+    fn since_is_a_span_or_a_time() {
+        assert_eq!(since("2h").map(|since| since.at(Millis(10_000_000))), Ok(Millis(2_800_000)));
+        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::Then(Millis(1_000))));
+        assert!(since("yesterday").is_err());
+    }
+}

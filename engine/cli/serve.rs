@@ -1,0 +1,157 @@
+//! An engine with its server, from start to the last commit: what `run` and `dev` have in common.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::base::Diagnostic;
+use crate::clock::{SystemClock, SystemEntropy};
+use crate::exec::{Engine, Setup};
+use crate::project::Project;
+use crate::script::Host;
+use crate::server::{ServerOptions, serve};
+use crate::store::Store;
+use crate::store::sqlite::{Options, Sqlite};
+
+use super::backup::store_trouble;
+use super::doctor::cannot_open;
+use super::exit::{Exit, Trouble, plain};
+use super::out::Out;
+use super::settings::{Keys, Settings};
+
+/// What is to be served.
+pub struct Service {
+    /// The snapshot in force.
+    pub project: Arc<Project>,
+    /// The script host that compiled it.
+    pub host: Arc<Host>,
+    /// Where it listens, what it keeps its rows in, how long it drains.
+    pub settings: Settings,
+    /// Who may do what.
+    pub options: ServerOptions,
+}
+
+/// The server's options, from the config and the keys of the environment.
+pub fn options(project: &Project, keys: Keys) -> ServerOptions {
+    let engine = &project.config.engine;
+    ServerOptions {
+        any_key: keys.event.is_empty(),
+        event_keys: keys.event,
+        admin_token: keys.admin,
+        read_token: keys.read,
+        hosts: engine.hosts.iter().map(|host| host.value.clone()).collect(),
+        cors: engine.cors.iter().map(|origin| origin.value.clone()).collect(),
+        body_bytes: engine.body_bytes(),
+        ..ServerOptions::default()
+    }
+}
+
+impl Service {
+    /// Runs the engine until it is told to stop. `started` is called once it accepts events.
+    ///
+    /// # Errors
+    /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
+    pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr)) -> Result<Exit, Trouble> {
+        let Service { project, host, settings, options } = self;
+        options.check(settings.listen).map_err(|missing| {
+            let problem = Diagnostic::error("E0538", missing);
+            Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
+        })?;
+        let mut stops = Stops::new()?;
+        let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
+        let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
+        let store = open(&settings.database, settings.durability)?;
+        let setup = Setup {
+            project,
+            host,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::new(SystemClock::default()),
+            entropy: Arc::new(SystemEntropy),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let engine = Engine::start(setup).map_err(|error| store_trouble(&error))?;
+        engine.until_ready().await;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, engine.clone(), options, stopped));
+        started(&engine, address);
+
+        let fault = tokio::select! {
+            name = stops.next() => {
+                out.say(format!("{name}: no new events; running steps have {} to finish", settings.grace));
+                None
+            }
+            error = engine.until_fault() => Some(error),
+        };
+        if let Some(error) = fault {
+            return Err(store_trouble(&error));
+        }
+        tokio::select! {
+            drained = tokio::time::timeout(settings.grace.std(), engine.drain()) => {
+                if drained.is_err() {
+                    out.say(format!("some steps have not finished within {}; they run again at the next start", settings.grace));
+                }
+            }
+            name = stops.next() => {
+                out.say(format!("{name} again: stopping at once"));
+                // Nothing is lost: what was acknowledged is on the disk, and the next start takes the rest up.
+                std::process::exit(i32::from(Exit::Failed as u8));
+            }
+        }
+        // A server that is gone needs no word.
+        let _ = stop.send(());
+        match server.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(cannot_listen(address, &error)),
+            Err(error) => return Err(Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("the server ended: {error}")))),
+        }
+        store.close().map_err(|error| store_trouble(&error))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn open(path: &Path, durability: crate::store::sqlite::Durability) -> Result<Arc<Sqlite>, Trouble> {
+    let options = Options { durability, ..Options::default() };
+    Sqlite::open(path, options).map(Arc::new).map_err(|error| cannot_open(path, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Trouble {
+    let problem = Diagnostic::error("E0547", format!("cannot listen on {address}: {}", plain(error)));
+    Trouble::new(Exit::Io, problem.help("is another engine running? choose another port, or stop what has this one"))
+}
+
+/// The signals that stop an engine.
+struct Stops {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn new() -> Result<Stops, Trouble> {
+        let failed = |error: std::io::Error| {
+            Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot wait for signals: {}", plain(&error))))
+        };
+        Ok(Stops { term: signal(SignalKind::terminate()).map_err(failed)?, interrupt: signal(SignalKind::interrupt()).map_err(failed)? })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Writes what the engine logs to stderr: STEPWELL_LOG chooses what, `info` unless it is set.
+pub fn log_to_stderr() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STEPWELL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && super::remote::variable("NO_COLOR").is_none();
+    let made =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false).try_init();
+    // A second subscriber cannot be set; the first one serves.
+    let _ = made;
+}

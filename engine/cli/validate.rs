@@ -1,0 +1,65 @@
+//! `stepwell validate`: checks everything that can be checked before an event comes.
+
+use crate::base::Severity;
+use crate::project::{Mode, Project};
+use crate::script::Host;
+
+use super::exit::{Exit, Trouble};
+use super::out::Out;
+use super::place::{self, ConfigArgument};
+use super::problems::{Format, List};
+
+/// Arguments of `validate`.
+#[derive(Debug, clap::Args)]
+pub struct Validate {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Exit with 78 on warnings too
+    #[arg(long)]
+    deny_warnings: bool,
+    /// How problems are written
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+impl Validate {
+    /// Checks the project and prints all its problems.
+    ///
+    /// # Errors
+    /// Exit 78 is the result of a check that failed; a `Trouble` is returned where nothing could be checked at all.
+    pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let path = place::config(self.config.config.as_deref())?;
+        let (problems, files) = match Project::load(&path, &Host::new(), &place::environment, Mode::Check) {
+            Ok((project, problems)) => {
+                // A checkout that nobody may write to can be checked all the same.
+                let _ = place::write_editor_schema(place::root(&path));
+                (problems, files_of(&project))
+            }
+            Err(problems) => (problems, 0),
+        };
+        let list = List { problems: &problems, root: place::root(&path), files };
+        let text = list.text(self.format);
+        if !text.is_empty() {
+            out.line(text)?;
+        }
+        let denied = list.of(Severity::Error) + if self.deny_warnings { list.of(Severity::Warning) } else { 0 };
+        Ok(if denied == 0 { Exit::Done } else { Exit::Config })
+    }
+}
+
+/// How many files the project is made of: the config with what it includes, schemas, handlers and their imports.
+fn files_of(project: &Project) -> usize {
+    use std::collections::BTreeSet;
+    let mut files = BTreeSet::new();
+    for function in &project.functions {
+        let sources: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&function.program.source().files).unwrap_or_default();
+        files.extend(sources.keys().cloned());
+    }
+    for (_, event) in project.config.events.iter() {
+        if let Some(crate::config::EventSchema::File(path)) = event.schema.as_ref().map(|schema| &schema.value) {
+            files.insert(path.clone());
+        }
+    }
+    1 + files.len()
+}

@@ -1,0 +1,233 @@
+//! The commands that start an engine, and those that ask one.
+
+use rustix::process::Signal;
+
+use super::support::{Engine, Place};
+
+/// A project whose function does not end by itself before the test wants it to.
+fn sleeper() -> Place {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "step(\"first\", || 1);\nsleep(\"long\", \"1h\");\n");
+    place
+}
+
+fn id_of(text: &str) -> String {
+    text.split(['\t', '\n']).next().unwrap().to_owned()
+}
+
+#[test]
+fn an_event_is_sent_waited_for_and_looked_at() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "log::info(\"hi\", #{ to: event.data.name });\nlet a = step(\"one\", || 1);\n#{ a: a }\n");
+    let engine = Engine::dev(&place, &[]);
+    let sent = place.ask(&engine, &["send", "hello/said", "name=12", "--wait"]).exits(0);
+    assert_eq!(sent.out, "{\"a\":1}\n");
+    let sent = sent.says("✓ one").says("info  hi").says("completed in");
+    drop(sent);
+    let event = id_of(&place.ask(&engine, &["events", "ls"]).exits(0).prints("hello/said\t").prints("{\"name\":\"12\"}").out);
+    let run = id_of(
+        &place
+            .ask(&engine, &["runs", "ls", "--status", "completed", "--function", "greet", "--event", &event])
+            .exits(0)
+            .prints("greet\tcompleted")
+            .out,
+    );
+    place.ask(&engine, &["events", "get", &event]).exits(0).prints(&format!("event\t{event}\n")).prints(&run);
+    place.ask(&engine, &["runs", "get", &run]).exits(0).prints("state\tcompleted\n").prints("result\t{\"a\":1}\n").prints("steps\t1\n");
+    place.ask(&engine, &["runs", "trace", &run]).exits(0).prints("└─ ✓ one").prints("greet").prints("completed in");
+    place.ask(&engine, &["runs", "logs", &run, "--follow"]).exits(0).prints("\tinfo\thi\t{\"to\":\"12\"}\n");
+    place.ask(&engine, &["functions", "ls"]).exits(0).prints("greet\thello/said\t\tup to 4 attempts\t");
+    let json = |arguments: &[&str]| place.ask(&engine, arguments).exits(0).json();
+    assert_eq!(json(&["runs", "ls", "--json"])[0]["run_id"], run);
+    assert_eq!(json(&["runs", "get", &run, "--json"])["output"]["a"], 1);
+    assert_eq!(json(&["runs", "trace", &run, "--json"])["steps"][0]["key"], "one");
+    assert_eq!(json(&["runs", "logs", &run, "--json"])[0]["message"], "hi");
+    assert_eq!(json(&["events", "get", &event, "--json"])["runs"][0]["run_id"], run);
+    assert_eq!(json(&["functions", "ls", "--json"])[0]["id"], "greet");
+}
+
+#[test]
+fn ids_may_be_cut_short_while_they_are_clear() {
+    let place = sleeper();
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    place.ask(&engine, &["send", "hello/said", "--example", "--count", "3"]).exits(0);
+    let list = place.ask(&engine, &["runs", "ls"]).exits(0).out;
+    let ids: Vec<&str> = list.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    let first = &ids[0][..1];
+    place.ask(&engine, &["runs", "get", first]).exits(2).says("error[E0535]").says(ids[0]).says(ids[2]);
+    place.ask(&engine, &["runs", "get", &ids[1].to_uppercase()]).exits(0).prints(ids[1]);
+    place.ask(&engine, &["runs", "get", "zzz"]).exits(3).says("error[E0534]");
+    place.ask(&engine, &["runs", "get", "zzzzzzzzzzzzz"]).exits(3);
+    place.ask(&engine, &["runs", "get", "0000000000001"]).exits(3);
+    place.ask(&engine, &["events", "get", "0000000000001"]).exits(3);
+    place.ask(&engine, &["runs", "ls", "--status", "failled"]).exits(2).says("did you mean `failed`?");
+    place.ask(&engine, &["runs", "ls", "--since", "yesterday"]).exits(2);
+    place.ask(&engine, &["runs", "ls", "--limit", "0"]).exits(2);
+}
+
+#[test]
+fn a_run_is_cancelled_once() {
+    let place = sleeper();
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
+    let run = id_of(&place.ask(&engine, &["runs", "ls", "--event", &event]).exits(0).out);
+    place.ask(&engine, &["runs", "cancel", &run, "--reason", "changed my mind"]).exits(0).says("cancelled");
+    place.ask(&engine, &["runs", "get", &run]).exits(0).prints("state\tcancelled\n").prints("changed my mind");
+    place.ask(&engine, &["runs", "cancel", &run]).exits(1).says("the run has ended");
+    place.ask(&engine, &["runs", "cancel", "0000000000001"]).exits(3);
+}
+
+#[test]
+fn what_send_says_of_events_that_are_not_taken() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "fail(\"not today\");\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    place
+        .ask(&engine, &["send", "helo/said", "--data", "{}"])
+        .exits(3)
+        .says("no event `helo/said` is declared")
+        .says("did you mean `hello/said`?");
+    place.ask(&engine, &["send", "hello/said"]).exits(1).says("at /data");
+    place.ask(&engine, &["send", "hello/said", "--data", "[1]"]).exits(2);
+    place.ask(&engine, &["send", "hello/said", "--data", "@nowhere.json"]).exits(74).says("nowhere.json");
+    place.ask(&engine, &["send", "hello/said", "--example", "--id", "a", "--count", "2"]).exits(2);
+    place.ask(&engine, &["send", "hello/said", "--example", "--timeout", "1s"]).exits(2).says("--wait");
+    let failed = place.ask(&engine, &["send", "hello/said", "--example", "--wait"]).exits(1);
+    assert_eq!(failed.out, "");
+    failed.says("error: not today").says("handlers/greet.rhai:1:1").says("^^^^");
+    let first = place.ask(&engine, &["send", "hello/said", "--example", "--id", "once"]).exits(0).out;
+    let again = place.ask(&engine, &["send", "hello/said", "--example", "--id", "once"]).exits(0).out;
+    assert_eq!(first, again);
+    place.write("data.json", "{\"name\": \"file\"}");
+    place.ask(&engine, &["send", "hello/said", "--data", "@data.json", "--ts", "1h"]).exits(0);
+    place.ask(&engine, &["runs", "ls", "--status", "queued"]).exits(0).prints("time has not come");
+}
+
+#[test]
+fn waiting_has_an_end() {
+    let place = sleeper();
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    place.ask(&engine, &["send", "hello/said", "--example", "--wait", "--timeout", "300ms"]).exits(124).says("error[E0546]");
+}
+
+#[test]
+fn without_an_engine_the_database_is_read_and_nothing_is_changed() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "step(\"one\", || 1)\n");
+    let mut engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["send", "hello/said", "--example", "--wait"]).exits(0);
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.exit_code(), 0);
+    // Nobody listens there any more; a database that is named is read without asking.
+    let database = ["--database", ".stepwell/stepwell.db"];
+    let read = |arguments: &[&str]| place.run(&[arguments, &database].concat());
+    let run = id_of(&read(&["runs", "ls", "--status", "completed", "--key", "null"]).exits(0).out);
+    assert_eq!(run, "", "a function without limits has no keys");
+    let run = id_of(&read(&["runs", "ls", "--status", "completed"]).exits(0).out);
+    read(&["runs", "get", &run[..12]]).exits(0).prints("result\t1\n");
+    read(&["runs", "trace", &run]).exits(0).prints("✓ one");
+    read(&["runs", "logs", &run]).exits(0);
+    let event = id_of(&read(&["events", "ls", "--name", "hello/said"]).exits(0).out);
+    read(&["events", "get", &event]).exits(0).prints(&run);
+    read(&["runs", "get", "0000000000001"]).exits(3);
+    place.run(&["sql", "select count(*) from runs"]).exits(0).prints("1\n");
+    place.run(&["sql", "delete from meta"]).exits(2).says("would write");
+    place.run(&["sql", "selct 1"]).exits(2).says("error[E0542]");
+    assert_eq!(place.run(&["sql", "select 1 as a, 'x' as b", "--json"]).exits(0).json(), serde_json::json!([{"a": 1, "b": "x"}]));
+    place.run(&["doctor"]).exits(0).prints("✓ lock       free").prints("✓ integrity");
+    place.run(&["backup", "copy.db"]).exits(0).says("is a whole database");
+    place.run(&["backup", "copy.db"]).exits(73);
+    place.run(&["runs", "ls", "--database", "copy.db"]).exits(0).prints(&run);
+    for changing in [["runs", "cancel", run.as_str()], ["send", "hello/said", "name=x"]] {
+        let gone = engine.url.clone();
+        place.run_with(&changing, &[("STEPWELL_URL", &gone)], "").exits(69).says("error[E0531]");
+    }
+    let gone = engine.url.clone();
+    place.run_with(&["runs", "ls"], &[("STEPWELL_URL", &gone)], "").exits(69);
+    place.run(&["runs", "ls", "--url", "ftp://x"]).exits(2);
+}
+
+#[test]
+fn one_database_has_one_engine() {
+    let place = Place::hello();
+    let engine = Engine::dev(&place, &[]);
+    let second = place.run(&["run", "--listen", "127.0.0.1:0"]).exits(75);
+    second.says("error[E0543]").says(&format!("process {}", engine.pid()));
+    place.run(&["doctor"]).exits(0).prints(&format!("an engine is running (process {})", engine.pid()));
+    let port = engine.url.rsplit(':').next().unwrap();
+    place.run(&["dev", "--ephemeral", "--port", port]).exits(74).says("error[E0547]");
+}
+
+#[test]
+fn run_asks_for_keys_where_others_can_reach_it_and_then_for_them() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "1\n");
+    place.run(&["run", "--listen", "0.0.0.0:0"]).exits(78).says("error[E0538]");
+    let keys = [("STEPWELL_EVENT_KEYS", "evt_a,evt_b"), ("STEPWELL_ADMIN_TOKEN", "adm_a"), ("STEPWELL_READ_TOKEN", "read_a")];
+    let mut command = place.command();
+    command.args(["run", "--listen", "127.0.0.1:0"]).envs(keys);
+    let engine = Engine::start(command);
+    let with = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let url = ("STEPWELL_URL", engine.url.as_str());
+        place.run_with(arguments, &[variables, &[url]].concat(), "")
+    };
+    with(&[], &["send", "hello/said", "--example"]).exits(77).says("error[E0532]");
+    with(&[], &["runs", "ls"]).exits(77);
+    with(&[("STEPWELL_EVENT_KEYS", "evt_b")], &["send", "hello/said", "--example"]).exits(0);
+    with(&[("STEPWELL_READ_TOKEN", "read_a")], &["runs", "ls"]).exits(0).prints("greet");
+    with(&[("STEPWELL_READ_TOKEN", "read_a")], &["runs", "cancel", "0000000000001"]).exits(77);
+    with(&keys, &["send", "hello/said", "--example", "--wait"]).exits(0).prints("1\n");
+}
+
+#[test]
+fn a_signal_drains_and_the_next_start_goes_on() {
+    let place = sleeper();
+    let mut engine = Engine::dev(&place, &[]);
+    let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
+    engine.line_with("greet sleeping");
+    engine.signal(Signal::INT);
+    engine.line_with("SIGINT: no new events");
+    assert_eq!(engine.exit_code(), 0);
+    let engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["runs", "ls", "--event", &event, "--status", "sleeping"]).exits(0).prints("greet\tsleeping");
+}
+
+#[test]
+fn a_broken_project_starts_nothing() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "let x = ;\n");
+    for command in [&["run"][..], &["dev"], &["validate"], &["try", "hello/said", "--example"]] {
+        let ran = place.run(command).exits(78);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains("handlers/greet.rhai:1:"), "{command:?}: {said}");
+    }
+    assert!(!place.path(".stepwell/stepwell.db").exists());
+}
+
+#[test]
+fn dev_says_what_to_do_next() {
+    let place = Place::hello();
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    engine.line_with("not watched yet");
+    let send = engine.line_with("stepwell send hello/said --example --wait --url");
+    let arguments: Vec<&str> = send.split_whitespace().skip(1).collect();
+    engine.line_with("curl ");
+    place.run(&arguments).exits(0).prints("Hello, World!");
+    engine.line_with("Hello, World!");
+    assert!(!place.path(".stepwell/stepwell.db").exists(), "an ephemeral engine leaves nothing");
+}
+
+#[test]
+fn tail_follows_what_runs_do() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "step(\"one\", || 1)\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    let mut command = place.command();
+    command.args(["runs", "tail", "--json", "--url", &engine.url]);
+    let mut tail = super::support::Following::start(command);
+    // The stream is open when its first notice comes; until then events are sent one after the other.
+    let line = tail.line_while(|| drop(place.ask(&engine, &["send", "hello/said", "--example"]).exits(0)));
+    let notice: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(notice["run"].is_string(), "{line}");
+}
