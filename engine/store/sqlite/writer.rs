@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased};
 use rusqlite::Connection;
 
-use crate::base::Span;
 use crate::base::limits::BATCH_ROWS;
+use crate::base::{Json, Span};
+use crate::rules::row::Recorded;
 use crate::rules::{List, Write};
 
 use super::super::{Answer, StoreError, Verdict};
@@ -16,6 +17,8 @@ use super::{error, open};
 
 /// Rows after which the log is copied into the main file.
 const CHECKPOINT_ROWS: usize = 8_000;
+/// Bytes of a value that count as one more row.
+const ROW_BYTES: usize = 2_048;
 /// Pages in the log from which on the writer itself finishes the copy, so that the log starts anew: 64 MB.
 const LOG_PAGES: i64 = 16_384;
 
@@ -115,7 +118,10 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if error != StoreError::Full {
+                if error == StoreError::Full {
+                    // What has been copied into the main file makes room in the log.
+                    let _ = self.checkpoint.try_send(());
+                } else {
                     self.fault.set(error.clone());
                 }
                 for commit in batch.commits {
@@ -212,10 +218,18 @@ impl Batch {
     }
 }
 
-/// The rows that a list may write; at least one, since its expectations cost as much as a row.
+/// The rows that a list may write; at least one, since its expectations cost as much as a row. Large values count as
+/// more: what they take is pages in the log.
 fn rows(list: &List) -> usize {
+    let length = |text: &Option<Json>| text.as_deref().map_or(0, str::len);
     let rows = |write: &Write| match write {
         Write::Sweep { most, .. } => *most as usize,
+        Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
+        Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
+        Write::Append { record, .. } => match &record.result {
+            Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
+            _ => 1,
+        },
         _ => 1,
     };
     list.writes.iter().map(rows).sum::<usize>().max(1)
