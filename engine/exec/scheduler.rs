@@ -338,6 +338,8 @@ impl Scheduler {
                 return Vec::new();
             }
             self.suspects.pop_front();
+            // Nothing executes, so there is room for it; what starts beside it later must find its slots taken.
+            self.queue.take(suspect);
             self.alone = Some(suspect);
             self.timers.push(Reverse((now.after(ALONE), suspect, Due::Company)));
             return vec![suspect];

@@ -149,19 +149,26 @@ impl Queue {
             if let Some(entry) = self.runs.get_mut(&order.run) {
                 entry.line = None;
                 self.queued -= 1;
-                for (bit, &at) in entry.slots.iter().enumerate() {
-                    if entry.holds & (1 << bit) == 0
-                        && let Some(slot) = self.slots[at as usize].as_mut()
-                    {
-                        slot.taken += 1;
-                        entry.holds |= 1 << bit;
-                    }
-                }
+                self.take(order.run);
                 admitted.push(order.run);
             }
             self.file(line);
         }
         admitted
+    }
+
+    /// The run is about to execute: it takes the slots that it lacks. One that stands in no line gets them even beyond a
+    /// limit, so it must be known that there is room.
+    pub fn take(&mut self, run: RunId) {
+        let Some(entry) = self.runs.get_mut(&run) else { return };
+        for (bit, &at) in entry.slots.iter().enumerate() {
+            if entry.holds & (1 << bit) == 0
+                && let Some(slot) = self.slots[at as usize].as_mut()
+            {
+                slot.taken += 1;
+                entry.holds |= 1 << bit;
+            }
+        }
     }
 
     /// The run goes on waiting for a time or an event: it gives back what it holds only while active.
@@ -395,6 +402,17 @@ mod tests {
         assert_eq!(queue.admit(10), [Id(1)]);
         queue.remove(Id(1));
         assert_eq!(queue.admit(10), [Id(3)]);
+    }
+
+    #[test]
+    fn a_run_that_starts_outside_of_the_line_takes_its_slots_too() {
+        let mut queue = Queue::default();
+        queue.hold(Id(1), &[want("f", "a", 1, Hold::Active)]);
+        queue.push(order(2), &[want("f", "a", 1, Hold::Active)]);
+        queue.take(Id(1));
+        assert_eq!(queue.admit(10), []);
+        queue.suspend(Id(1));
+        assert_eq!(queue.admit(10), [Id(2)]);
     }
 
     #[test]

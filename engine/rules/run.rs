@@ -51,6 +51,8 @@ pub struct Stopped {
     pub attempt: u32,
     /// When this attempt of the code between steps began.
     pub began: Millis,
+    /// Whether it has recorded anything, in `pending` or before.
+    pub recorded: bool,
 }
 
 /// The state that a run goes to, and the list that takes it there.
@@ -110,7 +112,9 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: f
             }
         }
         Outcome::Interrupted => {
-            writes.push(Write::Requeue { run: id, suspects: run.suspects });
+            // `run` is as it was before the attempt; a record has cleared it since of any suspicion.
+            let suspects = if stopped.recorded { 0 } else { run.suspects };
+            writes.push(Write::Requeue { run: id, suspects });
             (RunState::Queued, None)
         }
         Outcome::Unfit(reason) => {
@@ -154,7 +158,8 @@ mod tests {
 
     fn decide(outcome: Outcome, attempt: u32) -> Option<Transition> {
         let policy = Retry { attempts: 2, backoff: Backoff::Fixed { initial: Span::seconds(5), jitter: 0.0 } };
-        next(&run(), Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900) }, &policy, Millis(1_000), 0.0)
+        let stopped = Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900), recorded: false };
+        next(&run(), stopped, &policy, Millis(1_000), 0.0)
     }
 
     fn failure(message: &str) -> Arc<Failure> {
@@ -187,6 +192,14 @@ mod tests {
     fn an_interrupted_attempt_counts_neither_as_a_try_nor_as_a_crash() {
         let transition = decide(Outcome::Interrupted, 2).expect("a transition");
         assert_eq!(transition.list.writes, [Write::Requeue { run: Id(7), suspects: 1 }]);
+    }
+
+    #[test]
+    fn an_interrupted_attempt_that_recorded_something_is_no_suspect_any_more() {
+        let policy = Retry { attempts: 2, backoff: Backoff::Table };
+        let stopped = Stopped { outcome: Outcome::Interrupted, pending: Vec::new(), attempt: 1, began: Millis(900), recorded: true };
+        let transition = next(&run(), stopped, &policy, Millis(1_000), 0.0).expect("a transition");
+        assert_eq!(transition.list.writes, [Write::Requeue { run: Id(7), suspects: 0 }]);
     }
 
     #[test]

@@ -636,9 +636,10 @@ impl Attempt {
         match self.state.try_borrow_mut() {
             Ok(mut state) => {
                 let pending = if outcome == Outcome::Lost { Vec::new() } else { std::mem::take(&mut state.pending) };
-                Stopped { outcome, pending, attempt: state.attempt, began: state.began }
+                let recorded = state.next_index as usize > self.call.journal.records.len();
+                Stopped { outcome, pending, attempt: state.attempt, began: state.began, recorded }
             }
-            Err(_) => Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get() },
+            Err(_) => Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false },
         }
     }
 

@@ -35,6 +35,7 @@ enum Right {
 impl Auth {
     /// What `options` say, for a server that listens at `listen`.
     pub fn new(options: &ServerOptions, listen: SocketAddr) -> Auth {
+        let loopback = listen.ip().is_loopback();
         let lower = |names: &[String]| names.iter().map(|name| name.trim().trim_end_matches('/').to_ascii_lowercase()).collect();
         let mut hosts: Vec<String> = lower(&options.hosts);
         hosts.push(bracketed(listen.ip()));
@@ -42,8 +43,8 @@ impl Auth {
             event_keys: options.event_keys.iter().map(|key| hash(key)).collect(),
             admin: options.admin_token.as_deref().map(hash),
             reader: options.read_token.as_deref().map(hash),
-            any_key: options.any_key,
-            loopback: listen.ip().is_loopback(),
+            any_key: options.any_key && loopback,
+            loopback,
             hosts,
             origins: lower(&options.cors),
         }
@@ -217,6 +218,15 @@ mod tests {
         let auth = auth("0.0.0.0:8288", |_| {});
         assert!(knows(&auth, "10.0.0.7:8288") && knows(&auth, "[2001:db8::1]:8288") && knows(&auth, "localhost"));
         assert!(!knows(&auth, "evil.example:8288"));
+    }
+
+    #[test]
+    fn beyond_loopback_a_key_is_a_key() {
+        for (listen, is_open) in [("127.0.0.1:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("10.0.0.7:1", false)] {
+            let auth = auth(listen, |options| options.any_key = true);
+            assert_eq!(auth.may_send(Some("any"), &HeaderMap::new()).is_ok(), is_open, "{listen}");
+            assert_eq!(auth.may(&Method::GET, &HeaderMap::new()).is_ok(), is_open, "{listen}");
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub struct ServerOptions {
     pub admin_token: Option<String>,
     /// A token that may read everything.
     pub read_token: Option<String>,
-    /// Any event key is accepted, and none is needed: for `dev`, and on loopback where no key is set.
+    /// Any event key is accepted, and none is needed: for `dev`, and where no key is set. On loopback alone: elsewhere this
+    /// has no effect, and `check` asks for a key.
     pub any_key: bool,
     /// Names in a request's `Host` that are known besides those of loopback and the address it listens on; with or without a port.
     pub hosts: Vec<String>,
@@ -77,7 +78,7 @@ impl ServerOptions {
         if listen.ip().is_loopback() {
             return Ok(());
         }
-        let missing = match (self.admin_token.is_some(), self.any_key || !self.event_keys.is_empty()) {
+        let missing = match (self.admin_token.is_some(), !self.event_keys.is_empty()) {
             (true, true) => return Ok(()),
             (false, true) => "an admin token (STEPWELL_ADMIN_TOKEN)",
             (true, false) => "an event key (STEPWELL_EVENT_KEYS)",
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn beyond_loopback_a_token_and_a_key_are_needed() {
         let everywhere: SocketAddr = "0.0.0.0:8288".parse().unwrap();
-        let mut options = ServerOptions::default();
+        let mut options = ServerOptions { any_key: true, ..ServerOptions::default() };
         assert_eq!(options.check("127.0.0.1:8288".parse().unwrap()), Ok(()));
         assert_eq!(options.check("[::1]:8288".parse().unwrap()), Ok(()));
         assert!(options.check(everywhere).unwrap_err().contains("admin token (STEPWELL_ADMIN_TOKEN) and an event key"));

@@ -57,6 +57,26 @@ impl World {
         self.until(event, &[RunState::Completed, RunState::Failed, RunState::Cancelled, RunState::Parked]).await
     }
 
+    /// The folder as a crash at this moment leaves it, taken up by another engine; this one is stopped.
+    fn crash(self) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("handlers")).unwrap();
+        for name in ["events.yaml", "stepwell.db", "stepwell.db-wal"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        for entry in std::fs::read_dir(self.folder.path().join("handlers")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.path().join("handlers").join(path.file_name().unwrap())).unwrap();
+        }
+        let running = RunQuery { states: vec![RunState::Running], limit: 99, ..RunQuery::default() };
+        for run in self.store.runs(&running).unwrap() {
+            let _ = self.block_on(self.engine.cancel(run.id, "the test goes on elsewhere"));
+        }
+        drop(self);
+        let (engine, store) = start(folder.path());
+        World { folder, engine, store }
+    }
+
     /// Ends the engine in order and starts another one on the same file.
     fn restart(self) -> World {
         self.block_on(self.engine.drain());
@@ -82,6 +102,7 @@ fn start(folder: &Path) -> (Engine, Arc<Sqlite>) {
         threads: 2,
     })
     .unwrap();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(engine.until_ready());
     (engine, store)
 }
 
@@ -283,4 +304,110 @@ fn what_is_older_than_it_is_kept_is_deleted() {
         }
         assert!(world.store.journal(run.id).unwrap().records.is_empty());
     });
+}
+
+/// A step that is busy until it is stopped.
+const SPIN: &str = r#"step("spin", || { let i = 0; while i >= 0 { i += 1; if i > 1000 { i = 0; } } i })"#;
+
+#[test]
+fn a_run_that_was_alone_at_three_unclean_exits_is_parked() {
+    let mut world = World::new(ONE, &[("f", SPIN)]);
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    for suspects in 0..3 {
+        let run = world.block_on(world.until(id, &[RunState::Running]));
+        assert_eq!(run.suspects, suspects);
+        world = world.crash();
+    }
+    let run = world.block_on(world.ended(id));
+    assert_eq!(run.state, RunState::Parked, "{run:?}");
+    assert!(run.reason.as_deref().unwrap().starts_with("crashed engine"), "{run:?}");
+    let why = world.block_on(world.engine.why(&run)).unwrap();
+    assert!(why.starts_with("parked: crashed engine"), "{why}");
+    let cancelled = world.block_on(world.engine.cancel(run.id, "seen")).unwrap();
+    assert_eq!(cancelled.state, RunState::Cancelled, "a cancel always wins");
+}
+
+#[test]
+fn a_crash_in_a_step_runs_it_again_and_counts_no_attempt() {
+    let script = r#"let first = step("first", || 1); step("second", || { if event.data.spin { let i = 0; while i >= 0 { i += 1; if i > 1000 { i = 0; } } } run.attempt })"#;
+    let world = World::new(ONE, &[("f", script)]);
+    let id = world.block_on(world.send("a/b", r#"{"spin": true}"#)).unwrap();
+    let run = world.block_on(world.until(id, &[RunState::Running]));
+    while world.store.journal(run.id).unwrap().records.is_empty() {
+        std::thread::yield_now();
+    }
+    let world = world.crash();
+    let run = world.block_on(world.until(id, &[RunState::Running]));
+    assert_eq!(world.store.journal(run.id).unwrap().attempts, [], "an interrupted attempt is no failed one");
+    assert_eq!(world.store.journal(run.id).unwrap().records.len(), 1, "the first step does not run again");
+    world.block_on(world.engine.cancel(run.id, "seen")).unwrap();
+}
+
+/// The runs of these events in the order of their first start, with the time they were started and ended.
+fn spans(world: &World, ids: &[EventId]) -> Vec<(usize, i64, i64)> {
+    let mut spans: Vec<(usize, i64, i64)> = Vec::new();
+    for (number, id) in ids.iter().enumerate() {
+        let run = world.block_on(world.ended(*id));
+        assert_eq!(run.state, RunState::Completed, "{run:?}");
+        spans.push((number, run.started.unwrap().0, run.ended.unwrap().0));
+    }
+    spans
+}
+
+fn send_all(world: &World, name: &str, data: &[&str]) -> Vec<EventId> {
+    world.block_on(world.engine.accept(data.iter().map(|data| event(name, data)).collect())).unwrap()
+}
+
+#[test]
+fn runs_of_one_key_never_overlap_while_other_keys_run() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: { limit: 1, key: event.data.user } } }\n";
+    let world = World::new(yaml, &[("f", r#"step("a", || 1); sleep("nap", "1h"); step("b", || 2)"#)]);
+    let ids = send_all(&world, "a/b", &[r#"{"user":"u"}"#, r#"{"user":"u"}"#, r#"{"user":"v"}"#]);
+    let spans = spans(&world, &ids);
+    assert!(spans[1].1 >= spans[0].2, "a waiting run begins when the one before has ended: {spans:?}");
+    assert!(spans[2].1 < spans[0].2, "another user does not wait: {spans:?}");
+}
+
+#[test]
+fn hold_active_lets_another_run_begin_while_one_sleeps() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: { limit: 1, hold: active } } }\n";
+    let world = World::new(yaml, &[("f", r#"step("a", || 1); sleep("nap", "1h"); step("b", || 2)"#)]);
+    let ids = send_all(&world, "a/b", &["{}", "{}", "{}"]);
+    let spans = spans(&world, &ids);
+    assert!(spans[2].1 < spans[0].2, "all begin before the first has ended: {spans:?}");
+}
+
+#[test]
+fn functions_share_a_limit_by_its_name() {
+    let limit = "concurrency: { limit: 1, shared: desk }";
+    let yaml = format!("events: {{ a/b: {{}}, a/c: {{}} }}\nfunctions: {{ f: {{ on: a/b, {limit} }}, g: {{ on: a/c, {limit} }} }}\n");
+    let nap = r#"sleep("nap", "1h"); 1"#;
+    let world = World::new(&yaml, &[("f", nap), ("g", nap)]);
+    let ids = world.block_on(world.engine.accept(vec![event("a/b", "{}"), event("a/c", "{}")])).unwrap();
+    let spans = spans(&world, &ids);
+    assert!(spans[1].1 >= spans[0].2, "{spans:?}");
+}
+
+#[test]
+fn two_limits_hold_at_once() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: [{ limit: 2 }, { limit: 1, key: event.data.user }] } }\n";
+    let world = World::new(yaml, &[("f", r#"sleep("nap", "1h"); 1"#)]);
+    let users = ["a", "a", "b", "c"].map(|user| format!(r#"{{"user":"{user}"}}"#));
+    let ids = send_all(&world, "a/b", &users.each_ref().map(String::as_str));
+    let spans = spans(&world, &ids);
+    assert!(spans[2].1 < spans[0].2, "b runs beside the first a: {spans:?}");
+    assert!(spans[1].1 >= spans[0].2, "the second a waits for the first: {spans:?}");
+    for at in spans.iter().map(|span| span.1) {
+        let open = spans.iter().filter(|span| span.1 <= at && at < span.2).count();
+        assert!(open <= 2, "never more than two: {spans:?}");
+    }
+}
+
+#[test]
+fn a_head_start_goes_before_earlier_runs_that_wait() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: 1, priority: \"event.data.vip ? 120 : 0\" } }\n";
+    let world = World::new(yaml, &[("f", r#"sleep("nap", "1h"); 1"#)]);
+    let ids = send_all(&world, "a/b", &[r#"{"vip":false}"#, r#"{"vip":false}"#, r#"{"vip":true}"#]);
+    let spans = spans(&world, &ids);
+    assert!(spans[2].2 <= spans[1].1, "the one with the head start runs before the other: {spans:?}");
 }

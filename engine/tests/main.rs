@@ -11,3 +11,4 @@ mod project;
 mod script;
 mod server;
 mod shipped;
+mod simulation;

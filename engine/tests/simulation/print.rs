@@ -1,0 +1,170 @@
+//! A program as a Rhai script.
+
+use std::fmt::{self, Write};
+
+use stepwell::base::Span;
+
+use super::program::{Break, Caught, Expr, Helper, MODULUS, Program, Shape, Step, Stmt, Target, TinyKind};
+
+/// What a step says when it breaks.
+pub fn complaint(step: &str) -> String {
+    format!("{step} breaks")
+}
+
+/// The handler's text.
+pub fn script(program: &Program) -> String {
+    let mut page = Page { text: String::new(), indent: 0, seen: Vec::new() };
+    page.program(program).expect("writing to a string cannot fail");
+    page.text
+}
+
+struct Page {
+    text: String,
+    indent: usize,
+    /// The tiny records that stand before, in the blocks that are open: a step shows them to its effect.
+    seen: Vec<u32>,
+}
+
+impl Page {
+    fn program(&mut self, program: &Program) -> fmt::Result {
+        for (number, helper) in program.helpers.iter().enumerate() {
+            self.helper(number, helper)?;
+        }
+        self.block(&program.body)?;
+        let result: Vec<String> = program.result.iter().map(|variable| format!("v{variable}")).collect();
+        self.line(&format!("#{{ values: [{}], text: \"done\" }}", result.join(", ")))
+    }
+
+    fn helper(&mut self, number: usize, helper: &Helper) -> fmt::Result {
+        self.line(&format!("fn help{number}(v{}) {{", helper.parameter))?;
+        self.indent += 1;
+        self.block(&helper.body)?;
+        let result = expr(&helper.result);
+        self.line(&result)?;
+        self.indent -= 1;
+        self.line("}")
+    }
+
+    fn block(&mut self, stmts: &[Stmt]) -> fmt::Result {
+        let seen = self.seen.len();
+        for stmt in stmts {
+            self.stmt(stmt)?;
+        }
+        self.seen.truncate(seen);
+        Ok(())
+    }
+
+    fn nested(&mut self, stmts: &[Stmt]) -> fmt::Result {
+        self.indent += 1;
+        self.block(stmts)?;
+        self.indent -= 1;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str) -> fmt::Result {
+        writeln!(self.text, "{:1$}{line}", "", self.indent * 4)
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> fmt::Result {
+        match stmt {
+            Stmt::Let { to, value } => self.line(&format!("{} = {};", target(*to), expr(value))),
+            Stmt::Step(step) => self.step(step),
+            Stmt::Sleep { name: None, seconds } => self.line(&format!("sleep({seconds});")),
+            Stmt::Sleep { name: Some(name), seconds } => self.line(&format!("sleep(\"{name}\", \"{}\");", Span::seconds(*seconds))),
+            Stmt::If { test, then, other } => {
+                self.line(&format!("if {} % 2 == 0 {{", expr(test)))?;
+                self.nested(then)?;
+                if !other.is_empty() {
+                    self.line("} else {")?;
+                    self.nested(other)?;
+                }
+                self.line("}")
+            }
+            Stmt::For { times, body } => {
+                self.line(&format!("for turn in 0..{times} {{"))?;
+                self.nested(body)?;
+                self.line("}")
+            }
+            Stmt::Call { to, helper, argument } => self.line(&format!("{} = help{helper}({});", target(*to), expr(argument))),
+            Stmt::Tiny { variable, kind } => {
+                self.seen.push(*variable);
+                let call = match kind {
+                    TinyKind::Now => "now()",
+                    TinyKind::Uuid => "uuid()",
+                    TinyKind::Random => "random(0, 1000000)",
+                };
+                self.line(&format!("let t{variable} = `${{{call}}}`;"))
+            }
+            Stmt::Flaky { site, .. } => self.line(&format!("if flaky(run.id, \"{site}\") {{ throw \"{}\"; }}", complaint(site))),
+            Stmt::Fail { message } => self.line(&format!("fail(\"{message}\");")),
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> fmt::Result {
+        let caught = step.caught != Caught::No;
+        if caught {
+            // `try` is a statement, so the variable stands before it.
+            if let Target::New(variable) = step.to {
+                self.line(&format!("let v{variable} = 0;"))?;
+            }
+            self.line("try {")?;
+            self.indent += 1;
+        }
+        let to = match step.to {
+            Target::New(variable) if !caught => format!("let v{variable}"),
+            Target::New(variable) | Target::Old(variable) => format!("v{variable}"),
+        };
+        let options = step.retries.map(|retries| format!("#{{ retries: {retries} }}, ")).unwrap_or_default();
+        self.line(&format!("{to} = step(\"{}\", {options}|| {{", step.name))?;
+        self.indent += 1;
+        let seen: Vec<String> = self.seen.iter().map(|tiny| format!("t{tiny}")).collect();
+        let breaks = match step.how {
+            Break::Throw => format!("throw \"{}\";", complaint(&step.name)),
+            Break::ThrowMap => format!("throw #{{ message: \"{}\", n: 7 }};", complaint(&step.name)),
+            Break::RetryAfter { seconds } => format!("retry_after({seconds}, \"{}\");", complaint(&step.name)),
+            Break::Fail => format!("fail(\"{}\");", complaint(&step.name)),
+        };
+        self.line(&format!("if effect([{}]) {{ {breaks} }}", seen.join(", ")))?;
+        let value = expr(&step.value);
+        self.line(&match step.shape {
+            Shape::Number => value,
+            Shape::Map => format!("#{{ n: {value}, text: \"{} ✓\" }}", step.name),
+            Shape::List => format!("[{value}, ()]"),
+        })?;
+        self.indent -= 1;
+        let take = match step.shape {
+            Shape::Number => "",
+            Shape::Map => ".n",
+            Shape::List => "[0]",
+        };
+        self.line(&format!("}}){take};"))?;
+        if caught {
+            self.indent -= 1;
+            let variable = match step.to {
+                Target::New(variable) | Target::Old(variable) => variable,
+            };
+            let answer = match step.caught {
+                Caught::Again => "throw e;".to_owned(),
+                _ => format!("v{variable} = e.attempts * 10 + if e.message == \"{}\" {{ 1 }} else {{ 0 }};", complaint(&step.name)),
+            };
+            self.line(&format!("}} catch (e) {{ {answer} }}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn target(to: Target) -> String {
+    match to {
+        Target::New(variable) => format!("let v{variable}"),
+        Target::Old(variable) => format!("v{variable}"),
+    }
+}
+
+fn expr(value: &Expr) -> String {
+    match value {
+        Expr::Number(number) => number.to_string(),
+        Expr::Variable(variable) => format!("v{variable}"),
+        Expr::Input => "event.data.n".to_owned(),
+        Expr::Mix(left, right) => format!("(({} * 31 + {} + 1) % {MODULUS})", expr(left), expr(right)),
+    }
+}
