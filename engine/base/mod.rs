@@ -6,6 +6,7 @@ pub mod alloc;
 pub mod codes;
 pub mod diagnostic;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod network;
 pub mod time;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{EventId, Json, Millis};
+use crate::base::{EventId, Json, Millis, json};
 use crate::project::EventProblem;
 use crate::rules::matching::{self, Candidate};
 use crate::rules::{Conflict, EventRow, List, RunRow};
@@ -91,7 +91,7 @@ impl Inner {
         let mut refusals = Vec::new();
         let mut pending = Vec::with_capacity(events.len());
         for (at, event) in events.into_iter().enumerate() {
-            let data = match serde_json::from_str::<serde_json::Value>(&event.data) {
+            let data = match json::value(&event.data) {
                 Ok(data) => data,
                 Err(error) => {
                     let problem = EventProblem {

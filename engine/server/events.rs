@@ -8,6 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 
+use crate::base::json;
 use crate::exec::{AcceptError, NewEvent};
 use crate::project::EventProblem;
 use crate::store::{EventQuery, RunQuery};
@@ -94,7 +95,7 @@ fn all_problems(app: &App, events: &[Incoming], mut problems: Vec<Detail>) -> Ve
     let project = app.engine.project();
     for (index, event) in events.iter().enumerate() {
         let (Some(name), Some(data)) = (&event.name, &event.data) else { continue };
-        let Ok(data) = serde_json::from_str(data) else { continue };
+        let Ok(data) = json::value(data) else { continue };
         if let Err(found) = project.check_event(name, &data) {
             problems.extend(found.into_iter().map(|problem| told(index, problem)));
         }

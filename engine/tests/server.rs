@@ -158,7 +158,7 @@ impl Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
-        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+        Answer { status, headers, body: stepwell::base::json::value(&text).unwrap_or_default(), text }
     }
 
     fn header(&self, name: &str) -> Option<&str> {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::base::json::text_end;
 use crate::base::limits::JSON_DEPTH;
 
 /// Up to so many keys of one object are compared one by one; beyond, they go into a set.
@@ -79,19 +80,6 @@ pub(super) fn flaw(json: &str, root: &str) -> Option<Flaw> {
         at += 1;
     }
     None
-}
-
-/// The offset behind the text that begins at `start`.
-fn text_end(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
 }
 
 /// The text that a JSON text with its quotes stands for; none where it is no Unicode.

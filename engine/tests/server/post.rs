@@ -75,7 +75,7 @@ async fn schema_problems_alone_are_refused_alike() {
 #[tokio::test]
 async fn data_are_kept_byte_by_byte_and_reach_the_result_exactly() {
     let server = Server::start().await;
-    let data = r#"{ "i": -9223372036854775808, "max":9223372036854775807, "big": 123456789012345678901234567890, "f": 1.10, "u": "é\u00e9\ud83d\ude00", "n": null }"#;
+    let data = r#"{ "i": -9223372036854775808, "max":9223372036854775807, "big": 123456789012345678901234567890, "huge": -1e999, "f": 1.10, "u": "é\u00e9\ud83d\ude00", "n": null }"#;
     let body = format!(r#"{{"name":"app/ping","data":{data},"user":{{"plan": 1.0}},"v":"2"}}"#);
     let mut notices = server.engine.subscribe();
     let sent = Answer::of(server.request(Method::POST, "/e/k").header("content-type", "application/json").body(body)).await;
@@ -87,7 +87,7 @@ async fn data_are_kept_byte_by_byte_and_reach_the_result_exactly() {
     let run = server.get(&format!("/v1/events/{id}/runs")).await.body["data"][0]["run_id"].as_str().unwrap().to_owned();
     until(&mut notices, run.parse().unwrap(), RunState::Completed).await;
     let done = server.get(&format!("/v1/runs/{run}")).await;
-    for number in ["-9223372036854775808", "9223372036854775807", "123456789012345678901234567890"] {
+    for number in ["-9223372036854775808", "9223372036854775807", "123456789012345678901234567890", "-1e999"] {
         assert!(done.text.contains(number), "{number}: {}", done.text);
     }
     assert_eq!(done.body["data"]["output"]["seen"]["u"], "éé😀");
