@@ -8,6 +8,7 @@ use super::exit::{Exit, Trouble};
 use super::out::{Cell, Out, count};
 use super::place;
 use super::reading::{Target, understood};
+use super::remote::{DEFAULT_URL, Remote};
 
 /// Arguments of `functions`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +72,7 @@ impl Functions {
 impl Ls {
     /// Those of the engine, or of the config where none answers.
     async fn functions(&self, out: &Out) -> Result<Vec<FunctionView>, Trouble> {
-        let remote = self.target.engine()?;
+        let remote = Remote::new(self.target.url.as_deref().unwrap_or(DEFAULT_URL))?;
         if self.target.url.is_some() || remote.answers().await {
             let page: Page<FunctionView> = understood(&remote, remote.get("/v1/functions", &[]).await?)?;
             return Ok(page.data);

@@ -1,4 +1,5 @@
-//! `stepwell init`: a project that runs, to begin from. The templates are whole projects beside this file.
+//! `stepwell init`: a project that runs, to begin from. The templates are whole projects: one beside this file, one the
+//! repository's own.
 
 use std::path::{Path, PathBuf};
 
@@ -39,12 +40,14 @@ const HELLO: &[Page] = &[
     ("schemas/hello-said.json", include_str!("templates/hello/schemas/hello-said.json")),
 ];
 
+/// The project that the repository itself ships.
 const PAYMENTS: &[Page] = &[
-    ("events.yaml", include_str!("templates/payments/events.yaml")),
-    ("handlers/payment-initiated.rhai", include_str!("templates/payments/handlers/payment-initiated.rhai")),
-    ("handlers/otp-received.rhai", include_str!("templates/payments/handlers/otp-received.rhai")),
-    ("schemas/payment-initiate.json", include_str!("templates/payments/schemas/payment-initiate.json")),
-    ("schemas/otp-received.json", include_str!("templates/payments/schemas/otp-received.json")),
+    ("events.yaml", include_str!("../../events.yaml")),
+    ("handlers/payment-initiated.rhai", include_str!("../../handlers/payment-initiated.rhai")),
+    ("handlers/otp-received.rhai", include_str!("../../handlers/otp-received.rhai")),
+    ("schemas/payment-initiate.json", include_str!("../../schemas/payment-initiate.json")),
+    ("schemas/otp-received.json", include_str!("../../schemas/otp-received.json")),
+    ("schemas/user-id.json", include_str!("../../schemas/user-id.json")),
 ];
 
 impl Template {

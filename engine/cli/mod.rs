@@ -141,10 +141,11 @@ fn command() -> clap::Command {
 /// Gives each flag of a command and of those below it the variable `STEPWELL_<NAME>`, so that none is forgotten.
 fn with_variables(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| {
+        let argument = argument.hide_env_values(true);
         let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else { return argument };
         let variable: &'static str = format!("STEPWELL_{}", long.to_uppercase().replace('-', "_")).leak();
         let switch = !argument.get_action().takes_values();
-        let argument = argument.env(variable).hide_env_values(true);
+        let argument = argument.env(variable);
         // `STEPWELL_JSON=1` and `STEPWELL_JSON=no` are said as people say them.
         if switch { argument.value_parser(clap::builder::FalseyValueParser::new()) } else { argument }
     });

@@ -18,6 +18,24 @@ use super::out::{DIM, Out, paint};
 use super::place::DatabaseOption;
 use super::remote::{DEFAULT_URL, Remote};
 
+/// Which engine a command asks that needs one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EngineOption {
+    /// The engine [default: http://127.0.0.1:8288]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+impl EngineOption {
+    /// A client of the engine; whether it is there shows when it is asked.
+    ///
+    /// # Errors
+    /// Exit 2 for a bad address.
+    pub fn engine(&self) -> Result<Remote, Trouble> {
+        Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))
+    }
+}
+
 /// Which engine a command asks, or which database it reads.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
@@ -29,20 +47,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// The engine, which has to be there for what the command does.
-    ///
-    /// # Errors
-    /// Exit 2 for a bad address.
-    pub fn engine(&self) -> Result<Remote, Trouble> {
-        Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))
-    }
-
     /// The engine if it answers or was named, else the database.
     ///
     /// # Errors
     /// Exit 69 where neither is there.
     pub async fn reader(&self, out: &Out) -> Result<Reader, Trouble> {
-        let remote = self.engine()?;
+        let remote = Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))?;
         let named = self.url.is_some();
         if named || (self.database.database.is_none() && remote.answers().await) {
             return Ok(Reader::Engine(remote));

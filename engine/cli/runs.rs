@@ -10,7 +10,7 @@ use crate::server::view::{NoticeView, One, RunView, Time};
 use super::exit::{Exit, Trouble};
 use super::live::{has_stopped, log_line};
 use super::out::{BOLD, Cell, DIM, Out, paint, relative, shown};
-use super::reading::{Reader, RunFilter, Target, understood};
+use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
 use super::tree;
 
 /// How often a followed log is looked at.
@@ -111,7 +111,7 @@ struct Cancel {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    engine: EngineOption,
 }
 
 #[derive(Debug, clap::Args)]
@@ -123,7 +123,7 @@ struct Tail {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    engine: EngineOption,
 }
 
 fn state(text: &str) -> Result<RunState, String> {
@@ -341,7 +341,7 @@ impl Logs {
 
 impl Cancel {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        let remote = self.target.engine()?;
+        let remote = self.engine.engine()?;
         let run = Reader::Engine(remote.clone()).run_id(&self.run).await?;
         let query: Vec<(&str, String)> = self.reason.iter().map(|reason| ("reason", reason.clone())).collect();
         let answer: One<RunView> = understood(&remote, remote.delete(&format!("/v1/runs/{run}"), &query).await?)?;
@@ -356,7 +356,7 @@ impl Cancel {
 
 impl Tail {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        let remote = self.target.engine()?;
+        let remote = self.engine.engine()?;
         let query: Vec<(&str, String)> = self.runs.iter().map(|run| ("run", run.to_string())).collect();
         let mut notices = remote.stream(&query).await?;
         if out.terminal {

@@ -13,7 +13,7 @@ use super::fields::{Data, Fields};
 use super::live::{Show, Watcher};
 use super::out::{DIM, Out, count, paint};
 use super::place;
-use super::reading::{Reader, Target, understood};
+use super::reading::{EngineOption, Reader, understood};
 use super::remote::Remote;
 
 /// Events of one request: enough to share a flush, few enough to stay below the size of a body.
@@ -46,7 +46,9 @@ pub struct Send {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    target: Target,
+    engine: EngineOption,
+    #[command(flatten)]
+    config: place::ConfigOption,
 }
 
 /// The time of an event, as it was said.
@@ -90,7 +92,7 @@ impl Send {
         if !self.fields.example && self.fields.fields.is_empty() {
             return self.fields.data(&|field, text| typed_value(None, field, text), None);
         }
-        let given = self.target.database.config.config.as_deref();
+        let given = self.config.config.as_deref();
         let Ok(path) = place::config(given) else {
             return self.fields.data(&|field, text| typed_value(None, field, text), None);
         };
@@ -106,7 +108,7 @@ impl Send {
     }
 
     async fn send(&self, out: &Out, data: &Data) -> Result<Exit, Trouble> {
-        let remote = self.target.engine()?;
+        let remote = self.engine.engine()?;
         // The notices are taken from before the events are sent, so that none is missed.
         let notices = if self.wait { Some(remote.stream(&[]).await?) } else { None };
         let events = self.all(&remote, data).await?;
@@ -177,7 +179,7 @@ impl Send {
             out.line(event.to_string())?;
         }
         if out.terminal {
-            let url = if self.target.url.is_some() { format!(" --url {}", remote.url()) } else { String::new() };
+            let url = if self.engine.url.is_some() { format!(" --url {}", remote.url()) } else { String::new() };
             let look = match events {
                 [one] => format!("stepwell events get {one}{url}"),
                 several => format!("stepwell runs ls --limit {}{url}", several.len().min(100)),
