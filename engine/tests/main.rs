@@ -5,8 +5,11 @@
 mod cli;
 mod codes;
 mod config;
+mod docs;
 mod engine;
+mod examples;
 mod house;
+mod program;
 mod project;
 mod script;
 mod server;

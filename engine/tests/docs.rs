@@ -1,0 +1,182 @@
+//! Documentation as tests. What a page shows is done as its reader would do it, through the program under test, so a page
+//! that is no longer true fails. (`trycmd` runs console blocks too, but neither writes the files of a walk-through nor
+//! keeps a server beside it.)
+
+mod expected;
+mod fragment;
+mod page;
+mod reader;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+use stepwell::script::{ENTRIES, Where};
+
+use crate::program::{repository, stepwell};
+use page::{Block, Mark};
+use reader::Reader;
+
+/// What pages show and no test runs: it takes minutes, or it is what runs the tests.
+const NOT_RUN: &[&str] = &["scripts/test", "scripts/audit", "cargo install --locked --path ."];
+
+/// A test for each page.
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {
+        const PAGES: &[&str] = &[$($path),*];
+        $(#[test]
+        fn $name() {
+            Reader::of($path).read(&page::blocks(repository(), $path), NOT_RUN);
+        })*
+    };
+}
+
+pages! {
+    the_readme: "README.md",
+    add_an_event: "docs/add-an-event.md",
+    commands: "docs/commands.md",
+    configuration: "docs/configuration.md",
+    guarantees: "docs/guarantees.md",
+    handlers: "docs/handlers.md",
+    how_it_is_tested: "docs/how-it-is-tested.md",
+    http: "docs/http.md",
+    concurrency_per_user: "examples/concurrency-per-user/README.md",
+    hello: "examples/hello/README.md",
+    retries: "examples/retries/README.md",
+    sleep_and_resume: "examples/sleep-and-resume/README.md",
+}
+
+/// The pages that are there: README.md, docs/*.md, examples/*/README.md.
+fn pages() -> BTreeSet<String> {
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(repository().join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let docs = names("docs").into_iter().filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
+    let examples = names("examples").into_iter().map(|name| format!("examples/{name}/README.md"));
+    docs.chain(examples).chain(["README.md".to_owned()]).collect()
+}
+
+fn text(page: &str) -> String {
+    fs::read_to_string(repository().join(page)).unwrap()
+}
+
+fn every_block() -> impl Iterator<Item = Block> {
+    PAGES.iter().flat_map(|page| page::blocks(repository(), page))
+}
+
+#[test]
+fn every_page_is_a_test() {
+    assert_eq!(pages(), PAGES.iter().map(|page| (*page).to_owned()).collect());
+}
+
+#[test]
+fn what_is_not_run_is_there() {
+    let shown: BTreeSet<String> =
+        every_block().filter(|block| block.is(&Mark::NotRun)).flat_map(|block| page::commands(&block)).map(|typed| typed.command).collect();
+    assert_eq!(shown, NOT_RUN.iter().map(|command| (*command).to_owned()).collect(), "the list and the pages name the same commands");
+    for command in NOT_RUN.iter().filter(|command| command.starts_with("scripts/")) {
+        assert!(repository().join(command).is_file(), "{command}");
+    }
+}
+
+#[test]
+fn scripts_on_the_pages_run() {
+    let fragments = every_block().filter(|block| block.language == "rhai" && block.is_fragment());
+    fragment::run_scripts(&fragments.collect::<Vec<_>>());
+}
+
+#[test]
+fn configs_on_the_pages_are_valid() {
+    let fragments = every_block().filter(|block| block.language == "yaml" && block.is_fragment());
+    fragment::validate_configs(&fragments.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut broken = Vec::new();
+    for page in PAGES.iter().copied().chain(["ARCHITECTURE.md", "CHANGELOG.md"]) {
+        let folder = repository().join(page);
+        let folder = folder.parent().unwrap();
+        for target in text(page).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if !target.contains("://") && !file.is_empty() && !folder.join(file).exists() {
+                broken.push(format!("{page}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere:\n  {}", broken.join("\n  "));
+}
+
+/// Gathers the keys of the config's format, each with whether it is supported.
+fn keys(schema: &Value, node: &Value, found: &mut BTreeSet<(String, bool)>) {
+    if node.is_null() {
+        return;
+    }
+    if let Some(name) = node["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+        keys(schema, &schema["$defs"][name], found);
+    }
+    for (key, below) in node["properties"].as_object().into_iter().flatten() {
+        let supported = !below["description"].as_str().is_some_and(|text| text.contains("Not supported yet"));
+        found.insert((key.clone(), supported));
+        if supported {
+            keys(schema, below, found);
+        }
+    }
+    for below in ["items", "additionalProperties"] {
+        keys(schema, &node[below], found);
+    }
+    for below in node["anyOf"].as_array().into_iter().flatten() {
+        keys(schema, below, found);
+    }
+}
+
+#[test]
+fn every_key_of_the_config_is_on_its_page() {
+    let schema = stepwell::config::schema();
+    let mut found = BTreeSet::new();
+    keys(&schema, &schema, &mut found);
+    assert!(found.contains(&("jitter".to_owned(), true)) && found.contains(&("cron".to_owned(), false)), "{found:?}");
+    let page = text("docs/configuration.md");
+    let (now, later) = page.split_once("## Not supported yet").unwrap();
+    let missing: Vec<_> =
+        found.iter().filter(|(key, supported)| !(if *supported { now } else { later }).contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/configuration.md does not say what these keys are (and whether they work): {missing:?}");
+}
+
+#[test]
+fn every_function_of_handlers_is_on_its_page() {
+    let page = text("docs/handlers.md");
+    let (now, later) = page.split_once("## Not supported yet").unwrap();
+    let mut missing = Vec::new();
+    for entry in ENTRIES {
+        // A module that comes later as a whole is named once, `kv::`; the methods of `http::` stand in one list.
+        let (module, _) = entry.name.rsplit_once("::").unwrap_or_default();
+        let is_there = if entry.place == Where::Later {
+            later.contains(&format!("`{}`", entry.name)) || later.contains(&format!("`{module}::`"))
+        } else {
+            let is_in = |text: &str| text.contains(&format!("`{}`", entry.name)) || text.contains(&format!("`{}(", entry.name));
+            is_in(now) || (module == "http" && now.contains(&format!("`{}`", entry.name.trim_start_matches("http::"))))
+        };
+        if !is_there {
+            missing.push(entry.name);
+        }
+    }
+    assert!(missing.is_empty(), "docs/handlers.md says nothing of {missing:?} (or in the wrong part)");
+}
+
+#[test]
+fn every_command_is_on_its_page() {
+    let help = stepwell(repository(), ["--help"]).stdout;
+    let list = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let page = text("docs/commands.md");
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let missing: Vec<&str> = names.filter_map(|line| line.split(' ').next()).filter(|name| !page.contains(&format!("| `{name}"))).collect();
+    assert!(missing.is_empty(), "docs/commands.md says nothing of {missing:?}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = text("README.md").lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines");
+}
