@@ -15,7 +15,7 @@ use crate::store::{EventQuery, RunQuery};
 
 use super::error::ApiError;
 use super::inbound::{self, Incoming, Seed};
-use super::query::{Params, path_id};
+use super::query::{Params, fill, path_id};
 use super::runs;
 use super::view::{Accepted, Detail, EventView, One, Page, RunView};
 use super::{App, Shared};
@@ -127,19 +127,14 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<Event
     let now = app.now();
     let (from, to) = params.bounds()?;
     let limit = params.limit()?;
-    let query = EventQuery {
-        name: params.one("name")?.map(Arc::from),
-        received_after: params.time("received_after", now)?,
-        from,
-        to,
-        // One more tells whether there is a next page.
-        limit: limit + 1,
-    };
-    let mut rows = app.read(move |store| store.events(&query)).await?;
-    let has_more = rows.len() > limit;
-    rows.truncate(limit);
-    let cursor = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
-    Ok(Json(Page::at(now, rows.iter().map(EventView::of).collect(), cursor)))
+    let query =
+        EventQuery { name: params.one("name")?.map(Arc::from), received_after: params.time("received_after", now)?, from, to, limit: 0 };
+    let filled = app.read(move |store| {
+        let read = |to, limit| store.events(&EventQuery { to, limit, ..query.clone() });
+        fill(limit, query.to, |_| true, read)
+    });
+    let (rows, cursor) = filled.await?;
+    Ok(Json(Page::at(now, rows.iter().map(EventView::of).collect(), cursor.map(|id| id.to_string()))))
 }
 
 /// `GET /v1/events/{id}`

@@ -15,6 +15,7 @@ use crate::base::Span;
 use crate::exec::Engine;
 
 use super::options::ServerOptions;
+use super::stall::Stall;
 use super::{App, routes};
 
 /// Most bytes of a request's line and headers, and of a piece of its body.
@@ -35,7 +36,7 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout.std()).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MOST);
     let room = Arc::new(Semaphore::new(options.connections.max(1)));
-    let grace = options.stop_grace;
+    let (grace, write_timeout) = (options.stop_grace, options.write_timeout);
     let app = App::new(engine, options, address);
     let service = TowerToHyperService::new(routes(Arc::clone(&app)));
     let graceful = GracefulShutdown::new();
@@ -50,7 +51,8 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
             next = next => next,
             _ = &mut stop => break,
         };
-        let serving = graceful.watch(builder.serve_connection(TokioIo::new(connection), service.clone()));
+        let connection = TokioIo::new(Stall::new(connection, write_timeout));
+        let serving = graceful.watch(builder.serve_connection(connection, service.clone()));
         tokio::spawn(async move {
             let _permit = permit;
             if let Err(error) = serving.await {

@@ -13,6 +13,7 @@ mod listen;
 mod options;
 mod query;
 mod runs;
+mod stall;
 mod stream;
 pub mod view;
 

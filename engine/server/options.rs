@@ -31,6 +31,8 @@ pub struct ServerOptions {
     pub header_timeout: Span,
     /// Longest time for a request's body.
     pub body_timeout: Span,
+    /// Longest time that a client may read nothing of an answer that waits for it.
+    pub write_timeout: Span,
     /// How long requests under way may take to finish once the server is told to stop.
     pub stop_grace: Span,
 }
@@ -49,6 +51,7 @@ impl Default for ServerOptions {
             streams: 128,
             header_timeout: Span::seconds(10),
             body_timeout: Span::seconds(30),
+            write_timeout: Span::seconds(30),
             stop_grace: Span::seconds(5),
         }
     }

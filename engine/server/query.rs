@@ -6,6 +6,8 @@ use axum::http::Uri;
 
 use crate::base::diagnostic::nearest;
 use crate::base::{Id, Millis, Span};
+use crate::rules::{EventRow, RunRow};
+use crate::store::StoreError;
 
 use super::error::ApiError;
 
@@ -13,6 +15,13 @@ use super::error::ApiError;
 const LIMIT_DEFAULT: usize = 50;
 /// Most entries of a page.
 const LIMIT_MOST: usize = 1_000;
+
+/// Rows that are read from the store at once; one of them may have megabytes.
+const ROWS_AT_ONCE: usize = 64;
+/// Rows that one page looks at, at most, for those that pass its filter.
+const SCANNED_MOST: usize = 20_000;
+/// Bytes of data and results after which a page takes no further row.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The parameters of a request. A name that the route does not know is an error: a misspelt filter would show everything.
 pub(super) struct Params(Vec<(String, String)>);
@@ -103,6 +112,65 @@ impl Params {
     }
 }
 
+/// A row that a page is made of.
+pub(super) trait Entry {
+    fn id(&self) -> Id;
+    /// About how large its JSON is.
+    fn bytes(&self) -> usize;
+}
+
+impl Entry for EventRow {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len() + self.extra.as_ref().map_or(0, |extra| extra.len())
+    }
+}
+
+impl Entry for RunRow {
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn bytes(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.len())
+    }
+}
+
+/// Up to `limit` rows that pass, newest first, and the cursor of the next page. `read` gives at most so many rows up to an
+/// id. A page ends early where its rows are large, or where many had to be looked at.
+pub(super) fn fill<R: Entry>(
+    limit: usize,
+    mut to: Option<Id>,
+    passes: impl Fn(&R) -> bool,
+    read: impl Fn(Option<Id>, usize) -> Result<Vec<R>, StoreError>,
+) -> Result<(Vec<R>, Option<Id>), StoreError> {
+    let mut found: Vec<R> = Vec::new();
+    let (mut scanned, mut bytes) = (0, 0);
+    loop {
+        let rows = read(to, ROWS_AT_ONCE)?;
+        scanned += rows.len();
+        let is_last = rows.len() < ROWS_AT_ONCE;
+        let Some(last) = rows.last().map(Entry::id) else { return Ok((found, None)) };
+        for row in rows.into_iter().filter(&passes) {
+            // Only a row that does not fit any more tells that there is a next page.
+            if found.len() == limit || bytes > PAGE_BYTES {
+                let cursor = found.last().map(Entry::id);
+                return Ok((found, cursor));
+            }
+            bytes += row.bytes();
+            found.push(row);
+        }
+        match is_last {
+            true => return Ok((found, None)),
+            false if scanned >= SCANNED_MOST => return Ok((found, Some(last))),
+            false => to = Some(Id(last.0 - 1)),
+        }
+    }
+}
+
 fn parse_id(name: &str, text: &str) -> Result<Id, ApiError> {
     text.parse().map_err(|_| ApiError::bad_request(format!("`{name}` must be an id of 13 characters")))
 }
@@ -147,6 +215,35 @@ mod tests {
         assert_eq!(time("since=1700000000000"), Some(Millis(1_700_000_000_000)));
         assert_eq!(time("since=2023-11-14T22:13:20Z"), Some(Millis(1_700_000_000_000)));
         assert!(params("since=yesterday").time("since", Millis(0)).is_err());
+    }
+
+    /// A row of some size; the ids count down from 1,000.
+    struct Row(i64, usize);
+
+    impl Entry for Row {
+        fn id(&self) -> Id {
+            Id(self.0)
+        }
+
+        fn bytes(&self) -> usize {
+            self.1
+        }
+    }
+
+    fn rows(bytes: usize) -> impl Fn(Option<Id>, usize) -> Result<Vec<Row>, StoreError> {
+        move |to, most| Ok((1..=to.map_or(1_000, |to| to.0.min(1_000))).rev().take(most).map(|id| Row(id, bytes)).collect())
+    }
+
+    #[test]
+    fn pages_are_filled_across_reads_and_end_where_rows_are_large() {
+        let ids = |page: &(Vec<Row>, Option<Id>)| (page.0.len(), page.0.last().map(|row| row.0), page.1.map(|id| id.0));
+        let every = |_: &Row| true;
+        assert_eq!(ids(&fill(100, None, every, rows(10)).unwrap()), (100, Some(901), Some(901)));
+        assert_eq!(ids(&fill(100, Some(Id(100)), every, rows(10)).unwrap()), (100, Some(1), None));
+        assert_eq!(ids(&fill(100, Some(Id(0)), every, rows(10)).unwrap()), (0, None, None));
+        assert_eq!(ids(&fill(10, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (10, Some(100), None));
+        assert_eq!(ids(&fill(9, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (9, Some(200), Some(200)));
+        assert_eq!(ids(&fill(100, None, every, rows(1024 * 1024)).unwrap()), (5, Some(996), Some(996)));
     }
 
     #[test]

@@ -10,17 +10,13 @@ use axum::http::{StatusCode, Uri};
 use crate::base::{Id, Millis};
 use crate::exec::CancelError;
 use crate::rules::{RunRow, RunState};
-use crate::store::{RunQuery, Store, StoreError};
+use crate::store::RunQuery;
 
 use super::error::ApiError;
-use super::query::{Params, path_id};
+use super::query::{Params, fill, path_id};
 use super::view::{LogView, One, Page, RunView, Status, Trace, counted, shown_state};
 use super::{App, Shared};
 
-/// Rows that one page looks at, at most, for those that pass its filter; then it ends early, with a cursor.
-const SCANNED_MOST: usize = 20_000;
-/// Rows that are read at once where a filter may leave some out.
-const SCANNED_AT_ONCE: usize = 500;
 /// Runs of one page for which the scheduler is asked why they wait.
 const ASKED_WHY: usize = 100;
 /// The reason of a cancelled run where the request gives none.
@@ -130,7 +126,12 @@ fn canonical(value: &serde_json::Value) -> String {
 /// One page of runs, with why each of them is not moving.
 pub(super) async fn page(app: &App, query: RunQuery, filter: Filter, limit: usize) -> Result<Page<RunView>, ApiError> {
     let now = app.now();
-    let (rows, cursor) = app.read(move |store| scan(store, query, &filter, now, limit)).await?;
+    let query = RunQuery { states: filter.stored(), ..query };
+    let filled = app.read(move |store| {
+        let read = |to, limit| store.runs(&RunQuery { to, limit, ..query.clone() });
+        fill(limit, query.to, |row| filter.passes(row, now), read)
+    });
+    let (rows, cursor) = filled.await?;
     let mut views = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let mut view = RunView::of(row, now);
@@ -140,44 +141,6 @@ pub(super) async fn page(app: &App, query: RunQuery, filter: Filter, limit: usiz
         views.push(view);
     }
     Ok(Page::at(now, views, cursor.map(|id| id.to_string())))
-}
-
-/// Up to `limit` runs that pass, newest first, and the cursor of the next page.
-fn scan(
-    store: &dyn Store,
-    mut query: RunQuery,
-    filter: &Filter,
-    now: Millis,
-    limit: usize,
-) -> Result<(Vec<RunRow>, Option<Id>), StoreError> {
-    query.states = filter.stored();
-    let mut found: Vec<RunRow> = Vec::new();
-    let mut scanned = 0;
-    loop {
-        // One more than the page holds tells whether there is a next one.
-        query.limit = if filter.is_empty() { limit + 1 } else { SCANNED_AT_ONCE.max(limit + 1) };
-        let rows = store.runs(&query)?;
-        scanned += rows.len();
-        let is_last = rows.len() < query.limit;
-        let Some(last) = rows.last().map(|row| row.id) else { return Ok((found, None)) };
-        for row in rows {
-            if !filter.passes(&row, now) {
-                continue;
-            }
-            if found.len() == limit {
-                let cursor = found.last().map(|row| row.id);
-                return Ok((found, cursor));
-            }
-            found.push(row);
-        }
-        if is_last {
-            return Ok((found, None));
-        }
-        if scanned >= SCANNED_MOST {
-            return Ok((found, Some(last)));
-        }
-        query.to = Some(Id(last.0 - 1));
-    }
 }
 
 fn no_run(id: Id) -> ApiError {

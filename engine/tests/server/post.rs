@@ -175,6 +175,11 @@ async fn bodies_are_json_of_a_bounded_size() {
     Answer::of(packed).await.is_error(415);
     post(None, vec![b' '; 1_001]).await.is_error(413);
     post(None, vec![b' '; 3_000_000]).await.is_error(413);
+    // A body that does not tell its length is counted as it comes.
+    let pieces = futures_util::stream::iter([600; 3].map(|bytes| Ok::<_, std::io::Error>(" ".repeat(bytes))));
+    Answer::of(server.request(Method::POST, "/e/k").body(reqwest::Body::wrap_stream(pieces))).await.is_error(413);
+    let halves = futures_util::stream::iter([r#"{"name":"#, r#""app/ping"}"#].map(Ok::<_, std::io::Error>));
+    assert_eq!(Answer::of(server.request(Method::POST, "/e/k").body(reqwest::Body::wrap_stream(halves))).await.status, 200);
     assert!(post(None, Vec::new()).await.is_error(400).contains("empty"));
     let broken = post(None, b"[{\"name\": \"app/ping\",}]".to_vec()).await;
     assert!(broken.is_error(400).contains("line 1"), "{}", broken.text);
