@@ -332,6 +332,12 @@ impl Inner {
         });
     }
 
+    /// Waits as long as a full disk is given until it is tried again.
+    async fn wait_for_room(&self) {
+        self.disk_full.store(true, Ordering::Relaxed);
+        self.clock.sleep_until(self.clock.now().after(FULL_DISK_WAIT), false).await;
+    }
+
     /// Commits lists of running runs; waits while the disk is full. None where the store failed for good.
     async fn commit(&self, lists: Vec<List>) -> Option<Vec<Verdict>> {
         loop {
@@ -340,10 +346,7 @@ impl Inner {
                     self.disk_full.store(false, Ordering::Relaxed);
                     return Some(verdicts);
                 }
-                Err(StoreError::Full) => {
-                    self.disk_full.store(true, Ordering::Relaxed);
-                    self.clock.sleep_until(self.clock.now().after(FULL_DISK_WAIT), false).await;
-                }
+                Err(StoreError::Full) => self.wait_for_room().await,
                 Err(error) => {
                     self.fail(error);
                     return None;

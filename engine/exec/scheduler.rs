@@ -16,9 +16,10 @@ use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
 use crate::rules::{EventRow, Expect, List, RunRow, RunState, Write};
 use crate::script::Stop;
+use crate::store::StoreError;
 
 use super::worker::Assign;
-use super::{Inner, recovery};
+use super::{CancelError, Inner, recovery};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read.
 const FRESH_KEPT: usize = 16_384;
@@ -312,7 +313,11 @@ impl Scheduler {
                 };
                 self.queue.push(order, &wants);
             }
-            Due::StartTimeout if live.begun.is_none() => self.cancel(run, "timeouts.start: it waited too long for its first start"),
+            Due::StartTimeout if live.begun.is_none() => {
+                // It must not start while its cancel is under way.
+                self.queue.remove(run);
+                self.cancel(run, "timeouts.start: it waited too long for its first start");
+            }
             Due::FinishTimeout => self.cancel(run, "timeouts.finish: it took too long since its first start"),
             Due::Company if self.alone == Some(run) => self.alone = None,
             Due::Wake | Due::StartTimeout | Due::Company => {}
@@ -322,9 +327,17 @@ impl Scheduler {
     fn cancel(&self, run: RunId, reason: &'static str) {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_local(async move {
-            // A run that has ended meanwhile needs no cancel; a store that failed is noted by whoever commits next.
-            if let Err(error) = inner.cancel(run, reason).await {
-                tracing::debug!(%run, %error, "a time-out came too late");
+            loop {
+                match inner.cancel(run, reason).await {
+                    Ok(_) => break,
+                    // A time-out comes once, so it must outlast a full disk.
+                    Err(CancelError::Store(StoreError::Full)) => inner.wait_for_room().await,
+                    // A run that has ended meanwhile needs no cancel; a store that failed is noted by whoever commits next.
+                    Err(error) => {
+                        tracing::debug!(%run, %error, "a time-out came too late");
+                        break;
+                    }
+                }
             }
         });
     }
