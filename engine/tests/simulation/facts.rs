@@ -11,6 +11,7 @@ use stepwell::rules::row::Recorded;
 use stepwell::rules::{EventRow, Hold, Kind, List, Record, RunRow, RunState, Write};
 
 use super::plan::{Event, Function, Plan};
+use super::program::Break;
 use super::straight::{self, End, Straight};
 
 /// How long a full disk has effects: longer than the engine waits until it tries again.
@@ -21,6 +22,8 @@ pub struct Facts {
     plan: Arc<Plan>,
     events: BTreeMap<EventId, EventRow>,
     senders: HashMap<Arc<str>, EventId>,
+    /// Idempotency keys that are taken, by function, and the event that took them.
+    once: HashMap<(usize, String), EventId>,
     pub runs: BTreeMap<RunId, Run>,
     effects: HashMap<(RunId, String), Vec<Effect>>,
     throws: HashMap<(RunId, String), u32>,
@@ -81,6 +84,7 @@ impl Facts {
             plan,
             events: BTreeMap::new(),
             senders: HashMap::new(),
+            once: HashMap::new(),
             runs: BTreeMap::new(),
             effects: HashMap::new(),
             throws: HashMap::new(),
@@ -160,11 +164,11 @@ impl Facts {
                 self.hold(&*reason == POISON_REASON && deaths >= 3, || format!("I3: {run} was parked after {deaths} deaths: {reason}"));
                 self.moved(run, RunState::Parked, None, now);
             }
-            Write::End { run, state, output, error, reason, .. } => {
+            Write::End { run, state, at, output, error, reason } => {
                 let said = output.as_deref().or(error.as_ref().map(|error| error.message.as_str())).or(reason.as_deref());
                 let said = said.unwrap_or_default().to_owned();
                 self.note(now, &format!("{run} {}: {said}", state.word()));
-                self.ended(run, state, &said, now);
+                self.ended(run, state, &said, at, now);
             }
             Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::Sweep { .. } => {}
         }
@@ -222,7 +226,15 @@ impl Facts {
     fn check_planned(&mut self, id: EventId) {
         let Some(row) = self.events.get(&id) else { return };
         let event = planned(row);
-        let wanted: Vec<usize> = (0..self.plan.functions.len()).filter(|&at| self.plan.functions[at].starts_on(&event)).collect();
+        let plan = Arc::clone(&self.plan);
+        let mut wanted = Vec::new();
+        for (at, function) in plan.functions.iter().enumerate().filter(|(_, function)| function.starts_on(&event)) {
+            // G8: one run for each value of an idempotency key.
+            let first = function.once(&event).is_none_or(|key| *self.once.entry((at, key)).or_insert(id) == id);
+            if first {
+                wanted.push(at);
+            }
+        }
         let mut found: Vec<usize> = self.runs.values().filter(|run| run.event == id).map(|run| run.function).collect();
         found.sort_unstable();
         self.hold(wanted == found, || format!("I2: event {id} started functions {found:?} instead of {wanted:?}"));
@@ -233,13 +245,17 @@ impl Facts {
         self.check_turn(id, at);
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);
+        let (function, first) = (run.function, run.started.is_none());
         run.state = RunState::Running;
         run.since = now;
         run.started.get_or_insert(at);
         let waits = matches!(state, RunState::Sleeping | RunState::BackingOff);
         self.hold(waits || state == RunState::Queued, || format!("{id} started while {}", state.word()));
+        self.hold(at <= now, || format!("I9: {id} started at {}, which is to come", at.rfc3339()));
         self.hold(enter <= at, || format!("I9: {id} started before its event's time"));
         self.hold(!waits || wake.is_some_and(|wake| wake <= at), || format!("I9: {id} went on before its time {wake:?}"));
+        let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
+        self.hold(limit.is_none_or(|limit| at < enter.after(limit)), || format!("{id} started after its timeouts.start"));
         self.check_slots(id);
     }
 
@@ -335,8 +351,8 @@ impl Facts {
         self.hold(attempt == nth, || format!("{id} `{key}`: attempt {attempt} failed as the {nth}. one"));
         self.hold(next.is_some() == (nth < allowed), || format!("{id} `{key}`: next {next:?} after {nth} of {allowed} attempts"));
         let Some(wait) = next else { return };
-        let (least, most) = match step.map(|step| step.how) {
-            Some(super::program::Break::RetryAfter { seconds }) => (seconds * 1_000, seconds * 1_000),
+        let (least, most) = match step.filter(|step| !step.overruns()).map(|step| step.how) {
+            Some(Break::RetryAfter { seconds }) => (seconds * 1_000, seconds * 1_000),
             _ => function.wait(nth),
         };
         self.hold((least..=most).contains(&wait), || {
@@ -361,12 +377,22 @@ impl Facts {
         }
     }
 
-    fn ended(&mut self, id: RunId, state: RunState, said: &str, now: Millis) {
+    fn ended(&mut self, id: RunId, state: RunState, said: &str, at: Millis, now: Millis) {
         let Some(run) = self.live(id) else { return };
         run.state = state;
         run.ended = Some(now);
         let (recorded, wanted) = (run.records.len(), run.straight.records.len());
-        let (asked, end) = (run.cancelled, run.straight.end.clone());
+        let (function, enter, started) = (run.function, run.enter, run.started);
+        let (mut asked, end) = (run.cancelled, run.straight.end.clone());
+        let late =
+            |from: Option<Millis>, limit: Option<i64>| from.zip(limit).is_some_and(|(from, limit)| at >= from.after(Span::seconds(limit)));
+        if said.starts_with("timeouts.start") {
+            asked = started.is_none() && late(Some(enter), self.plan.functions[function].start);
+        } else if said.starts_with("timeouts.finish") {
+            // A start that waits for room on a full disk counts from when it was decided.
+            let waits = started.is_none() && self.full.is_some();
+            asked = waits || late(started, self.plan.functions[function].finish);
+        }
         let ends = match (state, &end) {
             (RunState::Completed, End::Completed(value)) => serde_json::from_str::<Value>(said).is_ok_and(|said| said == *value),
             (RunState::Failed, End::Failed(message)) => said == message,

@@ -34,6 +34,11 @@ pub struct Function {
     pub attempts: u32,
     pub backoff: Backoff,
     pub limits: Vec<Limit>,
+    /// Whether `event.data.once` is its idempotency key.
+    pub once: bool,
+    /// `timeouts.start` and `timeouts.finish` in seconds.
+    pub start: Option<i64>,
+    pub finish: Option<i64>,
     pub program: Program,
 }
 
@@ -191,7 +196,12 @@ impl Function {
             _ => format!("{{ attempts: {}, {backoff} }}", self.attempts),
         };
         let _ = writeln!(text, "  {}:\n    on: [{}]\n    handler: handlers/{}.rhai", self.id, on.join(", "), self.id);
-        let _ = writeln!(text, "    retries: {retries}\n    timeouts: {{ step: 1h }}");
+        let limit = |name: &str, seconds: Option<i64>| seconds.map(|seconds| format!(", {name}: {seconds}s")).unwrap_or_default();
+        let timeouts = format!("step: 1h{}{}", limit("start", self.start), limit("finish", self.finish));
+        let _ = writeln!(text, "    retries: {retries}\n    timeouts: {{ {timeouts} }}");
+        if self.once {
+            text.push_str("    idempotency: event.data.once\n");
+        }
         if !limits.is_empty() {
             let _ = writeln!(text, "    concurrency: [{}]", limits.join(", "));
         }
@@ -217,6 +227,11 @@ impl Function {
             Backoff::Linear { seconds, max } => exact((seconds * nth).min(max)),
             Backoff::Exponential { seconds, max } => exact((seconds << (nth - 1)).min(max)),
         }
+    }
+
+    /// The value of its idempotency key for an event; none where it does not apply.
+    pub fn once(&self, event: &Event) -> Option<String> {
+        event.data.get("once").filter(|_| self.once).map(Value::to_string)
     }
 
     pub fn script(&self) -> String {
@@ -278,8 +293,11 @@ fn function(dice: &mut Dice, number: i64, events: usize, taste: &Taste, shared: 
         let key = dice.chance(50).then(|| *dice.pick(&KEYS));
         limits.push(Limit { key, ..shared.clone() });
     }
+    let once = dice.chance(20);
+    let start = dice.chance(10).then(|| dice.between(1, 600));
+    let finish = dice.chance(10).then(|| dice.between(1, 3_600));
     let program = program::random(dice, taste, attempts);
-    Function { id: format!("f{number}"), on, attempts, backoff, limits, program }
+    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, start, finish, program }
 }
 
 fn requests(dice: &mut Dice, events: usize) -> Vec<Request> {
@@ -303,6 +321,9 @@ fn event(dice: &mut Dice, events: usize) -> Event {
     let mut data = json!({ "n": dice.between(0, 99), "b": dice.between(0, 1) });
     if dice.chance(85) {
         data["a"] = json!(dice.between(0, 2));
+    }
+    if dice.chance(50) {
+        data["once"] = json!(dice.between(0, 3));
     }
     let later_ms = dice.chance(15).then(|| *dice.pick(&[1, 2_000, 120_000]));
     Event { name: dice.below(events), data, later_ms }

@@ -11,6 +11,11 @@ pub fn complaint(step: &str) -> String {
     format!("{step} breaks")
 }
 
+/// What the engine says when a step takes too long.
+pub fn overrun(seconds: i64) -> String {
+    format!("the step took longer than {}", Span::seconds(seconds))
+}
+
 /// The handler's text.
 pub fn script(program: &Program) -> String {
     let mut page = Page { text: String::new(), indent: 0, seen: Vec::new() };
@@ -114,7 +119,10 @@ impl Page {
             Target::New(variable) if !caught => format!("let v{variable}"),
             Target::New(variable) | Target::Old(variable) => format!("v{variable}"),
         };
-        let options = step.retries.map(|retries| format!("#{{ retries: {retries} }}, ")).unwrap_or_default();
+        let retries = step.retries.map(|retries| format!("retries: {retries}"));
+        let timeout = step.timeout.map(|timeout| format!("timeout: \"{timeout}s\""));
+        let options: Vec<String> = retries.into_iter().chain(timeout).collect();
+        let options = if options.is_empty() { String::new() } else { format!("#{{ {} }}, ", options.join(", ")) };
         self.line(&format!("{to} = step(\"{}\", {options}|| {{", step.name))?;
         self.indent += 1;
         let seen: Vec<String> = self.seen.iter().map(|tiny| format!("t{tiny}")).collect();

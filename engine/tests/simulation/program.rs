@@ -109,12 +109,24 @@ pub struct Step {
     pub shape: Shape,
     /// How long its effect takes.
     pub takes_ms: i64,
+    /// How long it may take, in seconds; less is a failed attempt.
+    pub timeout: Option<i64>,
 }
 
 impl Step {
     /// The attempts it has, in a function with so many.
     pub fn allowed(&self, attempts: u32) -> u32 {
-        if self.how == Break::Fail && self.breaks > 0 { 1 } else { self.retries.map_or(attempts, |retries| retries + 1) }
+        if self.fails() { 1 } else { self.retries.map_or(attempts, |retries| retries + 1) }
+    }
+
+    /// Whether its first attempt ends the run with `fail`.
+    pub fn fails(&self) -> bool {
+        self.how == Break::Fail && self.breaks > 0 && !self.overruns()
+    }
+
+    /// Whether each of its attempts takes too long.
+    pub fn overruns(&self) -> bool {
+        self.timeout.is_some_and(|timeout| timeout * 1_000 < self.takes_ms)
     }
 }
 
@@ -318,7 +330,10 @@ impl Author<'_> {
         let value = self.expr(scope, 3);
         let shape = *self.dice.pick(&[Shape::Number, Shape::Number, Shape::Map, Shape::List]);
         let takes_ms = if self.dice.chance(self.taste.slow) { self.dice.between(1, 20_000) } else { 0 };
-        Stmt::Step(Step { to: self.target(scope), name, retries, breaks, how, caught, value, shape, takes_ms })
+        // It is never close: the moment itself belongs to nobody.
+        let timeout = (takes_ms > 0 && name != "again" && self.dice.chance(20)).then(|| takes_ms / 1_000 + self.dice.between(-1, 2));
+        let timeout = timeout.filter(|timeout| *timeout > 0 && timeout * 1_000 != takes_ms);
+        Stmt::Step(Step { to: self.target(scope), name, retries, breaks, how, caught, value, shape, takes_ms, timeout })
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use stepwell::rules::Kind;
 
-use super::print::complaint;
-use super::program::{Break, Caught, Expr, MODULUS, Program, Shape, Step, Stmt, Target, TinyKind};
+use super::print::{complaint, overrun};
+use super::program::{Caught, Expr, MODULUS, Program, Shape, Step, Stmt, Target, TinyKind};
 
 /// The journal and the end that a run must have.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,7 @@ impl Walker<'_> {
     fn step(&mut self, step: &Step) -> Walked {
         let value = self.expr(&step.value);
         let allowed = step.allowed(self.attempts);
-        if step.breaks < allowed {
+        if step.breaks < allowed && !step.overruns() {
             let result = match step.shape {
                 Shape::Number => json!(value),
                 Shape::Map => json!({ "n": value, "text": format!("{} ✓", step.name) }),
@@ -126,10 +126,10 @@ impl Walker<'_> {
             self.put(step.to, value);
             return Ok(());
         }
-        let message = complaint(&step.name);
+        let message = step.timeout.filter(|_| step.overruns()).map_or_else(|| complaint(&step.name), overrun);
         self.record(&step.name, Kind::Step, Result::Failed(message.clone()), allowed);
-        if step.how != Break::Fail && step.caught == Caught::Yes {
-            self.put(step.to, i64::from(allowed) * 10 + 1);
+        if step.caught == Caught::Yes && !step.fails() {
+            self.put(step.to, i64::from(allowed) * 10 + i64::from(message == complaint(&step.name)));
             return Ok(());
         }
         Err(message)
