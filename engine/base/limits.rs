@@ -26,8 +26,12 @@ pub const SLEEP_MOST_MS: i64 = 366 * 24 * 60 * 60 * 1000;
 pub const RUNS_EXECUTING: usize = 1_024;
 /// Runs that hold a coroutine at once, executing or waiting inside a step (40,000 meet the kernel's map count).
 pub const COROUTINES_MOST: usize = 20_000;
-/// Virtual stack of one coroutine, in bytes: the kernel gives memory only for what is touched (64 script levels touch about 1 MB).
-pub const COROUTINE_STACK_BYTES: usize = 256 * 1024 * 1024;
+/// Virtual stack of one coroutine, in bytes, where a run's memory does not ask for more. The kernel gives memory only for
+/// what is touched; 64 script levels touch up to 2 MB.
+pub const COROUTINE_STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Times a run's memory that its coroutine's stack has room for. Values may lie in each other as deep as the memory allows,
+/// and Rhai drops them level by level: a chain of closures takes twice its memory of stack in a debug build.
+pub const COROUTINE_STACK_SHARE: usize = 4;
 /// Script call levels, reached long before the coroutine's stack ends.
 pub const CALL_LEVELS: usize = 64;
 /// Rows that one write transaction takes before it is flushed; larger batches gave steps a p99 of 40 to 90 ms.

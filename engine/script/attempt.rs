@@ -25,12 +25,14 @@ use super::{Call, Ports, Program, Stop};
 
 /// Operations between two looks at the clock.
 const LOOK_EVERY: u32 = 1_000;
+/// The least number of operations between two looks, where they are slow.
+const LOOK_LEAST: u32 = 8;
 /// How long a busy script may hold its thread.
 const SLICE: Span = Span(2);
 /// The wait before a checkpoint is tried again on a full disk.
 const FULL_DISK_WAIT: Span = Span::seconds(1);
 /// Operations that the statements of all imported files may take together while a handler is loaded.
-const LOADING_OPERATIONS: u64 = 10_000_000;
+const LOADING_OPERATIONS: u64 = 1_000_000;
 /// Times the memory limit that one native call may reach before its coroutine is suspended for ever.
 const STARVE_AT: u64 = 4;
 
@@ -66,7 +68,6 @@ pub(super) struct Inside {
     pub(super) began: Millis,
     /// When it has to have ended.
     pub(super) deadline: Millis,
-    #[allow(dead_code, reason = "TEMP")]
     /// HTTP requests made so far.
     pub(super) requests: u32,
     /// `file:line` of the call of `step`.
@@ -88,6 +89,9 @@ pub(super) struct Attempt {
     halt: RefCell<Option<Halt>>,
     halted: Cell<bool>,
     operations: Cell<u64>,
+    /// Operations until the next look at the clock: fewer where they are slow.
+    stride: Cell<u32>,
+    looked: Cell<Millis>,
     resumed: Cell<Millis>,
     outer: RefCell<Option<Outer>>,
     me: std::rc::Weak<Attempt>,
@@ -154,6 +158,9 @@ pub(super) fn on_progress() -> Option<Dynamic> {
 fn look() -> Option<Dynamic> {
     let Some(attempt) = running() else {
         // Scripts that are only loaded are bounded too; nothing is there to be told about it.
+        if alloc::bytes() > MEMORY.get() {
+            return Some(Dynamic::UNIT);
+        }
         return LOADING.with(|left| match left.get().checked_sub(u64::from(LOOK_EVERY)) {
             Some(rest) => {
                 left.set(rest);
@@ -167,7 +174,7 @@ fn look() -> Option<Dynamic> {
         FUEL.set(0);
         return Some(Dynamic::UNIT);
     }
-    FUEL.set(LOOK_EVERY);
+    FUEL.set(attempt.stride.get());
     None
 }
 
@@ -193,8 +200,10 @@ impl Local for Attempt {
         let me = self.me.upgrade();
         let before = CURRENT.replace(me);
         let memory = MEMORY.replace(self.call.surroundings.limits.memory_bytes.min(i64::MAX as u64) as i64);
-        let fuel = FUEL.replace(if self.halted.get() { 0 } else { LOOK_EVERY });
-        self.resumed.set(self.ports.clock.now());
+        let fuel = FUEL.replace(if self.halted.get() { 0 } else { self.stride.get() });
+        let now = self.ports.clock.now();
+        self.resumed.set(now);
+        self.looked.set(now);
         self.outer.replace(Some(Outer { attempt: before, fuel, memory }));
     }
 
@@ -247,6 +256,8 @@ impl Attempt {
             halt: RefCell::new(None),
             halted: Cell::new(false),
             operations: Cell::new(0),
+            stride: Cell::new(LOOK_EVERY),
+            looked: Cell::new(now),
             resumed: Cell::new(now),
             outer: RefCell::new(None),
             me: me.clone(),
@@ -274,7 +285,6 @@ impl Attempt {
         self.inside.replace(inside);
     }
 
-    #[allow(dead_code, reason = "TEMP")]
     /// The number of the HTTP request that the running step is about to make, from 1.
     pub(super) fn next_request(&self) -> u32 {
         self.inside.borrow_mut().as_mut().map_or(1, |inside| {
@@ -368,7 +378,7 @@ impl Attempt {
             self.limit("E0412", message, "keep less in variables, or raise limits.memory in events.yaml");
             return true;
         }
-        let operations = self.operations.get() + u64::from(LOOK_EVERY);
+        let operations = self.operations.get() + u64::from(self.stride.get());
         self.operations.set(operations);
         if operations > RUN_OPERATIONS.min(self.call.surroundings.limits.operations) {
             self.limit(
@@ -379,6 +389,7 @@ impl Attempt {
             return true;
         }
         let now = self.now();
+        self.pace(now);
         if let Some(inside) = self.inside() {
             if now >= inside.deadline {
                 let _ = self.halt(Halt::Limit(Box::new(self.overdue(&inside))));
@@ -387,12 +398,27 @@ impl Attempt {
         } else if self.stop.is_draining() {
             let _ = self.halt(Halt::Stop(Outcome::Interrupted));
             return true;
+        } else if now.since(self.state.borrow().began) > self.call.timeouts.step {
+            let message = format!("the code between steps took longer than {}", self.call.timeouts.step);
+            self.limit("E0414", message, "do the work in steps, or raise timeouts.step in events.yaml");
+            return true;
         }
         if now.since(self.resumed.get()) >= SLICE && coroutine::pause().is_err() {
             let _ = self.ended();
             return true;
         }
         false
+    }
+
+    /// Looks more often where a thousand operations take longer than a slice: one operation on a large value may be slow.
+    fn pace(&self, now: Millis) {
+        let took = now.since(self.looked.replace(now));
+        let stride = self.stride.get();
+        if took > SLICE {
+            self.stride.set((stride / 4).max(LOOK_LEAST));
+        } else if took < SLICE {
+            self.stride.set((stride * 2).min(LOOK_EVERY));
+        }
     }
 
     /// The failure of a step that took too long.
@@ -416,7 +442,6 @@ impl Attempt {
         coroutine::wait(future).map_err(|_| self.ended())
     }
 
-    #[allow(dead_code, reason = "TEMP")]
     /// Waits for a step's work, until the step's deadline at most.
     pub(super) fn wait_in_step<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
         let Some(inside) = self.inside() else { return self.wait(future) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rhai::{AST, Engine, Module, Scope, Shared};
+use rhai::{AST, Module, ParseError, ParseErrorType, Scope, Shared};
 use sha2::{Digest, Sha256};
 
 use crate::base::{Diagnostic, Json, Location, Source};
@@ -12,25 +12,12 @@ use crate::rules::SourceRow;
 
 use super::attempt::while_loading;
 use super::import::{file_of, with_modules};
-use super::{ENTRIES, Entry, Host, Program, Use};
+use super::{ENTRIES, Host, Program, Use, check};
 
 /// Largest handler file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
 /// Files of one handler.
 const FILES_MOST: usize = 100;
-
-/// The functions that a handler may call, beside its own.
-pub(super) struct Names {
-    #[allow(dead_code, reason = "TEMP")]
-    /// Those of the handler API and of a test's host.
-    pub(super) entries: BTreeMap<&'static str, Entry>,
-}
-
-impl Names {
-    pub(super) fn of(_: &Engine, extra: &[Entry]) -> Names {
-        Names { entries: ENTRIES.iter().chain(extra).map(|entry| (entry.name, *entry)).collect() }
-    }
-}
 
 /// Reads the files of a handler.
 trait Files {
@@ -90,7 +77,7 @@ fn compile(host: &Host, files: &dyn Files, handler: &str) -> Result<Program, Vec
     let Compiler { sources, modules, problems, uses, .. } = compiler;
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == crate::base::Severity::Error);
     match main {
-        Some((ast, _)) if errors.is_empty() => {
+        Some(ast) if errors.is_empty() => {
             let row = row(&sources);
             Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses })
         }
@@ -126,7 +113,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// Parses a file and everything that it imports; `from` is the import that led here.
-    fn file(&mut self, name: &str, from: Option<&Location>) -> Option<(AST, Arc<Source>)> {
+    fn file(&mut self, name: &str, from: Option<&Location>) -> Option<AST> {
         let at = |problem: Diagnostic| from.map_or(problem.clone(), |place| problem.at(place.clone()));
         let text = match self.files.text(name) {
             Ok(text) => text,
@@ -155,13 +142,18 @@ impl Compiler<'_> {
         };
         ast.set_source(name);
         self.open.push(name.to_owned());
-        self.imports(&ast, &source);
+        let imports = self.imports(&ast, &source);
         self.open.pop();
-        Some((ast, source))
+        let found = check::check(&self.host.names, &ast, &source, from.is_none(), &imports);
+        self.problems.extend(found.problems);
+        self.uses.extend(found.uses);
+        Some(ast)
     }
 
-    fn imports(&mut self, ast: &AST, source: &Arc<Source>) {
-        for (path, position) in imports_of(ast) {
+    /// Compiles what a file imports; the modules by the names that the file gives to them, none where one does not compile.
+    fn imports(&mut self, ast: &AST, source: &Arc<Source>) -> BTreeMap<String, Option<Shared<Module>>> {
+        let mut named = BTreeMap::new();
+        for (path, name, position) in imports_of(ast) {
             let place = Location::word_at(source, position.line().unwrap_or(1), position.position().unwrap_or(1));
             let Some(path) = path else {
                 let problem = Diagnostic::error("E0302", "an import's path has to be a text in quotes").at(place);
@@ -180,15 +172,19 @@ impl Compiler<'_> {
                 self.problems.push(Diagnostic::error("E0303", circle).at(place));
                 continue;
             }
-            if self.modules.contains_key(&file) {
+            if let Some(module) = self.modules.get(&file) {
+                named.insert(name, Some(Shared::clone(module)));
                 continue;
             }
-            let Some((ast, _)) = self.file(&file, Some(&place)) else { continue };
+            named.insert(name.clone(), None);
+            let Some(ast) = self.file(&file, Some(&place)) else { continue };
             let engine = Arc::clone(&self.host.engine);
             let module = with_modules(&mut self.modules, || while_loading(|| Module::eval_ast_as_new(Scope::new(), &ast, &engine)));
             match module {
                 Ok(module) => {
-                    self.modules.insert(file, module.into());
+                    let module = Shared::new(module);
+                    named.insert(name, Some(Shared::clone(&module)));
+                    self.modules.insert(file, module);
                 }
                 Err(error) => {
                     let verdict = super::error::verdict(&error, &file);
@@ -197,19 +193,20 @@ impl Compiler<'_> {
                 }
             }
         }
+        named
     }
 }
 
-/// The literal paths of a file's imports; none where the path is computed.
-fn imports_of(ast: &AST) -> Vec<(Option<String>, rhai::Position)> {
+/// The imports of a file: the literal path (none where it is computed), the name it is given, and the place.
+fn imports_of(ast: &AST) -> Vec<(Option<String>, String, rhai::Position)> {
     let mut found = Vec::new();
     ast.walk(&mut |path| {
         if let Some(rhai::ASTNode::Stmt(rhai::Stmt::Import(import, position))) = path.last() {
-            let literal = match &import.0 {
-                rhai::Expr::StringConstant(text, _) => Some(text.to_string()),
-                _ => None,
+            let (literal, at) = match &import.0 {
+                rhai::Expr::StringConstant(text, at) => (Some(text.to_string()), *at),
+                _ => (None, *position),
             };
-            found.push((literal, *position));
+            found.push((literal, import.1.name.to_string(), at));
         }
         true
     });
@@ -217,8 +214,61 @@ fn imports_of(ast: &AST) -> Vec<(Option<String>, rhai::Position)> {
 }
 
 /// What Rhai's parser says, in our form.
-fn syntax(source: &Arc<Source>, error: &rhai::ParseError) -> Diagnostic {
+fn syntax(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
     let position = error.position();
     let place = Location::word_at(source, position.line().unwrap_or(1), position.position().unwrap_or(1));
-    Diagnostic::error("E0301", error.err_type().to_string()).at(place)
+    let word = source.text.get(place.range.clone()).unwrap_or_default().to_owned();
+    let rest = source.text.get(place.range.end..).unwrap_or_default().to_owned();
+    match error.err_type() {
+        ParseErrorType::VariableUndefined(name) => {
+            let problem = Diagnostic::error("E0306", format!("there is no variable `{name}`")).at(place);
+            match name.as_str() {
+                "event" | "run" => problem.help("an imported file does not see it: pass it as an argument"),
+                _ => problem.nearest(name, variables(&source.text)),
+            }
+        }
+        ParseErrorType::ModuleUndefined(name) => {
+            let problem = Diagnostic::error("E0304", format!("there is no module `{name}`")).at(place);
+            problem.nearest(name, ENTRIES.iter().filter_map(|entry| entry.name.split_once("::").map(|(module, _)| module)))
+        }
+        other => {
+            let mut message = other.to_string();
+            if let Some(first) = message.get(..1).map(str::to_lowercase) {
+                message.replace_range(..1, &first);
+            }
+            let problem = Diagnostic::error("E0301", message).at(place);
+            match advice(&word, &rest) {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
+        }
+    }
+}
+
+/// What people trip over who know other languages.
+fn advice(word: &str, rest: &str) -> Option<String> {
+    if rest.trim_start().starts_with(':') && !rest.trim_start().starts_with("::") && word.chars().all(char::is_alphanumeric) {
+        return Some(format!("in #{{…}} a reserved word is quoted: \"{word}\": …"));
+    }
+    match word {
+        "eval" => Some("scripts cannot run text as code".to_owned()),
+        "try" => Some("try is a statement: declare a variable before it, and set it inside".to_owned()),
+        "?" => Some("there is no ?: in Rhai; write if a { b } else { c }".to_owned()),
+        "'" => Some("texts stand in \"…\" or in `…` with ${…}".to_owned()),
+        _ => None,
+    }
+}
+
+/// The words of a text that may be names of variables.
+fn variables(text: &str) -> Vec<&str> {
+    let mut words: Vec<&str> = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+    let mut names = Vec::new();
+    for pair in words.windows(2) {
+        if matches!(pair[0], "let" | "const" | "for") {
+            names.push(pair[1]);
+        }
+    }
+    words.clear();
+    names.extend(["event", "run"]);
+    names
 }

@@ -22,12 +22,13 @@ use corosensei::{CoroutineResult, Yielder};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 use crate::base::alloc::{self, Account};
-use crate::base::limits::COROUTINE_STACK_BYTES;
 
 /// Stacks that a thread keeps for the next coroutine; more are given back to the kernel.
 const POOLED: usize = 256;
 /// What a pooled stack keeps of its memory, from its top; deeper pages are given back to the kernel.
 const KEPT_BYTES: usize = 64 * 1024;
+/// The smallest stack, in bytes: room for the deepest calls.
+const STACK_LEAST_BYTES: usize = 8 * 1024 * 1024;
 /// The pages at the low end that nobody may touch; the kernel's page size divides it on every platform we know.
 const GUARD_BYTES: usize = 64 * 1024;
 /// A coroutine that ends within so many resumptions after it was told to; one that does not is left suspended for ever.
@@ -100,11 +101,16 @@ thread_local! {
 }
 
 impl<T: 'static> Coroutine<T> {
-    /// A coroutine that will call `body`. Nothing runs before the first poll.
-    pub(super) fn new(local: Rc<dyn Local>, body: impl FnOnce() -> T + 'static) -> Result<Coroutine<T>, Broken> {
-        let stack = match POOL.with(|pool| pool.borrow_mut().pop()) {
+    /// A coroutine that will call `body` on a stack of this size. Nothing runs before the first poll.
+    pub(super) fn new(local: Rc<dyn Local>, stack_bytes: usize, body: impl FnOnce() -> T + 'static) -> Result<Coroutine<T>, Broken> {
+        let bytes = stack_bytes.max(STACK_LEAST_BYTES).next_multiple_of(GUARD_BYTES);
+        let pooled = POOL.with_borrow_mut(|pool| {
+            let at = pool.iter().rposition(|stack| stack.bytes == bytes)?;
+            Some(pool.swap_remove(at))
+        });
+        let stack = match pooled {
             Some(stack) => stack,
-            None => Stack::new().ok_or(Broken::NoStack)?,
+            None => Stack::new(bytes).ok_or(Broken::NoStack)?,
         };
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
         let account = Account { starve, ..local.account() };
@@ -128,8 +134,7 @@ impl<T: 'static> Coroutine<T> {
     fn put_back(&mut self) {
         if let Some(inner) = self.inner.take() {
             let stack = inner.into_stack();
-            POOL.with(|pool| {
-                let mut pool = pool.borrow_mut();
+            POOL.with_borrow_mut(|pool| {
                 if pool.len() < POOLED {
                     stack.trim();
                     pool.push(stack);
@@ -296,26 +301,28 @@ impl<T> Drop for Coroutine<T> {
 /// Memory for a coroutine: address space that the kernel fills as it is touched, with a guard below.
 struct Stack {
     low: NonNull<u8>,
+    bytes: usize,
 }
 
 impl Stack {
-    fn new() -> Option<Stack> {
+    /// A stack of so many bytes, a multiple of the page size.
+    fn new(bytes: usize) -> Option<Stack> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no memory that anyone has.
-        let low = unsafe { mmap_anonymous(ptr::null_mut(), COROUTINE_STACK_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags) }.ok()?;
-        let stack = Stack { low: NonNull::new(low.cast())? };
+        let low = unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags) }.ok()?;
+        let stack = Stack { low: NonNull::new(low.cast())?, bytes };
         // SAFETY: both ranges lie within the mapping just made, which nobody else knows yet. A huge page would cost 2 MB a stack.
         unsafe {
             mprotect(low, GUARD_BYTES, MprotectFlags::empty()).ok()?;
             // A kernel without huge pages refuses; then there are none to fear.
-            let _ = madvise(low, COROUTINE_STACK_BYTES, Advice::LinuxNoHugepage);
+            let _ = madvise(low, bytes, Advice::LinuxNoHugepage);
         }
         Some(stack)
     }
 
     /// Gives the pages below `KEPT_BYTES` back to the kernel.
     fn trim(&self) {
-        let unused = COROUTINE_STACK_BYTES - GUARD_BYTES - KEPT_BYTES;
+        let unused = self.bytes - GUARD_BYTES - KEPT_BYTES;
         // SAFETY: no coroutine lives on this stack, and the range lies within the mapping, so nobody reads these pages again
         // before writing them.
         unsafe {
@@ -330,7 +337,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this address and length, and no coroutine lives on it any more: corosensei
         // drops a stack after its coroutine.
-        let _ = unsafe { munmap(self.low.as_ptr().cast(), COROUTINE_STACK_BYTES) };
+        let _ = unsafe { munmap(self.low.as_ptr().cast(), self.bytes) };
     }
 }
 
@@ -338,8 +345,7 @@ impl Drop for Stack {
 // `MIN_STACK_SIZE`, and neither moves nor goes away while the `Stack` lives.
 unsafe impl stack::Stack for Stack {
     fn base(&self) -> StackPointer {
-        StackPointer::MIN
-            .max(StackPointer::new(self.low.as_ptr() as usize + COROUTINE_STACK_BYTES).expect("a mapping does not end at address 0"))
+        StackPointer::MIN.max(StackPointer::new(self.low.as_ptr() as usize + self.bytes).expect("a mapping does not end at address 0"))
     }
 
     fn limit(&self) -> StackPointer {

@@ -11,17 +11,12 @@ use rhai::{Engine, OptimizationLevel, Position, Token};
 use crate::base::limits::CALL_LEVELS;
 use crate::rules::row::LogLevel;
 
-use super::compile::Names;
+use super::check::Names;
 use super::import::Imports;
 use super::{Natives, api, attempt, error, time};
 
 /// How deep expressions may lie in each other, outside of functions and in them.
 const EXPRESSION_DEPTH: usize = 64;
-/// Elements of an array or a map, those of the values in it included. Rhai counts them at each change of a value, so a
-/// larger limit makes larger values slow; it also bounds how deep a value can be, and so the stack that dropping it takes.
-const ELEMENTS_MOST: usize = 100_000;
-/// Bytes of one string.
-const STRING_BYTES: usize = 16 * 1024 * 1024;
 /// Variables in scope at once.
 const VARIABLES_MOST: usize = 1_000;
 /// Functions of one handler file, closures included.
@@ -49,9 +44,8 @@ pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
 
     engine.set_max_call_levels(CALL_LEVELS);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
-    engine.set_max_array_size(ELEMENTS_MOST);
-    engine.set_max_map_size(ELEMENTS_MOST);
-    engine.set_max_string_size(STRING_BYTES);
+    // No limits on the sizes of texts, arrays and maps: with any, Rhai counts a whole value at each change of it, and the
+    // memory account bounds them all.
     engine.set_max_variables(VARIABLES_MOST);
     engine.set_max_functions(FUNCTIONS_MOST);
     engine.set_max_modules(MODULES_MOST);

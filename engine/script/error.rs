@@ -47,7 +47,6 @@ impl Thrown {
         self
     }
 
-    #[allow(dead_code, reason = "TEMP")]
     /// Adds what the script may look at.
     pub(super) fn data(mut self, data: serde_json::Value) -> Thrown {
         self.data = Some(data);
@@ -138,6 +137,9 @@ fn fill(verdict: &mut Verdict, inner: &EvalAltResult) {
         let (message, help) = explain(inner);
         failure.message = message;
         failure.help = help;
+        if let EvalAltResult::ErrorStackOverflow(_) = inner {
+            failure.code = "E0422".to_owned();
+        }
         return;
     };
     if let Some(step) = thrown.read_lock::<StepError>() {

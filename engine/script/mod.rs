@@ -6,6 +6,7 @@
 mod api;
 mod attempt;
 mod capture;
+mod check;
 mod compile;
 mod coroutine;
 mod effects;
@@ -37,8 +38,7 @@ pub use secret::Secrets;
 /// The engine's natives and the compiler of handlers. One is enough for a process: it takes 0.5 ms and 0.5 MB to make.
 pub struct Host {
     engine: Arc<rhai::Engine>,
-    #[allow(dead_code, reason = "TEMP")]
-    names: compile::Names,
+    names: check::Names,
 }
 
 impl std::fmt::Debug for Host {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, EvalAltResult, Map, Scope};
 
-use crate::base::limits::STEP_RESULT_BYTES;
+use crate::base::limits::{COROUTINE_STACK_BYTES, COROUTINE_STACK_SHARE, STEP_RESULT_BYTES};
 use crate::base::{Json, Millis};
 use crate::rules::run::{Outcome, Stopped};
 use crate::rules::{EventRow, Failure};
@@ -18,6 +18,9 @@ use super::error::{Fault, verdict};
 use super::value::{self, RunHandle};
 use super::{Call, Ports, Program, Stop};
 
+/// The largest stack that a run's memory may ask for, in bytes of address space.
+const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
+
 /// Runs the script from the top over the run's journal until it ends, has to wait, or is stopped.
 ///
 /// The future is not `Send`: it stays on the thread of its first poll, and needs tokio's `LocalSet` or runtime around
@@ -28,7 +31,9 @@ use super::{Call, Ports, Program, Stop};
 pub async fn call(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
     let attempt = Attempt::new(program, call, ports, stop);
     let script = Rc::clone(&attempt);
-    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, move || evaluate(&script));
+    let memory = usize::try_from(attempt.call.surroundings.limits.memory_bytes).unwrap_or(usize::MAX);
+    let stack = COROUTINE_STACK_BYTES.max(memory.saturating_mul(COROUTINE_STACK_SHARE).min(STACK_MOST_BYTES));
+    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, stack, move || evaluate(&script));
     let result = match coroutine {
         Ok(coroutine) => coroutine.await,
         Err(broken) => Err(broken),

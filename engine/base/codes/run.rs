@@ -159,4 +159,11 @@ a URL from an event cannot be used to look inside; redirects are checked too. Ne
 The body of an answer is read as a whole, and at most 16 MB are. Ask for less, page by page, or let another service fetch
 large files.",
     },
+    Entry {
+        code: "E0422",
+        title: "calls lie too deep in each other",
+        text: "\
+At most 64 calls of functions and closures may lie in each other. Write the recursion as a loop, or go over a list of what is
+left to do.",
+    },
 ];

@@ -1,6 +1,8 @@
 //! What a script sees: the table of its functions, from which checks, documentation and editor definitions are made, and
 //! the natives behind it, a file per family.
 
+mod later;
+mod sizes;
 pub(super) mod steps;
 mod text;
 mod tiny;
@@ -116,6 +118,9 @@ pub(super) fn register(engine: &mut Engine) {
     tiny::register(engine);
     text::register(engine);
     world::register(engine);
+    later::register(engine);
+    sizes::register(engine);
+    super::effects::http::register(engine);
 }
 
 /// The step that runs; an effect is refused outside of one.

@@ -1,4 +1,5 @@
 //! What a step may do to the world outside.
 
-#[allow(dead_code, reason = "TEMP")]
-pub mod guard;
+pub(super) mod guard;
+pub(super) mod http;
+pub(super) mod request;

@@ -64,3 +64,298 @@ fn a_used_up_step_throws_a_step_error_once_and_at_each_replay() {
     assert_eq!(end.output(), r#"["x","broken",2,7]"#);
     assert_eq!(end.keys(), ["step x", "sleep sleep", "step y"]);
 }
+
+#[test]
+fn a_throw_between_steps_is_tried_again_and_its_count_starts_over_with_each_record() {
+    let tries = Arc::new(AtomicI64::new(0));
+    let host = Host::with(|natives| {
+        natives.engine().register_fn("tries", move || tries.fetch_add(1, Ordering::SeqCst) + 1);
+    });
+    let script = r#"let n = tries();
+        if n < 3 { throw "before " + run.attempt; }
+        step("a", || 1);
+        if n < 5 { throw "after " + run.attempt; }
+        run.attempt"#;
+    let end = Bench::on(host, script).finish();
+    assert_eq!(end.output(), "3");
+    let errors: Vec<_> = end.journal.attempts.iter().map(|row| (row.attempt, row.error.message.as_str())).collect();
+    assert_eq!(errors, [(1, "before 1"), (2, "before 2"), (1, "after 1"), (2, "after 2")]);
+}
+
+#[test]
+fn used_up_attempts_between_steps_fail_the_run_with_line_and_column() {
+    let bench = Bench::new("let x = 1;\nfn f(x) {\n  throw #{ message: \"bad\", why: x }\n}\n  f(7)");
+    let end = bench.attempts(2).finish();
+    assert_eq!((end.row.state, end.message()), (RunState::Failed, "bad"));
+    let error = end.row.error.as_ref().unwrap();
+    assert_eq!(error.data, Some(serde_json::json!({ "message": "bad", "why": 7 })));
+    let trace: Vec<_> = error.trace.iter().map(|place| (place.line, place.column, place.within.as_deref())).collect();
+    assert_eq!(trace, [(3, 3, Some("f")), (5, 3, None)]);
+}
+
+#[test]
+fn an_error_in_an_imported_file_names_that_file() {
+    let bench = Bench::new("import \"lib/x\" as x;\nstep(\"s\", || x::third(2))")
+        .file("handlers/lib/x.rhai", "fn third(n) {\n  let list = [1];\n  list[n]\n}");
+    let end = bench.attempts(1).finish();
+    let trace = &end.row.error.as_ref().unwrap().trace;
+    assert_eq!((trace[0].file.as_str(), trace[0].line), ("handlers/lib/x.rhai", 3));
+    assert_eq!((trace[1].file.as_str(), trace[1].line), ("handlers/main.rhai", 2));
+}
+
+#[test]
+fn steps_of_one_name_are_counted_and_a_loop_works() {
+    let mut bench = Bench::new(r#"let sum = 0; for i in 1..=4 { sum += step("x", || i * 10); if i == 2 { sleep("1m"); } } sum"#);
+    let end = bench.finish();
+    assert_eq!(end.output(), "100");
+    assert_eq!(end.keys(), ["step x", "step x#2", "sleep sleep", "step x#3", "step x#4"]);
+}
+
+#[test]
+fn an_uncaught_step_error_ends_the_run_without_another_attempt() {
+    for script in [
+        r#"step("x", || throw "no")"#,
+        r#"try { step("x", || throw "no"); } catch (e) { throw e; }"#,
+        r#"[1].map(|i| step("x", || throw "no"))"#,
+    ] {
+        let script = script.replace("throw \"no\"", "{ throw \"no\" }");
+        let end = Bench::new(&script).attempts(2).finish();
+        assert_eq!((end.row.state, end.message(), end.journal.attempts.len()), (RunState::Failed, "no", 2), "{script}");
+        let error = end.row.error.as_ref().unwrap();
+        assert_eq!((error.step.as_deref(), error.attempts), (Some("x"), Some(2)), "{script}");
+    }
+}
+
+#[test]
+fn retry_after_says_when_the_next_attempt_comes() {
+    let mut bench = Bench::new(r#"step("x", || { if run.attempt == 1 { retry_after("7m", "busy"); } 1 })"#);
+    let end = bench.finish();
+    assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 420_000))));
+    let mut bench = Bench::new(r#"if run.attempt == 1 { retry_after(60, "busy"); } 1"#);
+    let end = bench.finish();
+    assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 60_000))));
+}
+
+#[test]
+fn what_is_drawn_between_steps_is_recorded_before_a_step_and_seen_again() {
+    let mut bench = Bench::new(
+        r#"let a = [now(), uuid(), random(), random(1, 6), pick(["x", "y", "z"])];
+        step("keep", || { log::info("kept", a); 1 });
+        sleep("1h");
+        log::info("again", a);
+        now().ms - a[0].ms"#,
+    );
+    let end = bench.finish();
+    assert_eq!(end.output(), "3600000");
+    assert_eq!(end.logs[0].data, end.logs[1].data);
+    assert_eq!(end.keys()[..5], ["now now", "uuid uuid", "random random", "random random#2", "pick pick"]);
+    let told = bench.told.lines();
+    let at = |line: &str| told.iter().position(|told| told == line).unwrap();
+    assert!(at("record pick pick") < at("begin keep 1"), "{told:?}");
+}
+
+#[test]
+fn inside_a_step_the_same_calls_are_plain() {
+    let mut bench = Bench::new(r#"step("x", || [type_of(now()), uuid().len, random() < 1.0, random(3, 3), pick([5])])"#);
+    let end = bench.finish();
+    assert_eq!(end.output(), r#"["time",36,true,3,5]"#);
+    assert_eq!(end.keys(), ["step x"]);
+}
+
+#[test]
+fn sleep_until_a_time_and_a_sleep_that_is_over_goes_on_at_once() {
+    let mut bench = Bench::new(
+        r#"sleep_until("2026-01-01T02:00:00Z"); sleep_until("nap", now() + "30m"); sleep(0); sleep_until("2020-01-01T00:00:00Z"); 1"#,
+    );
+    let end = bench.finish();
+    assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 9_000_000))));
+    assert_eq!(end.keys(), ["sleep sleep", "now now", "sleep nap", "sleep sleep#2", "sleep sleep#3"]);
+}
+
+#[test]
+fn json_goes_through_a_run_exactly() {
+    let data = r#"{"big":123456789012345678901234567890,"dec":0.12345678901234567890123,"i":-9223372036854775808,"n":null,"u":"é\ud83d\ude00","z":1.0}"#;
+    let mut bench = Bench::new(r#"step("x", || event.data)"#).data(data);
+    let end = bench.finish();
+    assert_eq!(
+        end.output(),
+        r#"{"big":123456789012345678901234567890,"dec":0.12345678901234567890123,"i":-9223372036854775808,"n":null,"u":"é😀","z":1.0}"#
+    );
+    let end = Bench::new("event.data.big + 1").data(data).attempts(1).finish();
+    assert!(end.message().contains("number"), "{}", end.message());
+}
+
+#[test]
+fn event_and_run_show_what_they_are() {
+    let mut bench = Bench::new(
+        r#"step("x", || [event.name, event.data.a, event.ts, run.function, run.key, run.attempt, run.max_attempts,
+            run.id == run.idempotency_key.sub_string(0, 13), run.idempotency_key.ends_with(".x"), run.started_at, run.replay_of])"#,
+    )
+    .data(r#"{"a":[1]}"#);
+    let end = bench.finish();
+    assert_eq!(end.output(), r#"["test/event",[1],1767225600000,"test","user1",1,4,true,true,"2026-01-01T00:00:00.000Z",null]"#);
+}
+
+#[test]
+fn json_functions() {
+    let mut bench = Bench::new(
+        r#"let v = json::parse("{\"a\":[{\"b\":1}],\"x/y\":2}");
+        [json::stringify(v), json::get(v, "a.0.b"), json::get(v, "/x~1y"), json::get(v, "a.7", "none"), json::get(v, "q"),
+         json::merge(#{ a: 1, b: #{ c: 2, d: 3 } }, #{ b: #{ c: 9, d: () }, e: 5 }), json::pretty([1])]"#,
+    );
+    assert_eq!(bench.finish().output(), r#"["{\"a\":[{\"b\":1}],\"x/y\":2}",1,2,"none",null,{"a":1,"b":{"c":9},"e":5},"[\n  1\n]"]"#);
+    assert!(Bench::new("json::parse(\"[1,]\")").attempts(1).finish().message().contains("position 3"));
+}
+
+#[test]
+fn secrets_show_their_names_alone() {
+    let mut bench = Bench::new(
+        r#"log::info(`key ${secret("KEY")}`, #{ s: secret("KEY"), t: "sk_live_1234567890" });
+        print("sk_live_1234567890");
+        throw "sk_live_1234567890 is wrong";"#,
+    )
+    .secret("KEY", "sk_live_1234567890")
+    .attempts(1);
+    let end = bench.finish();
+    assert_eq!(end.log(), ["key «secret KEY»", "«secret KEY»"]);
+    assert_eq!(end.logs[0].data.as_deref(), Some(r#"{"s":"«secret KEY»","t":"«secret KEY»"}"#));
+    assert_eq!(end.message(), "«secret KEY» is wrong");
+    assert!(!bench.told.lines().join("\n").contains("sk_live"));
+}
+
+#[test]
+fn a_journal_that_does_not_fit_parks_the_run_and_says_why() {
+    let first = r#"step("a", || 1); step("b", || 2); sleep("1h"); 3"#;
+    for (second, expected) in [
+        (r#"step("a", || 1); step("c", || 2); 3"#, "the journal has step `b` where the handler asks for step `c`"),
+        (r#"step("a", || 1); 3"#, "the journal has step `b` where the handler asks for nothing more"),
+        (r#"sleep("a", "1s"); 3"#, "the journal has step `a` where the handler asks for sleep `a`"),
+    ] {
+        let mut bench = Bench::new(first);
+        bench.create();
+        let stopped = bench.attempt(&bench.program()).unwrap();
+        bench.follow(stopped);
+        bench.files.insert("handlers/main.rhai".to_owned(), second.to_owned());
+        let end = bench.finish();
+        assert_eq!((end.row.state, end.row.reason.as_deref()), (RunState::Parked, Some(expected)), "{second}");
+    }
+    for second in [
+        r#"step("b", || 2); step("a", || 1); sleep("1h"); step("new", || 3)"#,
+        r#"let renamed = step("a", || 1); step("b", || 2); sleep("1h"); step("new", || 3)"#,
+    ] {
+        let mut bench = Bench::new(first);
+        bench.create();
+        let stopped = bench.attempt(&bench.program()).unwrap();
+        bench.follow(stopped);
+        bench.files.insert("handlers/main.rhai".to_owned(), second.to_owned());
+        assert_eq!(bench.finish().output(), "3", "{second}");
+    }
+}
+
+#[test]
+fn a_run_that_moved_on_writes_nothing_more() {
+    let mut bench = Bench::new(r#"step("a", || 1); step("b", || 2)"#);
+    bench.create();
+    let program = bench.program();
+    let call_of_run = bench.start(&program);
+    let row = bench.row();
+    bench.commit(List { expect: vec![], writes: vec![Write::Requeue { run: row.id, suspects: 0 }] });
+    let stopped = block_on(&bench.clock, call(program, call_of_run, bench.ports(), Stop::new())).unwrap();
+    assert_eq!((stopped.outcome, stopped.pending.len()), (Outcome::Lost, 0));
+    assert!(bench.end().journal.records.is_empty());
+}
+
+#[test]
+fn a_drain_ends_the_script_at_the_next_step() {
+    let stop = Stop::new();
+    let host = Host::with(|natives| {
+        let stop = Arc::clone(&stop);
+        natives.engine().register_fn("drain", move || stop.drain());
+    });
+    let mut bench = Bench::on(host, r#"step("a", || { drain(); 1 }); step("b", || 2)"#);
+    bench.stop = Arc::clone(&stop);
+    bench.create();
+    let program = bench.program();
+    let stopped = bench.attempt(&program).unwrap();
+    assert_eq!(stopped.outcome, Outcome::Interrupted);
+    assert_eq!(bench.end().keys(), ["step a"]);
+    bench.follow(stopped);
+    bench.stop = Stop::new();
+    assert_eq!(bench.finish_with(&program).output(), "2");
+}
+
+#[test]
+fn an_abort_or_a_dropped_future_ends_a_waiting_script_and_its_values() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    #[derive(Clone)]
+    struct Guard {
+        _count: Arc<Count>,
+    }
+    struct Count(Arc<AtomicU64>);
+    impl Drop for Count {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let host = Host::with(|natives| {
+        let dropped = Arc::clone(&dropped);
+        natives.engine().register_type_with_name::<Guard>("guard");
+        natives.engine().register_fn("guard", move || Guard { _count: Arc::new(Count(Arc::clone(&dropped))) });
+    });
+    for abort in [true, false] {
+        // A store that never answers keeps the script in its first commit.
+        let mut bench = Bench::on(Arc::clone(&host), r#"let g = guard(); step("a", || { let h = guard(); 1 }); 2"#);
+        bench.create();
+        let program = bench.program();
+        let call_of_run = bench.start(&program);
+        let mut ports = Ports::clone(&bench.ports());
+        ports.store = Arc::new(Silent);
+        let before = dropped.load(Ordering::SeqCst);
+        let stop = Stop::new();
+        let mut future = Box::pin(call(program, call_of_run, Arc::new(ports), Arc::clone(&stop)));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        if abort {
+            stop.abort();
+            match future.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(Ok(stopped)) => assert_eq!(stopped.outcome, Outcome::Lost),
+                other => panic!("{other:?}"),
+            }
+        } else {
+            drop(future);
+        }
+        assert_eq!(dropped.load(Ordering::SeqCst), before + 2);
+    }
+}
+
+#[test]
+fn many_scripts_share_a_thread_and_a_busy_one_holds_up_nobody() {
+    let mut bench = Bench::new(r#"let n = 0; for i in 0..20000 { n += i; } step("x", || n)"#);
+    let program = bench.program();
+    bench.clock.tick(1);
+    let mut futures = Vec::new();
+    for _ in 0..200 {
+        bench.create();
+        futures.push(Box::pin(call(Arc::clone(&program), bench.start(&program), bench.ports(), Stop::new())));
+    }
+    // Each yields after its two milliseconds, so that all have begun before the first ends.
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    for future in &mut futures {
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    bench.clock.tick(0);
+    for mut future in futures {
+        loop {
+            if let std::task::Poll::Ready(stopped) = future.as_mut().poll(&mut context) {
+                assert_eq!(stopped.unwrap().outcome, Outcome::Completed(Json::from("199990000")));
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn env_gives_what_events_yaml_lists() {
+    let mut bench = Bench::new(r#"env("API_BASE") + "/charges""#).env("API_BASE", "https://api.example.com");
+    assert_eq!(bench.finish().output(), "\"https://api.example.com/charges\"");
+}

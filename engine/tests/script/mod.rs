@@ -1,22 +1,24 @@
 //! Handlers through `script::call`, on a store in memory and a clock that the test moves.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod compile;
 mod flow;
+mod hostile;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use stepwell::base::time::Waiting;
-use stepwell::base::{Clock, Diagnostic, Entropy, Id, Json, Millis, RunId, Span};
+use stepwell::base::{Clock, Diagnostic, Entropy, EventId, Id, Json, Millis, RunId, Span};
 use stepwell::rules::policy::Timeouts;
 use stepwell::rules::run::{Outcome, Stopped, next};
-use stepwell::rules::{AttemptRow, Backoff, EventRow, Expect, List, LogRow, Record, Retry, RunRow, RunState, Write};
+use stepwell::rules::{AttemptRow, Backoff, EventRow, Expect, List, LogRow, Record, Retry, RunRow, RunState, SourceRow, Write};
 use stepwell::script::{Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
 use stepwell::store::memory::Memory;
-use stepwell::store::{Journal, Lane, Store, StoreError};
+use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
 
 /// 2026-01-01T00:00:00Z.
 pub const START: i64 = 1_767_225_600_000;
@@ -120,6 +122,51 @@ pub struct Bench {
     pub run: RunId,
     pub stop: Arc<Stop>,
     next_id: Cell<i64>,
+}
+
+/// A store that takes every commit and answers none.
+pub struct Silent;
+
+impl Store for Silent {
+    fn commit(&self, _: Lane, _: Vec<List>) -> Ticket {
+        let (answer, ticket) = Ticket::new();
+        // Nobody answers it, and it is never found unanswered either.
+        std::mem::forget(answer);
+        ticket
+    }
+    fn event(&self, _: EventId) -> Result<Option<EventRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn events(&self, _: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn run(&self, _: RunId) -> Result<Option<RunRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn runs(&self, _: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn unfinished(&self, _: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn journal(&self, _: RunId) -> Result<Journal, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn logs(&self, _: RunId, _: u64, _: usize) -> Result<Vec<LogRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn source(&self, _: &str) -> Result<Option<SourceRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn stats(&self) -> Result<Stats, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn backup(&self, _: &Path, _: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        Err(StoreError::Closed)
+    }
 }
 
 /// How a run ended.

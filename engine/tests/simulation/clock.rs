@@ -34,11 +34,7 @@ struct Nap {
 
 /// The clock as the engine sees it.
 #[derive(Debug, Clone)]
-pub struct Hand {
-    pub clock: Arc<SimClock>,
-    /// How far the engine's clock is ahead of the world's.
-    pub ahead: Span,
-}
+pub struct Hand(pub Arc<SimClock>);
 
 impl SimClock {
     pub fn new(now: Millis, dice: Dice) -> Arc<SimClock> {
@@ -79,11 +75,11 @@ impl SimClock {
 
 impl Clock for Hand {
     fn now(&self) -> Millis {
-        self.clock.now().after(self.ahead)
+        self.0.now()
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {
-        self.clock.sleep_until(Millis(until.0 - self.ahead.0))
+        self.0.sleep_until(until)
     }
 }
 

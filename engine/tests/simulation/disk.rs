@@ -10,7 +10,6 @@ use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats
 use tokio::sync::Notify;
 
 use super::plan::{DiskPlan, Moment, Way};
-use super::sabotage::Sabotage;
 use super::world::World;
 
 /// The store of one engine's life. What it holds outlives it.
@@ -20,7 +19,6 @@ pub struct Disk {
     /// Whether the engine before this one died.
     unclean: bool,
     death: Option<Way>,
-    sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
     wake: Notify,
 }
@@ -40,8 +38,7 @@ struct Commit {
 
 impl Disk {
     pub fn new(memory: Memory, world: Arc<World>, unclean: bool, death: Option<Way>) -> Arc<Disk> {
-        let sabotage = world.sabotage();
-        Arc::new(Disk { memory, world, unclean, death, sabotage, lanes: Mutex::default(), wake: Notify::new() })
+        Arc::new(Disk { memory, world, unclean, death, lanes: Mutex::default(), wake: Notify::new() })
     }
 
     /// What outlives the engine.
@@ -86,10 +83,7 @@ impl Disk {
         }
         self.world.facts().flush();
         let mut answers = Vec::new();
-        for mut commit in batch {
-            if let Some(sabotage) = self.sabotage {
-                commit.lists = commit.lists.into_iter().map(|list| sabotage.spoil(list)).collect();
-            }
+        for commit in batch {
             let verdicts = self.memory.apply(commit.lists.clone());
             if let Err(error) = &verdicts {
                 self.world.facts().broken(format!("the store refused a commit: {error}"));
@@ -141,18 +135,9 @@ impl Disk {
     }
 }
 
-/// An answer that is there at once, and one that nobody hears.
-fn hasty_answer(lists: &[List]) -> (Answer, Ticket) {
-    let (answer, ticket) = Ticket::new();
-    answer.give(Ok(lists.iter().map(|_| Ok(())).collect()));
-    (Ticket::new().0, ticket)
-}
-
 impl Store for Disk {
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
         let (answer, ticket) = Ticket::new();
-        let hasty = self.sabotage == Some(Sabotage::HastyAnswers);
-        let (answer, ticket) = if hasty { hasty_answer(&lists) } else { (answer, ticket) };
         let commit = Commit { lists, answer };
         let mut lanes = self.lanes();
         match lane {
@@ -181,12 +166,11 @@ impl Store for Disk {
     }
 
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
-        self.memory.unfinished(&mut |row| each(self.sabotage.map_or(row.clone(), |sabotage| sabotage.turn(row))))
+        self.memory.unfinished(each)
     }
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
-        let journal = self.memory.journal(run)?;
-        Ok(self.sabotage.map_or(journal.clone(), |sabotage| sabotage.shorten(journal)))
+        self.memory.journal(run)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

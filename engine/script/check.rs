@@ -1,0 +1,401 @@
+//! The checks of a parsed handler that need no run: only what is certain is an error.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, ScriptFuncDef, Shared, Stmt};
+
+use crate::base::limits::STEP_NAME_BYTES;
+use crate::base::{Diagnostic, Location, Source, Span};
+
+use super::api::{ENTRIES, Entry, Where};
+use super::{Use, UseKind};
+
+/// Functions of Rhai itself that the parser or the engine answers, and that no module lists.
+const BUILT_IN: [&str; 11] =
+    ["Fn", "call", "curry", "type_of", "is_def_var", "is_def_fn", "is_shared", "print", "debug", "eval", "contains"];
+
+/// The functions that a handler may call, beside its own.
+pub(super) struct Names {
+    /// Those of the handler API and of a test's host, by name.
+    entries: BTreeMap<&'static str, Entry>,
+    /// Rhai's own, by name, with the numbers of arguments that they take.
+    natives: HashMap<String, BTreeSet<usize>>,
+}
+
+impl Names {
+    /// What the engine knows.
+    pub(super) fn of(engine: &Engine, extra: &[Entry]) -> Names {
+        let entries = ENTRIES.iter().chain(extra).map(|entry| (entry.name, *entry)).collect();
+        let mut natives: HashMap<String, BTreeSet<usize>> = HashMap::new();
+        let all = engine.collect_fn_metadata(
+            None,
+            |info| info.namespace.is_empty().then(|| (info.metadata.name.to_string(), info.metadata.num_params)),
+            true,
+        );
+        for (name, count) in all {
+            natives.entry(name).or_default().insert(count);
+        }
+        Names { entries, natives }
+    }
+}
+
+/// What the checks found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Errors, warnings and notes.
+    pub(super) problems: Vec<Diagnostic>,
+    /// Names that the config has to know.
+    pub(super) uses: Vec<Use>,
+}
+
+/// Where a piece of code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Between the steps, for certain.
+    Between,
+    /// In a step's closure, for certain.
+    InStep,
+    /// In a function or another closure: that depends on who calls it.
+    Unknown,
+}
+
+/// Checks a file.
+///
+/// `is_main` says that it is the handler itself, whose statements run between the steps; `imports` has what it imports,
+/// by the name that it gives to it.
+pub(super) fn check(
+    names: &Names,
+    ast: &AST,
+    source: &Arc<Source>,
+    is_main: bool,
+    imports: &BTreeMap<String, Option<Shared<Module>>>,
+) -> Found {
+    let functions: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
+    let mut checker = Checker { names, source, imports, functions, bodies: HashMap::new(), found: Found::default(), is_main };
+    ast.walk(&mut |path| {
+        checker.find_body(path);
+        true
+    });
+    // A statement of the file itself lies in this slice, one of a function elsewhere.
+    let top = ast.statements().as_ptr_range();
+    ast.walk(&mut |path| {
+        if let (Some(ASTNode::Stmt(root)), Some(node)) = (path.first(), path.last()) {
+            let is_top = top.contains(&std::ptr::from_ref::<Stmt>(root));
+            checker.node(path, node, is_top, root.position());
+        }
+        true
+    });
+    let mut found = checker.found;
+    found.problems.sort_by_key(|problem| problem.places.first().map_or(0, |place| place.range.start));
+    found
+}
+
+/// A function of the file, closures included.
+struct Function {
+    name: String,
+    parameters: usize,
+    start: Position,
+    end: Position,
+}
+
+impl Function {
+    fn of(definition: &ScriptFuncDef) -> Function {
+        Function {
+            name: definition.name.to_string(),
+            parameters: definition.params.len(),
+            start: definition.body.start_position(),
+            end: definition.body.end_position(),
+        }
+    }
+
+    /// Whether a statement at this position is one of its own, or of a function in it. A body without braces is one statement.
+    fn holds(&self, position: Position) -> bool {
+        if self.end.is_none() { self.start == position } else { self.start <= position && position <= self.end }
+    }
+}
+
+struct Checker<'a> {
+    names: &'a Names,
+    source: &'a Arc<Source>,
+    imports: &'a BTreeMap<String, Option<Shared<Module>>>,
+    functions: Vec<Function>,
+    /// Closures by their names: whether each of their uses is as the closure of a step.
+    bodies: HashMap<String, bool>,
+    found: Found,
+    is_main: bool,
+}
+
+/// The name of the closure that an expression makes.
+fn closure(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::DynamicConstant(value, _) => value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned()),
+        // A closure that captures: a block that shares the variables, then curries the closure with them.
+        Expr::Stmt(block) => block.iter().find_map(|statement| match statement {
+            Stmt::Expr(inner) => closure(inner),
+            Stmt::FnCall(call, _) => curried(call),
+            _ => None,
+        }),
+        Expr::FnCall(call, _) => curried(call),
+        _ => None,
+    }
+}
+
+fn curried(call: &FnCallExpr) -> Option<String> {
+    if call.name == "curry" { call.args.first().and_then(closure) } else { None }
+}
+
+/// The call that a node is.
+fn call_of<'n>(node: &ASTNode<'n>) -> Option<(&'n FnCallExpr, Position)> {
+    match node {
+        ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)) => Some((call, *position)),
+        _ => None,
+    }
+}
+
+/// The text of a literal.
+fn literal(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::StringConstant(text, _) => Some(text),
+        _ => None,
+    }
+}
+
+impl Checker<'_> {
+    /// Notes whether a closure is a step's: it is, if every place that makes it hands it to `step`.
+    fn find_body(&mut self, path: &[ASTNode<'_>]) {
+        let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() else { return };
+        let Some(name) = value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned()) else { return };
+        let is_step = path.iter().rev().skip(1).find_map(|node| {
+            let (call, _) = call_of(node)?;
+            (call.name != "curry").then(|| {
+                let last = call.args.last().and_then(closure);
+                call.name == "step" && !call.is_qualified() && call.args.len() > 1 && last.as_deref() == Some(&name)
+            })
+        });
+        let known = self.bodies.entry(name).or_insert(true);
+        *known &= is_step.unwrap_or(false);
+    }
+
+    /// Where a piece of code runs.
+    fn place(&self, is_top: bool, root: Position) -> Place {
+        if is_top {
+            return if self.is_main { Place::Between } else { Place::Unknown };
+        }
+        let innermost = self.functions.iter().filter(|function| function.holds(root)).max_by_key(|function| function.start);
+        match innermost.and_then(|function| self.bodies.get(&function.name)) {
+            Some(true) => Place::InStep,
+            _ => Place::Unknown,
+        }
+    }
+
+    fn at(&self, position: Position) -> Location {
+        Location::word_at(self.source, position.line().unwrap_or(1), position.position().unwrap_or(1))
+    }
+
+    fn report(&mut self, problem: Diagnostic) {
+        // Code that a closure shares with another one is reached more than once.
+        if !self.found.problems.contains(&problem) {
+            self.found.problems.push(problem);
+        }
+    }
+
+    fn node(&mut self, path: &[ASTNode<'_>], node: &ASTNode<'_>, is_top: bool, root: Position) {
+        if let ASTNode::Expr(Expr::Variable(variable, _, position)) = node {
+            return self.variable(variable.0.is_some() || !variable.2.is_empty(), &variable.1, *position, is_top, root);
+        }
+        let Some((call, position)) = call_of(node) else { return };
+        if call.is_operator_call() || call.name.contains('$') {
+            return;
+        }
+        if call.is_qualified() {
+            self.qualified(call, is_top, root);
+        } else if let Some(entry) = self.names.entries.get(call.name.as_str()).copied()
+            && !self.functions.iter().any(|function| function.name == entry.name)
+        {
+            self.entry(&entry, call, position, self.place(is_top, root));
+            self.literals(path, &entry, call);
+        } else {
+            self.plain(call, position);
+        }
+    }
+
+    /// A variable: `event` and `run` are the script's, and a `fn` sees nothing of the script around it.
+    fn variable(&mut self, is_local: bool, name: &str, position: Position, is_top: bool, root: Position) {
+        if is_local || is_top || !matches!(name, "event" | "run") {
+            return;
+        }
+        if self.functions.iter().any(|function| !function.name.contains('$') && function.holds(root)) {
+            let problem = Diagnostic::error("E0306", format!("`{name}` is not visible inside `fn`")).at(self.at(position));
+            self.report(problem.help(format!("pass it as an argument, or use a closure: |x| … {name} …")));
+        }
+    }
+
+    /// A call of the handler API.
+    fn entry(&mut self, entry: &Entry, call: &FnCallExpr, position: Position, place: Place) {
+        let (name, count) = (entry.name, call.args.len());
+        if entry.place == Where::Later {
+            let problem = Diagnostic::error("E0390", format!("{name} is not supported yet")).at(self.at(position));
+            return self.report(problem.help("a later version of the engine has it"));
+        }
+        if !entry.arguments.contains(&count) {
+            let problem = Diagnostic::error("E0305", format!("{name} does not take {}", arguments(count))).at(self.at(position));
+            return self.report(problem.help(entry.signatures.join(", or ")));
+        }
+        match (entry.place, place) {
+            (Where::InStep, Place::Between) => {
+                let message = format!("{name} acts on the world, so it works inside a step only");
+                let problem = Diagnostic::error("E0307", message).at(self.at(position));
+                self.report(problem.help(format!("write step(\"a-name\", || {name}(…))")));
+            }
+            (Where::BetweenSteps, Place::InStep) => {
+                let problem = Diagnostic::error("E0308", format!("{name} inside the closure of a step")).at(self.at(position));
+                self.report(problem.help("a step is recorded as a whole: call it before or after the step"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What literal arguments say.
+    fn literals(&mut self, path: &[ASTNode<'_>], entry: &Entry, call: &FnCallExpr) {
+        let first = call.args.first().and_then(|first| Some((literal(first)?, self.at(first.start_position()))));
+        let last = call.args.last().and_then(|last| Some((literal(last)?, self.at(last.start_position()))));
+        let mut add = |kind, found: Option<(&str, Location)>| {
+            if let Some((name, place)) = found {
+                self.found.uses.push(Use { kind, name: name.to_owned(), place });
+            }
+        };
+        match entry.name {
+            "env" => add(UseKind::Env, first),
+            "secret" => add(UseKind::Secret, first),
+            "step" => {
+                if let Some((name, place)) = first {
+                    self.step_name(path, name, place);
+                }
+            }
+            "sleep" | "sleep_until" => {
+                if let Some(named) = call.args.first() {
+                    let place = self.at(named.start_position());
+                    self.found.uses.push(Use { kind: UseKind::Sleep, name: entry.name.to_owned(), place });
+                }
+                let Some((text, place)) = last else { return };
+                let wrong =
+                    if entry.name == "sleep" { text.parse::<Span>().is_err() } else { text.trim().parse::<jiff::Timestamp>().is_err() };
+                if wrong {
+                    let (what, help) = match entry.name {
+                        "sleep" => ("duration", "write 500ms, 30s, 5m, 2h, 7d or 1h30m"),
+                        _ => ("time", "write it as 2026-01-31T09:30:00Z"),
+                    };
+                    self.report(Diagnostic::error("E0310", format!("`{text}` is not a {what}")).at(place).help(help));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn step_name(&mut self, path: &[ASTNode<'_>], name: &str, place: Location) {
+        let wrong = if name.is_empty() {
+            Some("a step's name is empty".to_owned())
+        } else if name.contains('#') {
+            Some("a step's name has no `#`: that counts steps of the same name".to_owned())
+        } else if name.len() > STEP_NAME_BYTES {
+            Some(format!("a step's name has at most {STEP_NAME_BYTES} bytes"))
+        } else {
+            None
+        };
+        if let Some(message) = wrong {
+            return self.report(Diagnostic::error("E0310", message).at(place));
+        }
+        let variable = path.iter().rev().find_map(|node| match node {
+            ASTNode::Stmt(Stmt::For(parts, _)) => Some(Some(parts.0.as_str())),
+            ASTNode::Stmt(Stmt::While(..) | Stmt::Do(..)) => Some(None),
+            _ => None,
+        });
+        if let Some(variable) = variable {
+            let note = Diagnostic::note("N0311", format!("in a loop, step `{name}` gets the keys {name}, {name}#2, {name}#3, …")).at(place);
+            self.report(match variable {
+                Some(variable) => note.help(format!("a name of its own each time: step(`{name}-${{{variable}}}`, …)")),
+                None => note.help("a name with a counter in it tells them apart"),
+            });
+        }
+    }
+
+    /// A call of one of Rhai's functions or of the file's own.
+    fn plain(&mut self, call: &FnCallExpr, position: Position) {
+        let (name, count) = (call.name.as_str(), call.args.len());
+        if BUILT_IN.contains(&name) {
+            return;
+        }
+        let own: BTreeSet<usize> =
+            self.functions.iter().filter(|function| function.name == name).map(|function| function.parameters).collect();
+        let native = self.names.natives.get(name);
+        if own.contains(&count) || native.is_some_and(|counts| counts.contains(&count)) {
+            return;
+        }
+        let place = self.at(position);
+        if own.is_empty() && native.is_none() {
+            let known = self.functions.iter().map(|function| function.name.as_str()).filter(|name| !name.contains('$'));
+            let known = known.chain(self.names.entries.keys().copied()).chain(self.names.natives.keys().map(String::as_str));
+            let known = known.filter(|known| !known.contains('$') && known.chars().next().is_some_and(char::is_alphabetic));
+            let problem = Diagnostic::error("E0304", format!("there is no function `{name}`")).at(place).nearest(name, known);
+            let problem = if problem.helps.is_empty() {
+                problem.help(format!("a closure in a variable is called as {name}.call(…)"))
+            } else {
+                problem
+            };
+            return self.report(problem);
+        }
+        let counts: Vec<String> = own.iter().chain(native.into_iter().flatten()).map(ToString::to_string).collect();
+        let problem = Diagnostic::error("E0305", format!("{name} does not take {}", arguments(count))).at(place);
+        self.report(problem.help(format!("it takes {}", counts.join(" or "))));
+    }
+
+    /// A call into a module.
+    fn qualified(&mut self, call: &FnCallExpr, is_top: bool, root: Position) {
+        let path = call.namespace.to_string();
+        let position = call.namespace.position();
+        let name = format!("{path}::{}", call.name);
+        if let Some(import) = self.imports.get(call.namespace.root()) {
+            if let (Some(module), 1) = (import, call.namespace.path.len()) {
+                self.imported(module, call, position, &name);
+            }
+            return;
+        }
+        if path == "global" {
+            return;
+        }
+        if let Some(entry) = self.names.entries.get(name.as_str()).copied() {
+            return self.entry(&entry, call, position, self.place(is_top, root));
+        }
+        let known = self.names.entries.keys().copied().filter(|known| known.contains("::"));
+        let problem = Diagnostic::error("E0304", format!("there is no function `{name}`")).at(self.at(position)).nearest(&name, known);
+        self.report(problem);
+    }
+
+    /// A call into an imported file.
+    fn imported(&mut self, module: &Module, call: &FnCallExpr, position: Position, name: &str) {
+        let count = call.args.len();
+        let all: Vec<(&str, usize)> = module.iter_script_fn_info().map(|(_, _, name, count, _)| (name, count)).collect();
+        let same: Vec<usize> = all.iter().filter(|(known, _)| *known == call.name).map(|(_, count)| *count).collect();
+        if same.contains(&count) {
+            return;
+        }
+        let place = self.at(position);
+        if same.is_empty() {
+            let known = all.iter().map(|(name, _)| *name).filter(|name| !name.contains('$'));
+            let problem = Diagnostic::error("E0304", format!("there is no function `{name}`")).at(place);
+            return self.report(problem.nearest(&call.name, known));
+        }
+        let counts: Vec<String> = same.iter().map(ToString::to_string).collect();
+        let problem = Diagnostic::error("E0305", format!("{name} does not take {}", arguments(count))).at(place);
+        self.report(problem.help(format!("it takes {}", counts.join(" or "))));
+    }
+}
+
+fn arguments(count: usize) -> String {
+    match count {
+        0 => "a call without arguments".to_owned(),
+        1 => "1 argument".to_owned(),
+        count => format!("{count} arguments"),
+    }
+}

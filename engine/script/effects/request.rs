@@ -1,0 +1,293 @@
+//! One HTTP request of a handler: the client of this thread, its guarded resolver, redirects, and the whole answer.
+//!
+//! Everything here is plain and `Send`, and knows no script: it runs as a task of its own, beside the script that waits.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Once};
+
+use bytes::Bytes;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
+use reqwest::{Client, Method, StatusCode, Url};
+
+use super::guard::{Reach, reach};
+use crate::script::HttpRules;
+
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Redirects that are followed for one request.
+const REDIRECTS_MOST: usize = 10;
+/// Clients that a thread keeps: one for each set of rules, of the newest projects.
+const CLIENTS_MOST: usize = 4;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    /// Headers that must not follow to another origin, beside the usual ones.
+    pub(super) private: Vec<HeaderName>,
+    pub(super) body: Option<Bytes>,
+    pub(super) follow: bool,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The address may not be reached; the host, the address, and whether listing it would help.
+    Refused(Refused),
+    /// The network, with what it said.
+    Network(String),
+    /// The URL, or a redirect's, cannot be used.
+    Url(String),
+    /// The answer is larger than is read.
+    Large,
+}
+
+/// An address that a request may not connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) host: String,
+    pub(super) address: IpAddr,
+    /// Whether `http.allow` could let it through.
+    pub(super) listable: bool,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is at {}, where handlers may not connect to", self.host, self.address)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether the rules let a request connect to an address.
+fn check(rules: &HttpRules, host: &str, address: IpAddr) -> Result<(), Refused> {
+    let listable = match reach(address) {
+        Reach::Public => return Ok(()),
+        Reach::Private if rules.private_allowed || rules.allow.iter().any(|network| network.contains(address)) => return Ok(()),
+        Reach::Private => true,
+        Reach::Never => false,
+    };
+    Err(Refused { host: host.to_owned(), address, listable })
+}
+
+/// Looks names up, and gives only addresses that the rules let through.
+struct Guarded(Arc<HttpRules>);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let rules = Arc::clone(&self.0);
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let mut refused = None;
+            let mut good: Vec<SocketAddr> = Vec::new();
+            for address in tokio::net::lookup_host((host.as_str(), 0)).await? {
+                match check(&rules, &host, address.ip()) {
+                    Ok(()) => good.push(address),
+                    Err(error) => refused = Some(error),
+                }
+            }
+            match refused {
+                Some(error) if good.is_empty() => Err(error.into()),
+                _ => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+thread_local! {
+    /// The clients of this thread; their connections belong to its runtime.
+    static CLIENTS: RefCell<Vec<(Arc<HttpRules>, Client)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The client of this thread for these rules.
+pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), String> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // It fails where somebody else in the process has installed one; then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    CLIENTS.with_borrow_mut(|clients| {
+        if let Some((rules, client)) = clients.iter().find(|(known, _)| **known == *rules) {
+            return Ok((Arc::clone(rules), client.clone()));
+        }
+        let rules = Arc::new(rules.clone());
+        let client = Client::builder()
+            .dns_resolver(Arc::new(Guarded(Arc::clone(&rules))))
+            // A proxy would connect where the guard cannot look.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| said(&error))?;
+        if clients.len() >= CLIENTS_MOST {
+            clients.remove(0);
+        }
+        clients.push((Arc::clone(&rules), client.clone()));
+        Ok((rules, client))
+    })
+}
+
+/// Makes the request, follows where it is sent to, and reads the whole answer.
+pub(super) async fn perform(client: Client, rules: Arc<HttpRules>, mut request: Request) -> Result<Answer, Failed> {
+    for _ in 0..=REDIRECTS_MOST {
+        check_url(&rules, &request.url)?;
+        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+        if let Some(body) = &request.body {
+            builder = builder.body(body.clone());
+        }
+        let response = builder.send().await.map_err(failed)?;
+        let target = response.headers().get(LOCATION).filter(|_| request.follow && response.status().is_redirection());
+        let Some(target) = target else { return read(response).await };
+        let target = target.to_str().map_err(|_| Failed::Url("the redirect's target is not text".to_owned()))?;
+        let url = request.url.join(target).map_err(|error| Failed::Url(format!("the redirect to `{target}`: {error}")))?;
+        request.redirect(response.status(), url);
+    }
+    Err(Failed::Url(format!("more than {REDIRECTS_MOST} redirects")))
+}
+
+impl Request {
+    /// Becomes the request that a redirect asks for.
+    fn redirect(&mut self, status: StatusCode, url: Url) {
+        let turns_get = match status {
+            StatusCode::SEE_OTHER => self.method != Method::HEAD,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == Method::POST,
+            _ => false,
+        };
+        if turns_get {
+            self.method = Method::GET;
+            self.body = None;
+            for name in ["content-type", "content-length", "idempotency-key"] {
+                self.headers.remove(name);
+            }
+        }
+        if url.origin() != self.url.origin() {
+            for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].iter().chain(&self.private) {
+                self.headers.remove(name);
+            }
+        }
+        self.url = url;
+    }
+}
+
+/// Refuses what is not HTTP, and an address that stands in the URL itself: no name is looked up for it.
+fn check_url(rules: &HttpRules, url: &Url) -> Result<(), Failed> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Failed::Url(format!("`{}:` is not http or https", url.scheme())));
+    }
+    let host = url.host_str().ok_or_else(|| Failed::Url("the URL has no host".to_owned()))?;
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(address) => check(rules, host, address).map_err(Failed::Refused),
+        Err(_) => Ok(()),
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Answer, Failed> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    if response.content_length().is_some_and(|length| length > ANSWER_BYTES as u64) {
+        return Err(Failed::Large);
+    }
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(failed)? {
+        if body.len() + part.len() > ANSWER_BYTES {
+            return Err(Failed::Large);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(Answer { status, headers, body })
+}
+
+fn failed(error: reqwest::Error) -> Failed {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(refused) = inner.downcast_ref::<Refused>() {
+            return Failed::Refused(refused.clone());
+        }
+        cause = inner.source();
+    }
+    Failed::Network(said(&error))
+}
+
+/// What an error and its causes say, without the URL, which may carry what nobody should see.
+fn said(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if words.last().is_none_or(|last| !last.contains(&text)) {
+            words.push(text);
+        }
+        cause = inner.source();
+    }
+    if words.is_empty() { "the request could not be made".to_owned() } else { words.join(": ") }
+}
+
+/// A header's value from text; none where it has a line break or another control character.
+pub(super) fn header_value(text: &str, sensitive: bool) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(sensitive);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method) -> Request {
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "x-key", "content-type", "idempotency-key", "accept"] {
+            headers.insert(name, HeaderValue::from_static("x"));
+        }
+        let private = vec![HeaderName::from_static("x-key")];
+        let url = Url::parse("https://a.example/x").expect("a URL");
+        Request { method, url, headers, private, body: Some(Bytes::from_static(b"b")), follow: true }
+    }
+
+    #[test]
+    fn credentials_stay_with_their_origin() {
+        let mut same = request(Method::GET);
+        same.redirect(StatusCode::FOUND, Url::parse("https://a.example/y").expect("a URL"));
+        assert!(same.headers.contains_key("authorization") && same.headers.contains_key("x-key"));
+        for other in ["https://b.example/", "http://a.example/", "https://a.example:444/"] {
+            let mut moved = request(Method::GET);
+            moved.redirect(StatusCode::TEMPORARY_REDIRECT, Url::parse(other).expect("a URL"));
+            assert!(!moved.headers.contains_key("authorization") && !moved.headers.contains_key("x-key"), "{other}");
+            assert!(moved.headers.contains_key("accept"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_post_is_repeated_only_where_the_status_says_so() {
+        for (status, method) in [(301, Method::GET), (302, Method::GET), (303, Method::GET), (307, Method::POST), (308, Method::POST)] {
+            let mut moved = request(Method::POST);
+            let url = moved.url.clone();
+            moved.redirect(StatusCode::from_u16(status).expect("a status"), url);
+            assert_eq!((moved.method.clone(), moved.body.is_some()), (method.clone(), method == Method::POST), "{status}");
+            assert_eq!(moved.headers.contains_key("idempotency-key"), method == Method::POST, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_http_to_allowed_addresses_is_let_through() {
+        let rules = HttpRules { allow: vec!["10.1.0.0/16".parse().expect("a network")], ..HttpRules::default() };
+        let check = |url: &str| check_url(&rules, &Url::parse(url).expect("a URL"));
+        assert_eq!(check("https://8.8.8.8/"), Ok(()));
+        assert_eq!(check("http://10.1.2.3/"), Ok(()));
+        assert_eq!(check("https://example.com/"), Ok(()));
+        for url in ["ftp://8.8.8.8/", "file:///etc/passwd", "http://10.2.0.1/", "http://127.0.0.1/", "http://[::1]/", "http://0/"] {
+            assert!(check(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What a handler is told before it runs.
+
+use super::*;
+
+/// The one problem of a script, as `code line:column message`.
+fn problem(script: &str) -> String {
+    shown(&Bench::new(script).compile().err().unwrap_or_default())
+}
+
+fn shown(problems: &[Diagnostic]) -> String {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let (file, line, column) = problem.position().unwrap_or(("", 0, 0));
+            let file = file.strip_prefix("handlers/").unwrap_or(file);
+            format!("{} {file}:{line}:{column} {} | {}", problem.code, problem.message, problem.helps.join(" | "))
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn each_mistake_is_shown_with_its_place() {
+    let cases = [
+        ("let x = 1\nlet y = 2;", "E0301 main.rhai:2:1"),
+        ("1;\nstpe(\"x\", || 1)", "E0304 main.rhai:2:1 there is no function `stpe` | did you mean `step`?"),
+        ("log::inf(\"x\")", "E0304 main.rhai:1:1 there is no function `log::inf` | did you mean `log::info`?"),
+        ("lag::info(\"x\")", "E0304 main.rhai:1:1"),
+        ("sleep(1, 2, 3)", "E0305 main.rhai:1:1 sleep does not take 3 arguments | sleep(duration), or sleep(name, duration)"),
+        ("fn f(a) { a }\nf(1, 2)", "E0305 main.rhai:2:1 f does not take 2 arguments | it takes 1"),
+        ("let total = 1;\ntotl + 1", "E0306 main.rhai:2:1 there is no variable `totl` | did you mean `total`?"),
+        ("fn f() { event.data }\nf()", "E0306 main.rhai:1:10 `event` is not visible inside `fn` | pass it as an argument"),
+        ("http::get(\"https://example.com\")", "E0307 main.rhai:1:1 http::get acts on the world"),
+        ("step(\"a\", || {\n  step(\"b\", || 1)\n})", "E0308 main.rhai:2:3 step inside the closure of a step"),
+        ("let x = 1;\nstep(\"a\", || { sleep(\"1m\"); x })", "E0308 main.rhai:2:16 sleep inside the closure of a step"),
+        ("sleep(\"1 hour\")", "E0310 main.rhai:1:7 `1 hour` is not a duration"),
+        ("sleep_until(\"tomorrow\")", "E0310 main.rhai:1:13 `tomorrow` is not a time"),
+        ("step(\"a#b\", || 1)", "E0310 main.rhai:1:6"),
+        ("wait_for_event(\"x\", #{ timeout: \"1m\" })", "E0390 main.rhai:1:1 wait_for_event is not supported yet"),
+        ("step(\"a\", || kv::get(\"x\"))", "E0390 main.rhai:1:14 kv::get is not supported yet"),
+        ("eval(\"1\")", "E0301 main.rhai:1:1"),
+        ("let m = #{ if: 1 };", "E0301 main.rhai:1:12"),
+        ("let x = try { 1 } catch { 2 };", "E0301 main.rhai:1:9"),
+        ("import \"../secrets\" as s;", "E0302 main.rhai:1:8 cannot import `../secrets`"),
+        ("import \"/etc/passwd\" as s;", "E0302 main.rhai:1:8 cannot import `/etc/passwd`"),
+        ("import \"lib/none\" as s;", "E0309 main.rhai:1:8 cannot read handlers/lib/none.rhai: there is no such file"),
+        ("let p = \"lib/x\";\nimport p as s;", "E0302 main.rhai:2:"),
+    ];
+    let wrong: Vec<String> = cases
+        .iter()
+        .map(|(script, expected)| (script, problem(script), expected))
+        .filter(|(_, told, expected)| !told.starts_with(**expected))
+        .map(|(script, told, expected)| format!("{script}\n  told:     {told}\n  expected: {expected}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_quoted_word_and_a_statement_are_advised() {
+    assert!(problem("let m = #{ if: 1 };").contains("\"if\": …"), "{}", problem("let m = #{ if: 1 };"));
+    assert!(problem("let x = try { 1 } catch { 2 };").contains("try is a statement"));
+    assert!(problem("let x = true ? 1 : 2;").contains("no ?: in Rhai"), "{}", problem("let x = true ? 1 : 2;"));
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let bench = Bench::new("import \"lib/a\" as a;\nstpe(\"x\", || 1);\na::nothing();\nsleep(\"x\");")
+        .file("handlers/lib/a.rhai", "fn good() { lgo(1) }");
+    let told = shown(&bench.refused());
+    let lines: Vec<&str> = told.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(lines, ["E0304", "E0304", "E0304", "E0310"], "{told}");
+    assert!(told.contains("lib/a.rhai:1:13"), "{told}");
+}
+
+#[test]
+fn every_word_may_stand_after_a_dot() {
+    let mut bench = Bench::new(
+        r#"log::debug("x"); log::warn("y");
+        let d = event.data;
+        [d.default, d.in, d.new, d.match, d.if, d?.let, d.fn, d.this]"#,
+    )
+    .data(r#"{"default":1,"in":2,"new":3,"match":4,"if":5,"let":6,"fn":7,"this":8}"#);
+    assert_eq!(bench.finish().output(), "[1,2,3,4,5,6,7,8]");
+}
+
+#[test]
+fn imports_below_handlers_are_part_of_the_version() {
+    let bench = |text: &str| {
+        Bench::new("import \"lib/tax\" as tax;\ntax::of(100)")
+            .file("handlers/lib/tax.rhai", text)
+            .file("handlers/lib/rates.rhai", "const RATE = 19;\nfn rate() { global::RATE }")
+    };
+    let mut first = bench("import \"lib/rates\" as rates;\nfn of(x) { x * rates::rate() / 100 }");
+    assert_eq!(first.finish().output(), "19");
+    let second = bench("import \"lib/rates\" as rates;\nfn of(x) { x * rates::rate() / 50 }");
+    assert_ne!(first.program().hash(), second.program().hash());
+    assert_eq!(first.program().hash(), first.program().hash());
+    let program = first.program();
+    let stored = first.host.compile_stored(program.source()).unwrap();
+    assert_eq!(stored.hash(), program.hash());
+    let names: Vec<&str> = stored.files().iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names[0], "handlers/main.rhai");
+}
+
+#[test]
+fn a_circle_of_imports_is_refused() {
+    let bench =
+        Bench::new("import \"a\" as a;").file("handlers/a.rhai", "import \"b\" as b;").file("handlers/b.rhai", "import \"a\" as a;");
+    assert!(shown(&bench.refused()).starts_with("E0303 b.rhai:1:8 handlers/a.rhai imports itself"), "{}", shown(&bench.refused()));
+}
+
+#[test]
+fn a_file_that_acts_while_it_is_loaded_is_refused() {
+    for text in ["step(\"x\", || 1);", "log::info(\"x\");", "let x = 0; loop { x += 1; }", "let a = \"x\"; loop { a += a; }", "throw 1;"] {
+        let bench = Bench::new("import \"a\" as a;").file("handlers/a.rhai", text);
+        assert!(
+            shown(&bench.refused()).starts_with("E0303 main.rhai:1:8 loading handlers/a.rhai failed"),
+            "{text}: {}",
+            shown(&bench.refused())
+        );
+    }
+}
+
+#[test]
+fn what_is_not_certain_compiles() {
+    for script in [
+        "fn f() { http::get(\"https://example.com\") }\nstep(\"a\", || f())",
+        "let f = || http::get(\"https://example.com\");\nstep(\"a\", || f.call())",
+        "let m = #{ act: |x| x }; m.act(1); [1].map(|x| x + 1)",
+        "fn step(a) { a }\nstep(1)",
+        "for i in 0..3 { step(`s-${i}`, || i); }",
+        "let x = step(\"a\", #{ retries: 0 }, || #{ success: true }); x.success",
+    ] {
+        Bench::new(script).program();
+    }
+}
+
+#[test]
+fn a_step_in_a_loop_gets_a_note_and_names_are_listed() {
+    let program = Bench::new("for i in 0..3 { step(\"s\", || i); }\nenv(\"A\");\nsecret(\"B\");").program();
+    let notes: Vec<&str> = program.warnings().iter().map(|note| note.code).collect();
+    assert_eq!(notes, ["N0311"]);
+    assert!(program.warnings()[0].helps[0].contains("step(`s-${i}`"), "{:?}", program.warnings());
+    let uses: Vec<&str> = program.uses().iter().map(|used| used.name.as_str()).collect();
+    assert_eq!(uses, ["A", "B"]);
+}
