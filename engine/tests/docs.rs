@@ -132,6 +132,43 @@ fn keys(schema: &Value, node: &Value, found: &mut BTreeSet<(String, bool)>) {
 }
 
 #[test]
+fn every_file_that_a_page_names_is_there() {
+    let folders = ["engine/", "docs/", "scripts/", "examples/"];
+    let mut missing = Vec::new();
+    for page in PAGES.iter().copied().chain(["ARCHITECTURE.md", "CHANGELOG.md"]) {
+        let named = text(page);
+        let named = named.split('`').skip(1).step_by(2).filter(|name| folders.iter().any(|folder| name.starts_with(folder)));
+        missing.extend(named.filter(|name| !repository().join(name).exists()).map(|name| format!("{page}: {name}")));
+    }
+    assert!(missing.is_empty(), "files that are not there:\n  {}", missing.join("\n  "));
+}
+
+#[test]
+fn every_guarantee_has_its_test() {
+    let mut sources = String::new();
+    let mut folders = vec![repository().join("engine")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("rs") => sources.push_str(&fs::read_to_string(&path).unwrap()),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    let page = text("docs/guarantees.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.contains("| what holds |"));
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit_once("| ").unwrap().1;
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test for: {row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test `{name}`, which is to hold: {row}");
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_config_is_on_its_page() {
     let schema = stepwell::config::schema();
     let mut found = BTreeSet::new();
@@ -165,14 +202,23 @@ fn every_function_of_handlers_is_on_its_page() {
     assert!(missing.is_empty(), "docs/handlers.md says nothing of {missing:?} (or in the wrong part)");
 }
 
+/// Whether a name in the table of commands is of a command below another one: `runs ls`, `get`, …
+fn is_below(name: &str) -> bool {
+    ["ls", "get", "trace", "logs", "tail", "cancel"].contains(&name)
+}
+
 #[test]
 fn every_command_is_on_its_page() {
     let help = stepwell(repository(), ["--help"]).stdout;
     let list = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
     let page = text("docs/commands.md");
-    let names = list.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
-    let missing: Vec<&str> = names.filter_map(|line| line.split(' ').next()).filter(|name| !page.contains(&format!("| `{name}"))).collect();
-    assert!(missing.is_empty(), "docs/commands.md says nothing of {missing:?}");
+    let lines = list.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let there: BTreeSet<&str> = lines.filter_map(|line| line.split(' ').next()).collect();
+    let table = page.split_once("|---|---|\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let names = table.lines().flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+    let told: BTreeSet<&str> =
+        names.filter_map(|name| name.split(' ').next()).filter(|name| there.contains(name) || !is_below(name)).collect();
+    assert_eq!(told, there, "the commands of docs/commands.md, and those of the program");
 }
 
 #[test]

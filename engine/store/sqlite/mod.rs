@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
@@ -30,6 +31,9 @@ use crate::rules::{EventRow, List, LogRow, RunRow, SourceRow};
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
 pub use tools::{QueryError, Table, query_readonly};
 use writer::{Commit, Fault, Order, Writer};
+
+/// How long a check is given to notice that it was interrupted.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(1);
 
 /// What a commit survives once it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -155,13 +159,15 @@ impl Sqlite {
         };
         owner.closing.store(true, Ordering::SeqCst);
         let Some(threads) = owner.threads.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-        if let Some(check) = &owner.interrupt_check {
-            check.interrupt();
-        }
         // An error means that the writer is gone, which joining it tells.
         let _ = owner.orders.send(Order::Close);
         let ended = threads.writer.join();
         for thread in threads.others {
+            // The check may be about to begin, when an interruption would pass unheard: so it is repeated.
+            while let Some(check) = owner.interrupt_check.as_ref().filter(|_| !thread.is_finished()) {
+                check.interrupt();
+                std::thread::sleep(INTERRUPT_AGAIN);
+            }
             // Its panic would have been told when it happened; it holds nothing that is needed here.
             let _ = thread.join();
         }
@@ -206,7 +212,9 @@ impl Owner {
             others.push(thread("store-check", move || quick_check(&reader, &fault))?);
         }
         let (long, checkpoint_fault) = (Arc::clone(&log_is_long), Arc::clone(fault));
-        others.push(thread("store-checkpoint", move || writer::checkpoints(&checkpointer, &asked, &long, &checkpoint_fault))?);
+        let file = open::Identity::of(path)?;
+        let body = move || writer::checkpoints(&checkpointer, &asked, &long, &checkpoint_fault, &file);
+        others.push(thread("store-checkpoint", body)?);
         let writer = Writer {
             steps: steps_out,
             ingest: ingest_out,

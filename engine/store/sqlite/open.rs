@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +64,32 @@ pub(super) fn owner(path: &Path) -> Option<u32> {
         Err(rustix::io::Errno::WOULDBLOCK) => Some(pid),
         _ => None,
     }
+}
+
+/// Which file stood at a path once.
+pub(super) struct Identity {
+    path: PathBuf,
+    device_and_number: (u64, u64),
+}
+
+impl Identity {
+    pub(super) fn of(path: &Path) -> Result<Identity, OpenError> {
+        let device_and_number = device_and_number(path).map_err(|error| OpenError::io(path, &error))?;
+        Ok(Identity { path: path.to_owned(), device_and_number })
+    }
+
+    /// Whether the same file stands there still; yes where the system does not say.
+    pub(super) fn is_in_place(&self) -> bool {
+        match device_and_number(&self.path) {
+            Ok(found) => found == self.device_and_number,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
+fn device_and_number(path: &Path) -> std::io::Result<(u64, u64)> {
+    let file = std::fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// The number in a lock file; 0 while its owner has not written it yet.

@@ -199,6 +199,25 @@ fn a_page_that_went_bad_is_named() {
 }
 
 #[test]
+fn a_file_that_was_deleted_or_replaced_is_noticed() {
+    let folder = folder();
+    for replace in [false, true] {
+        let path = folder.path().join(format!("{replace}.db"));
+        let store = open(&path);
+        put(&store, vec![Write::InsertEvent(event(ids().next(conformance::NOW)))]);
+        std::fs::remove_file(&path).expect("a file to delete");
+        if replace {
+            std::fs::write(&path, "something else").expect("another file");
+        }
+        while store.fault().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(commit(&store, vec![plain(vec![])]), Err(StoreError::Io(_))));
+        assert!(matches!(store.close(), Err(StoreError::Io(_))));
+    }
+}
+
+#[test]
 fn a_full_disk_stops_nothing_for_good() {
     let folder = folder();
     let path = in_folder(&folder);

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select_biased};
 use rusqlite::Connection;
 
 use crate::base::limits::BATCH_ROWS;
@@ -21,6 +22,9 @@ const CHECKPOINT_ROWS: usize = 8_000;
 const ROW_BYTES: usize = 2_048;
 /// Pages in the log from which on the writer itself finishes the copy, so that the log starts anew: 64 MB.
 const LOG_PAGES: i64 = 16_384;
+
+/// How often the file is looked after, at least.
+const LOOK_AFTER_FILE: Duration = Duration::from_secs(1);
 
 /// One call of `commit`.
 pub(super) struct Commit {
@@ -235,13 +239,21 @@ fn rows(list: &List) -> usize {
     list.writes.iter().map(rows).sum::<usize>().max(1)
 }
 
-/// Copies the log into the main file whenever the writer asks, until the writer is gone.
-pub(super) fn checkpoints(connection: &Connection, asked: &Receiver<()>, log_is_long: &AtomicBool, fault: &Fault) {
-    while asked.recv().is_ok() {
-        match checkpoint(connection, "PASSIVE") {
-            Ok(pages) if pages > LOG_PAGES => log_is_long.store(true, Ordering::Relaxed),
-            Ok(_) => {}
-            Err(error) => note_checkpoint_error(fault, error),
+/// Copies the log into the main file whenever the writer asks, until the writer is gone. In between it looks whether
+/// the file is still in its place: what is written to a file that was deleted or replaced is lost.
+pub(super) fn checkpoints(connection: &Connection, asked: &Receiver<()>, log_is_long: &AtomicBool, fault: &Fault, file: &open::Identity) {
+    loop {
+        match asked.recv_timeout(LOOK_AFTER_FILE) {
+            Ok(()) => match checkpoint(connection, "PASSIVE") {
+                Ok(pages) if pages > LOG_PAGES => log_is_long.store(true, Ordering::Relaxed),
+                Ok(_) => {}
+                Err(error) => note_checkpoint_error(fault, error),
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !file.is_in_place() {
+            fault.set(StoreError::Io("the database file was deleted or replaced".to_owned()));
         }
     }
 }

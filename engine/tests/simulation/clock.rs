@@ -34,7 +34,11 @@ struct Nap {
 
 /// The clock as the engine sees it.
 #[derive(Debug, Clone)]
-pub struct Hand(pub Arc<SimClock>);
+pub struct Hand {
+    pub clock: Arc<SimClock>,
+    /// How far the engine's clock is ahead of the world's.
+    pub ahead: Span,
+}
 
 impl SimClock {
     pub fn new(now: Millis, dice: Dice) -> Arc<SimClock> {
@@ -75,11 +79,11 @@ impl SimClock {
 
 impl Clock for Hand {
     fn now(&self) -> Millis {
-        self.0.now()
+        self.clock.now().after(self.ahead)
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {
-        self.0.sleep_until(until)
+        self.clock.sleep_until(Millis(until.0 - self.ahead.0))
     }
 }
 

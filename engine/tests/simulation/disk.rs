@@ -10,6 +10,7 @@ use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats
 use tokio::sync::Notify;
 
 use super::plan::{DiskPlan, Moment, Way};
+use super::sabotage::Sabotage;
 use super::world::World;
 
 /// The store of one engine's life. What it holds outlives it.
@@ -19,6 +20,7 @@ pub struct Disk {
     /// Whether the engine before this one died.
     unclean: bool,
     death: Option<Way>,
+    sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
     wake: Notify,
 }
@@ -38,7 +40,8 @@ struct Commit {
 
 impl Disk {
     pub fn new(memory: Memory, world: Arc<World>, unclean: bool, death: Option<Way>) -> Arc<Disk> {
-        Arc::new(Disk { memory, world, unclean, death, lanes: Mutex::default(), wake: Notify::new() })
+        let sabotage = world.sabotage();
+        Arc::new(Disk { memory, world, unclean, death, sabotage, lanes: Mutex::default(), wake: Notify::new() })
     }
 
     /// What outlives the engine.
@@ -83,7 +86,10 @@ impl Disk {
         }
         self.world.facts().flush();
         let mut answers = Vec::new();
-        for commit in batch {
+        for mut commit in batch {
+            if let Some(sabotage) = self.sabotage {
+                commit.lists = commit.lists.into_iter().map(|list| sabotage.spoil(list)).collect();
+            }
             let verdicts = self.memory.apply(commit.lists.clone());
             if let Err(error) = &verdicts {
                 self.world.facts().broken(format!("the store refused a commit: {error}"));
@@ -135,9 +141,18 @@ impl Disk {
     }
 }
 
+/// An answer that is there at once, and one that nobody hears.
+fn hasty_answer(lists: &[List]) -> (Answer, Ticket) {
+    let (answer, ticket) = Ticket::new();
+    answer.give(Ok(lists.iter().map(|_| Ok(())).collect()));
+    (Ticket::new().0, ticket)
+}
+
 impl Store for Disk {
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
         let (answer, ticket) = Ticket::new();
+        let hasty = self.sabotage == Some(Sabotage::HastyAnswers);
+        let (answer, ticket) = if hasty { hasty_answer(&lists) } else { (answer, ticket) };
         let commit = Commit { lists, answer };
         let mut lanes = self.lanes();
         match lane {
@@ -166,11 +181,12 @@ impl Store for Disk {
     }
 
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
-        self.memory.unfinished(each)
+        self.memory.unfinished(&mut |row| each(self.sabotage.map_or(row.clone(), |sabotage| sabotage.turn(row))))
     }
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
-        self.memory.journal(run)
+        let journal = self.memory.journal(run)?;
+        Ok(self.sabotage.map_or(journal.clone(), |sabotage| sabotage.shorten(journal)))
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -10,6 +10,7 @@ use stepwell::rules::Hold;
 use super::dice::Dice;
 use super::print;
 use super::program::{self, Program, Taste};
+use super::sabotage::Sabotage;
 
 /// All of one world.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Plan {
     pub deaths: Vec<Death>,
     /// For what the world itself draws while it runs.
     pub dice: Dice,
+    /// What is broken on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// A function of the project.
@@ -164,7 +167,7 @@ impl Plan {
             dice: dice.fork(2),
         };
         let deaths = (0..dice.between(0, 6)).map(|_| death(&mut dice)).collect();
-        Plan { functions, events, requests, cancels, disk, deaths, dice: dice.fork(1) }
+        Plan { functions, events, requests, cancels, disk, deaths, dice: dice.fork(1), sabotage: None }
     }
 
     /// The project's events.yaml.
@@ -175,16 +178,16 @@ impl Plan {
         }
         text.push_str("functions:\n");
         for function in &self.functions {
-            function.write(&mut text);
+            function.write(&mut text, u32::from(self.sabotage == Some(Sabotage::WideLimits)));
         }
         text
     }
 }
 
 impl Function {
-    fn write(&self, text: &mut String) {
+    fn write(&self, text: &mut String, wider: u32) {
         let on: Vec<String> = self.on.iter().map(Trigger::yaml).collect();
-        let limits: Vec<String> = self.limits.iter().map(Limit::yaml).collect();
+        let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(wider)).collect();
         let backoff = match self.backoff {
             Backoff::Table => "backoff: table".to_owned(),
             Backoff::Fixed { seconds } => format!("backoff: fixed, initial: {seconds}s, jitter: 0"),
@@ -249,11 +252,11 @@ impl Trigger {
 }
 
 impl Limit {
-    fn yaml(&self) -> String {
+    fn yaml(&self, wider: u32) -> String {
         let key = self.key.map(|key| format!(", key: event.data.{key}")).unwrap_or_default();
         let hold = if self.hold == Hold::Active { ", hold: active" } else { "" };
         let shared = self.shared.as_ref().map(|name| format!(", shared: {name}")).unwrap_or_default();
-        format!("{{ limit: {}{key}{hold}{shared} }}", self.limit)
+        format!("{{ limit: {}{key}{hold}{shared} }}", self.limit + wider)
     }
 
     /// The value of its key for an event, as it is stored.

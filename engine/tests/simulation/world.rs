@@ -17,6 +17,7 @@ use super::dice::SeededEntropy;
 use super::disk::Disk;
 use super::facts::{Errand, Facts};
 use super::plan::{Plan, Way};
+use super::sabotage::{FAST_MS, Sabotage};
 
 /// 2026-01-01, the day on which every world begins.
 const START: Millis = Millis(1_767_225_600_000);
@@ -195,11 +196,12 @@ impl World {
             .expect("a runtime without drivers needs nothing");
         let local = tokio::task::LocalSet::new();
         let mut entropy = plan.dice.fork(5);
+        let ahead = Span(if self.sabotage() == Some(Sabotage::FastClock) { FAST_MS } else { 0 });
         let setup = Setup {
             project: Arc::clone(project),
             host: Arc::clone(host),
             store: Arc::clone(disk) as Arc<dyn Store>,
-            clock: Arc::new(Hand(Arc::clone(&self.clock))),
+            clock: Arc::new(Hand { clock: Arc::clone(&self.clock), ahead }),
             entropy: Arc::new(SeededEntropy(Mutex::new(entropy.fork(6)))),
             threads: 2,
         };
@@ -327,6 +329,10 @@ impl World {
             differ.push(format!("{} runs are stored of {}", rows.len(), facts.runs.len()));
         }
         differ.into_iter().for_each(|what| facts.broken(what));
+    }
+
+    pub fn sabotage(&self) -> Option<Sabotage> {
+        self.plan.sabotage
     }
 
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
