@@ -97,8 +97,8 @@ async fn show(engine: Engine, out: Out) {
     let mut notices = engine.subscribe();
     loop {
         match notices.recv().await {
-            Ok(notice) => out.say(runs::told(&NoticeView::of(&notice), engine.clock().now())),
-            Err(RecvError::Lagged(missed)) => out.say(runs::told(&NoticeView::Missed { missed }, engine.clock().now())),
+            Ok(notice) => out.say(runs::told(&NoticeView::of(&notice), engine.clock().now(), true)),
+            Err(RecvError::Lagged(missed)) => out.say(runs::told(&NoticeView::Missed { missed }, engine.clock().now(), true)),
             Err(RecvError::Closed) => return,
         }
     }

@@ -1,6 +1,6 @@
 //! Watching the runs of events: a tree that is drawn anew on a terminal, plain lines elsewhere; then their results.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,8 +21,12 @@ use super::tree::{self, Active};
 
 /// How often the tree is drawn anew while nothing happens, so that its times move.
 const REDRAW: Duration = Duration::from_millis(100);
-/// How often runs are looked at while nothing happens and nothing is drawn.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often runs that go on are looked at while no notice of them comes.
+const LOOK: Duration = Duration::from_secs(2);
+/// The most notices that are taken in before runs are looked at again.
+const TOGETHER: usize = 1_000;
+/// How long the next notice may take to be taken in together with the last one.
+const BREATH: Duration = Duration::from_millis(5);
 /// The longest JSON beside a line of the log, in characters.
 const LOG_DATA_MOST: usize = 120;
 
@@ -101,43 +105,54 @@ impl<'a> Show<'a> {
     /// # Errors
     /// Those of reading.
     pub async fn until_ended(&mut self, events: &[EventId], mut watcher: Watcher) -> Result<Vec<Trace>, Trouble> {
-        let mut tick = tokio::time::interval(if self.bar.is_hidden() { LOOK } else { REDRAW });
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ended: BTreeMap<EventId, Vec<Trace>> = BTreeMap::new();
+        let mut redraw = tokio::time::interval(REDRAW);
+        redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        let mut known: BTreeMap<EventId, Vec<Trace>> = BTreeMap::new();
+        let mut changed: BTreeSet<EventId> = events.iter().copied().collect();
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                notice = watcher.next() => {
-                    if let Some(notice) = notice {
-                        self.steps.note(&notice);
-                    }
+            for event in std::mem::take(&mut changed) {
+                let traces = self.reader.traces(event).await?;
+                for trace in &traces {
+                    self.tell(trace).await?;
                 }
+                known.insert(event, traces);
             }
-            let mut traces = Vec::new();
-            for event in events {
-                let of_event = match ended.get(event) {
-                    Some(done) => done.clone(),
-                    None => self.reader.traces(*event).await?,
-                };
-                if of_event.iter().all(|trace| has_stopped(trace.run.state)) {
-                    ended.insert(*event, of_event.clone());
-                }
-                traces.extend(of_event);
-            }
-            for trace in &traces {
-                self.tell(trace).await?;
+            let traces: Vec<&Trace> = known.values().flatten().collect();
+            if traces.iter().all(|trace| has_stopped(trace.run.state)) {
+                self.clear();
+                return Ok(known.into_values().flatten().collect());
             }
             if !self.bar.is_hidden() {
                 self.bar.set_message(coloured(&self.lines(&traces).join("\n")));
             }
-            if ended.len() == events.len() {
-                self.bar.finish_and_clear();
-                return Ok(traces);
+            tokio::select! {
+                _ = redraw.tick(), if !self.bar.is_hidden() => {}
+                // A notice may have been missed; runs that go on are looked at again, if seldom.
+                _ = look.tick() => changed.extend(going_on(&known)),
+                notice = watcher.next() => {
+                    self.note(notice, &known, &mut changed);
+                    // What comes with it is taken along, so that many notices make few reads.
+                    for _ in 0..TOGETHER {
+                        let Ok(notice) = tokio::time::timeout(BREATH, watcher.next()).await else { break };
+                        self.note(notice, &known, &mut changed);
+                    }
+                }
             }
         }
     }
 
-    fn lines(&self, traces: &[Trace]) -> Vec<String> {
+    /// Takes a notice in: whose runs have to be looked at again.
+    fn note(&mut self, notice: Option<NoticeView>, known: &BTreeMap<EventId, Vec<Trace>>, changed: &mut BTreeSet<EventId>) {
+        let Some(run) = notice.as_ref().and_then(run_of) else { return changed.extend(going_on(known)) };
+        if let Some(notice) = &notice {
+            self.steps.note(notice);
+        }
+        let of = known.iter().find(|(_, traces)| traces.iter().any(|trace| trace.run.run_id == run));
+        changed.extend(of.map(|(event, _)| *event));
+    }
+
+    fn lines(&self, traces: &[&Trace]) -> Vec<String> {
         let now = self.reader.now();
         traces.iter().flat_map(|trace| tree::lines(trace, &self.steps.of(trace.run.run_id), now)).collect()
     }
@@ -204,7 +219,7 @@ impl<'a> Show<'a> {
     /// Those of stdout.
     pub fn conclude(&self, traces: &[Trace], json: bool) -> Result<Exit, Trouble> {
         if !self.bar.is_hidden() {
-            for line in self.lines(traces) {
+            for line in self.lines(&traces.iter().collect::<Vec<_>>()) {
                 self.out.say(line);
             }
         }
@@ -226,6 +241,23 @@ impl<'a> Show<'a> {
     /// Takes what is drawn off the terminal.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// The events whose runs have not all stopped.
+fn going_on(known: &BTreeMap<EventId, Vec<Trace>>) -> Vec<EventId> {
+    known.iter().filter(|(_, traces)| !traces.iter().all(|trace| has_stopped(trace.run.state))).map(|(event, _)| *event).collect()
+}
+
+/// The run that a notice is about; none where some were missed.
+fn run_of(notice: &NoticeView) -> Option<RunId> {
+    match notice {
+        NoticeView::Run { run, .. }
+        | NoticeView::StepBegun { run, .. }
+        | NoticeView::Recorded { run, .. }
+        | NoticeView::AttemptFailed { run, .. }
+        | NoticeView::Log { run, .. } => Some(*run),
+        NoticeView::Missed { .. } => None,
     }
 }
 

@@ -374,15 +374,18 @@ impl Tail {
             if self.json {
                 out.line(sent.data.to_string())?;
             } else if let Ok(notice) = serde_json::from_value::<NoticeView>(sent.data) {
-                out.line(told(&notice, SystemClock::default().now()))?;
+                out.line(told(&notice, SystemClock::default().now(), out.terminal))?;
             }
         }
     }
 }
 
-/// A notice as a line.
-pub fn told(notice: &NoticeView, now: Millis) -> String {
-    let at = |at: &Time| paint(DIM, at);
+/// A notice as a line; for a person who looks on, the time of day is enough.
+pub fn told(notice: &NoticeView, now: Millis, live: bool) -> String {
+    let at = |at: &Time| {
+        let text = at.to_string();
+        paint(DIM, if live { text.get(11..23).unwrap_or(&text).to_owned() } else { text })
+    };
     match notice {
         NoticeView::Run { run, function, state, at: time } => {
             format!("{} {run} {} {}", at(time), shown(function), paint(BOLD, state.word().replace('_', " ")))
@@ -399,7 +402,10 @@ pub fn told(notice: &NoticeView, now: Millis) -> String {
             let next = next_at.map(|next| format!("; again {}", relative(now, next.0))).unwrap_or_default();
             format!("{} {run}   ✗ {} attempt {attempt}: {}{next}", at(time), shown(key), shown(&error.message))
         }
-        NoticeView::Log { run, at: time, message, .. } => format!("{} {run}   {}", at(time), shown(message)),
+        NoticeView::Log { run, at: time, message, data, .. } => {
+            let data = data.as_ref().map(|data| paint(DIM, format!("  {}", super::out::cut(&data.to_string(), 120)))).unwrap_or_default();
+            format!("{} {run}   {}{data}", at(time), shown(message))
+        }
         NoticeView::Missed { missed } => format!("({missed} notices went by too fast)"),
     }
 }

@@ -1,6 +1,7 @@
 //! `stepwell try`: one event and all of its runs, in this process and on a database that is thrown away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -20,6 +21,9 @@ use super::live::{Show, Watcher};
 use super::out::Out;
 use super::place::{self, ConfigOption, Throwaway};
 use super::reading::Reader;
+
+/// How long a step that is under way at the end may hold the command up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Arguments of `try`.
 #[derive(Debug, clap::Args)]
@@ -98,7 +102,8 @@ impl Try {
             Ok(traces) => show.conclude(&traces, self.json),
             Err(trouble) => Err(trouble),
         };
-        engine.drain().await;
+        // The database is thrown away, so nothing waits for a step that hangs.
+        let _ = tokio::time::timeout(PATIENCE, engine.drain()).await;
         exit
     }
 

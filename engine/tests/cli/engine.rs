@@ -194,6 +194,15 @@ fn a_signal_drains_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn many_events_are_waited_for_together() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "step(\"one\", || 1)\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    let sent = place.ask(&engine, &["send", "hello/said", "--example", "--count", "150", "--wait"]).exits(0);
+    assert_eq!(sent.out, "1\n".repeat(150));
+}
+
+#[test]
 fn a_broken_project_starts_nothing() {
     let place = Place::hello();
     place.write("handlers/greet.rhai", "let x = ;\n");
