@@ -157,59 +157,30 @@ impl<'a> Show<'a> {
         traces.iter().flat_map(|trace| tree::lines(trace, &self.steps.of(trace.run.run_id), now)).collect()
     }
 
-    /// Says what is new in a run: its log; and where no tree is drawn, its steps and its end, a line each.
+    /// Says what is new in a run, in order of time: its log; and where no tree is drawn, its steps and its end, a line each.
     async fn tell(&mut self, trace: &Trace) -> Result<(), Trouble> {
         let run = trace.run.run_id;
         let from = self.logs.get(&run).copied().unwrap_or_default();
         let (lines, next) = self.reader.logs(run, from).await?;
         self.logs.insert(run, next);
-        let is_drawn = !self.bar.is_hidden();
-        if !is_drawn {
-            self.once(run, "run".to_owned(), || format!("run {run} {}", shown(&trace.run.function_id)));
+        let mut news: Vec<(Millis, String)> = lines.iter().map(|line| (line.at.0, format!("  {}", log_line(line)))).collect();
+        if !self.bar.is_hidden() {
+            news.iter().for_each(|(_, line)| self.bar.println(coloured(line)));
+            return Ok(());
         }
-        for line in &lines {
-            let text = format!("  {}", log_line(line));
-            if is_drawn { self.bar.println(coloured(&text)) } else { self.out.say(text) }
+        if self.said.insert((run, String::new())) {
+            self.out.say(format!("run {run} {}", shown(&trace.run.function_id)));
         }
-        if !is_drawn {
-            self.tell_steps(trace);
+        let now = self.reader.now();
+        news.extend(
+            happened(trace, now).into_iter().filter(|(key, _, _)| self.said.insert((run, key.clone()))).map(|(_, at, line)| (at, line)),
+        );
+        news.sort_by_key(|(at, _)| *at);
+        news.iter().for_each(|(_, line)| self.out.say(line));
+        if has_stopped(trace.run.state) && self.said.insert((run, "end".to_owned())) {
+            self.out.say(tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
         }
         Ok(())
-    }
-
-    fn once(&mut self, run: RunId, key: String, line: impl FnOnce() -> String) {
-        if self.said.insert((run, key)) {
-            self.out.say(line());
-        }
-    }
-
-    fn tell_steps(&mut self, trace: &Trace) {
-        let (run, now) = (trace.run.run_id, self.reader.now());
-        for step in &trace.steps {
-            for attempt in step.attempts.iter().filter(|attempt| attempt.error.is_some()) {
-                let line = || format!("  {} {}: {}", paint(RED, "✗"), shown(&step.key), tree::failed(attempt, now));
-                self.once(run, format!("attempt {} {}", attempt.attempt, step.key), line);
-            }
-            let key = format!("{:?} {}", step.status, step.key);
-            match step.status {
-                StepStatus::Completed if step.until.is_some() => {
-                    self.once(run, key, || format!("  {} {} slept", paint(GREEN, "✓"), shown(&step.key)));
-                }
-                StepStatus::Completed => {
-                    let took = step.ended_at.map(|ended| short(ended.0.since(step.started_at.0))).unwrap_or_default();
-                    self.once(run, key, || format!("  {} {} {took}", paint(GREEN, "✓"), shown(&step.key)));
-                }
-                StepStatus::Sleeping => self.once(run, key, || format!("  {} {} sleeps", paint(YELLOW, "◷"), shown(&step.key))),
-                StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned => {}
-            }
-        }
-        for attempt in &trace.attempts {
-            let line = || format!("  {} between steps: {}", paint(RED, "✗"), tree::failed(attempt, now));
-            self.once(run, format!("between {} {}", attempt.attempt, attempt.started_at), line);
-        }
-        if has_stopped(trace.run.state) {
-            self.once(run, "end".to_owned(), || tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
-        }
     }
 
     /// Says how the runs ended: on a terminal the whole trees, then every error with its picture, then the results on
@@ -242,6 +213,32 @@ impl<'a> Show<'a> {
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// What has happened in a run so far: a key that tells one thing from another, when, and the line that says it.
+fn happened(trace: &Trace, now: Millis) -> Vec<(String, Millis, String)> {
+    let mut news = Vec::new();
+    for step in &trace.steps {
+        let name = shown(&step.key);
+        for attempt in step.attempts.iter().filter(|attempt| attempt.error.is_some()) {
+            let line = format!("  {} {name}: {}", paint(RED, "✗"), tree::failed(attempt, now));
+            news.push((format!("attempt {} {}", attempt.attempt, step.key), attempt.ended_at.0, line));
+        }
+        let started = step.started_at.0;
+        let ended = step.ended_at.map_or(started, |ended| ended.0);
+        let (at, line) = match (step.status, step.until) {
+            (StepStatus::Completed, Some(until)) => (until.0, format!("  {} {name} slept", paint(GREEN, "✓"))),
+            (StepStatus::Completed, None) => (ended, format!("  {} {name} {}", paint(GREEN, "✓"), short(ended.since(started)))),
+            (StepStatus::Sleeping, _) => (started, format!("  {} {name} sleeps", paint(YELLOW, "◷"))),
+            (StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned, _) => continue,
+        };
+        news.push((format!("{:?} {}", step.status, step.key), at, line));
+    }
+    for attempt in &trace.attempts {
+        let line = format!("  {} between steps: {}", paint(RED, "✗"), tree::failed(attempt, now));
+        news.push((format!("between {} {}", attempt.attempt, attempt.started_at), attempt.ended_at.0, line));
+    }
+    news
 }
 
 /// The events whose runs have not all stopped.
