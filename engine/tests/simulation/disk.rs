@@ -61,6 +61,10 @@ impl Disk {
             if plan.dice.chance(plan.full) && number > 0 {
                 full_until = self.world.clock.now().after(Span::seconds(plan.dice.between(0, 20)));
             }
+            if self.world.has_failed() {
+                batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
+                continue;
+            }
             let moment = match self.death {
                 Some(Way::Flush { number: last, moment }) if last == number => Some(moment),
                 _ => None,
@@ -84,6 +88,11 @@ impl Disk {
             batch.into_iter().for_each(|commit| commit.answer.give(Err(StoreError::Full)));
             return false;
         }
+        if death == Some(Moment::Failed { applied: false }) {
+            self.world.fail();
+            batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
+            return false;
+        }
         self.world.facts().flush();
         let mut answers = Vec::new();
         for mut commit in batch {
@@ -101,6 +110,11 @@ impl Disk {
             answers.push((verdicts, commit));
         }
         self.world.look();
+        if death == Some(Moment::Failed { applied: true }) {
+            self.world.fail();
+            answers.into_iter().for_each(|(_, commit)| commit.answer.give(Err(failure())));
+            return false;
+        }
         for (verdicts, commit) in answers {
             let told = match death {
                 None => true,
@@ -139,6 +153,10 @@ impl Disk {
     fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn failure() -> StoreError {
+    StoreError::Io("the disk is broken".to_owned())
 }
 
 /// An answer that is there at once, and one that nobody hears.

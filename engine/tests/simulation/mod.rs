@@ -23,6 +23,28 @@ const WORLDS: u64 = 100;
 /// Lines of a failed world's story that are printed, unless it was asked for alone.
 const LINES: usize = 80;
 
+/// What has to come up somewhere in that many worlds, as their stories tell it.
+const INCIDENTS: [&str; 18] = [
+    "engine died",
+    "drain",
+    "the disk fails",
+    "the engine gives up",
+    "the disk is full",
+    "suspects 1",
+    "suspects 2",
+    "parked: crashed engine",
+    "backing_off until",
+    "sleeping until",
+    "the step took longer than",
+    "site",
+    "no way on from here",
+    " completed: ",
+    " failed: ",
+    "cancelled: somebody's wish",
+    "cancelled: timeouts.start",
+    "cancelled: timeouts.finish",
+];
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
@@ -63,6 +85,11 @@ fn simulation_keeps_every_promise() {
     let runs: usize = outcomes.iter().map(|outcome| outcome.runs).sum();
     let lives: u32 = outcomes.iter().map(|outcome| outcome.lives).sum();
     println!("{} worlds, {lives} engines, {runs} runs", outcomes.len());
+    let met = |what: &str| outcomes.iter().flat_map(|outcome| &outcome.trace).filter(|line| line.contains(what)).count();
+    let counts: Vec<(&str, usize)> = INCIDENTS.iter().map(|what| (*what, met(what))).collect();
+    println!("{counts:?}");
+    let never: Vec<&str> = counts.iter().filter(|(_, count)| *count == 0).map(|(what, _)| *what).collect();
+    assert!(outcomes.len() < WORLDS as usize || never.is_empty(), "these worlds never meet {never:?}");
 }
 
 #[test]

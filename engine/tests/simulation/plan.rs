@@ -137,6 +137,8 @@ pub enum Moment {
     After,
     /// All of it is, and some know.
     Answered,
+    /// The disk fails, and from now on every flush does; this one may be on disk all the same.
+    Failed { applied: bool },
 }
 
 const KEYS: [&str; 2] = ["a", "b"];
@@ -166,7 +168,11 @@ impl Plan {
             batch: *dice.pick(&[1, 3, 1_000]),
             dice: dice.fork(2),
         };
-        let deaths = (0..dice.between(0, 6)).map(|_| death(&mut dice)).collect();
+        let mut deaths: Vec<Death> = (0..dice.between(0, 6)).map(|_| death(&mut dice)).collect();
+        if dice.chance(5) {
+            // As if a run were poison: each engine dies as soon as it does anything.
+            deaths = vec![Death { way: Way::Effect { number: 0, after: true }, down_ms: 1 }; 4];
+        }
         Plan { functions, events, requests, cancels, disk, deaths, dice: dice.fork(1), sabotage: None }
     }
 
@@ -339,7 +345,8 @@ fn cancel(dice: &mut Dice) -> Cancel {
 fn death(dice: &mut Dice) -> Death {
     let way = match dice.below(10) {
         0..=4 => {
-            let moment = *dice.pick(&[Moment::Before, Moment::After, Moment::Answered]);
+            let failed = Moment::Failed { applied: dice.chance(50) };
+            let moment = *dice.pick(&[Moment::Before, Moment::After, Moment::Answered, failed]);
             Way::Flush { number: dice.between(0, 25) as u64, moment }
         }
         5 | 6 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },

@@ -61,6 +61,8 @@ struct Ask {
 struct Life {
     effects: u64,
     death: Option<Way>,
+    /// Its disk has failed: it must stop by itself.
+    failed: bool,
 }
 
 /// What a world leaves behind.
@@ -94,7 +96,7 @@ pub fn run(plan: Plan) -> Outcome {
         let death = deaths.next();
         lives += 1;
         world.facts().engine_starts(world.clock.now());
-        *world.life() = Life { effects: 0, death: death.map(|death| death.way) };
+        *world.life() = Life { effects: 0, death: death.map(|death| death.way), failed: false };
         world.frozen.store(false, Ordering::SeqCst);
         let disk = Disk::new(memory, Arc::clone(&world), unclean, death.map(|death| death.way));
         let clean = world.live(&project, &host, &disk, &mut disk_plan);
@@ -180,7 +182,7 @@ impl World {
             plan: Arc::clone(plan),
             facts: Mutex::new(Facts::new(Arc::clone(plan))),
             client: Mutex::new(Client { asks, cancels: 0 }),
-            life: Mutex::new(Life { effects: 0, death: None }),
+            life: Mutex::new(Life { effects: 0, death: None, failed: false }),
             frozen: AtomicBool::new(false),
             over: Notify::new(),
             quiet: Notify::new(),
@@ -215,6 +217,7 @@ impl World {
                 () = disk.write(plan) => false,
                 () = self.over.notified() => false,
                 () = self.death_by_time() => false,
+                error = engine.until_fault() => self.gives_up(&error),
                 () = self.stop(&engine) => true,
                 () = self.clock.sleep_until(START.after(HORIZON)) => {
                     self.facts().broken("I3: some runs never end".to_owned());
@@ -227,6 +230,27 @@ impl World {
         drop(local);
         drop(runtime);
         clean
+    }
+
+    /// G16: an engine whose disk fails stops by itself, and no other one does.
+    fn gives_up(&self, error: &StoreError) -> bool {
+        let now = self.clock.now();
+        self.facts().note(now, &format!("the engine gives up: {error}"));
+        if !self.has_failed() {
+            self.facts().broken(format!("G16: an engine gave up on a sound disk: {error}"));
+        }
+        false
+    }
+
+    /// The disk fails.
+    pub fn fail(&self) {
+        let now = self.clock.now();
+        self.facts().note(now, "the disk fails");
+        self.life().failed = true;
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.life().failed
     }
 
     async fn death_by_time(&self) {
@@ -375,6 +399,8 @@ async fn sent(world: &Arc<World>, engine: &Engine, number: usize, request: usize
             world.client().asks[number].open = false;
             return false;
         }
+        // Nobody knows what became of it.
+        Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
         Err(error) => world.facts().broken(format!("request {request} was refused: {error}")),
     }
     true
@@ -428,6 +454,7 @@ async fn cancelled(world: &Arc<World>, engine: &Engine, run: RunId) -> bool {
     let fine = match &answer {
         Ok(row) => row.state == RunState::Cancelled,
         Err(CancelError::Store(StoreError::Full)) => return false,
+        Err(CancelError::Store(_)) if world.has_failed() => std::future::pending().await,
         Err(error) => matches!(error, CancelError::Ended(_)),
     };
     if !fine {
