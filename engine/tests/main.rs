@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does, at the line that went wrong")]
 
+mod bench;
 mod cli;
 mod codes;
 mod config;
