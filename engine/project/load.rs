@@ -200,7 +200,7 @@ impl Scripts<'_> {
         };
         // The script gives the place where the text begins; the caret underlines all of it, with its quotes.
         let mut place = used.place.clone();
-        place.range.end = place.range.end.max(place.range.start + name.len() + 2).min(place.source.text.len());
+        place.range.end = place.source.text.ceil_char_boundary(place.range.end.max(place.range.start + name.len() + 2));
         let problem = problem.at(place);
         Some(if problem.helps.is_empty() { problem.help("a script reads only what events.yaml names") } else { problem })
     }
