@@ -194,6 +194,26 @@ fn a_signal_drains_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once_and_the_next_start_goes_on() {
+    // It takes requests and never answers one.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", &format!("step(\"hang\", || http::get(\"http://{}/\").status)\n", silent.local_addr().unwrap()));
+    let mut engine = Engine::dev(&place, &[]);
+    let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
+    engine.line_with("▸ hang");
+    engine.signal(Signal::TERM);
+    engine.line_with("SIGTERM: no new events");
+    place.ask(&engine, &["send", "hello/said", "--example"]).exits(69).says("stopping");
+    engine.signal(Signal::TERM);
+    engine.line_with("SIGTERM again");
+    assert_eq!(engine.exit_code(), 1);
+    let engine = Engine::dev(&place, &[]);
+    engine.line_with("▸ hang");
+    place.ask(&engine, &["runs", "ls", "--event", &event]).exits(0).prints("greet\trunning");
+}
+
+#[test]
 fn many_events_are_waited_for_together() {
     let place = Place::hello();
     place.write("handlers/greet.rhai", "step(\"one\", || 1)\n");

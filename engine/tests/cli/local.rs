@@ -117,3 +117,16 @@ fn without_a_database_backup_and_sql_say_so() {
     place.run(&["sql", "select 1"]).exits(3).says("error[E0537]");
     assert!(!place.path("copy.db").exists() && !place.path(".stepwell/stepwell.db").exists());
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_a_pipe_gets_no_colour() {
+    let place = Place::new();
+    let program = place.command();
+    let line = format!("{} schema | head -c 10", program.get_program().display());
+    let output = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &line]).current_dir(place.path(".")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.len() == 10 && output.stderr.is_empty(), "{output:?}");
+    let mut colourful = place.command();
+    let output = colourful.env_remove("NO_COLOR").args(["explain", "E0531"]).output().unwrap();
+    assert!(!output.stdout.contains(&0x1b) && !output.stdout.is_empty(), "{output:?}");
+}
