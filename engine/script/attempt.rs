@@ -33,6 +33,10 @@ const SLICE: Span = Span(2);
 const FULL_DISK_WAIT: Span = Span::seconds(1);
 /// Operations that the statements of all imported files may take together while a handler is loaded.
 const LOADING_OPERATIONS: u64 = 1_000_000;
+/// Bytes of log lines between two commits.
+const LOG_BYTES: usize = 1024 * 1024;
+/// What each line counts at least, in bytes.
+const LINE_LEAST_BYTES: usize = 64;
 /// Times the memory limit that one native call may reach before its coroutine is suspended for ever.
 const STARVE_AT: u64 = 4;
 
@@ -119,6 +123,8 @@ struct State {
     pending_record: bool,
     next_index: u32,
     journal_bytes: u64,
+    /// Bytes of the log lines in `pending`.
+    log_bytes: usize,
     attempt: u32,
     began: Millis,
 }
@@ -243,6 +249,7 @@ impl Attempt {
             pending_record: false,
             next_index,
             journal_bytes,
+            log_bytes: 0,
             attempt: call.run.attempt,
             began: now,
         };
@@ -558,13 +565,13 @@ impl Attempt {
         state.began = now;
         state.pending_record = true;
         self.operations.set(0);
-        state.pending.push(Write::Append { run: self.call.run.id, record });
+        alloc::uncounted(|| state.pending.push(Write::Append { run: self.call.run.id, record }));
         Ok(())
     }
 
     /// Adds a failed attempt to what is committed next.
     pub(super) fn add_attempt(&self, attempt: AttemptRow) {
-        self.state.borrow_mut().pending.push(Write::Attempt { run: self.call.run.id, attempt });
+        alloc::uncounted(|| self.state.borrow_mut().pending.push(Write::Attempt { run: self.call.run.id, attempt }));
     }
 
     /// Commits what is pending, and goes on once it is durable.
@@ -572,6 +579,7 @@ impl Attempt {
         let writes = {
             let mut state = self.state.borrow_mut();
             state.pending_record = false;
+            state.log_bytes = 0;
             std::mem::take(&mut state.pending)
         };
         if writes.is_empty() {
@@ -587,6 +595,7 @@ impl Attempt {
             match self.wait(ticket)? {
                 Ok(verdicts) if verdicts.iter().all(Result::is_ok) => {
                     self.tell(&writes);
+                    alloc::uncounted(|| drop(writes));
                     return Ok(());
                 }
                 Ok(_) => return Err(self.halt(Halt::Stop(Outcome::Lost))),
@@ -618,21 +627,33 @@ impl Attempt {
     }
 
     /// Adds a line to the run's log; silent while the script goes over what it has recorded before.
-    pub(super) fn log(&self, level: LogLevel, message: &str, data: Option<Json>) {
+    ///
+    /// The lines of one commit are bounded: a flood of them is cut off, and says so.
+    pub(super) fn log(&self, level: LogLevel, message: &str, data: Option<&str>) {
         if self.is_replaying() || self.is_halted() {
             return;
         }
+        let mut state = self.state.borrow_mut();
+        let before = state.log_bytes;
+        state.log_bytes = before + LINE_LEAST_BYTES + message.len() + data.map_or(0, str::len);
+        let (level, message, data) = match state.log_bytes {
+            bytes if bytes <= LOG_BYTES => (level, message, data),
+            _ if before <= LOG_BYTES => {
+                (LogLevel::Warn, "more lines follow here than a log takes between two records; they are left out", None)
+            }
+            _ => return,
+        };
         let secrets = &self.call.surroundings.secrets;
-        let step = self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key));
-        let line = LogRow {
+        // A line outlives the script, so it is not the script's.
+        let line = alloc::uncounted(|| LogRow {
             at: self.now(),
             level,
             message: Arc::from(&*secrets.hide(message)),
-            data: data.map(|data| Json::from(&*secrets.hide(&data))),
-            step,
-        };
+            data: data.map(|data| Json::from(&*secrets.hide(data))),
+            step: self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key)),
+        });
         self.ports.watch.logged(self.call.run.id, &line);
-        self.state.borrow_mut().pending.push(Write::Log { run: self.call.run.id, line });
+        alloc::uncounted(|| state.pending.push(Write::Log { run: self.call.run.id, line }));
     }
 
     /// Hides every known secret in a failure.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Engine, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallContext};
 
 use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
-use crate::base::{Json, Millis, Span};
+use crate::base::{Json, Millis, Span, alloc};
 use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Backoff, Failure, Kind, Retry, RunState, retry};
@@ -155,7 +155,9 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
         Ok(json) => {
             attempt.append(key, Kind::Step, Recorded::Value(Json::clone(&json)), made(&inside))?;
             attempt.commit()?;
-            decode(&json)
+            let value = decode(&json);
+            alloc::uncounted(|| drop(json));
+            value
         }
         Err(fault) => Err(fail_attempt(&attempt, &inside, &fault)),
     }
@@ -176,7 +178,8 @@ fn perform(attempt: &Attempt, context: &NativeCallContext<'_>, body: FnPtr, insi
     captured.check(context, &body)?;
     let text = value::write(&result, &format!("the result of step `{}`", inside.key), STEP_RESULT_BYTES)?;
     attempt.call.surroundings.secrets.refuse(&text, &format!("the result of step `{}`", inside.key))?;
-    Ok(Json::from(text))
+    // It goes to the store and outlives the script, so it is not the script's.
+    Ok(alloc::uncounted(|| Json::from(text.as_str())))
 }
 
 fn decode(json: &str) -> Result<Dynamic, Fault> {

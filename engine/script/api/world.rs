@@ -2,7 +2,6 @@
 
 use rhai::{Dynamic, Engine, ImmutableString, Module};
 
-use crate::base::Json;
 use crate::base::diagnostic::nearest;
 use crate::rules::row::LogLevel;
 
@@ -35,7 +34,7 @@ fn say(level: LogLevel, message: &Dynamic, data: Option<&Dynamic>) -> Result<(),
         Ok(text) => cut(&text).to_owned(),
         Err(_) => value::write_loosely(message, LINE_BYTES),
     };
-    attempt.log(level, &message, data.map(|data| Json::from(value::write_loosely(data, LINE_BYTES))));
+    attempt.log(level, &message, data.map(|data| value::write_loosely(data, LINE_BYTES)).as_deref());
     Ok(())
 }
 

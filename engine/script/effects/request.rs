@@ -286,7 +286,28 @@ mod tests {
         assert_eq!(check("https://8.8.8.8/"), Ok(()));
         assert_eq!(check("http://10.1.2.3/"), Ok(()));
         assert_eq!(check("https://example.com/"), Ok(()));
-        for url in ["ftp://8.8.8.8/", "file:///etc/passwd", "http://10.2.0.1/", "http://127.0.0.1/", "http://[::1]/", "http://0/"] {
+        for url in [
+            "ftp://8.8.8.8/",
+            "file:///etc/passwd",
+            "http://10.2.0.1/",
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f.0.0.1/",
+            "http://0177.0.0.1/",
+            "http://127.0.0.1./",
+            "http://①②⑦.0.0.1/",
+            "http://user:pass@127.0.0.1/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[0:0:0:0:0:ffff:7f00:1]/",
+            "http://[::]/",
+            "http://[fe80::1]/",
+            "http://0/",
+            "http://169.254.169.254/",
+            "http://0xa9fea9fe/",
+            "http://2852039166/",
+        ] {
             assert!(check(url).is_err(), "{url}");
         }
     }

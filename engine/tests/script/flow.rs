@@ -359,3 +359,112 @@ fn env_gives_what_events_yaml_lists() {
     let mut bench = Bench::new(r#"env("API_BASE") + "/charges""#).env("API_BASE", "https://api.example.com");
     assert_eq!(bench.finish().output(), "\"https://api.example.com/charges\"");
 }
+
+/// A store that fails its first commits, then passes them on.
+struct Failing {
+    inner: Arc<dyn Store>,
+    errors: Mutex<Vec<StoreError>>,
+}
+
+impl Store for Failing {
+    fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
+        match self.errors.lock().unwrap().pop() {
+            None => self.inner.commit(lane, lists),
+            Some(error) => {
+                let (answer, ticket) = Ticket::new();
+                answer.give(Err(error));
+                ticket
+            }
+        }
+    }
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.inner.event(id)
+    }
+    fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.inner.events(query)
+    }
+    fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.inner.run(id)
+    }
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.runs(query)
+    }
+    fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        self.inner.unfinished(each)
+    }
+    fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        self.inner.journal(run)
+    }
+    fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.inner.logs(run, from, limit)
+    }
+    fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.inner.source(hash)
+    }
+    fn stats(&self) -> Result<Stats, StoreError> {
+        self.inner.stats()
+    }
+    fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        self.inner.backup(to, progress)
+    }
+    fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.check()
+    }
+}
+
+#[test]
+fn a_full_disk_holds_the_checkpoint_up_and_the_effect_is_not_repeated() {
+    let mut bench = Bench::new(r#"step("a", || { log::info("effect"); 1 })"#);
+    bench.create();
+    let program = bench.program();
+    let call_of_run = bench.start(&program);
+    let mut ports = Ports::clone(&bench.ports());
+    ports.store = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Full; 3]) });
+    let stopped = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new())).unwrap();
+    bench.follow(stopped);
+    let end = bench.end();
+    assert_eq!((end.output(), end.log()), ("1", vec!["effect"]));
+    assert_eq!(end.row.ended, Some(Millis(START + 3_000)));
+}
+
+#[test]
+fn a_failed_disk_ends_the_call_with_the_stores_error() {
+    let mut bench = Bench::new(r#"try { step("a", || 1); } catch { } step("b", || 2)"#);
+    bench.create();
+    let program = bench.program();
+    let call_of_run = bench.start(&program);
+    let mut ports = Ports::clone(&bench.ports());
+    ports.store = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Io("EIO".to_owned())]) });
+    let result = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new()));
+    assert_eq!(result, Err(StoreError::Io("EIO".to_owned())));
+    assert!(bench.end().journal.records.is_empty());
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut_off() {
+    let mut bench = Bench::new(
+        r#"let long = "0123456789"; for i in 0..10 { long += long; }
+        step("a", || { for i in 0..10000 { log::info(long); } 1 });
+        log::info("after")"#,
+    );
+    let end = bench.finish();
+    assert_eq!(end.output(), "null");
+    let lines = end.log();
+    assert!((90..110).contains(&lines.len()), "{}", lines.len());
+    assert!(lines[lines.len() - 2].contains("left out") && lines[lines.len() - 1] == "after");
+}
+
+#[test]
+fn memory_that_steps_hand_over_does_not_add_up() {
+    let mut bench =
+        Bench::new(r#"let s = "0123456789"; for i in 0..10 { s += s; } for i in 0..400 { step(`s${i}`, || { log::info(s); s }); } 1"#);
+    bench.surroundings.limits.memory_bytes = 1024 * 1024;
+    assert_eq!(bench.finish().output(), "1");
+}
+
+#[test]
+fn a_closure_inside_a_method_of_its_own_variable_is_explained() {
+    let end = Bench::new("let a = [1, 2]; a.map(|x| x + a.len)").attempts(1).finish();
+    let help = end.row.error.as_ref().unwrap().help.clone().unwrap_or_default();
+    assert!(help.contains("copy it first"), "{:?}", end.row.error);
+}
