@@ -86,6 +86,8 @@ pub struct Show<'a> {
     bar: ProgressBar,
     steps: Steps,
     logs: HashMap<RunId, u64>,
+    /// Lines of the log that are newer than what has been seen of their run.
+    held: HashMap<RunId, Vec<LogView>>,
     said: HashSet<(RunId, String)>,
 }
 
@@ -96,7 +98,7 @@ impl<'a> Show<'a> {
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
-        Show { out, reader, bar, steps: Steps::default(), logs: HashMap::new(), said: HashSet::new() }
+        Show { out, reader, bar, steps: Steps::default(), logs: HashMap::new(), held: HashMap::new(), said: HashSet::new() }
     }
 
     /// Shows what happens until every run of the events has ended or is parked. Gives their traces; none for events that
@@ -163,19 +165,27 @@ impl<'a> Show<'a> {
         let from = self.logs.get(&run).copied().unwrap_or_default();
         let (lines, next) = self.reader.logs(run, from).await?;
         self.logs.insert(run, next);
-        let mut news: Vec<(Millis, String)> = lines.iter().map(|line| (line.at.0, format!("  {}", log_line(line)))).collect();
         if !self.bar.is_hidden() {
-            news.iter().for_each(|(_, line)| self.bar.println(coloured(line)));
+            lines.iter().for_each(|line| self.bar.println(coloured(&format!("  {}", log_line(line)))));
             return Ok(());
         }
         if self.said.insert((run, String::new())) {
             self.out.say(format!("run {run} {}", shown(&trace.run.function_id)));
         }
         let now = self.reader.now();
-        news.extend(
-            happened(trace, now).into_iter().filter(|(key, _, _)| self.said.insert((run, key.clone()))).map(|(_, at, line)| (at, line)),
-        );
-        news.sort_by_key(|(at, _)| *at);
+        let happened = happened(trace, now);
+        // The log is read after the trace: a line that is newer waits for the look that shows its step.
+        let last = happened.iter().map(|(_, (at, _), _)| *at).max().unwrap_or(Millis(i64::MIN));
+        let seen = if has_stopped(trace.run.state) { Millis(i64::MAX) } else { last };
+        let mut held = self.held.remove(&run).unwrap_or_default();
+        held.extend(lines);
+        let (told, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|line| line.at.0 <= seen);
+        self.held.insert(run, held);
+        let mut news: Vec<(Order, String)> =
+            told.iter().map(|line| ((line.at.0, place_of(trace, line)), format!("  {}", log_line(line)))).collect();
+        let fresh = happened.into_iter().filter(|(key, _, _)| self.said.insert((run, key.clone())));
+        news.extend(fresh.map(|(_, order, line)| (order, line)));
+        news.sort_by_key(|(order, _)| *order);
         news.iter().for_each(|(_, line)| self.out.say(line));
         if has_stopped(trace.run.state) && self.said.insert((run, "end".to_owned())) {
             self.out.say(tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
@@ -215,14 +225,23 @@ impl<'a> Show<'a> {
     }
 }
 
+/// When something happened, and its place among what happened in the same millisecond.
+type Order = (Millis, usize);
+
+/// The place of a line of the log: right before the line of its step; after all steps where it was written between them.
+fn place_of(trace: &Trace, line: &LogView) -> usize {
+    trace.steps.iter().position(|step| step.key == line.step).map_or(usize::MAX, |at| 2 * at)
+}
+
 /// What has happened in a run so far: a key that tells one thing from another, when, and the line that says it.
-fn happened(trace: &Trace, now: Millis) -> Vec<(String, Millis, String)> {
+fn happened(trace: &Trace, now: Millis) -> Vec<(String, Order, String)> {
     let mut news = Vec::new();
-    for step in &trace.steps {
+    for (at, step) in trace.steps.iter().enumerate() {
+        let place = 2 * at + 1;
         let name = shown(&step.key);
         for attempt in step.attempts.iter().filter(|attempt| attempt.error.is_some()) {
             let line = format!("  {} {name}: {}", paint(RED, "✗"), tree::failed(attempt, now));
-            news.push((format!("attempt {} {}", attempt.attempt, step.key), attempt.ended_at.0, line));
+            news.push((format!("attempt {} {}", attempt.attempt, step.key), (attempt.ended_at.0, place), line));
         }
         let started = step.started_at.0;
         let ended = step.ended_at.map_or(started, |ended| ended.0);
@@ -232,11 +251,11 @@ fn happened(trace: &Trace, now: Millis) -> Vec<(String, Millis, String)> {
             (StepStatus::Sleeping, _) => (started, format!("  {} {name} sleeps", paint(YELLOW, "◷"))),
             (StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned, _) => continue,
         };
-        news.push((format!("{:?} {}", step.status, step.key), at, line));
+        news.push((format!("{:?} {}", step.status, step.key), (at, place), line));
     }
     for attempt in &trace.attempts {
         let line = format!("  {} between steps: {}", paint(RED, "✗"), tree::failed(attempt, now));
-        news.push((format!("between {} {}", attempt.attempt, attempt.started_at), attempt.ended_at.0, line));
+        news.push((format!("between {} {}", attempt.attempt, attempt.started_at), (attempt.ended_at.0, usize::MAX), line));
     }
     news
 }
