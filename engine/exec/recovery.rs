@@ -15,10 +15,11 @@ use super::Inner;
 pub(super) async fn recover(inner: &Inner, unclean: bool) -> Result<Vec<RunRow>, StoreError> {
     let mut rows: Vec<RunRow> = Vec::new();
     inner.store.unfinished(&mut |row| rows.push(row))?;
-    let interrupted: Vec<RunRow> = rows.iter().filter(|row| row.state == RunState::Running).cloned().collect();
-    let mut lists = recovery::recover(&interrupted, unclean);
+    let concerned: Vec<RunRow> = rows.iter().filter(|row| recovery::is_concerned(row, unclean)).cloned().collect();
+    let interrupted = concerned.iter().filter(|row| row.state == RunState::Running).count();
+    let mut lists = recovery::recover(&concerned, unclean);
     let changes: Vec<(RunId, Write)> =
-        interrupted.iter().zip(&lists).filter_map(|(row, list)| list.writes.first().map(|write| (row.id, write.clone()))).collect();
+        concerned.iter().zip(&lists).filter_map(|(row, list)| list.writes.first().map(|write| (row.id, write.clone()))).collect();
     lists.extend(inner.source_lists());
     inner.commit(lists).await.ok_or(StoreError::Closed)?;
     // The rows in hand are brought to where the commit has taken the stored ones.
@@ -39,8 +40,8 @@ pub(super) async fn recover(inner: &Inner, unclean: bool) -> Result<Vec<RunRow>,
             _ => {}
         }
     }
-    if !interrupted.is_empty() {
-        tracing::info!(runs = interrupted.len(), unclean, "took up runs that were interrupted");
+    if interrupted > 0 {
+        tracing::info!(runs = interrupted, unclean, "took up runs that were interrupted");
     }
     Ok(rows)
 }

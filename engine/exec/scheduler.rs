@@ -23,6 +23,9 @@ use super::{CancelError, Inner, recovery};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read.
 const FRESH_KEPT: usize = 16_384;
+/// How long the engine has to be up before a suspect starts: where engines are killed from outside, one that ends before
+/// clears the suspects, and one that ends right after a suspect has started says something.
+const QUIET: Span = Span::seconds(5);
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
 /// The wait when nothing is due.
@@ -79,7 +82,7 @@ enum Due {
     StartTimeout,
     /// It has taken too long since its first start.
     FinishTimeout,
-    /// A suspect has been alone for long enough.
+    /// A suspect has been alone for long enough, or the engine has been up for long enough without it.
     Company,
 }
 
@@ -95,8 +98,10 @@ pub(super) struct Scheduler {
     fresh: HashMap<RunId, Created>,
     executing: usize,
     next_desk: usize,
-    /// Runs that may have brought the engine down: they start one at a time, before all others.
+    /// Runs that may have brought the engine down: they start one at a time, and the others wait meanwhile.
     suspects: VecDeque<RunId>,
+    /// No suspect starts before.
+    quiet_until: Millis,
     /// The suspect that runs alone at the moment.
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
@@ -121,6 +126,7 @@ impl Scheduler {
             executing: 0,
             next_desk: 0,
             suspects: VecDeque::new(),
+            quiet_until: Millis(0),
             alone: None,
             draining: Vec::new(),
         }
@@ -128,6 +134,7 @@ impl Scheduler {
 
     /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
+        self.quiet_until = self.inner.clock.now().after(QUIET);
         match recovery::recover(&self.inner, self.unclean).await {
             Ok(rows) => rows.into_iter().for_each(|row| self.take_up(row)),
             Err(error) => return self.inner.fail(error),
@@ -191,7 +198,10 @@ impl Scheduler {
                 }
             }
             _ if row.enter > now && row.started.is_none() => self.timers.push(Reverse((row.enter, run, Due::Wake))),
-            _ if row.suspects >= SUSPECT_RUNS_ALONE => self.suspects.push_back(run),
+            _ if row.suspects >= SUSPECT_RUNS_ALONE => {
+                self.suspects.push_back(run);
+                self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
+            }
             _ => self.queue.push(Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, &wants),
         }
         self.live.insert(run, live);
@@ -346,7 +356,9 @@ impl Scheduler {
         if self.alone.is_some() {
             return Vec::new();
         }
-        if let Some(&suspect) = self.suspects.front() {
+        if let Some(&suspect) = self.suspects.front()
+            && now >= self.quiet_until
+        {
             if self.executing > 0 {
                 return Vec::new();
             }
@@ -443,7 +455,9 @@ impl Scheduler {
 
     fn why(&self, run: RunId) -> Option<String> {
         if self.suspects.contains(&run) {
-            return Some("it was running when the engine ended without a clean stop more than once; it starts alone".to_owned());
+            return Some(
+                "it was running when the engine ended without a clean stop more than once; it starts alone, a little later".to_owned(),
+            );
         }
         let (scope, key, limit) = self.queue.blocked_by(run)?;
         let scope = scope.split('#').next().unwrap_or_default();

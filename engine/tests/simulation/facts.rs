@@ -156,7 +156,11 @@ impl Facts {
             Write::Suspend { run, state, wake, .. } => self.moved(run, state, wake, now),
             Write::Requeue { run, suspects } => {
                 self.note(now, &format!("{run} queued again, suspects {suspects}"));
-                self.moved(run, RunState::Queued, None, now);
+                // A suspect that waited for its turn while the engine died without it is none any more.
+                match self.live(run) {
+                    Some(run) if run.state == RunState::Queued && suspects == 0 && run.deaths >= 2 => run.deaths = 0,
+                    _ => self.moved(run, RunState::Queued, None, now),
+                }
             }
             Write::Park { run, reason } => {
                 self.note(now, &format!("{run} parked: {reason}"));
