@@ -4,4 +4,4 @@ mod engine;
 mod help;
 mod local;
 mod project;
-mod support;
+pub(crate) mod support;

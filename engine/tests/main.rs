@@ -7,6 +7,7 @@ mod cli;
 mod codes;
 mod config;
 mod docs;
+mod durability;
 mod engine;
 mod examples;
 mod house;

@@ -1,0 +1,151 @@
+//! The engine as a process that is killed again and again under load: what was answered is done, once, in order.
+//!
+//! The engine runs a project whose every effect is a request to a ledger in the test's own process, which nobody kills.
+//! A client sends events and notes each 200. After the last kill one `verify` holds the ledger and the client's notes
+//! against the database: I1 to I9 of the guarantees.
+
+mod ledger;
+mod load;
+mod verify;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::cli::support::{Engine, Place};
+use ledger::Ledger;
+use load::Load;
+
+/// Kills, as the guarantees ask for.
+const KILLS: usize = 30;
+/// Of so many starts, one is killed while it starts.
+const KILLED_EARLY: u64 = 5;
+
+const CONFIG: &str = r#"
+version: 1
+app: durable
+env: { LEDGER: "LEDGER_URL" }
+http: { timeout: 20s, allow: ["127.0.0.0/8"] }
+events:
+  work/plain: {}
+  work/keyed: {}
+functions:
+  plain:
+    on: work/plain
+    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
+  flaky:
+    on: work/plain
+    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
+  third:
+    on: { event: work/plain, if: "event.data.n % 3 == 0" }
+    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
+  keyed:
+    on: work/keyed
+    concurrency: { limit: 1, key: event.data.user }
+    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
+"#;
+
+/// The effects' helper: one request to the ledger, with everything that `verify` asks about.
+const EFFECT: &str = r#"
+fn post(url, run, step, part, user) {
+    http::post(`${url}/effect`, #{ json: #{ run: run, step: step, part: part, user: user } }).status
+}
+"#;
+
+const HANDLERS: [(&str, &str); 4] = [
+    (
+        "plain",
+        r#"
+let first = step("reserve", || effect::post(env("LEDGER"), run.id, "reserve", 1, ()));
+sleep("nap", "120ms");
+step("confirm", || {
+    effect::post(env("LEDGER"), run.id, "confirm", 1, ());
+    effect::post(env("LEDGER"), run.id, "confirm", 2, ())
+});
+#{ n: event.data.n, first: first }
+"#,
+    ),
+    ("flaky", "step(\"unsure\", || effect::post(env(\"LEDGER\"), run.id, \"unsure\", 1, ()));\n#{ n: event.data.n }\n"),
+    ("third", "log::info(\"third\");\nstep(\"note\", || effect::post(env(\"LEDGER\"), run.id, \"note\", 1, ()));\n#{ n: event.data.n }\n"),
+    (
+        "keyed",
+        r#"
+step("open", || effect::post(env("LEDGER"), run.id, "open", 1, event.data.user));
+step("close", || effect::post(env("LEDGER"), run.id, "close", 1, event.data.user));
+#{ n: event.data.n }
+"#,
+    ),
+];
+
+/// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    /// Lets a random time go by: where in the engine's work a kill falls is what is tried out here.
+    fn while_away(&mut self, most_ms: u64) {
+        std::thread::sleep(Duration::from_micros(self.below(most_ms * 1000)));
+    }
+}
+
+fn project(ledger: &Ledger) -> Place {
+    let place = Place::new();
+    place.write("events.yaml", &CONFIG.replace("LEDGER_URL", &ledger.url));
+    place.write("handlers/lib/effect.rhai", EFFECT);
+    for (function, script) in HANDLERS {
+        place.write(&format!("handlers/{function}.rhai"), &format!("import \"lib/effect\" as effect;\n{script}"));
+    }
+    place
+}
+
+fn command(place: &Place) -> std::process::Command {
+    let mut command = place.command();
+    command.args(["run", "--listen", "127.0.0.1:0"]);
+    command
+}
+
+#[test]
+fn an_engine_killed_thirty_times_keeps_every_promise() {
+    let from_outside = std::env::var("STEPWELL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
+    let mut random = Random(seed);
+    let ledger = Ledger::start();
+    let place = project(&ledger);
+    let load = Load::start();
+    for _ in 0..KILLS {
+        load.more(2 + random.below(5));
+        if random.below(KILLED_EARLY) == 0 {
+            let mut child = command(&place).stderr(std::process::Stdio::null()).spawn().unwrap();
+            random.while_away(200);
+            ledger.note_kill();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            continue;
+        }
+        let mut engine = Engine::start(command(&place));
+        load.engine_is_at(Some(&engine.url));
+        ledger.wait_for_more(random.below(40) as usize);
+        random.while_away(10);
+        ledger.note_kill();
+        engine.signal(Signal::KILL);
+        load.engine_is_at(None);
+        engine.exit_code();
+    }
+    let mut engine = Engine::start(command(&place));
+    load.engine_is_at(Some(&engine.url));
+    let acknowledged = load.finish();
+    let database = place.path(".stepwell/stepwell.db");
+    verify::wait_until_all_has_ended(&database);
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.exit_code(), 0, "a clean end after all");
+    verify::verify(&database, &acknowledged, &ledger.entries());
+}

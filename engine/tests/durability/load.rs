@@ -1,0 +1,142 @@
+//! A client that sends events whatever becomes of the engine, and notes what it was answered.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Clients at once.
+const CLIENTS: u64 = 2;
+/// How long a client waits for an answer that may never come, and for a new engine before it looks again.
+const ANSWER: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// An event that was answered with 200.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    pub id: String,
+    pub sender_id: String,
+    pub name: &'static str,
+    pub n: u64,
+}
+
+pub struct Load {
+    jobs: Vec<Sender<u64>>,
+    clients: Vec<JoinHandle<Vec<Acknowledged>>>,
+    engine: Arc<Whereabouts>,
+    sent: std::cell::Cell<u64>,
+}
+
+/// Where the engine is at the moment.
+#[derive(Default)]
+struct Whereabouts {
+    address: Mutex<Option<String>>,
+    moved: Condvar,
+}
+
+impl Load {
+    pub fn start() -> Load {
+        let engine = Arc::new(Whereabouts::default());
+        let (mut jobs, mut clients) = (Vec::new(), Vec::new());
+        for _ in 0..CLIENTS {
+            let (sender, receiver) = channel();
+            let engine = Arc::clone(&engine);
+            jobs.push(sender);
+            clients.push(std::thread::spawn(move || client(&receiver, &engine)));
+        }
+        Load { jobs, clients, engine, sent: std::cell::Cell::new(0) }
+    }
+
+    /// Has so many more requests sent.
+    pub fn more(&self, requests: u64) {
+        for _ in 0..requests {
+            let number = self.sent.get();
+            self.sent.set(number + 1);
+            self.jobs[(number % CLIENTS) as usize].send(number).unwrap();
+        }
+    }
+
+    /// Tells the clients where to go.
+    pub fn engine_is_at(&self, url: Option<&str>) {
+        *self.engine.address.lock().unwrap() = url.map(|url| url.trim_start_matches("http://").to_owned());
+        self.engine.moved.notify_all();
+    }
+
+    /// Waits until everything was answered.
+    pub fn finish(self) -> Vec<Acknowledged> {
+        drop(self.jobs);
+        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    }
+}
+
+/// Sends each request until it is answered with 200; the same ids each time, so that a repetition starts nothing.
+fn client(jobs: &Receiver<u64>, engine: &Whereabouts) -> Vec<Acknowledged> {
+    let mut acknowledged = Vec::new();
+    for job in jobs {
+        let events = events(job);
+        let body = serde_json::to_string(
+            &events
+                .iter()
+                .map(|(name, n)| {
+                    // A user's events come from one client, so that there is one order in which they are accepted.
+                    let user = format!("user-{}", job % (2 * CLIENTS));
+                    serde_json::json!({"name": name, "id": format!("event-{n}"), "data": {"n": n, "user": user}})
+                })
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let ids = loop {
+            let address = engine.wait();
+            match post(&address, &body) {
+                Ok(ids) => break ids,
+                Err(_) => engine.wait_for_a_move(),
+            }
+        };
+        assert_eq!(ids.len(), events.len());
+        acknowledged.extend(ids.into_iter().zip(events).map(|(id, (name, n))| Acknowledged {
+            id,
+            sender_id: format!("event-{n}"),
+            name,
+            n,
+        }));
+    }
+    acknowledged
+}
+
+/// The events of a request: one to three of them.
+fn events(job: u64) -> Vec<(&'static str, u64)> {
+    (0..=job % 3).map(|at| job * 10 + at).map(|n| (if n % 2 == 0 { "work/plain" } else { "work/keyed" }, n)).collect()
+}
+
+impl Whereabouts {
+    fn wait(&self) -> String {
+        let mut address = self.address.lock().unwrap();
+        loop {
+            match &*address {
+                Some(address) => return address.clone(),
+                None => address = self.moved.wait(address).unwrap(),
+            }
+        }
+    }
+
+    fn wait_for_a_move(&self) {
+        drop(self.moved.wait_timeout(self.address.lock().unwrap(), LOOK_AGAIN).unwrap());
+    }
+}
+
+/// The ids of a 200; an error for no answer or a broken one. Any other answer is none that the engine may give here.
+fn post(address: &str, body: &str) -> std::io::Result<Vec<String>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    let length = body.len();
+    write!(stream, "POST /e/key HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n")?;
+    write!(stream, "Connection: close\r\n\r\n{body}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Err(std::io::ErrorKind::UnexpectedEof.into()) };
+    let body: serde_json::Value = serde_json::from_str(body)?;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok(body["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect())
+}

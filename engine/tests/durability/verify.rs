@@ -1,0 +1,208 @@
+//! The promises, held against the database, the ledger and the client's notes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use stepwell::base::Id;
+use stepwell::rules::row::Recorded;
+use stepwell::rules::{EventRow, RunRow, RunState};
+use stepwell::store::sqlite::{Options, Sqlite};
+use stepwell::store::{EventQuery, Journal, RunQuery, Store};
+
+use super::ledger::{Effect, Entry};
+use super::load::Acknowledged;
+
+/// How long the last runs may take before they count as stuck (I3).
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The records of a finished run of each function.
+const RECORDS: [(&str, &[&str]); 4] =
+    [("plain", &["reserve", "nap", "confirm"]), ("flaky", &["unsure"]), ("third", &["note"]), ("keyed", &["open", "close"])];
+
+fn open(database: &Path) -> Sqlite {
+    Sqlite::open(database, Options { read_only: true, ..Options::default() }).unwrap()
+}
+
+/// Waits until no run is open (I3).
+pub fn wait_until_all_has_ended(database: &Path) {
+    let store = open(database);
+    let mut waited = Duration::ZERO;
+    while store.stats().unwrap().unfinished > 0 {
+        assert!(waited < PATIENCE, "runs are stuck: {:#?}", open_runs(&store));
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
+}
+
+fn open_runs(store: &Sqlite) -> Vec<RunRow> {
+    let mut rows = Vec::new();
+    store.unfinished(&mut |row| rows.push(row)).unwrap();
+    rows
+}
+
+/// Everything at once; the first promise that is broken is named.
+pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry]) {
+    let store = open(database);
+    assert_eq!(store.check(), Ok(Vec::new()), "I8: the database is sound");
+    let events = store.events(&EventQuery::default()).unwrap();
+    acknowledged_events_are_stored_once(acknowledged, &events);
+    let runs = store.runs(&RunQuery::default()).unwrap();
+    every_event_has_its_runs(&events, &runs);
+    every_run_has_completed(&store, &runs);
+    let journals: HashMap<Id, Journal> = runs.iter().map(|run| (run.id, store.journal(run.id).unwrap())).collect();
+    let story = Story::new(entries);
+    for run in &runs {
+        story.effects_are_as_often_as_they_may_be(run, &journals[&run.id]);
+        story.effects_come_in_the_order_of_steps(run);
+        story.naps_are_never_cut_short(run, &journals[&run.id]);
+    }
+    story.keys_are_told_apart();
+    story.runs_of_a_key_come_one_by_one_in_order();
+    let ids: HashSet<String> = runs.iter().map(|run| run.id.to_string()).collect();
+    assert!(story.effects.iter().all(|(_, effect)| ids.contains(&effect.run)), "an effect of a run that is not stored");
+    println!("{} events, {} runs, {} effects, {} kills", events.len(), runs.len(), story.effects.len(), story.kills.len());
+}
+
+/// I1, and G7: what the client repeated because it got no answer is there once.
+fn acknowledged_events_are_stored_once(acknowledged: &[Acknowledged], events: &[EventRow]) {
+    let stored: HashMap<String, &EventRow> = events.iter().map(|event| (event.id.to_string(), event)).collect();
+    for noted in acknowledged {
+        let event = stored.get(&noted.id).unwrap_or_else(|| panic!("I1: {noted:?} was acknowledged and is not stored"));
+        assert_eq!((&*event.name, event.sender_id.as_deref()), (noted.name, Some(noted.sender_id.as_str())), "I1");
+        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(data["n"], noted.n, "I1");
+    }
+    let senders: BTreeSet<&str> = events.iter().filter_map(|event| event.sender_id.as_deref()).collect();
+    assert_eq!(senders.len(), events.len(), "G7: one event for each id of a sender");
+    assert_eq!(events.len(), acknowledged.len(), "every event was acknowledged in the end");
+}
+
+/// I2
+fn every_event_has_its_runs(events: &[EventRow], runs: &[RunRow]) {
+    let mut started: HashMap<Id, Vec<&str>> = HashMap::new();
+    for run in runs {
+        started.entry(run.event).or_default().push(&run.function);
+    }
+    for event in events {
+        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+        let mut expected = match &*event.name {
+            "work/plain" => vec!["flaky", "plain"],
+            _ => vec!["keyed"],
+        };
+        if &*event.name == "work/plain" && data["n"].as_u64().unwrap().is_multiple_of(3) {
+            expected.push("third");
+        }
+        let mut functions = started.remove(&event.id).unwrap_or_default();
+        functions.sort_unstable();
+        assert_eq!(functions, expected, "I2: the runs of {}", event.id);
+    }
+    assert!(started.is_empty(), "I2: runs without an event: {started:?}");
+}
+
+/// I3; and a kill from outside parks nothing (G10).
+fn every_run_has_completed(store: &Sqlite, runs: &[RunRow]) {
+    for run in runs {
+        assert_eq!(run.state, RunState::Completed, "I3: {run:#?}");
+        let journal = store.journal(run.id).unwrap();
+        let keys: Vec<&str> = journal.records.iter().map(|record| &*record.key).collect();
+        let expected = RECORDS.iter().find(|(function, _)| *function == &*run.function).unwrap().1;
+        assert_eq!(keys, expected, "I3: the journal of {}", run.id);
+    }
+}
+
+/// The ledger, sorted for questions. Positions are those in the ledger.
+struct Story {
+    effects: Vec<(usize, Effect)>,
+    kills: Vec<usize>,
+    of_run: HashMap<String, Vec<usize>>,
+}
+
+impl Story {
+    fn new(entries: &[Entry]) -> Story {
+        let mut story = Story { effects: Vec::new(), kills: Vec::new(), of_run: HashMap::new() };
+        for (position, entry) in entries.iter().enumerate() {
+            match entry {
+                Entry::Kill => story.kills.push(position),
+                Entry::Effect(effect) => {
+                    story.of_run.entry(effect.run.clone()).or_default().push(story.effects.len());
+                    story.effects.push((position, effect.clone()));
+                }
+            }
+        }
+        story
+    }
+
+    fn of_run(&self, run: &RunRow) -> impl Iterator<Item = &(usize, Effect)> {
+        self.of_run.get(&run.id.to_string()).into_iter().flatten().map(|at| &self.effects[*at])
+    }
+
+    /// I4: at least once; and again only after a kill or a failed attempt.
+    fn effects_are_as_often_as_they_may_be(&self, run: &RunRow, journal: &Journal) {
+        let mut before = 0;
+        for record in journal.records.iter().filter(|record| &*record.key != "nap") {
+            let parts = if &*record.key == "confirm" { 2 } else { 1 };
+            let mut last = before;
+            for part in 1..=parts {
+                let positions: Vec<usize> = self
+                    .of_run(run)
+                    .filter(|(_, effect)| *effect.step == *record.key && effect.part == part)
+                    .map(|(position, _)| *position)
+                    .collect();
+                assert!(!positions.is_empty(), "I4: part {part} of {} in {} had no effect", record.key, run.id);
+                last = last.max(positions[positions.len() - 1]);
+                let failed = journal.attempts.iter().filter(|attempt| attempt.key == record.key).count();
+                let killed = self.kills.iter().filter(|kill| (before..=last).contains(*kill)).count();
+                let most = 1 + failed + killed;
+                assert!(positions.len() <= most, "I4: {} effects of {} in {}, at most {most}", positions.len(), record.key, run.id);
+            }
+            before = last;
+        }
+    }
+
+    /// I5: once a step is recorded the next one begins, and the first one has no effect any more.
+    fn effects_come_in_the_order_of_steps(&self, run: &RunRow) {
+        let expected = RECORDS.iter().find(|(function, _)| *function == &*run.function).unwrap().1;
+        let place = |effect: &Effect| expected.iter().position(|step| *step == effect.step).unwrap();
+        let places: Vec<usize> = self.of_run(run).map(|(_, effect)| place(effect)).collect();
+        assert!(places.is_sorted(), "I5: effects of {} after their step was recorded: {places:?}", run.id);
+    }
+
+    /// I9, as far as it can be seen from outside: nothing after a sleep comes before its end.
+    fn naps_are_never_cut_short(&self, run: &RunRow, journal: &Journal) {
+        let Some(record) = journal.records.iter().find(|record| &*record.key == "nap") else { return };
+        let Recorded::Until(until) = &record.result else { panic!("a sleep that is none: {record:?}") };
+        for (_, effect) in self.of_run(run).filter(|(_, effect)| effect.step == "confirm") {
+            assert!(effect.at >= *until, "I9: {} woke at {:?}, before {until:?}", run.id, effect.at);
+        }
+    }
+
+    /// I4: one idempotency key for each (run, step, part), and no other has it.
+    fn keys_are_told_apart(&self) {
+        let mut key_of: HashMap<(&str, &str, u64), &str> = HashMap::new();
+        let mut owner_of: HashMap<&str, (&str, &str, u64)> = HashMap::new();
+        for (_, effect) in &self.effects {
+            let owner = (effect.run.as_str(), effect.step.as_str(), effect.part);
+            assert!(!effect.idempotency_key.is_empty(), "{effect:?}");
+            assert_eq!(*key_of.entry(owner).or_insert(&effect.idempotency_key), effect.idempotency_key, "I4: one key");
+            assert_eq!(*owner_of.entry(&effect.idempotency_key).or_insert(owner), owner, "I4: a key of its own");
+        }
+    }
+
+    /// I6 and I7: under a limit of 1 the runs of a key neither overlap nor overtake.
+    fn runs_of_a_key_come_one_by_one_in_order(&self) {
+        let mut of_user: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (_, effect) in &self.effects {
+            if let Some(user) = &effect.user {
+                of_user.entry(user).or_default().push(&effect.run);
+            }
+        }
+        assert!(of_user.len() > 1, "several users");
+        for (user, mut runs) in of_user {
+            runs.dedup();
+            // Ids sort by acceptance. A run that came back after another one would stand here twice.
+            assert!(runs.windows(2).all(|pair| pair[0] < pair[1]), "I6, I7: the runs of {user}: {runs:?}");
+        }
+    }
+}
