@@ -399,3 +399,38 @@ fn arguments(count: usize) -> String {
         count => format!("{count} arguments"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The functions of the API with the numbers of their arguments, as the engine has them.
+    #[test]
+    fn the_table_and_the_engine_have_the_same_functions() {
+        let (engine, names) = super::super::engine::build(|_| {});
+        let all: BTreeSet<(String, usize)> = engine
+            .collect_fn_metadata(
+                None,
+                |info| {
+                    let space = if info.namespace.is_empty() { String::new() } else { format!("{}::", info.namespace) };
+                    Some((format!("{space}{}", info.metadata.name), info.metadata.num_params))
+                },
+                true,
+            )
+            .into_iter()
+            .collect();
+        for entry in names.entries.values().filter(|entry| entry.place != Where::Later && entry.name != "print") {
+            for count in entry.arguments {
+                assert!(all.contains(&(entry.name.to_owned(), *count)), "{} with {count} arguments is not there", entry.name);
+            }
+            assert!(!entry.signatures.is_empty() && !entry.doc.is_empty(), "{} is not described", entry.name);
+        }
+        for (name, count) in &all {
+            if let Some(entry) = names.entries.get(name.as_str()).filter(|entry| entry.place != Where::Later && entry.name != "print") {
+                assert!(entry.arguments.contains(count), "{name} with {count} arguments is not in the table");
+            } else if name.contains("::") {
+                assert!(names.entries.contains_key(name.as_str()), "{name} is not in the table");
+            }
+        }
+    }
+}

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::base::{Diagnostic, Json, Location, Source};
 use crate::rules::SourceRow;
 
-use super::attempt::while_loading;
+use super::attempt::load;
+use super::coroutine::Broken;
 use super::import::{file_of, with_modules};
 use super::{ENTRIES, Host, Program, Use, check};
 
@@ -178,17 +179,23 @@ impl Compiler<'_> {
             }
             named.insert(name.clone(), None);
             let Some(ast) = self.file(&file, Some(&place)) else { continue };
-            let engine = Arc::clone(&self.host.engine);
-            let module = with_modules(&mut self.modules, || while_loading(|| Module::eval_ast_as_new(Scope::new(), &ast, &engine)));
-            match module {
+            let (engine, tree) = (Arc::clone(&self.host.engine), ast.clone());
+            let evaluate = move || Module::eval_ast_as_new(Scope::new(), &tree, &engine);
+            let loaded = match with_modules(&mut self.modules, || load(evaluate)) {
+                Ok(Ok(module)) => Ok(module),
+                Ok(Err(error)) => Err(super::error::verdict(&error, &file).failure.message),
+                Err(Broken::Panicked(message)) => Err(format!("a function of the engine panicked: {message}")),
+                Err(Broken::Starved) => Err("it asks for too much memory".to_owned()),
+                Err(Broken::NoStack) => Err("there is no memory to load it".to_owned()),
+            };
+            match loaded {
                 Ok(module) => {
                     let module = Shared::new(module);
                     named.insert(name, Some(Shared::clone(&module)));
                     self.modules.insert(file, module);
                 }
-                Err(error) => {
-                    let verdict = super::error::verdict(&error, &file);
-                    let problem = Diagnostic::error("E0303", format!("loading {file} failed: {}", verdict.failure.message)).at(place);
+                Err(why) => {
+                    let problem = Diagnostic::error("E0303", format!("loading {file} failed: {why}")).at(place);
                     self.problems.push(problem.help("outside of its functions, an imported file can only define constants"));
                 }
             }

@@ -119,8 +119,8 @@ fn erred(attempt: &Attempt, error: &EvalAltResult) -> Result<Outcome, StoreError
 fn failed(attempt: &Attempt, failure: Failure) -> Outcome {
     let failure = attempt.hide(failure);
     match attempt.inside() {
-        Some(inside) => steps::broken_off(attempt, &inside, failure),
-        None => Outcome::Threw { error: Arc::new(failure), retry_after: None },
+        Some(inside) if attempt.is_usable() => steps::broken_off(attempt, &inside, failure),
+        _ => Outcome::Threw { error: Arc::new(failure), retry_after: None },
     }
 }
 

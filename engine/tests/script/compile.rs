@@ -111,13 +111,26 @@ fn a_circle_of_imports_is_refused() {
 
 #[test]
 fn a_file_that_acts_while_it_is_loaded_is_refused() {
-    for text in ["step(\"x\", || 1);", "log::info(\"x\");", "let x = 0; loop { x += 1; }", "let a = \"x\"; loop { a += a; }", "throw 1;"] {
+    for text in [
+        "step(\"x\", || 1);",
+        "log::info(\"x\");",
+        "let x = 0; loop { x += 1; }",
+        "let a = \"x\"; loop { a += a; }",
+        "let a = []; a.pad(100000000000, 0);",
+        "let s = \"x\"; for i in 0..20 { s += s; } s.replace(\"x\", s);",
+        "let f = || 1; for i in 0..20000 { let g = f; f = || g.call(); }",
+        "fn f(x) { [1].map(|y| (1 + (1 + (1 + f(x))))) } f(0);",
+        "throw 1;",
+    ] {
         let bench = Bench::new("import \"a\" as a;").file("handlers/a.rhai", text);
-        assert!(
-            shown(&bench.refused()).starts_with("E0303 main.rhai:1:8 loading handlers/a.rhai failed"),
-            "{text}: {}",
-            shown(&bench.refused())
-        );
+        match bench.compile() {
+            // A deep chain may be dropped within the limits; then there is nothing wrong with it.
+            Ok(_) => assert!(text.contains("20000"), "{text}"),
+            Err(problems) => {
+                let told = shown(&problems);
+                assert!(told.starts_with("E0303 main.rhai:1:8 loading handlers/a.rhai failed"), "{text}: {told}");
+            }
+        }
     }
 }
 

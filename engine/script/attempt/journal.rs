@@ -1,0 +1,256 @@
+//! The journal of an attempt: records asked for, records added, and the commit that makes them durable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::{Millis, Span, alloc};
+use crate::rules::row::Recorded;
+use crate::rules::run::Outcome;
+use crate::rules::{AttemptRow, Expect, Failure, Kind, List, Record, Write};
+use crate::store::{Lane, StoreError};
+
+use super::super::Call;
+use super::super::error::{Fault, terminated};
+use super::{Attempt, Halt};
+
+/// The wait before a checkpoint is tried again on a full disk.
+const FULL_DISK_WAIT: Span = Span::seconds(1);
+
+/// A record that was asked for.
+pub(in crate::script) enum Found {
+    /// It is there.
+    Recorded(Recorded),
+    /// It is new, and gets this key.
+    New(Arc<str>),
+}
+
+/// How a record came to be.
+#[derive(Debug, Clone)]
+pub(in crate::script) struct Made {
+    /// Attempts, the last one included.
+    pub(in crate::script) attempts: u32,
+    /// When the first one began.
+    pub(in crate::script) started: Millis,
+    /// `file:line` of the call.
+    pub(in crate::script) line: Option<Arc<str>>,
+}
+
+/// What changes while the script runs.
+pub(super) struct State {
+    /// Where the next record is expected to be.
+    pub(super) cursor: usize,
+    /// Which records were asked for, and how many.
+    pub(super) asked: Vec<bool>,
+    pub(super) asked_count: usize,
+    /// Made at the first record that is not where it is expected.
+    pub(super) index: Option<HashMap<(Arc<str>, Kind), usize>>,
+    pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
+    pub(super) pending: Vec<Write>,
+    /// Whether `pending` holds a record.
+    pub(super) pending_record: bool,
+    pub(super) next_index: u32,
+    pub(super) journal_bytes: u64,
+    /// Bytes of the log lines in `pending`.
+    pub(super) log_bytes: usize,
+    pub(super) attempt: u32,
+    pub(super) began: Millis,
+}
+
+impl State {
+    /// The state of an attempt that begins now.
+    pub(super) fn new(call: &Call, now: Millis) -> State {
+        let records = &call.journal.records;
+        State {
+            cursor: 0,
+            asked: vec![false; records.len()],
+            asked_count: 0,
+            index: None,
+            counts: HashMap::new(),
+            pending: Vec::new(),
+            pending_record: false,
+            next_index: records.last().map_or(0, |last| last.index + 1),
+            journal_bytes: records.iter().map(size).sum(),
+            log_bytes: 0,
+            attempt: call.run.attempt,
+            began: now,
+        }
+    }
+
+    /// The key of the next record of this kind and name: `x`, then `x#2`.
+    fn next_key(&mut self, kind: Kind, name: &str) -> Arc<str> {
+        let name: Arc<str> = Arc::from(name);
+        let count = self.counts.entry((kind, Arc::clone(&name))).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { Arc::from(format!("{name}#{count}")) }
+    }
+}
+
+impl Attempt {
+    /// Whether the script goes over what it has recorded before.
+    pub(in crate::script) fn is_replaying(&self) -> bool {
+        let state = self.state.borrow();
+        state.asked_count < self.call.journal.records.len()
+    }
+
+    /// Asks for the next record of this kind and name.
+    pub(in crate::script) fn ask(&self, kind: Kind, name: &str) -> Result<Found, Fault> {
+        if self.is_halted() {
+            return Err(terminated());
+        }
+        let records = &self.call.journal.records;
+        let mut state = self.state.borrow_mut();
+        let key = state.next_key(kind, name);
+        let cursor = state.cursor;
+        let here = |at: usize| records.get(at).is_some_and(|record| record.kind == kind && record.key == key);
+        let found = if here(cursor) {
+            Some(cursor)
+        } else if state.asked_count == records.len() {
+            None
+        } else {
+            let index = state.index.get_or_insert_with(|| {
+                records.iter().enumerate().map(|(at, record)| ((Arc::clone(&record.key), record.kind), at)).collect()
+            });
+            index.get(&(Arc::clone(&key), kind)).copied()
+        };
+        if let Some(at) = found {
+            state.cursor = at + 1;
+            if !std::mem::replace(&mut state.asked[at], true) {
+                state.asked_count += 1;
+            }
+            return Ok(Found::Recorded(records[at].result.clone()));
+        }
+        let missed = state.asked.iter().position(|asked| !asked);
+        drop(state);
+        if let Some(at) = missed {
+            return Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word())))));
+        }
+        Ok(Found::New(key))
+    }
+
+    /// The outcome of a handler that does not ask for a record.
+    fn unfit(&self, missed: usize, instead: &str) -> Outcome {
+        let record = &self.call.journal.records[missed];
+        let reason = format!("the journal has {} `{}` where the handler asks for {instead}", record.kind.word(), record.key);
+        Outcome::Unfit(Arc::from(reason))
+    }
+
+    /// The outcome of a script that has ended although records are left that it never asked for.
+    pub(in crate::script) fn unasked(&self, how: &str) -> Option<Outcome> {
+        let missed = self.state.borrow().asked.iter().position(|asked| !asked)?;
+        Some(self.unfit(missed, how))
+    }
+
+    /// The failed attempts of a step so far.
+    pub(in crate::script) fn failed_attempts(&self, key: &str) -> (u32, Option<Millis>) {
+        let mut rows = self.call.journal.attempts.iter().filter(|row| &*row.key == key);
+        let first = rows.next();
+        let last = rows.next_back().or(first);
+        (last.map_or(0, |row| row.attempt), first.map(|row| row.started))
+    }
+
+    /// Adds a record to what is committed next.
+    pub(in crate::script) fn append(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<(), Fault> {
+        let limits = &self.call.surroundings.limits;
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        let record = Record {
+            index: state.next_index,
+            key,
+            kind,
+            result,
+            attempts: made.attempts,
+            started: made.started,
+            ended: now,
+            line: made.line,
+        };
+        let bytes = state.journal_bytes + size(&record);
+        let full = if record.index >= limits.steps {
+            Some(format!("the run has {} records, the most that limits.steps allows", limits.steps))
+        } else if bytes > limits.journal_bytes {
+            Some(format!("the run's journal is larger than {} bytes, the most that limits.journal allows", limits.journal_bytes))
+        } else {
+            None
+        };
+        if let Some(message) = full {
+            drop(state);
+            let help = Some("split the work into several runs, or raise the limit in events.yaml".to_owned());
+            let failure = Failure { message, code: "E0408".to_owned(), help, ..Failure::default() };
+            return Err(self.halt(Halt::Stop(Outcome::Failed(Arc::new(failure)))));
+        }
+        state.next_index += 1;
+        state.journal_bytes = bytes;
+        state.attempt = 1;
+        state.began = now;
+        state.pending_record = true;
+        self.operations.set(0);
+        alloc::uncounted(|| state.pending.push(Write::Append { run: self.call.run.id, record }));
+        Ok(())
+    }
+
+    /// Adds a failed attempt to what is committed next.
+    pub(in crate::script) fn add_attempt(&self, attempt: AttemptRow) {
+        alloc::uncounted(|| self.state.borrow_mut().pending.push(Write::Attempt { run: self.call.run.id, attempt }));
+    }
+
+    /// Commits what is pending, and goes on once it is durable.
+    pub(in crate::script) fn commit(&self) -> Result<(), Fault> {
+        let writes = {
+            let mut state = self.state.borrow_mut();
+            state.pending_record = false;
+            state.log_bytes = 0;
+            std::mem::take(&mut state.pending)
+        };
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let run = &self.call.run;
+        loop {
+            // What goes to the writer is freed by the writer, so it is nobody's.
+            let ticket = alloc::uncounted(|| {
+                let list = List { expect: vec![Expect::RunRev { run: run.id, rev: run.rev }], writes: writes.clone() };
+                self.ports.store.commit(Lane::Steps, vec![list])
+            });
+            match self.wait(ticket)? {
+                Ok(verdicts) if verdicts.iter().all(Result::is_ok) => {
+                    self.tell(&writes);
+                    alloc::uncounted(|| drop(writes));
+                    return Ok(());
+                }
+                Ok(_) => return Err(self.halt(Halt::Stop(Outcome::Lost))),
+                Err(StoreError::Full) => {
+                    // The effect has happened; it is never repeated for want of room.
+                    let again = self.now().after(FULL_DISK_WAIT);
+                    self.wait(self.ports.clock.sleep_until(again, false))?;
+                }
+                Err(error) => return Err(self.halt(Halt::Store(error))),
+            }
+        }
+    }
+
+    /// Tells the watcher what has become durable.
+    fn tell(&self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Append { run, record } => self.ports.watch.recorded(*run, record),
+                Write::Attempt { run, attempt } => self.ports.watch.attempt_failed(*run, attempt),
+                _ => {}
+            }
+        }
+    }
+
+    /// Commits the records that are only buffered, before something happens that must not be lost behind them.
+    pub(in crate::script) fn commit_records(&self) -> Result<(), Fault> {
+        let has_record = self.state.borrow().pending_record;
+        if has_record { self.commit() } else { Ok(()) }
+    }
+}
+
+/// The bytes that a record counts for in the journal.
+fn size(record: &Record) -> u64 {
+    let result = match &record.result {
+        Recorded::Value(json) => json.len(),
+        Recorded::Failed(failure) => failure.message.len() + failure.data.as_ref().map_or(0, |data| data.to_string().len()),
+        Recorded::Until(_) => 8,
+    };
+    (record.key.len() + result) as u64
+}
