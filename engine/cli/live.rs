@@ -286,7 +286,7 @@ pub fn has_stopped(state: RunState) -> bool {
 fn outputs(out: &Out, traces: &[Trace]) -> Result<(), Trouble> {
     for json in traces.iter().filter_map(|trace| trace.run.output.as_ref()) {
         match serde_json::from_str::<Value>(json.get()) {
-            Ok(value) if out.terminal && traces.len() == 1 => out.line(format!("{value:#}"))?,
+            Ok(value) if out.terminal && traces.len() == 1 => out.line(shown(&format!("{value:#}")))?,
             // Untouched, so that no number changes on its way.
             _ => out.line(json.get())?,
         }

@@ -143,6 +143,7 @@ fn with_variables(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| {
         let argument = argument.hide_env_values(true);
         let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else { return argument };
+        // The parser wants names that outlive it; there are some dozens, made once or twice in a process.
         let variable: &'static str = format!("STEPWELL_{}", long.to_uppercase().replace('-', "_")).leak();
         let switch = !argument.get_action().takes_values();
         let argument = argument.env(variable);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::base::Diagnostic;
 
 use super::exit::{Exit, Trouble};
+use super::out::shown;
 
 /// Where an engine listens unless it is told otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8288";
@@ -162,7 +163,7 @@ fn refusal(url: &str, status: StatusCode, body: Option<&Value>, raw: &Bytes) -> 
         return Trouble::new(Exit::Unreachable, problem.help(format!("it said: {}", super::out::cut(&start, 80))));
     };
     let details: &[Value] = body.and_then(|body| body.get("details")).and_then(Value::as_array).map_or(&[], Vec::as_slice);
-    let text = |detail: &Value, key: &str| detail.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |detail: &Value, key: &str| shown(detail.get(key).and_then(Value::as_str).unwrap_or_default());
     let (exit, code) = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => (Exit::Auth, "E0532"),
         StatusCode::NOT_FOUND => (Exit::NotFound, "E0534"),
@@ -170,7 +171,7 @@ fn refusal(url: &str, status: StatusCode, body: Option<&Value>, raw: &Bytes) -> 
         StatusCode::BAD_REQUEST if details.iter().any(|detail| text(detail, "code") == UNKNOWN_EVENT) => (Exit::NotFound, "E0534"),
         _ => (Exit::Failed, "E0539"),
     };
-    let mut problem = Diagnostic::error(code, said);
+    let mut problem = Diagnostic::error(code, shown(&said));
     let single = details.len() == 1;
     for detail in details {
         let pointer = text(detail, "pointer");
