@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::exec::Engine;
+use crate::exec::{Engine, Notice};
 use crate::project::{Mode, Project};
 use crate::script::Host;
 use crate::server::view::NoticeView;
@@ -58,7 +59,7 @@ impl Dev {
         let service = Service { project: Arc::new(project), host, settings, options };
         super::runtime()?.block_on(service.run(out, |engine, address| {
             out.say(greeting(address));
-            tokio::spawn(show(engine.clone(), *out));
+            tokio::spawn(show(engine.clone(), engine.subscribe(), *out));
         }))
     }
 
@@ -93,8 +94,7 @@ impl Dev {
 }
 
 /// Shows what runs do, a line each.
-async fn show(engine: Engine, out: Out) {
-    let mut notices = engine.subscribe();
+async fn show(engine: Engine, mut notices: Receiver<Notice>, out: Out) {
     loop {
         match notices.recv().await {
             Ok(notice) => out.say(runs::told(&NoticeView::of(&notice), engine.clock().now(), true)),

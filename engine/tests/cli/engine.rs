@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::support::{Engine, Place};
+use super::support::{Engine, PATIENCE, Place};
 
 /// A project whose function does not end by itself before the test wants it to.
 fn sleeper() -> Place {
@@ -197,11 +197,14 @@ fn a_signal_drains_and_the_next_start_goes_on() {
 fn a_second_signal_ends_at_once_and_the_next_start_goes_on() {
     // It takes requests and never answers one.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (sender, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || while silent.accept().is_ok_and(|(request, _)| sender.send(request).is_ok()) {});
     let place = Place::hello();
-    place.write("handlers/greet.rhai", &format!("step(\"hang\", || http::get(\"http://{}/\").status)\n", silent.local_addr().unwrap()));
+    place.write("handlers/greet.rhai", &format!("step(\"hang\", || http::get(\"http://{address}/\").status)\n"));
     let mut engine = Engine::dev(&place, &[]);
     let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
-    engine.line_with("▸ hang");
+    let _first = requests.recv_timeout(PATIENCE).unwrap();
     engine.signal(Signal::TERM);
     engine.line_with("SIGTERM: no new events");
     place.ask(&engine, &["send", "hello/said", "--example"]).exits(69).says("stopping");
@@ -209,7 +212,7 @@ fn a_second_signal_ends_at_once_and_the_next_start_goes_on() {
     engine.line_with("SIGTERM again");
     assert_eq!(engine.exit_code(), 1);
     let engine = Engine::dev(&place, &[]);
-    engine.line_with("▸ hang");
+    let _second = requests.recv_timeout(PATIENCE).unwrap();
     place.ask(&engine, &["runs", "ls", "--event", &event]).exits(0).prints("greet\trunning");
 }
 
