@@ -181,6 +181,10 @@ fn explain(inner: &EvalAltResult) -> (String, Option<String>) {
     use EvalAltResult as E;
     let text = |message: &str| Some(message.to_owned());
     match inner {
+        E::ErrorFunctionNotFound(signature, _) if signature.contains("anon$") => (
+            "a closure is called with another number of arguments than it takes".to_owned(),
+            text("a step's closure takes none: step(\"a-name\", || …)"),
+        ),
         E::ErrorFunctionNotFound(signature, _) => (format!("no function {signature}"), None),
         E::ErrorVariableNotFound(name, _) if name == "event" || name == "run" => {
             (format!("`{name}` is not visible inside `fn`"), Some(format!("pass it as an argument, or use a closure: |x| … {name} …")))

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 use super::api::steps;
 use super::attempt::{Attempt, Halt};
-use super::coroutine::{Broken, Coroutine, Local};
+use super::coroutine::{self, Broken, Coroutine, Local};
 use super::error::{Fault, verdict};
 use super::value::{self, RunHandle};
 use super::{Call, Ports, Program, Stop};
@@ -44,6 +44,8 @@ pub async fn call(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Ar
         Err(broken) => broke(&attempt, broken),
     };
     match outcome {
+        // Whoever aborts it has already decided what becomes of the run.
+        Ok(_) if attempt.stop.is_aborted() => Ok(attempt.stopped(Outcome::Lost)),
         Ok(outcome) => Ok(attempt.stopped(outcome)),
         Err(error) => Err(error),
     }
@@ -51,6 +53,9 @@ pub async fn call(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Ar
 
 /// The body of the coroutine: the script, and its result as JSON text.
 fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
+    if coroutine::is_ended() {
+        return Err(attempt.ended());
+    }
     let program = &attempt.program;
     let mut scope = Scope::new();
     scope.push_constant_dynamic("event", event(&attempt.call.event));

@@ -19,12 +19,18 @@ const DEPTH_MOST: usize = 128;
 pub(super) struct Number(pub(super) Arc<str>);
 
 /// A secret: its name may be shown, its value goes to headers and signatures alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret {
     /// Its name in the config.
     pub(super) name: Arc<str>,
     /// What is secret.
     pub(super) value: Arc<str>,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "«secret {}»", self.name)
+    }
 }
 
 /// The script's view of its run; a handle whose fields are looked up when they are read.
@@ -305,22 +311,19 @@ fn normal(text: &str) -> (bool, String, i64) {
 
 /// Writes a script's value as JSON text of at most `most` bytes; `what` names it in the error.
 pub(super) fn write(value: &Dynamic, what: &str, most: usize) -> Result<String, Fault> {
-    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, secrets: false };
+    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: false };
     match writer.value(value) {
         Ok(()) => Ok(writer.out),
         Err(stop) => Err(writer.explain(stop, what)),
     }
 }
 
-/// Writes a value for a log line: as `write`, but a secret becomes its name and what cannot be stored becomes its type's name.
+/// Writes a value for a log line: as `write`, but a secret becomes its name, and what cannot be stored a text in its place.
 pub(super) fn write_loosely(value: &Dynamic, most: usize) -> String {
-    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, secrets: true };
+    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: true };
     match writer.value(value) {
         Ok(()) => writer.out,
-        Err(Refused::Size) => format!("\"(more than {most} bytes)\""),
-        Err(Refused::Depth) => "\"(too deep)\"".to_owned(),
-        Err(Refused::Kind(kind, _)) => quoted(&format!("({kind})")),
-        Err(Refused::Secret(name)) => quoted(&format!("«secret {name}»")),
+        Err(_) => format!("\"(more than {most} bytes)\""),
     }
 }
 
@@ -353,8 +356,8 @@ struct Writer {
     path: Vec<Part>,
     depth: usize,
     most: usize,
-    /// Whether a secret may be written as its name.
-    secrets: bool,
+    /// Whether what cannot be stored is written as a text that says what it is.
+    loose: bool,
 }
 
 impl Writer {
@@ -415,7 +418,14 @@ impl Writer {
 
     fn inner(&mut self, item: &Dynamic, part: impl FnOnce() -> Part) -> Result<(), Refused> {
         self.depth += 1;
-        let result = if self.depth > DEPTH_MOST { Err(Refused::Depth) } else { self.value(item) };
+        let result = match self.depth > DEPTH_MOST {
+            true if self.loose => {
+                self.out.push_str("\"(too deep)\"");
+                Ok(())
+            }
+            true => Err(Refused::Depth),
+            false => self.value(item),
+        };
         self.depth -= 1;
         if result.is_err() {
             self.path.push(part());
@@ -424,6 +434,10 @@ impl Writer {
     }
 
     fn float(&mut self, number: f64) -> Result<(), Refused> {
+        if !number.is_finite() && self.loose {
+            quote(&mut self.out, &number.to_string());
+            return Ok(());
+        }
         if !number.is_finite() {
             return Err(Refused::Kind("not a finite number", "JSON has no infinity and no NaN; return a text or () instead"));
         }
@@ -466,14 +480,13 @@ impl Writer {
         } else if let Some(period) = value.read_lock::<Period>() {
             quote(&mut self.out, &period.to_string());
         } else if let Some(secret) = value.read_lock::<Secret>() {
-            if !self.secrets {
+            if !self.loose {
                 return Err(Refused::Secret(Arc::clone(&secret.name)));
             }
             quote(&mut self.out, &format!("«secret {}»", secret.name));
-        } else if value.is::<FnPtr>() {
-            return Err(Refused::Kind("a closure", "call it and return what it gives"));
         } else {
             let (kind, help) = match value.type_name() {
+                _ if value.is::<FnPtr>() => ("a closure", "call it and return what it gives"),
                 name if name.contains("Range") => ("a range", "return an array, such as [1, 2, 3]"),
                 name if name.contains("Instant") => ("a timestamp", "use now()"),
                 name if name.contains("Vec<u8>") || name == "blob" => ("a blob", "return a text or an array instead"),
@@ -483,7 +496,10 @@ impl Writer {
                 }
                 _ => ("of a type of the engine's own", "return a text, a number, an array or a map"),
             };
-            return Err(Refused::Kind(kind, help));
+            if !self.loose {
+                return Err(Refused::Kind(kind, help));
+            }
+            quote(&mut self.out, &format!("({kind})"));
         }
         Ok(())
     }

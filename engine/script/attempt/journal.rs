@@ -48,6 +48,8 @@ pub(super) struct State {
     pub(super) pending: Vec<Write>,
     /// Whether `pending` holds a record.
     pub(super) pending_record: bool,
+    /// Whether a record is being committed.
+    pub(super) pending_fresh: bool,
     pub(super) next_index: u32,
     pub(super) journal_bytes: u64,
     /// Bytes of the log lines in `pending`.
@@ -68,6 +70,7 @@ impl State {
             counts: HashMap::new(),
             pending: Vec::new(),
             pending_record: false,
+            pending_fresh: false,
             next_index: records.last().map_or(0, |last| last.index + 1),
             journal_bytes: records.iter().map(size).sum(),
             log_bytes: 0,
@@ -196,7 +199,7 @@ impl Attempt {
     pub(in crate::script) fn commit(&self) -> Result<(), Fault> {
         let writes = {
             let mut state = self.state.borrow_mut();
-            state.pending_record = false;
+            state.pending_fresh |= std::mem::take(&mut state.pending_record);
             state.log_bytes = 0;
             std::mem::take(&mut state.pending)
         };
@@ -214,6 +217,12 @@ impl Attempt {
                 Ok(verdicts) if verdicts.iter().all(Result::is_ok) => {
                     self.tell(&writes);
                     alloc::uncounted(|| drop(writes));
+                    // The wait for the disk is not the script's time.
+                    let mut state = self.state.borrow_mut();
+                    if state.pending_fresh {
+                        state.pending_fresh = false;
+                        state.began = self.now();
+                    }
                     return Ok(());
                 }
                 Ok(_) => return Err(self.halt(Halt::Stop(Outcome::Lost))),

@@ -468,3 +468,30 @@ fn a_closure_inside_a_method_of_its_own_variable_is_explained() {
     let help = end.row.error.as_ref().unwrap().help.clone().unwrap_or_default();
     assert!(help.contains("copy it first"), "{:?}", end.row.error);
 }
+
+#[test]
+fn a_log_line_shows_what_could_not_be_stored() {
+    let mut bench = Bench::new(
+        "log::info(\"x\", #{ a: 1, f: || 1, n: 0.0 / 0.0, r: 1..2, w: run }); let d = 1; for i in 0..200 { d = [d]; } log::info(d)",
+    );
+    let end = bench.finish();
+    assert_eq!(end.logs[0].data.as_deref(), Some(r#"{"a":1,"f":"(a closure)","n":"NaN","r":"(a range)","w":"(the run itself)"}"#));
+    assert!(end.log()[1].contains("(too deep)"));
+}
+
+#[test]
+fn an_abort_before_the_first_poll_runs_nothing() {
+    let mut bench = Bench::new("log::info(\"ran\"); 1");
+    bench.create();
+    let program = bench.program();
+    bench.stop.abort();
+    let stopped = bench.attempt(&program).unwrap();
+    assert_eq!((stopped.outcome, stopped.pending.len()), (Outcome::Lost, 0));
+    assert!(bench.told.lines().is_empty());
+}
+
+#[test]
+fn a_closure_with_parameters_is_no_step() {
+    let end = Bench::new("step(\"x\", |a| a)").attempts(1).finish();
+    assert!(end.message().contains("another number of arguments"), "{}", end.message());
+}

@@ -359,3 +359,95 @@ fn a_hostile_name_or_argument_is_an_error_of_its_own() {
         assert!(told.starts_with(word), "{script}: {told}");
     }
 }
+
+/// Scripts that are cut, doubled and mixed at random: whatever comes of them, no native panics and the process lives.
+#[test]
+fn mangled_scripts_end_in_an_orderly_way() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101);
+    println!("SEED={seed}");
+    let entropy = Seeded(AtomicU64::new(seed));
+    let pieces = [
+        "step(\"a\", || ",
+        "step(`s-${i}`, #{ retries: 1 }, || { ",
+        "sleep(\"1m\")",
+        "now()",
+        "uuid()",
+        "random(1, 6)",
+        "pick([1, 2])",
+        "log::info(\"x\", #{ a: [1] })",
+        "json::parse(\"{\\\"a\\\":[1]}\")",
+        "json::stringify(event)",
+        "fail(\"no\", [1])",
+        "throw ",
+        "try { ",
+        " } catch (e) { e.message; ",
+        "for i in 0..3 { ",
+        "let x = ",
+        "[3, 1, 2]",
+        ".map(|v| v + 1)",
+        ".sort()",
+        ".len",
+        "#{ a: 1, b: () }",
+        "x",
+        "i",
+        "event.data",
+        "run.attempt",
+        "retry_after(5, \"later\")",
+        "blob(9)",
+        ".pad(9, 0)",
+        " + ",
+        " - ",
+        ";",
+        " } ",
+        ")",
+        "(",
+        "env(\"A\")",
+        "secret(\"KEY\")",
+        "1.5",
+        "9223372036854775807",
+        "\"é\"",
+        "duration(\"1h\")",
+        "return ",
+        "if x == () { ",
+        " } else { ",
+        "fn f(a) { ",
+        "f(1)",
+        "|v| ",
+        "date(\"2026-01-01T00:00:00Z\")",
+        "print(",
+        "eval(",
+        "loop { ",
+    ];
+    let host = Host::new();
+    let mut ran = 0;
+    for _ in 0..4_000 {
+        let count = entropy.next() % 12 + 1;
+        let mut script: String = (0..count).map(|_| pieces[(entropy.next() % pieces.len() as u64) as usize]).collect();
+        // Half of them are closed as they were opened, so that more of them run.
+        if entropy.next().is_multiple_of(2) {
+            let mut open = Vec::new();
+            for letter in script.chars() {
+                match letter {
+                    '(' => open.push(')'),
+                    '{' => open.push('}'),
+                    ')' | '}' if open.last() == Some(&letter) => drop(open.pop()),
+                    _ => {}
+                }
+            }
+            script.extend(open.iter().rev());
+        }
+        let mut bench =
+            Bench::on(Arc::clone(&host), &script).data("{\"a\":1}").secret("KEY", "sk_live_1234567890").env("A", "a").attempts(2);
+        bench.surroundings.limits.operations = 20_000;
+        if bench.compile().is_err() {
+            continue;
+        }
+        ran += 1;
+        let end = bench.finish();
+        assert!(end.row.state.is_terminal(), "{script}: {:?}", end.row);
+        if let Some(error) = &end.row.error {
+            assert_ne!(error.code, "E0415", "{script}: {error:?}");
+        }
+    }
+    assert!(ran > 100, "only {ran} of them ran");
+}
