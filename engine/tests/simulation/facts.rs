@@ -280,7 +280,10 @@ impl Facts {
             }
             let known = other.created_at < at || other.created_in <= run.created_in;
             let before = (other.enter, *other_id) < (run.enter, id) && other.enter <= at;
-            let is_first = other.started.is_none() && other.state == RunState::Queued && known && before;
+            // One whose time to start is over is about to be cancelled.
+            let start = self.plan.functions[other.function].start;
+            let overdue = start.is_some_and(|start| at >= other.enter.after(Span::seconds(start)));
+            let is_first = other.started.is_none() && other.state == RunState::Queued && known && before && !overdue;
             let due = match other.state {
                 RunState::Sleeping | RunState::BackingOff => other.wake.is_some_and(|wake| wake < at) && other.since < at,
                 _ => false,
