@@ -72,9 +72,20 @@ pub(super) fn check(
     imports: &BTreeMap<String, Option<Shared<Module>>>,
 ) -> Found {
     let functions: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
-    let mut checker = Checker { names, source, imports, functions, bodies: HashMap::new(), found: Found::default(), is_main };
+    let mut checker = Checker {
+        names,
+        source,
+        imports,
+        functions,
+        bodies: HashMap::new(),
+        captured: HashMap::new(),
+        declared: BTreeSet::new(),
+        found: Found::default(),
+        is_main,
+    };
     ast.walk(&mut |path| {
         checker.find_body(path);
+        checker.find_variables(path);
         true
     });
     // A statement of the file itself lies in this slice, one of a function elsewhere.
@@ -122,6 +133,10 @@ struct Checker<'a> {
     functions: Vec<Function>,
     /// Closures by their names: whether each of their uses is as the closure of a step.
     bodies: HashMap<String, bool>,
+    /// The variables that closures capture, by the closures' names.
+    captured: HashMap<String, BTreeSet<String>>,
+    /// The variables that functions declare, with the functions' names.
+    declared: BTreeSet<(String, String)>,
     found: Found,
     is_main: bool,
 }
@@ -143,6 +158,15 @@ fn closure(expression: &Expr) -> Option<String> {
 
 fn curried(call: &FnCallExpr) -> Option<String> {
     if call.name == "curry" { call.args.first().and_then(closure) } else { None }
+}
+
+/// The variable at the beginning of `x`, `x.a.b` or `x[0].a`.
+fn root_variable(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Variable(variable, ..) => Some(&variable.1),
+        Expr::Dot(parts, ..) | Expr::Index(parts, ..) => root_variable(&parts.lhs),
+        _ => None,
+    }
 }
 
 /// The call that a node is.
@@ -177,13 +201,51 @@ impl Checker<'_> {
         *known &= is_step.unwrap_or(false);
     }
 
+    /// Notes what a closure captures, and what a function declares itself.
+    fn find_variables(&mut self, path: &[ASTNode<'_>]) {
+        let declared = match path.last() {
+            Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) => {
+                if let Some(name) = curried(call) {
+                    let variables = call.args.iter().skip(1).filter_map(root_variable).map(str::to_owned);
+                    self.captured.entry(name).or_default().extend(variables);
+                }
+                return;
+            }
+            Some(ASTNode::Stmt(Stmt::Var(parts, ..))) => parts.0.name.to_string(),
+            Some(ASTNode::Stmt(Stmt::For(parts, _))) => parts.0.name.to_string(),
+            _ => return,
+        };
+        let Some(ASTNode::Stmt(root)) = path.first() else { return };
+        if let Some(function) = self.innermost(root.position()) {
+            self.declared.insert((function.name.clone(), declared));
+        }
+    }
+
+    fn innermost(&self, root: Position) -> Option<&Function> {
+        self.functions.iter().filter(|function| function.holds(root)).max_by_key(|function| function.start)
+    }
+
+    /// An assignment in a step's closure to what the closure captured: it would be E0410 when it runs.
+    fn assignment(&mut self, target: &Expr, is_top: bool, root: Position) {
+        let Some(variable) = root_variable(target) else { return };
+        if self.place(is_top, root) != Place::InStep {
+            return;
+        }
+        let Some(name) = self.innermost(root).map(|function| function.name.clone()) else { return };
+        let is_captured = self.captured.get(&name).is_some_and(|captured| captured.contains(variable));
+        if is_captured && !self.declared.contains(&(name, variable.to_owned())) {
+            let message = format!("the step changes the captured variable `{variable}`; the change would be lost at the next replay");
+            let problem = Diagnostic::warning("W0410", message).at(self.at(target.start_position()));
+            self.report(problem.help(format!("return the new value from the step, and assign it outside: {variable} = step(…)")));
+        }
+    }
+
     /// Where a piece of code runs.
     fn place(&self, is_top: bool, root: Position) -> Place {
         if is_top {
             return if self.is_main { Place::Between } else { Place::Unknown };
         }
-        let innermost = self.functions.iter().filter(|function| function.holds(root)).max_by_key(|function| function.start);
-        match innermost.and_then(|function| self.bodies.get(&function.name)) {
+        match self.innermost(root).and_then(|function| self.bodies.get(&function.name)) {
             Some(true) => Place::InStep,
             _ => Place::Unknown,
         }
@@ -203,6 +265,9 @@ impl Checker<'_> {
     fn node(&mut self, path: &[ASTNode<'_>], node: &ASTNode<'_>, is_top: bool, root: Position) {
         if let ASTNode::Expr(Expr::Variable(variable, _, position)) = node {
             return self.variable(variable.0.is_some() || !variable.2.is_empty(), &variable.1, *position, is_top, root);
+        }
+        if let ASTNode::Stmt(Stmt::Assignment(parts)) = node {
+            return self.assignment(&parts.1.lhs, is_top, root);
         }
         let Some((call, position)) = call_of(node) else { return };
         if call.is_operator_call() || call.name.contains('$') {

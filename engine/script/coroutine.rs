@@ -110,7 +110,8 @@ impl<T: 'static> Coroutine<T> {
         });
         let stack = match pooled {
             Some(stack) => stack,
-            None => Stack::new(bytes).ok_or(Broken::NoStack)?,
+            // A system that promises memory strictly may refuse a large mapping; then the script gets a small one.
+            None => Stack::new(bytes).or_else(|| Stack::new(STACK_LEAST_BYTES)).ok_or(Broken::NoStack)?,
         };
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
         let account = Account { starve, ..local.account() };

@@ -147,10 +147,12 @@ fn broke(attempt: &Attempt, broken: Broken) -> Result<Outcome, StoreError> {
             help: Some("keep less in variables, or raise limits.memory in events.yaml".to_owned()),
             ..Failure::default()
         },
-        Broken::NoStack => {
-            // Nothing of the script has run; the attempt does not count.
-            return Ok(Outcome::Interrupted);
-        }
+        Broken::NoStack => Failure {
+            message: "there is no memory for the script's stack".to_owned(),
+            code: "E0412".to_owned(),
+            help: Some("give the engine more address space, or let fewer runs execute at once".to_owned()),
+            ..Failure::default()
+        },
     };
     Ok(failed(attempt, failure))
 }

@@ -80,6 +80,16 @@ returned at once, and the change would be lost.
     let total = step(\"add\", || total + 1);   // return the value instead",
     },
     Entry {
+        code: "W0410",
+        title: "a step seems to change a variable from outside",
+        text: "\
+An assignment in a step's closure changes a variable that the closure captured. When the step runs, that is the error E0410.
+
+    let total = 0;
+    step(\"add\", || total += 1);              // lost at the next replay
+    let total = step(\"add\", || total + 1);   // return the value instead",
+    },
+    Entry {
         code: "E0412",
         title: "a run needs more memory than it may",
         text: "\

@@ -120,6 +120,7 @@ impl Attempt {
             if !std::mem::replace(&mut state.asked[at], true) {
                 state.asked_count += 1;
             }
+            self.operations.set(0);
             return Ok(Found::Recorded(records[at].result.clone()));
         }
         let missed = state.asked.iter().position(|asked| !asked);

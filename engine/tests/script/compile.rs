@@ -157,3 +157,18 @@ fn a_step_in_a_loop_gets_a_note_and_names_are_listed() {
     let uses: Vec<&str> = program.uses().iter().map(|used| used.name.as_str()).collect();
     assert_eq!(uses, ["A", "B"]);
 }
+
+#[test]
+fn a_step_that_assigns_what_it_captured_is_warned_of() {
+    for (script, place) in [
+        ("let n = 1;\nstep(\"x\", || { n += 1; })", Some((2, 16))),
+        ("let m = #{ a: [1] };\nstep(\"x\", || { m.a[0] = 2; 1 })", Some((2, 16))),
+        ("let n = 1;\nstep(\"x\", || { let n = 2; n = 3; n })", None),
+        ("let n = 1;\nstep(\"x\", || { let k = n; k += 1; k })", None),
+        ("let n = 1;\nlet f = || { n += 1; };\nf.call();", None),
+    ] {
+        let program = Bench::new(script).program();
+        let found = program.warnings().iter().find(|warning| warning.code == "W0410").and_then(Diagnostic::position);
+        assert_eq!(found.map(|(_, line, column)| (line, column)), place, "{script}");
+    }
+}

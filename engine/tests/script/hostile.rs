@@ -439,6 +439,7 @@ fn mangled_scripts_end_in_an_orderly_way() {
         let mut bench =
             Bench::on(Arc::clone(&host), &script).data("{\"a\":1}").secret("KEY", "sk_live_1234567890").env("A", "a").attempts(2);
         bench.surroundings.limits.operations = 20_000;
+        bench.surroundings.limits.steps = 200;
         if bench.compile().is_err() {
             continue;
         }
