@@ -249,7 +249,10 @@ impl Scheduler {
             }
             Message::Drain(reply) => {
                 self.draining.push(reply);
-                self.live.values().filter_map(|live| live.stop.as_ref()).for_each(|stop| stop.drain());
+                // In order, so that whoever is told first does not hang on a hash.
+                let mut running: Vec<_> = self.live.iter().filter_map(|(run, live)| live.stop.as_ref().map(|stop| (*run, stop))).collect();
+                running.sort_by_key(|(run, _)| *run);
+                running.into_iter().for_each(|(_, stop)| stop.drain());
             }
         }
     }
