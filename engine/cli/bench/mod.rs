@@ -16,7 +16,7 @@ use crate::base::{Clock, Diagnostic};
 use crate::clock::{Stopwatch, SystemClock};
 
 use super::exit::{Exit, Trouble};
-use super::out::Out;
+use super::out::{Cell, Out};
 use project::Served;
 use report::{Figure, Report, number};
 
@@ -54,11 +54,14 @@ impl Bench {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let failed = |error: std::io::Error| Trouble::new(Exit::Io, Diagnostic::error("E0550", format!("the measurement failed: {error}")));
         let report = self.measure(out).map_err(failed)?;
-        for figure in &report.figures {
-            let raw = figure.raw.map(number).unwrap_or_default();
+        let rows = report.figures.iter().map(|figure| {
+            let with_unit = |value: f64| format!("{} {}", number(value), figure.unit);
             let ratio = figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-            out.line(format!("{}\t{}\t{}\t{raw}\t{ratio}\t{}", figure.name, number(figure.value), figure.unit, figure.aim))?;
-        }
+            let raw = figure.raw.map(with_unit).unwrap_or_default();
+            let cells: [String; 5] = [figure.name.clone(), with_unit(figure.value), raw, ratio, figure.aim.to_owned()];
+            cells.into_iter().map(Cell::from).collect()
+        });
+        out.table(&["measure", "stepwell", "raw limit", "ratio", "aim"], rows.collect())?;
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&report).unwrap_or_default();
             std::fs::write(path, text + "\n").map_err(failed)?;
