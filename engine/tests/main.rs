@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod codes;
 mod config;
+mod disk;
 mod docs;
 mod durability;
 mod engine;

@@ -144,6 +144,11 @@ impl Server {
         self.end()
     }
 
+    /// Waits for a server that ends by itself; what it printed from start to end.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        self.end()
+    }
+
     /// Kills the server (SIGKILL): it has no time for anything.
     pub fn kill(mut self) {
         self.child.kill().expect("the server is alive");
