@@ -1,5 +1,6 @@
 //! Runs handlers on one thread: many at once, each until it ends or has to wait.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -9,7 +10,7 @@ use crate::project::Function;
 use crate::rules::run::{self, Outcome, Stopped};
 use crate::rules::{EventRow, RunRow};
 use crate::script::{self, Call, Program, Stop};
-use crate::store::{Journal, StoreError};
+use crate::store::{Journal, Loaded, StoreError};
 
 use super::Inner;
 use super::scheduler::{Created, Message, Standing};
@@ -37,31 +38,42 @@ impl Worker {
     /// Runs what it is given until the scheduler is gone.
     pub(super) async fn run(mut self) {
         while let Some(assigns) = self.desk.recv().await {
-            for assign in assigns {
-                tokio::task::spawn_local(execute(Arc::clone(&self.inner), assign));
+            // What is not in memory any more is read for all of them at once.
+            let missing: Vec<RunId> = assigns.iter().filter(|assign| assign.made.is_none()).map(|assign| assign.run).collect();
+            let loaded = if missing.is_empty() { Ok(Vec::new()) } else { self.inner.store.load(&missing) };
+            let mut loaded: HashMap<RunId, Loaded> = match loaded {
+                Ok(loaded) => loaded.into_iter().map(|loaded| (loaded.run.id, loaded)).collect(),
+                Err(error) => return self.inner.fail(error),
+            };
+            for mut assign in assigns {
+                let made = assign.made.take().map(|made| Loaded {
+                    run: made.run,
+                    event: Arc::unwrap_or_clone(made.event),
+                    journal: Journal::default(),
+                });
+                let loaded = made.or_else(|| loaded.remove(&assign.run));
+                tokio::task::spawn_local(execute(Arc::clone(&self.inner), assign, loaded));
             }
         }
     }
 }
 
 /// Runs one attempt and commits what follows from it.
-async fn execute(inner: Arc<Inner>, assign: Assign) {
+async fn execute(inner: Arc<Inner>, assign: Assign, loaded: Option<Loaded>) {
     let run = assign.run;
-    match attempt(&inner, assign).await {
+    let now = match loaded {
+        Some(loaded) => attempt(&inner, assign, loaded).await,
+        // It was deleted since it started, so there is nothing to run.
+        None => Ok(None),
+    };
+    match now {
         Ok(now) => inner.tell(Message::Stopped { run, now }),
         Err(error) => inner.fail(error),
     }
 }
 
-async fn attempt(inner: &Arc<Inner>, assign: Assign) -> Result<Option<Standing>, StoreError> {
-    let (row, event, journal) = match assign.made {
-        Some(made) => (made.run, Arc::unwrap_or_clone(made.event), Journal::default()),
-        None => {
-            let Some((row, event)) = read(inner, assign.run)? else { return Ok(None) };
-            let journal = inner.store.journal(assign.run)?;
-            (row, event, journal)
-        }
-    };
+async fn attempt(inner: &Arc<Inner>, assign: Assign, loaded: Loaded) -> Result<Option<Standing>, StoreError> {
+    let Loaded { run: row, event, journal } = loaded;
     let function = &assign.function;
     let newest = Arc::clone(&function.program);
     let mut stopped = call(inner, function, newest, &row, &event, journal.clone(), &assign.stop).await?;
@@ -100,11 +112,4 @@ async fn call(
         surroundings: Arc::clone(&inner.project().surroundings),
     };
     script::call(program, call, Arc::clone(&inner.ports), Arc::clone(stop)).await
-}
-
-fn read(inner: &Inner, run: RunId) -> Result<Option<(RunRow, EventRow)>, StoreError> {
-    let Some(row) = inner.store.run(run)? else { return Ok(None) };
-    let event = inner.store.event(row.event)?;
-    let event = event.ok_or_else(|| StoreError::Corrupt(format!("run {run} names event {}, which is not there", row.event)))?;
-    Ok(Some((row, event)))
 }

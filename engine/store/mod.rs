@@ -136,6 +136,24 @@ pub struct Journal {
     pub attempts: Vec<AttemptRow>,
 }
 
+/// A run with all that a worker needs to go on with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The run.
+    pub run: RunRow,
+    /// The event that started it.
+    pub event: EventRow,
+    /// What it has recorded.
+    pub journal: Journal,
+}
+
+impl Loaded {
+    /// The error for a run whose event is not there.
+    fn orphan(run: &RunRow) -> StoreError {
+        StoreError::Corrupt(format!("run {} names event {}, which is not there", run.id, run.event))
+    }
+}
+
 /// Figures about a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -176,6 +194,19 @@ pub trait Store: Send + Sync {
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError>;
     /// What a run has recorded.
     fn journal(&self, run: RunId) -> Result<Journal, StoreError>;
+    /// Runs with their events and journals, in one read: what workers start from. A run that is not there is left out.
+    ///
+    /// # Errors
+    /// `Corrupt` where a run's event is not there.
+    fn load(&self, runs: &[RunId]) -> Result<Vec<Loaded>, StoreError> {
+        let mut loaded = Vec::with_capacity(runs.len());
+        for id in runs {
+            let Some(run) = self.run(*id)? else { continue };
+            let event = self.event(run.event)?.ok_or_else(|| Loaded::orphan(&run))?;
+            loaded.push(Loaded { journal: self.journal(*id)?, run, event });
+        }
+        Ok(loaded)
+    }
     /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.

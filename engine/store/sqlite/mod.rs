@@ -28,7 +28,7 @@ use rusqlite::{Connection, InterruptHandle};
 use crate::base::{EventId, RunId, Span};
 use crate::rules::{EventRow, List, LogRow, RunRow, SourceRow};
 
-use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
+use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 pub use tools::{QueryError, Table, query_readonly};
 use writer::{Commit, Fault, Order, Writer};
 
@@ -290,6 +290,10 @@ impl Store for Sqlite {
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.readers.journal(run)
+    }
+
+    fn load(&self, runs: &[RunId]) -> Result<Vec<Loaded>, StoreError> {
+        self.readers.load(runs)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{EventRow, LogRow, RunRow, SourceRow};
 
-use super::super::{EventQuery, Journal, RunQuery, StoreError};
+use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
 use super::open;
 use super::row::{self, Decoder};
@@ -96,8 +96,7 @@ impl Readers {
     }
 
     pub(super) fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
-        let query = EventQuery { from: Some(id), to: Some(id), ..EventQuery::default() };
-        Ok(self.events(&query)?.pop())
+        self.within(|decoder| event(decoder, id))
     }
 
     pub(super) fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
@@ -116,8 +115,19 @@ impl Readers {
     }
 
     pub(super) fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
-        let query = RunQuery { from: Some(id), to: Some(id), ..RunQuery::default() };
-        Ok(self.runs(&query)?.pop())
+        self.within(|decoder| run(decoder, id))
+    }
+
+    pub(super) fn load(&self, runs: &[RunId]) -> Result<Vec<Loaded>, StoreError> {
+        self.within(|decoder| {
+            let mut loaded = Vec::with_capacity(runs.len());
+            for id in runs {
+                let Some(run) = run(decoder, *id)? else { continue };
+                let Some(event) = event(decoder, run.event)? else { return Err(Loaded::orphan(&run)) };
+                loaded.push(Loaded { journal: journal(decoder, *id)?, run, event });
+            }
+            Ok(loaded)
+        })
     }
 
     pub(super) fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
@@ -163,14 +173,7 @@ impl Readers {
     }
 
     pub(super) fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
-        self.within(|decoder| {
-            let steps = format!("SELECT {} FROM steps WHERE run = ?1 ORDER BY idx", row::STEP);
-            let attempts = format!("SELECT {} FROM attempts WHERE run = ?1 ORDER BY seq", row::ATTEMPT);
-            Ok(Journal {
-                records: all(decoder, &steps, [Value::Integer(run.0)], Decoder::record)?,
-                attempts: all(decoder, &attempts, [Value::Integer(run.0)], Decoder::attempt)?,
-            })
-        })
+        self.within(|decoder| journal(decoder, run))
     }
 
     pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
@@ -228,7 +231,7 @@ impl Filter {
     }
 
     fn rows<'d, T>(
-        mut self,
+        self,
         decoder: &Decoder<'d>,
         columns: &str,
         table: &str,
@@ -236,10 +239,30 @@ impl Filter {
         decode: impl Fn(&Decoder<'d>, &Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let conditions = if self.text.is_empty() { "true".to_owned() } else { self.text.join(" AND ") };
-        self.values.push(Value::Integer(at_most(limit)));
-        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY id DESC LIMIT ?");
+        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY id DESC LIMIT {}", at_most(limit));
         all(decoder, &sql, self.values, decode)
     }
+}
+
+// One row by its id has a statement of its own: SQLite compiles one with a bound LIMIT anew at each use.
+
+fn event(decoder: &Decoder<'_>, id: EventId) -> Result<Option<EventRow>, StoreError> {
+    let sql = format!("SELECT {} FROM events WHERE id = ?1", row::EVENT);
+    Ok(all(decoder, &sql, [Value::Integer(id.0)], Decoder::event)?.pop())
+}
+
+fn run(decoder: &Decoder<'_>, id: RunId) -> Result<Option<RunRow>, StoreError> {
+    let sql = format!("SELECT {} FROM runs WHERE id = ?1", row::RUN);
+    Ok(all(decoder, &sql, [Value::Integer(id.0)], Decoder::run)?.pop())
+}
+
+fn journal(decoder: &Decoder<'_>, run: RunId) -> Result<Journal, StoreError> {
+    let steps = format!("SELECT {} FROM steps WHERE run = ?1 ORDER BY idx", row::STEP);
+    let attempts = format!("SELECT {} FROM attempts WHERE run = ?1 ORDER BY seq", row::ATTEMPT);
+    Ok(Journal {
+        records: all(decoder, &steps, [Value::Integer(run.0)], Decoder::record)?,
+        attempts: all(decoder, &attempts, [Value::Integer(run.0)], Decoder::attempt)?,
+    })
 }
 
 /// `limit` for SQLite, where -1 stands for no limit.
