@@ -18,7 +18,8 @@ fn project() -> tempfile::TempDir {
 /// `stepwell run` whose calls of these kinds fail as strace is told.
 fn with_faults(folder: &Path, calls: &str, how: &str) -> Command {
     let mut traced = command("strace", folder);
-    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{how}")]);
+    // With -D the engine itself is our child, and gets our signals.
+    traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{how}")]);
     traced.args(["stepwell", "run"]);
     traced
 }
