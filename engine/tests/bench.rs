@@ -10,7 +10,7 @@ fn bench_writes_every_figure_beside_its_raw_limit() {
     let ran = Command::new(env!("CARGO_BIN_EXE_stepwell"))
         .args(["bench", "--runs", "2000", "--quick", "--dir"])
         .arg(folder.path())
-        .arg("--json")
+        .arg("--figures")
         .arg(&json)
         .arg("--markdown")
         .arg(&page)

@@ -34,9 +34,9 @@ pub struct Bench {
     /// Runs of each throughput figure
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     runs: u64,
-    /// Write the figures as JSON
+    /// Write the figures as JSON, to compare runs by
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    figures: Option<PathBuf>,
     /// Write the figures as a page
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl Bench {
             cells.into_iter().map(Cell::from).collect()
         });
         out.table(&["measure", "stepwell", "raw limit", "ratio", "aim"], rows.collect())?;
-        if let Some(path) = &self.json {
+        if let Some(path) = &self.figures {
             let text = serde_json::to_string_pretty(&report).unwrap_or_default();
             std::fs::write(path, text + "\n").map_err(failed)?;
         }
