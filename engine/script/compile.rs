@@ -134,13 +134,7 @@ impl Compiler<'_> {
             // As variables, not as constants: Rhai would put a constant's value into the program.
             scope.push("event", ()).push("run", ());
         }
-        let mut ast = match self.host.engine.compile_with_scope(&scope, &source.text) {
-            Ok(ast) => ast,
-            Err(error) => {
-                self.problems.push(syntax(&source, &error));
-                return None;
-            }
-        };
+        let mut ast = self.parse(&source, scope)?;
         ast.set_source(name);
         self.open.push(name.to_owned());
         let imports = self.imports(&ast, &source);
@@ -149,6 +143,33 @@ impl Compiler<'_> {
         self.problems.extend(found.problems);
         self.uses.extend(found.uses);
         Some(ast)
+    }
+
+    /// Parses a text. Rhai stops at the first variable that is not there; it is told, then counts as there, so that all
+    /// that are missing, and everything else that is wrong, come in one go.
+    fn parse(&mut self, source: &Arc<Source>, mut scope: Scope<'static>) -> Option<AST> {
+        loop {
+            let error = match self.host.engine.compile_with_scope(&scope, &source.text) {
+                Ok(ast) => return Some(ast),
+                Err(error) => error,
+            };
+            let missing = match error.err_type() {
+                ParseErrorType::VariableUndefined(name) => Some(name.to_string()),
+                _ => None,
+            };
+            match missing {
+                // A `fn` sees no scope: what is missing there stays missing, and has been told.
+                Some(name) if scope.contains(&name) => return None,
+                Some(name) => {
+                    self.problems.push(syntax(source, &error));
+                    scope.push(name, ());
+                }
+                None => {
+                    self.problems.push(syntax(source, &error));
+                    return None;
+                }
+            }
+        }
     }
 
     /// Compiles what a file imports; the modules by the names that the file gives to them, none where one does not compile.

@@ -73,6 +73,19 @@ fn all_problems_of_all_files_are_told_at_once() {
 }
 
 #[test]
+fn variables_that_are_not_there_hide_no_other_problem() {
+    let bench =
+        Bench::new("stpe(\"x\", || 1);\nlet a = one + 1;\nlet b = two + one;\nfn f() { three }\nhttp::get(\"https://example.com\");");
+    let told = shown(&bench.refused());
+    for problem in ["E0306 main.rhai:2:9", "E0306 main.rhai:3:9", "E0306 main.rhai:4:10"] {
+        assert_eq!(told.matches(problem).count(), 1, "{told}");
+    }
+    let whole = shown(&Bench::new("stpe(\"x\", || 1);\nlet a = one + 1;\nhttp::get(\"https://example.com\");").refused());
+    let codes: Vec<&str> = whole.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(codes, ["E0306", "E0304", "E0307"], "{whole}");
+}
+
+#[test]
 fn every_word_may_stand_after_a_dot() {
     let mut bench = Bench::new(
         r#"log::debug("x"); log::warn("y");
