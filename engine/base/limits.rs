@@ -12,6 +12,11 @@ pub const EVENT_ID_BYTES: usize = 512;
 pub const JSON_DEPTH: usize = 100;
 /// Most events in one request (Inngest's own limit, so that stock SDKs fit).
 pub const EVENTS_PER_REQUEST: usize = 5_000;
+/// Bytes of events that may wait for their commit, over all requests, before a sender is told to come again. A slow disk then
+/// holds back the senders and does not fill the memory; to a disk that keeps up this is more than a second of work.
+pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that a waiting event counts for besides its request's body: its rows, those of its runs, and what decides on them.
+pub const WAITING_EVENT_BYTES: usize = 1024;
 /// Default largest request body, in bytes.
 pub const BODY_DEFAULT_BYTES: u64 = 1024 * 1024;
 /// The largest request body that a config may allow, in bytes.

@@ -77,8 +77,14 @@ impl Engine {
         let now = self.inner.clock.now();
         let mut pending = self.inner.check(events, now)?;
         let mut ids: Vec<EventId> = pending.iter().map(|event| event.row.id).collect();
+        let total = pending.len();
         while !pending.is_empty() {
-            pending = self.inner.commit_events(pending, &mut ids, now).await?;
+            let none_is_stored = pending.len() == total;
+            match self.inner.commit_events(&mut pending, &mut ids, now).await {
+                // To say that nothing was stored would be wrong by now, so the rest waits for room.
+                Err(AcceptError::Full) if !none_is_stored => self.inner.wait_for_room().await,
+                done => done?,
+            }
         }
         Ok(ids)
     }
@@ -123,11 +129,11 @@ impl Inner {
         if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
     }
 
-    /// Commits what is pending and answers what has to be decided again.
-    async fn commit_events(&self, pending: Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<Vec<Pending>, AcceptError> {
+    /// Commits what is pending and leaves there what has to be decided again.
+    async fn commit_events(&self, pending: &mut Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<(), AcceptError> {
         let mut lists: Vec<List> = Vec::with_capacity(pending.len());
         let mut planned: Vec<Vec<RunRow>> = Vec::with_capacity(pending.len());
-        for event in &pending {
+        for event in pending.iter() {
             let mut new_id = || self.ids.next(now);
             let (list, runs) = matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &event.taken, now, &mut new_id);
             lists.push(list);
@@ -144,9 +150,8 @@ impl Inner {
             }
         })?;
         self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
-        let mut again = Vec::new();
         let mut created = Vec::new();
-        for ((mut event, runs), verdict) in pending.into_iter().zip(planned).zip(verdicts) {
+        for ((mut event, runs), verdict) in std::mem::take(pending).into_iter().zip(planned).zip(verdicts) {
             match verdict {
                 Ok(()) => {
                     let row = Arc::new(event.row);
@@ -161,7 +166,7 @@ impl Inner {
                         Some(function) => vec![function],
                         None => keyed.map(|candidate| Arc::clone(&candidate.function)).collect(),
                     });
-                    again.push(event);
+                    pending.push(event);
                 }
                 Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),
             }
@@ -176,6 +181,6 @@ impl Inner {
             }
             self.tell(Message::Created(created));
         }
-        Ok(again)
+        Ok(())
     }
 }

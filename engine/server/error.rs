@@ -54,6 +54,17 @@ impl ApiError {
         self.details = details;
         self
     }
+
+    /// This error as the bytes of an answer after which the connection is closed, for one that no request was read from.
+    pub fn last_words(self) -> Vec<u8> {
+        let status = self.status;
+        let view = ErrorView { error: self.message, status: status.as_u16(), details: self.details };
+        // Texts and numbers are always JSON; without them the status would still say the most.
+        let body = serde_json::to_string(&view).unwrap_or_default();
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+            .into_bytes()
+    }
 }
 
 impl From<StoreError> for ApiError {

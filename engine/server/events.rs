@@ -9,9 +9,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::base::json;
+use crate::base::limits::WAITING_EVENT_BYTES;
 use crate::exec::{AcceptError, NewEvent};
 use crate::project::EventProblem;
-use crate::store::{EventQuery, RunQuery};
+use crate::store::{EventQuery, RunQuery, StoreError};
 
 use super::error::ApiError;
 use super::inbound::{self, Incoming, Seed};
@@ -22,6 +23,8 @@ use super::{App, Shared};
 
 /// Seconds after which a sender may come again while the engine drains.
 const DRAINING_SECONDS: u32 = 5;
+/// Seconds after which a sender may come again while too much waits for the disk.
+const CROWDED_SECONDS: u32 = 1;
 
 /// `POST /e/{key}`
 pub(super) async fn post_key(
@@ -59,14 +62,29 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
     if !problems.is_empty() {
         return Err(refusal(all_problems(app, &events, problems)));
     }
-    let events = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed.as_ref())).collect();
-    match app.engine.accept(events).await {
+    let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed.as_ref())).collect();
+    let Some(place) = app.admission.enter(body.len() + events.len() * WAITING_EVENT_BYTES) else {
+        let message = "too many events wait for the disk: nothing was stored";
+        return Err(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message));
+    };
+    // A task of its own: a client that hangs up ends this handler, but what was handed to the store is committed all the
+    // same, its runs have to be told of, and it takes its place until then.
+    let engine = app.engine.clone();
+    let accepting = tokio::spawn(async move {
+        let _place = place;
+        engine.accept(events).await
+    });
+    let accepted = accepting.await.map_err(|error| {
+        tracing::error!(%error, "accepting events broke off");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "accepting the events broke off; the engine's log says how")
+    })?;
+    match accepted {
         Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
         Err(AcceptError::Refused(refusals)) => {
             Err(refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()))
         }
         Err(AcceptError::Draining) => Err(draining()),
-        Err(AcceptError::Full) => Err(ApiError::from(crate::store::StoreError::Full)),
+        Err(AcceptError::Full) => Err(StoreError::Full.into()),
         Err(AcceptError::Store(error)) => Err(error.into()),
     }
 }

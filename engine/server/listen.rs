@@ -2,18 +2,22 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::http::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::base::Span;
 use crate::exec::Engine;
 
+use super::error::ApiError;
 use super::options::ServerOptions;
 use super::stall::Stall;
 use super::{App, routes};
@@ -25,6 +29,9 @@ const HEADERS_MOST: usize = 100;
 /// How long accepting rests after the operating system refused it, such as for want of descriptors.
 const ACCEPT_REST: Span = Span(100);
 
+/// A connection while its requests are answered.
+type Connection = http1::Connection<TokioIo<Stall<TcpStream>>, TowerToHyperService<Router>>;
+
 /// Serves the API on `listener` until `stop` is ready; then takes no more connections, ends the streams, and lets
 /// requests under way finish within `stop_grace`.
 ///
@@ -35,11 +42,11 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
     options.check(address).map_err(|missing| io::Error::new(io::ErrorKind::InvalidInput, missing))?;
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout.std()).max_buf_size(BUFFER_BYTES).max_headers(HEADERS_MOST);
-    let room = Arc::new(Semaphore::new(options.connections.max(1)));
-    let (grace, write_timeout) = (options.stop_grace, options.write_timeout);
+    let places = options.connections.max(1);
+    let room = Arc::new(Semaphore::new(places as usize));
+    let (grace, header_timeout, write_timeout) = (options.stop_grace, options.header_timeout, options.write_timeout);
     let app = App::new(engine, options, address);
     let service = TowerToHyperService::new(routes(Arc::clone(&app)));
-    let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let next = async {
@@ -52,20 +59,51 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
             _ = &mut stop => break,
         };
         let connection = TokioIo::new(Stall::new(connection, write_timeout));
-        let serving = graceful.watch(builder.serve_connection(connection, service.clone()));
+        let connection = builder.serve_connection(connection, service.clone());
+        let stopping = app.stopping.subscribe();
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = serving.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
+            converse(connection, stopping, header_timeout).await;
         });
     }
     drop(listener);
     app.stopping.send_replace(true);
-    if tokio::time::timeout(grace.std(), graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(grace.std(), room.acquire_many(places)).await.is_err() {
         tracing::warn!("requests were still under way after {grace}; the server stops without them");
     }
     Ok(())
+}
+
+/// Answers a connection's requests until either side has enough.
+async fn converse(mut connection: Connection, mut stopping: watch::Receiver<bool>, header_timeout: Span) {
+    let served = tokio::select! {
+        served = &mut connection => Some(served),
+        // A server that is gone stops, too.
+        _ = stopping.wait_for(|stopping| *stopping) => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    let Err(error) = served else { return };
+    tracing::debug!(%error, "a connection ended early");
+    if !error.is_timeout() {
+        return;
+    }
+    let parts = connection.into_parts();
+    // hyper says nothing to one whose headers are late. A client that has begun no request would take an answer for that
+    // of its next one, so only half a request gets one.
+    if parts.read_buf.is_empty() {
+        return;
+    }
+    let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the request's headers did not arrive within {header_timeout}"));
+    let mut connection = parts.io.into_inner();
+    // Whoever has hung up meanwhile needs no answer.
+    let _ = connection.write_all(&late.last_words()).await;
+    let _ = connection.shutdown().await;
 }
 
 /// The next connection.

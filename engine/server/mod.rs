@@ -3,6 +3,7 @@
 //! A request is checked here and answered from the engine or its store; what happens to an event is decided elsewhere.
 //! No SQL, no scripts, no rules.
 
+mod admission;
 mod auth;
 mod error;
 mod events;
@@ -33,6 +34,7 @@ use crate::base::Millis;
 use crate::exec::Engine;
 use crate::store::{Store, StoreError};
 
+use admission::Admission;
 use auth::Auth;
 use error::ApiError;
 
@@ -48,6 +50,7 @@ struct App {
     engine: Engine,
     options: ServerOptions,
     auth: Auth,
+    admission: Admission,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// Turns true when the server stops: streams end then.
@@ -60,6 +63,7 @@ impl App {
     fn new(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Arc<App> {
         Arc::new(App {
             auth: Auth::new(&options, listen),
+            admission: Admission::new(options.waiting_bytes),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(options.streams)),
             stopping: watch::Sender::new(false),

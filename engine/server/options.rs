@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::base::Span;
-use crate::base::limits::BODY_DEFAULT_BYTES;
+use crate::base::limits::{BODY_DEFAULT_BYTES, WAITING_BYTES};
 
 /// How a server listens, whom it knows, and how much it takes.
 #[derive(Clone)]
@@ -23,8 +23,10 @@ pub struct ServerOptions {
     pub cors: Vec<String>,
     /// Largest request body, in bytes.
     pub body_bytes: u64,
+    /// Bytes of events that may wait for their commit, over all requests; senders of more are refused with 429.
+    pub waiting_bytes: usize,
     /// Connections at once; more wait until one is closed.
-    pub connections: usize,
+    pub connections: u32,
     /// Streams of notices at once; more are refused with 429.
     pub streams: usize,
     /// Longest time for a request's headers, and for an idle connection.
@@ -47,6 +49,7 @@ impl Default for ServerOptions {
             hosts: Vec::new(),
             cors: Vec::new(),
             body_bytes: BODY_DEFAULT_BYTES,
+            waiting_bytes: WAITING_BYTES,
             connections: 1_024,
             streams: 128,
             header_timeout: Span::seconds(10),

@@ -1,6 +1,7 @@
 //! The HTTP API over real sockets, on a real engine with a store in memory.
 
 mod access;
+mod backlog;
 mod connection;
 mod post;
 mod read;
@@ -8,7 +9,7 @@ mod stream;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -19,10 +20,10 @@ use stepwell::project::{Mode, Project};
 use stepwell::rules::{EventRow, List, LogRow, RunRow, RunState, SourceRow};
 use stepwell::script::Host;
 use stepwell::server::{ServerOptions, serve};
-use stepwell::store::{EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
+use stepwell::store::{Answer as Reply, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 const CONFIG: &str = r#"
 version: 1
@@ -30,6 +31,7 @@ events:
   app/ping: {}
   app/nap: {}
   app/fail: {}
+  app/once: {}
   app/order:
     schema:
       type: object
@@ -40,6 +42,7 @@ functions:
   nap: { on: { event: app/nap, if: "event.data.skip != true" }, concurrency: { limit: 1, key: event.data.userId } }
   stumble: { on: app/fail, retries: 2 }
   order: { on: app/order }
+  once: { on: app/once, idempotency: event.data.key, handler: handlers/ping.rhai }
 "#;
 
 const HANDLERS: [(&str, &str); 4] = [
@@ -180,49 +183,97 @@ impl Answer {
     }
 }
 
-/// A store whose disk is full for new events.
-struct FullDisk(Memory);
+/// A store that treats commits of new events as the test wants.
+struct Disk {
+    memory: Memory,
+    ingest: Mutex<Ingest>,
+    /// Commits of new events that are held up, or that found the disk full.
+    hindered: watch::Sender<usize>,
+}
 
-impl Store for FullDisk {
+/// What becomes of commits of new events.
+enum Ingest {
+    /// They are carried out.
+    Open,
+    /// So many are carried out; then the disk is full.
+    Full(usize),
+    /// They wait until the disk is opened.
+    Held(Vec<(Vec<List>, Reply)>),
+}
+
+impl Disk {
+    fn new(ingest: Ingest) -> Arc<Disk> {
+        Arc::new(Disk { memory: Memory::new(), ingest: Mutex::new(ingest), hindered: watch::Sender::new(0) })
+    }
+
+    /// Carries out what waits, and whatever comes.
+    fn open(&self) {
+        let before = std::mem::replace(&mut *self.ingest.lock().unwrap(), Ingest::Open);
+        if let Ingest::Held(commits) = before {
+            commits.into_iter().for_each(|(lists, reply)| reply.give(self.memory.apply(lists)));
+        }
+    }
+
+    /// Waits until so many commits have been hindered.
+    async fn until_hindered(&self, count: usize) {
+        self.hindered.subscribe().wait_for(|hindered| *hindered >= count).await.unwrap();
+    }
+}
+
+impl Store for Disk {
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
         if lane == Lane::Steps {
-            return self.0.commit(lane, lists);
+            return self.memory.commit(lane, lists);
         }
-        let (answer, ticket) = Ticket::new();
-        answer.give(Err(StoreError::Full));
+        let (reply, ticket) = Ticket::new();
+        match &mut *self.ingest.lock().unwrap() {
+            Ingest::Open => reply.give(self.memory.apply(lists)),
+            Ingest::Full(0) => {
+                reply.give(Err(StoreError::Full));
+                self.hindered.send_modify(|hindered| *hindered += 1);
+            }
+            Ingest::Full(left) => {
+                *left -= 1;
+                reply.give(self.memory.apply(lists));
+            }
+            Ingest::Held(commits) => {
+                commits.push((lists, reply));
+                self.hindered.send_modify(|hindered| *hindered += 1);
+            }
+        }
         ticket
     }
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
-        self.0.event(id)
+        self.memory.event(id)
     }
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
-        self.0.events(query)
+        self.memory.events(query)
     }
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
-        self.0.run(id)
+        self.memory.run(id)
     }
     fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
-        self.0.runs(query)
+        self.memory.runs(query)
     }
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
-        self.0.unfinished(each)
+        self.memory.unfinished(each)
     }
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
-        self.0.journal(run)
+        self.memory.journal(run)
     }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
-        self.0.logs(run, from, limit)
+        self.memory.logs(run, from, limit)
     }
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
-        self.0.source(hash)
+        self.memory.source(hash)
     }
     fn stats(&self) -> Result<Stats, StoreError> {
-        self.0.stats()
+        self.memory.stats()
     }
     fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
-        self.0.backup(to, progress)
+        self.memory.backup(to, progress)
     }
     fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.0.check()
+        self.memory.check()
     }
 }

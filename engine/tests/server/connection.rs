@@ -16,11 +16,26 @@ async fn exchange(server: &Server, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn headers_that_never_end_close_the_connection() {
+async fn headers_that_never_end_are_408() {
     let server = Server::with(|options| options.header_timeout = Span(50)).await;
-    assert_eq!(exchange(&server, "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: 1").await, "");
-    // So does silence; and the server lives on.
+    let is_late = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n") && head.contains("connection: close"), "{answer}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert!(body["status"] == 408 && body["error"].as_str().unwrap().contains("headers"), "{answer}");
+    };
+    is_late(&exchange(&server, "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: 1").await);
+    is_late(&exchange(&server, "G").await);
+    // So is a second request that stops half-way on a connection that served a first one.
+    let both = exchange(&server, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea").await;
+    let (first, second) = both.split_once("{\"status\":200,\"message\":\"OK\"}").unwrap_or_else(|| panic!("{both}"));
+    assert!(first.starts_with("HTTP/1.1 200"), "{both}");
+    is_late(second);
+    // One that begins no request is only idle: it is closed without a word. And the server lives on.
     assert_eq!(exchange(&server, "").await, "");
+    let idle = exchange(&server, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(idle.starts_with("HTTP/1.1 200") && idle.ends_with("\"OK\"}"), "{idle}");
     assert_eq!(server.get("/health").await.status, 200);
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use stepwell::base::{Clock as _, Entropy as _};
 use stepwell::clock::{SystemClock, SystemEntropy};
 use stepwell::rules::RunState;
-use stepwell::store::Memory;
 
 use super::*;
 
@@ -210,15 +209,6 @@ async fn a_draining_engine_takes_no_events_and_says_when_to_come_again() {
     assert_eq!((health.status, &health.body["message"]), (200, &json!("degraded")));
     assert!(health.body["reasons"][0].as_str().unwrap().contains("draining"), "{}", health.text);
     assert_eq!(server.get("/v1/events").await.status, 200);
-}
-
-#[tokio::test]
-async fn a_full_disk_is_507_and_shows_in_health() {
-    let server = Server::on(Arc::new(FullDisk(Memory::new())), |options| options.any_key = true).await;
-    server.send(json!({"name": "app/ping"})).await.is_error(507);
-    let health = server.get("/health").await;
-    assert!(health.body["reasons"][0].as_str().unwrap().contains("disk is full"), "{}", health.text);
-    assert_eq!(server.get("/v1/events").await.ids(), Vec::<&str>::new());
 }
 
 /// Bodies out of pieces of right ones, and out of nothing in particular.
