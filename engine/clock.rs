@@ -19,7 +19,9 @@ pub struct SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        Millis(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+        // The clock is read many times within a millisecond: only the first read of one writes what all threads share.
+        let latest = self.latest.load(Ordering::Relaxed);
+        Millis(if now > latest { self.latest.fetch_max(now, Ordering::Relaxed).max(now) } else { latest })
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {

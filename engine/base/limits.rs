@@ -27,8 +27,9 @@ pub const RETRIES_MOST: u32 = 20;
 pub const DEDUPE_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// Longest sleep, in milliseconds: one year.
 pub const SLEEP_MOST_MS: i64 = 366 * 24 * 60 * 60 * 1000;
-/// Runs that execute at once over all executor threads; more only adds latency.
-pub const RUNS_EXECUTING: usize = 1_024;
+/// Runs that execute at once over all executor threads: enough to fill a transaction while the one before is flushed; more
+/// only cost the processor its caches.
+pub const RUNS_EXECUTING: usize = 512;
 /// Runs that hold a coroutine at once, executing or waiting inside a step (40,000 meet the kernel's map count).
 pub const COROUTINES_MOST: usize = 20_000;
 /// Virtual stack of one coroutine, in bytes, where a run's memory does not ask for more. The kernel gives memory only for

@@ -5,6 +5,7 @@
 
 mod ingest;
 mod notice;
+mod outbox;
 mod recovery;
 mod scheduler;
 mod upkeep;
@@ -21,8 +22,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::{Conflict, Expect, List, RunRow, RunState, SourceRow, Write};
-use crate::script::{Host, Ports, Program};
-use crate::store::{Lane, Store, StoreError, Verdict};
+use crate::script::{Host, Program};
+use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use notice::Notice;
@@ -63,7 +64,7 @@ pub(crate) struct Inner {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    ports: Arc<Ports>,
+    watch: Arc<notice::Broadcast>,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -157,19 +158,13 @@ impl Engine {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let watch = Arc::new(notice::Broadcast::new(notices.clone()));
-        let ports = Arc::new(Ports {
-            store: Arc::clone(&setup.store),
-            clock: Arc::clone(&setup.clock),
-            entropy: Arc::clone(&setup.entropy),
-            watch,
-        });
         let inner = Arc::new(Inner {
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,
             clock: setup.clock,
             entropy: setup.entropy,
-            ports,
+            watch,
             ids: IdMaker::above(stats.largest_id),
             messages,
             notices,
@@ -310,6 +305,16 @@ impl Engine {
     }
 }
 
+/// What became of a commit.
+enum Settled {
+    /// It is durable, where its verdicts say so.
+    Done(Vec<Verdict>),
+    /// There was no room; it may be tried again now.
+    Again,
+    /// The store failed for good, which is noted.
+    Failed,
+}
+
 impl Inner {
     fn project(&self) -> Arc<Project> {
         Arc::clone(&self.project.read().unwrap_or_else(PoisonError::into_inner))
@@ -341,16 +346,29 @@ impl Inner {
     /// Commits lists of running runs; waits while the disk is full. None where the store failed for good.
     async fn commit(&self, lists: Vec<List>) -> Option<Vec<Verdict>> {
         loop {
-            match self.store.commit(Lane::Steps, lists.clone()).await {
-                Ok(verdicts) => {
-                    self.disk_full.store(false, Ordering::Relaxed);
-                    return Some(verdicts);
-                }
-                Err(StoreError::Full) => self.wait_for_room().await,
-                Err(error) => {
-                    self.fail(error);
-                    return None;
-                }
+            let ticket = self.store.commit(Lane::Steps, lists.clone());
+            match self.settled(ticket).await {
+                Settled::Done(verdicts) => return Some(verdicts),
+                Settled::Again => {}
+                Settled::Failed => return None,
+            }
+        }
+    }
+
+    /// Waits for a commit; where the disk is full, until it is time to try again.
+    async fn settled(&self, ticket: Ticket) -> Settled {
+        match ticket.await {
+            Ok(verdicts) => {
+                self.disk_full.store(false, Ordering::Relaxed);
+                Settled::Done(verdicts)
+            }
+            Err(StoreError::Full) => {
+                self.wait_for_room().await;
+                Settled::Again
+            }
+            Err(error) => {
+                self.fail(error);
+                Settled::Failed
             }
         }
     }

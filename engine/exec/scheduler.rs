@@ -3,12 +3,13 @@
 //! It never waits for a commit or a script: those run beside it and tell it what became of them.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::base::id::IdMap;
 use crate::base::limits::RUNS_EXECUTING;
 use crate::base::{Millis, RunId, Span};
 use crate::project::Function;
@@ -21,8 +22,9 @@ use crate::store::StoreError;
 use super::worker::Assign;
 use super::{CancelError, Inner, recovery};
 
-/// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read.
-const FRESH_KEPT: usize = 16_384;
+/// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
+/// takes some 700 bytes with its event.
+const FRESH_KEPT: usize = 65_536;
 /// How long the engine has to be up before a suspect starts: where engines are killed from outside, one that ends before
 /// clears the suspects, and one that ends right after a suspect has started says something.
 const QUIET: Span = Span::seconds(5);
@@ -41,8 +43,8 @@ pub(super) struct Created {
 pub(super) enum Message {
     /// New runs are durable.
     Created(Vec<Created>),
-    /// A worker has stopped running a run. `now` is where the run stands, none where somebody else moved it on.
-    Stopped { run: RunId, now: Option<Standing> },
+    /// A worker has stopped running these runs. With each, where it stands: none where somebody else moved it on.
+    Stopped(Vec<(RunId, Option<Standing>)>),
     /// A run was cancelled.
     Cancelled(RunId),
     /// Runs could not be started: they were moved on by somebody else.
@@ -93,9 +95,9 @@ pub(super) struct Scheduler {
     desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
     unclean: bool,
     queue: Queue,
-    live: HashMap<RunId, Live>,
+    live: IdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
-    fresh: HashMap<RunId, Created>,
+    fresh: IdMap<Created>,
     executing: usize,
     next_desk: usize,
     /// Runs that may have brought the engine down: they start one at a time, and the others wait meanwhile.
@@ -120,9 +122,9 @@ impl Scheduler {
             desks,
             unclean,
             queue: Queue::default(),
-            live: HashMap::new(),
+            live: IdMap::default(),
             timers: BinaryHeap::new(),
-            fresh: HashMap::new(),
+            fresh: IdMap::default(),
             executing: 0,
             next_desk: 0,
             suspects: VecDeque::new(),
@@ -136,7 +138,7 @@ impl Scheduler {
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
         match recovery::recover(&self.inner, self.unclean).await {
-            Ok(rows) => rows.into_iter().for_each(|row| self.take_up(row)),
+            Ok(rows) => rows.iter().for_each(|row| self.take_up(row)),
             Err(error) => return self.inner.fail(error),
         }
         self.inner.ready.send_replace(true);
@@ -171,7 +173,7 @@ impl Scheduler {
     }
 
     /// A stored run joins the queue or the timers.
-    fn take_up(&mut self, row: RunRow) {
+    fn take_up(&mut self, row: &RunRow) {
         if row.state == RunState::Parked || self.live.contains_key(&row.id) {
             return;
         }
@@ -185,11 +187,11 @@ impl Scheduler {
             enter_ms: row.enter.0 - row.priority_ms,
             stop: None,
         };
-        let wants = self.wants(&row);
+        let wants = self.wants(row);
         if row.started.is_some() {
             self.queue.hold(run, &wants);
         }
-        self.arm_timeouts(&row);
+        self.arm_timeouts(row);
         let now = self.inner.clock.now();
         match row.state {
             RunState::Sleeping | RunState::Waiting | RunState::BackingOff => {
@@ -222,13 +224,13 @@ impl Scheduler {
                 for made in all {
                     let run = made.run.id;
                     let known = self.live.contains_key(&run);
-                    self.take_up(made.run.clone());
+                    self.take_up(&made.run);
                     if !known && self.fresh.len() < FRESH_KEPT {
                         self.fresh.insert(run, made);
                     }
                 }
             }
-            Message::Stopped { run, now } => self.stopped(run, now),
+            Message::Stopped(runs) => runs.into_iter().for_each(|(run, now)| self.stopped(run, now)),
             Message::Cancelled(run) => {
                 if let Some(live) = self.live.get(&run)
                     && let Some(stop) = &live.stop
@@ -472,6 +474,9 @@ impl Scheduler {
 
 /// The limits that a run of `function` with these key values comes under.
 fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
+    if function.limits.is_empty() {
+        return Vec::new();
+    }
     let null: Arc<str> = Arc::from("null");
     let want = |(number, limit): (usize, &crate::rules::policy::Limit)| Want {
         scope: limit.shared.as_deref().map_or_else(|| format!("{}#{number}", function.id), |name| format!("shared {name}")).into(),

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use crate::base::RunId;
+use crate::base::id::IdMap;
 
 use super::policy::Hold;
 
@@ -81,7 +82,7 @@ pub struct Queue {
     free_lines: Vec<LineAt>,
     line_of: HashMap<Box<[SlotAt]>, LineAt>,
     ready: BTreeSet<(Order, LineAt)>,
-    runs: HashMap<RunId, Entry>,
+    runs: IdMap<Entry>,
     queued: usize,
 }
 

@@ -66,8 +66,9 @@ pub struct Transition {
     pub list: List,
 }
 
-/// Decides what follows. `unit` is a random number from 0 to 1 for the jitter. None where there is nothing to write.
-pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: f64) -> Option<Transition> {
+/// Decides what follows. `unit` gives a random number from 0 to 1 for the jitter, where one is needed. None where there is
+/// nothing to write.
+pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: impl FnOnce() -> f64) -> Option<Transition> {
     let id = run.id;
     let mut writes = stopped.pending;
     let end = |state, output, error, reason| Write::End { run: id, state, at: now, output, error, reason };
@@ -86,7 +87,7 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: f
             (state, wake)
         }
         Outcome::Threw { error, retry_after } => {
-            let next = retry::next(policy, stopped.attempt, now, unit, retry_after);
+            let next = retry::next(policy, stopped.attempt, now, unit(), retry_after);
             writes.push(Write::Attempt {
                 run: id,
                 attempt: AttemptRow {
@@ -159,7 +160,7 @@ mod tests {
     fn decide(outcome: Outcome, attempt: u32) -> Option<Transition> {
         let policy = Retry { attempts: 2, backoff: Backoff::Fixed { initial: Span::seconds(5), jitter: 0.0 } };
         let stopped = Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900), recorded: false };
-        next(&run(), stopped, &policy, Millis(1_000), 0.0)
+        next(&run(), stopped, &policy, Millis(1_000), || 0.0)
     }
 
     fn failure(message: &str) -> Arc<Failure> {
@@ -198,7 +199,7 @@ mod tests {
     fn an_interrupted_attempt_that_recorded_something_is_no_suspect_any_more() {
         let policy = Retry { attempts: 2, backoff: Backoff::Table };
         let stopped = Stopped { outcome: Outcome::Interrupted, pending: Vec::new(), attempt: 1, began: Millis(900), recorded: true };
-        let transition = next(&run(), stopped, &policy, Millis(1_000), 0.0).expect("a transition");
+        let transition = next(&run(), stopped, &policy, Millis(1_000), || 0.0).expect("a transition");
         assert_eq!(transition.list.writes, [Write::Requeue { run: Id(7), suspects: 0 }]);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::{EventId, Json, Millis, RunId};
 
 use super::policy::Retention;
-use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, RunRow, RunState, SourceRow};
+use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
 
 /// What is committed together or not at all: expectations first, then writes, both in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,6 +14,28 @@ pub struct List {
     pub expect: Vec<Expect>,
     /// Carried out in order.
     pub writes: Vec<Write>,
+}
+
+/// Bytes of a value that weigh as much as one more row.
+const ROW_BYTES: usize = 2_048;
+
+impl List {
+    /// What it costs to carry out, in rows; at least one, since its expectations cost as much as a row. Large values weigh
+    /// more: what they take is pages in the log.
+    pub fn weight(&self) -> usize {
+        let length = |text: &Option<Json>| text.as_deref().map_or(0, str::len);
+        let rows = |write: &Write| match write {
+            Write::Sweep { most, .. } => *most as usize,
+            Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
+            Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
+            Write::Append { record, .. } => match &record.result {
+                Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
+                _ => 1,
+            },
+            _ => 1,
+        };
+        self.writes.iter().map(rows).sum::<usize>().max(1)
+    }
 }
 
 /// What has to hold for a list to be carried out.

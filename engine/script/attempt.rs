@@ -71,7 +71,7 @@ pub(super) struct Inside {
 /// One run of a script over its journal.
 pub(super) struct Attempt {
     pub(super) program: Arc<Program>,
-    pub(super) call: Call,
+    pub(super) call: Rc<Call>,
     pub(super) ports: Arc<Ports>,
     pub(super) stop: Arc<Stop>,
     state: RefCell<State>,
@@ -105,7 +105,7 @@ pub(super) fn running() -> Option<Rc<Attempt>> {
 
 impl Attempt {
     /// An attempt that has not begun.
-    pub(super) fn new(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Arc<Stop>) -> Rc<Attempt> {
+    pub(super) fn new(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Rc<Attempt> {
         let now = ports.clock.now();
         let state = State::new(&call, now);
         Rc::new_cyclic(|me| Attempt {

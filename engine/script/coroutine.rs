@@ -23,10 +23,16 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anony
 
 use crate::base::alloc::{self, Account};
 
-/// Stacks that a thread keeps for the next coroutine; more are given back to the kernel.
-const POOLED: usize = 256;
+/// Stacks that a thread keeps for the next coroutine; more are given back to the kernel. As many as run at once under full
+/// load on two threads: mapping a stack, touching it first and unmapping it costs more than a short script.
+const POOLED: usize = 512;
 /// What a pooled stack keeps of its memory, from its top; deeper pages are given back to the kernel.
 const KEPT_BYTES: usize = 64 * 1024;
+/// A stack that was used no deeper than this, as far as was noted, is put back as it is.
+const SHALLOW_BYTES: usize = 32 * 1024;
+/// A shallow stack is given a look all the same each time that it has served so many coroutines, since what natives need
+/// below the script is not noted.
+const TRIM_EVERY: u32 = 64;
 /// The smallest stack, in bytes: room for the deepest calls.
 const STACK_LEAST_BYTES: usize = 8 * 1024 * 1024;
 /// The pages at the low end that nobody may touch; the kernel's page size divides it on every platform we know.
@@ -85,6 +91,8 @@ pub(super) struct Coroutine<T> {
     inner: Option<Inner<T>>,
     local: Rc<dyn Local>,
     account: Account,
+    /// The lowest address of its stack that was noted.
+    lowest: usize,
 }
 
 /// What a native function needs to switch back to the driver; lives on the coroutine's own stack.
@@ -98,6 +106,18 @@ thread_local! {
     /// The frame of the coroutine that runs on this thread at the moment.
     static CURRENT: Cell<Option<NonNull<Frame<'static>>>> = const { Cell::new(None) };
     static POOL: RefCell<Vec<Stack>> = const { RefCell::new(Vec::new()) };
+    /// The lowest address that `note_depth` was called at since the running coroutine was resumed.
+    static LOWEST: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Notes how deep the running coroutine's stack is at the moment; the script host calls it at each operation.
+#[inline]
+pub(super) fn note_depth() {
+    let here = 0u8;
+    let address = (&raw const here).addr();
+    if address < LOWEST.get() {
+        LOWEST.set(address);
+    }
 }
 
 impl<T: 'static> Coroutine<T> {
@@ -115,7 +135,7 @@ impl<T: 'static> Coroutine<T> {
         };
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
         let account = Account { starve, ..local.account() };
-        Ok(Coroutine { inner: Some(inner), local, account })
+        Ok(Coroutine { inner: Some(inner), local, account, lowest: usize::MAX })
     }
 
     fn resume(&mut self, signal: Signal) -> Option<CoroutineResult<Switch, Result<T, String>>> {
@@ -124,7 +144,9 @@ impl<T: 'static> Coroutine<T> {
         let outer = CURRENT.take();
         self.local.enter();
         let before = alloc::swap(self.account);
+        let outer_lowest = LOWEST.replace(self.lowest);
         let result = inner.resume(signal);
+        self.lowest = LOWEST.replace(outer_lowest);
         self.account = alloc::swap(before);
         self.local.leave();
         CURRENT.set(outer);
@@ -134,10 +156,13 @@ impl<T: 'static> Coroutine<T> {
     /// Gives the stack of a coroutine that has returned to the pool.
     fn put_back(&mut self) {
         if let Some(inner) = self.inner.take() {
-            let stack = inner.into_stack();
+            let mut stack = inner.into_stack();
             POOL.with_borrow_mut(|pool| {
                 if pool.len() < POOLED {
-                    stack.trim();
+                    stack.served += 1;
+                    if stack.top().saturating_sub(self.lowest) > SHALLOW_BYTES || stack.served % TRIM_EVERY == 0 {
+                        stack.trim();
+                    }
                     pool.push(stack);
                 }
             });
@@ -303,6 +328,8 @@ impl<T> Drop for Coroutine<T> {
 struct Stack {
     low: NonNull<u8>,
     bytes: usize,
+    /// Coroutines that it was put back from.
+    served: u32,
 }
 
 impl Stack {
@@ -311,7 +338,7 @@ impl Stack {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no memory that anyone has.
         let low = unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags) }.ok()?;
-        let stack = Stack { low: NonNull::new(low.cast())?, bytes };
+        let stack = Stack { low: NonNull::new(low.cast())?, bytes, served: 0 };
         // SAFETY: both ranges lie within the mapping just made, which nobody else knows yet. A huge page would cost 2 MB a stack.
         unsafe {
             mprotect(low, GUARD_BYTES, MprotectFlags::empty()).ok()?;
@@ -319,6 +346,11 @@ impl Stack {
             let _ = madvise(low, bytes, Advice::LinuxNoHugepage);
         }
         Some(stack)
+    }
+
+    /// The address above its first byte.
+    fn top(&self) -> usize {
+        self.low.addr().get() + self.bytes
     }
 
     /// Gives the pages below `KEPT_BYTES` back to the kernel.
@@ -346,7 +378,7 @@ impl Drop for Stack {
 // `MIN_STACK_SIZE`, and neither moves nor goes away while the `Stack` lives.
 unsafe impl stack::Stack for Stack {
     fn base(&self) -> StackPointer {
-        StackPointer::MIN.max(StackPointer::new(self.low.as_ptr() as usize + self.bytes).expect("a mapping does not end at address 0"))
+        StackPointer::MIN.max(StackPointer::new(self.top()).expect("a mapping does not end at address 0"))
     }
 
     fn limit(&self) -> StackPointer {

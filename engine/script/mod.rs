@@ -28,8 +28,8 @@ use futures_util::task::AtomicWaker;
 use crate::base::network::Network;
 use crate::base::{Clock, Diagnostic, Entropy, Location, Millis, RunId, Source, Span, limits};
 use crate::rules::policy::Timeouts;
-use crate::rules::{AttemptRow, EventRow, LogRow, Record, Retry, RunRow, SourceRow};
-use crate::store::{Journal, Store};
+use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow};
+use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{ENTRIES, Entry, Where};
 pub use run::call;
@@ -259,11 +259,29 @@ pub struct Call {
     pub surroundings: Arc<Surroundings>,
 }
 
+/// Where checkpoints go: the store itself, or somebody who gathers those of many runs into one commit.
+pub trait Checkpoints: Send + Sync {
+    /// Hands a list to the store; the ticket has one verdict, and is ready once the list is durable.
+    fn checkpoint(&self, list: List) -> Ticket;
+}
+
+impl<S: Store> Checkpoints for S {
+    fn checkpoint(&self, list: List) -> Ticket {
+        self.commit(Lane::Steps, vec![list])
+    }
+}
+
+impl Checkpoints for Arc<dyn Store> {
+    fn checkpoint(&self, list: List) -> Ticket {
+        self.commit(Lane::Steps, vec![list])
+    }
+}
+
 /// What a run acts through.
 #[derive(Clone)]
 pub struct Ports {
     /// Where checkpoints go.
-    pub store: Arc<dyn Store>,
+    pub checkpoints: Arc<dyn Checkpoints>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

@@ -28,7 +28,7 @@ const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
 ///
 /// # Errors
 /// The store's, where a checkpoint could not be made for another reason than a full disk.
-pub async fn call(program: Arc<Program>, call: Call, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
+pub async fn call(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
     let attempt = Attempt::new(program, call, ports, stop);
     let script = Rc::clone(&attempt);
     let memory = usize::try_from(attempt.call.surroundings.limits.memory_bytes).unwrap_or(usize::MAX);

@@ -34,6 +34,9 @@ pub struct Bench {
     /// Runs of each throughput figure
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     runs: u64,
+    /// Take only the figures whose name holds this text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
     /// Write the figures as JSON, to compare runs by
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
@@ -80,15 +83,23 @@ impl Bench {
         let runs = if self.quick { self.runs.div_ceil(10) } else { self.runs };
         let mut figures = Vec::new();
         let machine = report::machine(folder.path());
-        out.say("1/4 accepting events …");
-        figures.push(accepting(folder.path(), runs, 1)?);
-        figures.push(accepting(folder.path(), runs, MANY)?);
-        for steps in [1u64, 3] {
-            out.say(format!("{}/4 {steps}-step runs …", if steps == 1 { 2 } else { 3 }));
-            figures.extend(running(folder.path(), runs, steps)?);
+        let latencies = if self.quick { 200 } else { 1_000 };
+        let groups: [(&str, &dyn Fn() -> std::io::Result<Vec<Figure>>); 5] = [
+            ("events accepted, one a request", &|| accepting(folder.path(), runs, 1)),
+            ("events accepted, 100 a request", &|| accepting(folder.path(), runs, MANY)),
+            ("1-step runs", &|| running(folder.path(), runs, 1)),
+            ("3-step runs, memory, disk", &|| running(folder.path(), runs, 3)),
+            ("latency of one run", &|| latency(folder.path(), latencies)),
+        ];
+        let wanted: Vec<_> = groups.iter().filter(|(name, _)| name.contains(&self.only)).collect();
+        if wanted.is_empty() {
+            let names: Vec<&str> = groups.iter().map(|(name, _)| *name).collect();
+            return Err(std::io::Error::other(format!("--only {} names no figure; there are: {}", self.only, names.join("; "))));
         }
-        out.say("4/4 latency of one run …");
-        figures.extend(latency(folder.path(), if self.quick { 200 } else { 1_000 })?);
+        for (at, (name, measure)) in wanted.iter().enumerate() {
+            out.say(format!("{}/{} {name} …", at + 1, wanted.len()));
+            figures.extend(measure()?);
+        }
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             taken: SystemClock::default().now().rfc3339(),
@@ -100,7 +111,7 @@ impl Bench {
 }
 
 /// Events accepted a second, `many` a request, against a bare axum handler that parses the same body.
-fn accepting(folder: &Path, events: u64, many: u64) -> std::io::Result<Figure> {
+fn accepting(folder: &Path, events: u64, many: u64) -> std::io::Result<Vec<Figure>> {
     let body: load::Body = Arc::new(move |request| project::body("bench/accepted", request, many));
     let requests = events / many;
     let rate = |address| -> std::io::Result<f64> {
@@ -112,7 +123,8 @@ fn accepting(folder: &Path, events: u64, many: u64) -> std::io::Result<Figure> {
     let served = Served::start(folder, &format!("accept-{many}"))?;
     let value = rate(served.address)?;
     let name = if many == 1 { "events accepted, one a request".to_owned() } else { format!("events accepted, {many} a request") };
-    Ok(Figure::against(format!("{name}, {CONNECTIONS} connections"), "events/s", value, raw, "bare axum", "≥ 0.6 (one a request)"))
+    let name = format!("{name}, {CONNECTIONS} connections");
+    Ok(vec![Figure::against(name, "events/s", value, raw, "bare axum", "≥ 0.6 (one a request)")])
 }
 
 /// Runs of no-op steps a second, from the first send to the last finish, against rusqlite alone writing the same rows.

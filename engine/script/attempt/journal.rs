@@ -7,7 +7,7 @@ use crate::base::{Millis, Span, alloc};
 use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Expect, Failure, Kind, List, Record, Write};
-use crate::store::{Lane, StoreError};
+use crate::store::StoreError;
 
 use super::super::Call;
 use super::super::error::{Fault, terminated};
@@ -212,7 +212,7 @@ impl Attempt {
             // What goes to the writer is freed by the writer, so it is nobody's.
             let ticket = alloc::uncounted(|| {
                 let list = List { expect: vec![Expect::RunRev { run: run.id, rev: run.rev }], writes: writes.clone() };
-                self.ports.store.commit(Lane::Steps, vec![list])
+                self.ports.checkpoints.checkpoint(list)
             });
             match self.wait(ticket)? {
                 Ok(verdicts) if verdicts.iter().all(Result::is_ok) => {

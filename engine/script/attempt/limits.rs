@@ -45,6 +45,7 @@ pub(super) struct Outer {
 /// Called for every operation of every script.
 #[inline]
 pub(in crate::script) fn on_progress() -> Option<Dynamic> {
+    coroutine::note_depth();
     let fuel = FUEL.get();
     if fuel > 0 && alloc::bytes() <= MEMORY.get() {
         FUEL.set(fuel - 1);

@@ -1,10 +1,8 @@
 //! Lists carried out within the writer's transaction.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
+use crate::base::id::IdMap;
 use crate::base::{Id, RunId};
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, Write};
@@ -26,33 +24,13 @@ struct Head {
     suspects: u32,
 }
 
-/// Hashes the ids that the engine makes itself: nobody chooses them to collide, so one multiplication serves.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_i64(i64::from(*byte));
-        }
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        // The golden ratio's bits; the map takes its place from the high and the low bits alike.
-        let mixed = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
 /// Carries out lists on one connection. It alone writes, so what it remembers of the rows stays true.
 pub(super) struct Applier<'c> {
     sql: Statements<'c>,
     names: Interner<'c>,
-    heads: HashMap<RunId, Head, BuildHasherDefault<Spread>>,
+    heads: IdMap<Head>,
+    /// The run that the last write was about; its head may be newer than the one in `heads`.
+    latest: Option<(RunId, Head)>,
     sweeper: Sweeper<'c>,
 }
 
@@ -61,7 +39,8 @@ impl<'c> Applier<'c> {
         Ok(Applier {
             sql: Statements::prepare(connection)?,
             names: Interner::new(connection)?,
-            heads: HashMap::default(),
+            heads: IdMap::default(),
+            latest: None,
             sweeper: Sweeper::new(connection)?,
         })
     }
@@ -69,6 +48,7 @@ impl<'c> Applier<'c> {
     /// Forgets all that it remembers: the transaction was rolled back.
     pub(super) fn forget(&mut self) {
         self.heads.clear();
+        self.latest = None;
         self.names.forget();
         self.sweeper.forget();
     }
@@ -129,7 +109,12 @@ impl<'c> Applier<'c> {
                 self.sql.put_source.execute(params![&*source.hash, source.files.as_bytes()])?;
                 Ok(())
             }
-            Write::Sweep { now, keep, most } => self.sweeper.sweep(*now, keep, *most),
+            Write::Sweep { now, keep, most } => {
+                if let Some((run, head)) = self.latest.take() {
+                    self.keep(run, head);
+                }
+                self.sweeper.sweep(*now, keep, *most)
+            }
             Write::Start { run, .. }
             | Write::Suspend { run, .. }
             | Write::Requeue { run, .. }
@@ -267,8 +252,15 @@ impl<'c> Applier<'c> {
     }
 
     fn head(&mut self, run: RunId) -> Result<Option<Head>, StoreError> {
+        if let Some((latest, head)) = self.latest
+            && latest == run
+        {
+            return Ok(Some(head));
+        }
         if let Some(head) = self.heads.get(&run) {
-            return Ok(Some(*head));
+            let head = *head;
+            self.remember(run, head);
+            return Ok(Some(head));
         }
         let found = self.sql.head.query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
         let Some((rev, state, attempt, suspects)) = found else { return Ok(None) };
@@ -278,7 +270,15 @@ impl<'c> Applier<'c> {
         Ok(Some(head))
     }
 
+    /// Several writes about one run follow each other, so the map is told of its last head only.
     fn remember(&mut self, run: RunId, head: Head) {
+        match self.latest.replace((run, head)) {
+            Some((other, old)) if other != run => self.keep(other, old),
+            _ => {}
+        }
+    }
+
+    fn keep(&mut self, run: RunId, head: Head) {
         // An ended run is asked for by the latecomers of a cancel only, and a sweep may delete it.
         if head.state.is_terminal() {
             self.heads.remove(&run);

@@ -1,7 +1,7 @@
 //! Reads: a few connections of their own, each lent out for one short transaction.
 
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -89,9 +89,9 @@ impl Readers {
     fn within<T>(&self, read: impl FnOnce(&Decoder<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let loan = self.borrow()?;
         let Some(connection) = &loan.connection else { return Err(StoreError::Closed) };
-        let transaction = connection.unchecked_transaction()?;
-        let outcome = read(&Decoder { names: &self.names, connection: &transaction });
-        transaction.finish()?;
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        let outcome = read(&Decoder { names: &self.names, connection });
+        connection.prepare_cached("COMMIT")?.execute([])?;
         outcome
     }
 
@@ -245,23 +245,23 @@ impl Filter {
 }
 
 // One row by its id has a statement of its own: SQLite compiles one with a bound LIMIT anew at each use.
+static EVENT_BY_ID: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM events WHERE id = ?1", row::EVENT));
+static RUN_BY_ID: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM runs WHERE id = ?1", row::RUN));
+static STEPS_OF_RUN: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM steps WHERE run = ?1 ORDER BY idx", row::STEP));
+static ATTEMPTS_OF_RUN: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM attempts WHERE run = ?1 ORDER BY seq", row::ATTEMPT));
 
 fn event(decoder: &Decoder<'_>, id: EventId) -> Result<Option<EventRow>, StoreError> {
-    let sql = format!("SELECT {} FROM events WHERE id = ?1", row::EVENT);
-    Ok(all(decoder, &sql, [Value::Integer(id.0)], Decoder::event)?.pop())
+    Ok(all(decoder, &EVENT_BY_ID, [Value::Integer(id.0)], Decoder::event)?.pop())
 }
 
 fn run(decoder: &Decoder<'_>, id: RunId) -> Result<Option<RunRow>, StoreError> {
-    let sql = format!("SELECT {} FROM runs WHERE id = ?1", row::RUN);
-    Ok(all(decoder, &sql, [Value::Integer(id.0)], Decoder::run)?.pop())
+    Ok(all(decoder, &RUN_BY_ID, [Value::Integer(id.0)], Decoder::run)?.pop())
 }
 
 fn journal(decoder: &Decoder<'_>, run: RunId) -> Result<Journal, StoreError> {
-    let steps = format!("SELECT {} FROM steps WHERE run = ?1 ORDER BY idx", row::STEP);
-    let attempts = format!("SELECT {} FROM attempts WHERE run = ?1 ORDER BY seq", row::ATTEMPT);
     Ok(Journal {
-        records: all(decoder, &steps, [Value::Integer(run.0)], Decoder::record)?,
-        attempts: all(decoder, &attempts, [Value::Integer(run.0)], Decoder::attempt)?,
+        records: all(decoder, &STEPS_OF_RUN, [Value::Integer(run.0)], Decoder::record)?,
+        attempts: all(decoder, &ATTEMPTS_OF_RUN, [Value::Integer(run.0)], Decoder::attempt)?,
     })
 }
 

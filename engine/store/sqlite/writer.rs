@@ -7,10 +7,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select_biased};
 use rusqlite::Connection;
 
+use crate::base::Span;
 use crate::base::limits::BATCH_ROWS;
-use crate::base::{Json, Span};
-use crate::rules::row::Recorded;
-use crate::rules::{List, Write};
+use crate::rules::List;
 
 use super::super::{Answer, StoreError, Verdict};
 use super::apply::Applier;
@@ -18,8 +17,6 @@ use super::{error, open};
 
 /// Rows after which the log is copied into the main file.
 const CHECKPOINT_ROWS: usize = 8_000;
-/// Bytes of a value that count as one more row.
-const ROW_BYTES: usize = 2_048;
 /// Pages in the log from which on the writer itself finishes the copy, so that the log starts anew: 64 MB.
 const LOG_PAGES: i64 = 16_384;
 
@@ -200,7 +197,7 @@ struct Batch {
 impl Batch {
     fn extend(&mut self, commit: Option<Commit>) {
         if let Some(commit) = commit {
-            self.rows += commit.lists.iter().map(rows).sum::<usize>();
+            self.rows += commit.lists.iter().map(List::weight).sum::<usize>();
             self.commits.push(commit);
         }
     }
@@ -220,23 +217,6 @@ impl Batch {
             }
         }
     }
-}
-
-/// The rows that a list may write; at least one, since its expectations cost as much as a row. Large values count as
-/// more: what they take is pages in the log.
-fn rows(list: &List) -> usize {
-    let length = |text: &Option<Json>| text.as_deref().map_or(0, str::len);
-    let rows = |write: &Write| match write {
-        Write::Sweep { most, .. } => *most as usize,
-        Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
-        Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
-        Write::Append { record, .. } => match &record.result {
-            Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
-            _ => 1,
-        },
-        _ => 1,
-    };
-    list.writes.iter().map(rows).sum::<usize>().max(1)
 }
 
 /// Copies the log into the main file whenever the writer asks, until the writer is gone. In between it looks whether

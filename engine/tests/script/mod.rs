@@ -9,6 +9,7 @@ mod http;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -329,7 +330,7 @@ impl Bench {
 
     pub fn ports(&self) -> Arc<Ports> {
         Arc::new(Ports {
-            store: Arc::clone(&self.store),
+            checkpoints: Arc::new(Arc::clone(&self.store)),
             clock: Arc::new(Shared(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded(AtomicU64::new(42))),
             watch: Arc::clone(&self.told) as Arc<dyn Watch>,
@@ -337,7 +338,7 @@ impl Bench {
     }
 
     /// Starts the run, whatever it waits for, and gives the call for it.
-    pub fn start(&self, program: &Program) -> Call {
+    pub fn start(&self, program: &Program) -> Rc<Call> {
         let row = self.row();
         let expect = vec![Expect::RunRev { run: row.id, rev: row.rev }];
         let mut writes = Vec::new();
@@ -347,14 +348,14 @@ impl Bench {
         let now = Millis(self.clock.now.load(Ordering::SeqCst));
         writes.push(Write::Start { run: row.id, at: now, version: Arc::clone(program.hash()) });
         self.commit(List { expect, writes });
-        Call {
+        Rc::new(Call {
             run: self.row(),
             event: self.event(),
             journal: self.store.journal(self.run).unwrap(),
             retry: self.retry.clone(),
             timeouts: self.timeouts,
             surroundings: Arc::new(self.surroundings.clone()),
-        }
+        })
     }
 
     /// One attempt of the script.
@@ -372,7 +373,7 @@ impl Bench {
     pub fn follow(&self, stopped: Stopped) -> Option<RunState> {
         let row = self.row();
         let now = Millis(self.clock.now.load(Ordering::SeqCst));
-        let transition = next(&row, stopped, &self.retry, now, 0.0)?;
+        let transition = next(&row, stopped, &self.retry, now, || 0.0)?;
         let state = transition.state;
         self.commit(transition.list);
         Some(state)
