@@ -5,6 +5,7 @@ pub mod base;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod exec;
 pub mod expr;
 pub mod project;

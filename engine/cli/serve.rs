@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::base::Diagnostic;
 use crate::clock::{SystemClock, SystemEntropy};
+use crate::crash;
 use crate::exec::{Engine, Setup};
 use crate::project::Project;
 use crate::script::Host;
@@ -64,6 +65,7 @@ impl Service {
         let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
         let store = open(&settings.database, settings.durability)?;
+        crash::note_in(&store.note());
         let setup = Setup {
             project,
             host,
@@ -80,12 +82,15 @@ impl Service {
 
         let fault = tokio::select! {
             name = stops.next() => {
+                // Whatever ends the process from here on, no run is to blame.
+                store.note_told();
                 out.say(format!("{name}: no new events; running steps have {} to finish", settings.grace));
                 None
             }
             error = engine.until_fault() => Some(error),
         };
         if let Some(error) = fault {
+            store.note_told();
             return Err(store_trouble(&error));
         }
         tokio::select! {

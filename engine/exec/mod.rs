@@ -185,7 +185,7 @@ impl Engine {
             desks.push(desk);
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
-        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.unclean);
+        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end);
         Ok((Engine { inner }, scheduler, workers))
     }
 

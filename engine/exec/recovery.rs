@@ -3,7 +3,7 @@
 //! The exclusive lock on the file proves that the last owner is gone, so a run that is stored as running is not running.
 
 use crate::base::RunId;
-use crate::rules::{RunRow, RunState, Write, recovery};
+use crate::rules::{Ending, RunRow, RunState, Write, recovery};
 use crate::store::StoreError;
 
 use super::Inner;
@@ -12,14 +12,13 @@ use super::Inner;
 ///
 /// # Errors
 /// The store's; `Closed` where a commit failed for good, which is noted as the engine's fault.
-pub(super) async fn recover(inner: &Inner, unclean: bool) -> Result<Vec<RunRow>, StoreError> {
+pub(super) async fn recover(inner: &Inner, end: Ending) -> Result<Vec<RunRow>, StoreError> {
     let mut rows: Vec<RunRow> = Vec::new();
     inner.store.unfinished(&mut |row| rows.push(row))?;
-    let concerned: Vec<RunRow> = rows.iter().filter(|row| recovery::is_concerned(row, unclean)).cloned().collect();
-    let interrupted = concerned.iter().filter(|row| row.state == RunState::Running).count();
-    let mut lists = recovery::recover(&concerned, unclean);
+    let running: Vec<RunRow> = rows.iter().filter(|row| row.state == RunState::Running).cloned().collect();
+    let mut lists = recovery::recover(&running, end);
     let changes: Vec<(RunId, Write)> =
-        concerned.iter().zip(&lists).filter_map(|(row, list)| list.writes.first().map(|write| (row.id, write.clone()))).collect();
+        running.iter().zip(&lists).filter_map(|(row, list)| list.writes.first().map(|write| (row.id, write.clone()))).collect();
     lists.extend(inner.source_lists());
     inner.commit(lists).await.ok_or(StoreError::Closed)?;
     // The rows in hand are brought to where the commit has taken the stored ones.
@@ -40,8 +39,8 @@ pub(super) async fn recover(inner: &Inner, unclean: bool) -> Result<Vec<RunRow>,
             _ => {}
         }
     }
-    if interrupted > 0 {
-        tracing::info!(runs = interrupted, unclean, "took up runs that were interrupted");
+    if !running.is_empty() {
+        tracing::info!(runs = running.len(), ?end, "took up runs that were interrupted");
     }
     Ok(rows)
 }

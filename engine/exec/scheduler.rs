@@ -15,7 +15,7 @@ use crate::base::{Millis, RunId, Span};
 use crate::project::Function;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{EventRow, Expect, List, RunRow, RunState, Write};
+use crate::rules::{Ending, EventRow, Expect, List, RunRow, RunState, Write};
 use crate::script::Stop;
 use crate::store::StoreError;
 
@@ -25,8 +25,7 @@ use super::{CancelError, Inner, recovery};
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
 const FRESH_KEPT: usize = 65_536;
-/// How long the engine has to be up before a suspect starts: where engines are killed from outside, one that ends before
-/// clears the suspects, and one that ends right after a suspect has started says something.
+/// How long the engine has to be up before a suspect starts: what ends it before has nothing to do with the suspects.
 const QUIET: Span = Span::seconds(5);
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
@@ -93,7 +92,7 @@ pub(super) struct Scheduler {
     inner: Arc<Inner>,
     inbox: mpsc::UnboundedReceiver<Message>,
     desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
-    unclean: bool,
+    end: Ending,
     queue: Queue,
     live: IdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
@@ -114,13 +113,13 @@ impl Scheduler {
         inner: Arc<Inner>,
         inbox: mpsc::UnboundedReceiver<Message>,
         desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
-        unclean: bool,
+        end: Ending,
     ) -> Scheduler {
         Scheduler {
             inner,
             inbox,
             desks,
-            unclean,
+            end,
             queue: Queue::default(),
             live: IdMap::default(),
             timers: BinaryHeap::new(),
@@ -137,7 +136,7 @@ impl Scheduler {
     /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
-        match recovery::recover(&self.inner, self.unclean).await {
+        match recovery::recover(&self.inner, self.end).await {
             Ok(rows) => rows.iter().for_each(|row| self.take_up(row)),
             Err(error) => return self.inner.fail(error),
         }
@@ -460,9 +459,7 @@ impl Scheduler {
 
     fn why(&self, run: RunId) -> Option<String> {
         if self.suspects.contains(&run) {
-            return Some(
-                "it was running when the engine ended without a clean stop more than once; it starts alone, a little later".to_owned(),
-            );
+            return Some("it was running each time when the engine crashed or was killed; it starts alone, a little later".to_owned());
         }
         let (scope, key, limit) = self.queue.blocked_by(run)?;
         let scope = scope.split('#').next().unwrap_or_default();

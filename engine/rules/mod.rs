@@ -13,5 +13,6 @@ pub mod run;
 pub mod write;
 
 pub use policy::{Backoff, Hold, Retry};
+pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
 pub use write::{Conflict, Expect, List, Write};

@@ -119,7 +119,7 @@ pub struct RunRow {
     pub wake: Option<Millis>,
     /// The attempt of the code between steps, from 1; back to 1 with each new record.
     pub attempt: u32,
-    /// Unclean exits of the engine that it was running at, since its last new record.
+    /// What the ends of engines that it was running at say against it, since its last new record: see `recovery`.
     pub suspects: u32,
     /// The hash of the handler's sources that it last ran on.
     pub version: Option<Arc<str>>,

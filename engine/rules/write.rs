@@ -141,7 +141,7 @@ pub enum Write {
     Requeue {
         /// The run.
         run: RunId,
-        /// Its count of unclean exits from now on.
+        /// What speaks against it from now on: see `recovery`.
         suspects: u32,
     },
     /// Any state but terminal → parked.

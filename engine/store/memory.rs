@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
-use crate::rules::{Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+use crate::rules::{Conflict, Ending, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 
@@ -317,7 +317,7 @@ impl Store for Memory {
     fn stats(&self) -> Result<Stats, StoreError> {
         let disk = self.disk();
         let unfinished = disk.runs.values().filter(|life| !life.row.state.is_terminal()).count() as u64;
-        Ok(Stats { place: "memory".to_owned(), version: 0, bytes: 0, unfinished, largest_id: disk.largest, unclean: false })
+        Ok(Stats { place: "memory".to_owned(), version: 0, bytes: 0, unfinished, largest_id: disk.largest, end: Ending::Clean })
     }
 
     fn backup(&self, _to: &Path, _progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{AttemptRow, Conflict, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
+use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
 
 pub use memory::Memory;
 pub use sqlite::Sqlite;
@@ -167,8 +167,8 @@ pub struct Stats {
     pub unfinished: u64,
     /// The largest id of an event or run.
     pub largest_id: Id,
-    /// Whether the last owner of the file ended without closing it.
-    pub unclean: bool,
+    /// How its last owner ended.
+    pub end: Ending,
 }
 
 /// A store of events and runs. `commit` alone changes anything.

@@ -149,3 +149,56 @@ fn an_engine_killed_thirty_times_keeps_every_promise() {
     assert_eq!(engine.exit_code(), 0, "a clean end after all");
     verify::verify(&database, &acknowledged, &ledger.entries());
 }
+
+/// A handler that takes all the memory that there is, and one that does no harm.
+fn poison() -> Place {
+    let place = Place::new();
+    let config = "version: 1\nlimits: { memory: 4GB }\nevents: { work/eat: {}, work/plain: {} }\n\
+        functions: { eat: { on: work/eat }, plain: { on: work/plain } }\n";
+    place.write("events.yaml", config);
+    place.write("handlers/eat.rhai", r#"step("eat", || { let all = "0123456789abcdef"; loop { all += all; } })"#);
+    place.write("handlers/plain.rhai", r#"step("one", || 1)"#);
+    place
+}
+
+/// The engine, given less memory than a run may use: an allocation that fails ends the process.
+fn short_of_memory(place: &Place) -> Engine {
+    let program = command(place);
+    let mut shell = std::process::Command::new("sh");
+    shell.current_dir(place.path("")).env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
+    shell.arg("-c").arg(r#"ulimit -v 800000; exec "$@""#).arg("sh").arg(program.get_program()).args(program.get_args());
+    Engine::start(shell)
+}
+
+#[test]
+fn a_run_that_crashes_the_engine_is_parked_and_the_engine_stays_up() {
+    let place = poison();
+    let mut engine = short_of_memory(&place);
+    let sent = place.ask(&engine, &["send", "work/eat"]).exits(0);
+    for crash in 1..=3 {
+        assert_eq!(engine.exit_code(), -1, "a signal ends it");
+        assert_eq!(place.read(".stepwell/stepwell.db.end"), "crashed\n", "crash {crash}");
+        engine = short_of_memory(&place);
+    }
+    place.ask(&engine, &["send", "work/plain", "--wait"]).exits(0);
+    let runs = place.ask(&engine, &["runs", "ls", "--event", sent.out.trim(), "--json"]).exits(0).json();
+    let run = &runs[0];
+    assert_eq!(run["state"], "parked", "{runs}");
+    assert!(run["why"].as_str().unwrap().starts_with("crashed engine"), "{runs}");
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.exit_code(), 0);
+}
+
+#[test]
+fn a_kill_during_the_drain_is_told_from_one_without_a_word() {
+    let place = poison();
+    place.write("handlers/plain.rhai", r#"step("spin", || { while true { let n = 1; } })"#);
+    let mut engine = Engine::start(command(&place));
+    place.ask(&engine, &["send", "work/plain"]).exits(0);
+    while !place.ask(&engine, &["runs", "ls"]).exits(0).out.contains("running") {}
+    engine.signal(Signal::TERM);
+    engine.line_with("SIGTERM: no new events");
+    engine.signal(Signal::ABORT);
+    assert_eq!(engine.exit_code(), -1);
+    assert_eq!(place.read(".stepwell/stepwell.db.end"), "told to stop\n", "and a signal that somebody sent is no crash");
+}

@@ -57,11 +57,21 @@ impl World {
         self.until(event, &[RunState::Completed, RunState::Failed, RunState::Cancelled, RunState::Parked]).await
     }
 
-    /// The folder as a crash at this moment leaves it, taken up by another engine; this one is stopped.
+    /// The folder as a kill at this moment leaves it, taken up by another engine; this one is stopped.
+    fn killed(self) -> World {
+        self.end(&["stepwell.db", "stepwell.db-wal"])
+    }
+
+    /// The same for a crash, which the engine has noted.
     fn crash(self) -> World {
+        std::fs::write(self.store.note(), "crashed\n").unwrap();
+        self.end(&["stepwell.db", "stepwell.db-wal", "stepwell.db.end"])
+    }
+
+    fn end(self, kept: &[&str]) -> World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("handlers")).unwrap();
-        for name in ["events.yaml", "stepwell.db", "stepwell.db-wal"] {
+        for name in [&["events.yaml"], kept].concat() {
             std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
         }
         for entry in std::fs::read_dir(self.folder.path().join("handlers")).unwrap() {
@@ -310,10 +320,10 @@ fn what_is_older_than_it_is_kept_is_deleted() {
 const SPIN: &str = r#"step("spin", || { let i = 0; while i >= 0 { i += 1; if i > 1000 { i = 0; } } i })"#;
 
 #[test]
-fn a_run_that_was_alone_at_three_unclean_exits_is_parked() {
+fn a_run_that_was_alone_at_the_third_crash_is_parked() {
     let mut world = World::new(ONE, &[("f", SPIN)]);
     let id = world.block_on(world.send("a/b", "{}")).unwrap();
-    for suspects in 0..3 {
+    for suspects in [0, 3, 6] {
         let run = world.block_on(world.until(id, &[RunState::Running]));
         assert_eq!(run.suspects, suspects);
         world = world.crash();
@@ -328,6 +338,32 @@ fn a_run_that_was_alone_at_three_unclean_exits_is_parked() {
 }
 
 #[test]
+fn a_run_that_is_there_whenever_the_engine_is_killed_is_parked_at_the_ninth_time() {
+    let mut world = World::new(ONE, &[("f", SPIN)]);
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    for kills in 0..9 {
+        let run = world.block_on(world.until(id, &[RunState::Running]));
+        assert_eq!(run.suspects, kills);
+        world = world.killed();
+    }
+    assert_eq!(world.block_on(world.ended(id)).state, RunState::Parked);
+}
+
+#[test]
+fn an_end_after_the_word_to_stop_says_nothing_against_a_run() {
+    let mut world = World::new(ONE, &[("f", SPIN)]);
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    for _ in 0..4 {
+        let run = world.block_on(world.until(id, &[RunState::Running]));
+        assert_eq!(run.suspects, 0);
+        world.store.note_told();
+        world = world.end(&["stepwell.db", "stepwell.db-wal", "stepwell.db.end"]);
+    }
+    let run = world.block_on(world.until(id, &[RunState::Running]));
+    world.block_on(world.engine.cancel(run.id, "seen")).unwrap();
+}
+
+#[test]
 fn a_crash_in_a_step_runs_it_again_and_counts_no_attempt() {
     let script = r#"let first = step("first", || 1); step("second", || { if event.data.spin { let i = 0; while i >= 0 { i += 1; if i > 1000 { i = 0; } } } run.attempt })"#;
     let world = World::new(ONE, &[("f", script)]);
@@ -336,7 +372,7 @@ fn a_crash_in_a_step_runs_it_again_and_counts_no_attempt() {
     while world.store.journal(run.id).unwrap().records.is_empty() {
         std::thread::yield_now();
     }
-    let world = world.crash();
+    let world = world.killed();
     let run = world.block_on(world.until(id, &[RunState::Running]));
     assert_eq!(world.store.journal(run.id).unwrap().attempts, [], "an interrupted attempt is no failed one");
     assert_eq!(world.store.journal(run.id).unwrap().records.len(), 1, "the first step does not run again");

@@ -4,6 +4,7 @@
 //! write-ahead log into the main file, off the path of commits. Reads have connections of their own.
 
 mod apply;
+mod ending;
 mod error;
 mod names;
 mod open;
@@ -26,9 +27,10 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{EventRow, List, LogRow, RunRow, SourceRow};
+use crate::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
+use ending::Note;
 pub use tools::{QueryError, Table, query_readonly};
 use writer::{Commit, Fault, Order, Writer};
 
@@ -97,7 +99,7 @@ pub enum OpenError {
 pub struct Sqlite {
     path: PathBuf,
     readers: Readers,
-    unclean: bool,
+    end: Ending,
     fault: Arc<Fault>,
     owner: Option<Owner>,
 }
@@ -133,18 +135,19 @@ impl Sqlite {
         let path = path.to_owned();
         if options.read_only {
             open::foreign_reader(&path)?;
-            return Ok(Sqlite { path, readers, unclean: false, fault, owner: None });
+            return Ok(Sqlite { path, readers, end: Ending::Clean, fault, owner: None });
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| OpenError::io(folder, &error))?;
         }
         let lock = open::Lock::take(&path)?;
-        let (connection, unclean) = open::writer(&path, options.durability)?;
+        let (connection, was_open) = open::writer(&path, options.durability)?;
+        let end = Note::beside(&path).take(was_open)?;
         if options.most_pages > 0 {
             connection.pragma_update(None, "max_page_count", options.most_pages)?;
         }
-        let owner = Owner::start(&path, connection, lock, unclean, &fault, options.flush_delay)?;
-        Ok(Sqlite { path, readers, unclean, fault, owner: Some(owner) })
+        let owner = Owner::start(&path, connection, lock, end, &fault, options.flush_delay)?;
+        Ok(Sqlite { path, readers, end, fault, owner: Some(owner) })
     }
 
     /// Carries out what was handed to `commit` so far, closes the file and gives its ownership up. Later commits answer
@@ -173,7 +176,22 @@ impl Sqlite {
         }
         self.readers.close();
         let (connection, outcome) = ended.map_err(|_| StoreError::Io("the writer's thread panicked".to_owned()))?;
-        outcome.and_then(|()| writer::finish(&connection))
+        outcome.and_then(|()| writer::finish(&connection))?;
+        // The mark in the file says that it was closed, so a note that stays is not read.
+        let _ = Note::beside(&self.path).remove();
+        Ok(())
+    }
+
+    /// Notes that the process was told to stop (or has to): whatever ends it from here on is no run's doing.
+    pub fn note_told(&self) {
+        if self.owner.is_some() {
+            Note::beside(&self.path).told();
+        }
+    }
+
+    /// The file beside the database whose text tells the next owner how this one ended.
+    pub fn note(&self) -> PathBuf {
+        Note::beside(&self.path).path().to_owned()
     }
 
     /// The live process that owns the file at `path`; none where nobody does.
@@ -193,7 +211,7 @@ impl Owner {
         path: &Path,
         connection: Connection,
         lock: open::Lock,
-        unclean: bool,
+        end: Ending,
         fault: &Arc<Fault>,
         flush_delay: Span,
     ) -> Result<Owner, OpenError> {
@@ -205,7 +223,7 @@ impl Owner {
         let checkpointer = open::checkpointer(path)?;
         let mut others = Vec::new();
         let mut interrupt_check = None;
-        if unclean {
+        if end != Ending::Clean {
             let reader = open::reader(path)?;
             interrupt_check = Some(reader.get_interrupt_handle());
             let fault = Arc::clone(fault);
@@ -312,7 +330,7 @@ impl Store for Sqlite {
             bytes: self.bytes(),
             unfinished,
             largest_id,
-            unclean: self.unclean,
+            end: self.end,
         })
     }
 

@@ -102,7 +102,7 @@ fn holder(file: &mut File) -> u32 {
     }
 }
 
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
@@ -138,8 +138,8 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<(Connection,
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    let unclean = migrate(&mut connection, found)?;
-    Ok((connection, unclean))
+    let was_open = migrate(&mut connection, found)?;
+    Ok((connection, was_open))
 }
 
 /// The connection that copies the write-ahead log into the main file.
@@ -210,13 +210,13 @@ fn migrate(connection: &mut Connection, found: u32) -> Result<bool, OpenError> {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    let unclean = transaction
+    let was_open = transaction
         .query_row("SELECT value FROM meta WHERE key = 'open'", [], |row| row.get::<_, i64>(0))
         .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(0) } else { Err(error) })?
         != 0;
     mark_open(&transaction, true)?;
     transaction.commit()?;
-    Ok(unclean)
+    Ok(was_open)
 }
 
 /// Sets or clears the mark that tells an unclean end from a clean one.

@@ -10,7 +10,7 @@ use super::super::conformance::{self, commit, event, ids, plain, put, record, ru
 use super::super::{Lane, RunQuery, Store, StoreError};
 use super::*;
 use crate::base::Id;
-use crate::rules::{EventRow, RunState, Write};
+use crate::rules::{Ending, EventRow, RunState, Write};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -69,10 +69,10 @@ fn what_was_answered_outlives_a_kill() {
     assert_eq!(again.event(first.id), Ok(Some(first)));
     assert_eq!(again.run(row.id), Ok(Some(row.clone())));
     assert_eq!(again.journal(row.id).map(|journal| journal.records), Ok(vec![record(0, "a")]));
-    assert!(again.stats().expect("figures").unclean, "its owner did not close it");
+    assert_eq!(again.stats().expect("figures").end, Ending::Killed, "its owner did not close it");
     again.close().expect("a clean end");
     assert_eq!(again.fault(), None, "the check in the background found nothing");
-    assert!(!open(&copied).stats().expect("figures").unclean, "now it was closed");
+    assert_eq!(open(&copied).stats().expect("figures").end, Ending::Clean, "now it was closed");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_backup_under_load_is_whole() {
     assert_eq!(done, all);
     assert!(matches!(store.backup(&copy, &mut |_, _| {}), Err(StoreError::Io(_))), "nothing is written over");
     let copied = open(&copy);
-    assert!(!copied.stats().expect("figures").unclean);
+    assert_eq!(copied.stats().expect("figures").end, Ending::Clean);
     assert_eq!(copied.check(), Ok(Vec::new()));
     let events = copied.events(&Default::default()).expect("a query");
     assert!(events.len() >= 200 && events.windows(2).all(|pair| pair[0].id > pair[1].id));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{EventRow, List, LogRow, RunRow, SourceRow};
+use stepwell::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
 use tokio::sync::Notify;
 
@@ -17,8 +17,8 @@ use super::world::World;
 pub struct Disk {
     memory: Memory,
     world: Arc<World>,
-    /// Whether the engine before this one died.
-    unclean: bool,
+    /// How the engine before this one ended.
+    end: Ending,
     death: Option<Way>,
     sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
@@ -39,9 +39,9 @@ struct Commit {
 }
 
 impl Disk {
-    pub fn new(memory: Memory, world: Arc<World>, unclean: bool, death: Option<Way>) -> Arc<Disk> {
+    pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<Way>) -> Arc<Disk> {
         let sabotage = world.sabotage();
-        Arc::new(Disk { memory, world, unclean, death, sabotage, lanes: Mutex::default(), wake: Notify::new() })
+        Arc::new(Disk { memory, world, end, death, sabotage, lanes: Mutex::default(), wake: Notify::new() })
     }
 
     /// What outlives the engine.
@@ -216,7 +216,7 @@ impl Store for Disk {
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {
-        Ok(Stats { unclean: self.unclean, ..self.memory.stats()? })
+        Ok(Stats { end: self.end, ..self.memory.stats()? })
     }
 
     fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use stepwell::base::{EventId, Millis, RunId, Span};
 use stepwell::rules::recovery::POISON_REASON;
 use stepwell::rules::row::Recorded;
-use stepwell::rules::{EventRow, Hold, Kind, List, Record, RunRow, RunState, Write};
+use stepwell::rules::{Ending, EventRow, Hold, Kind, List, Record, RunRow, RunState, Write};
 
 use super::plan::{Event, Function, Plan};
 use super::program::Break;
@@ -61,7 +61,7 @@ pub struct Run {
     pub straight: Straight,
     /// Somebody asked for its cancel.
     pub cancelled: bool,
-    /// Engines that died without a clean stop while it was running, since its last record.
+    /// What the deaths of engines in which it was running weigh, since its last record: 3 for a crash, 1 for a kill.
     deaths: u32,
 }
 
@@ -156,16 +156,14 @@ impl Facts {
             Write::Suspend { run, state, wake, .. } => self.moved(run, state, wake, now),
             Write::Requeue { run, suspects } => {
                 self.note(now, &format!("{run} queued again, suspects {suspects}"));
-                // A suspect that waited for its turn while the engine died without it is none any more.
-                match self.live(run) {
-                    Some(run) if run.state == RunState::Queued && suspects == 0 && run.deaths >= 2 => run.deaths = 0,
-                    _ => self.moved(run, RunState::Queued, None, now),
-                }
+                self.moved(run, RunState::Queued, None, now);
             }
             Write::Park { run, reason } => {
                 self.note(now, &format!("{run} parked: {reason}"));
                 let deaths = self.live(run).map_or(0, |run| run.deaths);
-                self.hold(&*reason == POISON_REASON && deaths >= 3, || format!("I3: {run} was parked after {deaths} deaths: {reason}"));
+                self.hold(&*reason == POISON_REASON && deaths >= 9, || {
+                    format!("I3: {run} was parked after deaths that weigh {deaths}: {reason}")
+                });
                 self.moved(run, RunState::Parked, None, now);
             }
             Write::End { run, state, at, output, error, reason } => {
@@ -480,12 +478,12 @@ impl Facts {
         self.note(now, &format!("engine {} starts", self.life));
     }
 
-    pub fn engine_died(&mut self, unclean: bool, now: Millis) {
-        self.note(now, if unclean { "engine died" } else { "engine stopped" });
-        if unclean {
+    pub fn engine_died(&mut self, end: Ending, now: Millis) {
+        self.note(now, if end == Ending::Clean { "engine stopped" } else { "engine died" });
+        if end != Ending::Clean {
             self.unclean.insert(self.life);
             for run in self.runs.values_mut().filter(|run| run.state == RunState::Running) {
-                run.deaths += 1;
+                run.deaths += if end == Ending::Crashed { 3 } else { 1 };
             }
         }
     }

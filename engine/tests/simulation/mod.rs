@@ -24,14 +24,15 @@ const WORLDS: u64 = 100;
 const LINES: usize = 80;
 
 /// What has to come up somewhere in that many worlds, as their stories tell it.
-const INCIDENTS: [&str; 18] = [
+const INCIDENTS: [&str; 19] = [
     "engine died",
     "drain",
     "the disk fails",
     "the engine gives up",
     "the disk is full",
     "suspects 1",
-    "suspects 2",
+    "suspects 3",
+    "suspects 6",
     "parked: crashed engine",
     "backing_off until",
     "sleeping until",

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
-use stepwell::rules::Hold;
+use stepwell::rules::{Ending, Hold};
 
 use super::dice::Dice;
 use super::print;
@@ -114,6 +114,8 @@ pub struct DiskPlan {
 #[derive(Debug, Clone, Copy)]
 pub struct Death {
     pub way: Way,
+    /// What the next engine can tell of it.
+    pub end: Ending,
     pub down_ms: i64,
 }
 
@@ -171,7 +173,7 @@ impl Plan {
         let mut deaths: Vec<Death> = (0..dice.between(0, 6)).map(|_| death(&mut dice)).collect();
         if dice.chance(5) {
             // As if a run were poison: each engine dies as soon as it does anything.
-            deaths = vec![Death { way: Way::Effect { number: 0, after: true }, down_ms: 1 }; 4];
+            deaths = vec![Death { way: Way::Effect { number: 0, after: true }, end: Ending::Crashed, down_ms: 1 }; 4];
         }
         Plan { functions, events, requests, cancels, disk, deaths, dice: dice.fork(1), sabotage: None }
     }
@@ -353,5 +355,7 @@ fn death(dice: &mut Dice) -> Death {
         7 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
         _ => Way::Drain { ms: *dice.pick(&[1, 1_000, 60_000]) },
     };
-    Death { way, down_ms: *dice.pick(&[0, 1, 1_000, 600_000]) }
+    let down_ms = *dice.pick(&[0, 1, 1_000, 600_000]);
+    // Of one that crashed a supervisor starts the next at once.
+    Death { way, end: if down_ms <= 1 { Ending::Crashed } else { Ending::Killed }, down_ms }
 }

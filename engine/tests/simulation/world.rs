@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stepwell::base::{Json, Millis, RunId, Span};
 use stepwell::exec::{AcceptError, Assembled, CancelError, Engine, NewEvent, Setup};
 use stepwell::project::{Mode, Project};
-use stepwell::rules::RunState;
+use stepwell::rules::{Ending, RunState};
 use stepwell::script::{Entry, Host, Where};
 use stepwell::store::{Memory, RunQuery, Store, StoreError};
 use tokio::sync::Notify;
@@ -90,7 +90,7 @@ pub fn run(plan: Plan) -> Outcome {
     let mut memory = Memory::new();
     let mut disk_plan = plan.disk.clone();
     let mut deaths = plan.deaths.iter();
-    let mut unclean = false;
+    let mut end = Ending::Clean;
     let mut lives = 0;
     loop {
         let death = deaths.next();
@@ -98,7 +98,7 @@ pub fn run(plan: Plan) -> Outcome {
         world.facts().engine_starts(world.clock.now());
         *world.life() = Life { effects: 0, death: death.map(|death| death.way), failed: false };
         world.frozen.store(false, Ordering::SeqCst);
-        let disk = Disk::new(memory, Arc::clone(&world), unclean, death.map(|death| death.way));
+        let disk = Disk::new(memory, Arc::clone(&world), end, death.map(|death| death.way));
         let clean = world.live(&project, &host, &disk, &mut disk_plan);
         match Arc::try_unwrap(disk) {
             Ok(disk) => memory = disk.into_memory(),
@@ -107,8 +107,8 @@ pub fn run(plan: Plan) -> Outcome {
                 memory = Memory::new();
             }
         }
-        unclean = !clean;
-        world.facts().engine_died(unclean, world.clock.now());
+        end = if clean { Ending::Clean } else { death.map_or(Ending::Killed, |death| death.end) };
+        world.facts().engine_died(end, world.clock.now());
         let troubled = world.facts().trouble.is_some();
         if troubled || world.is_quiet() {
             break;
