@@ -9,7 +9,7 @@ use crate::store::sqlite::{Options, Sqlite};
 use crate::store::{Store, StoreError};
 
 use super::doctor::cannot_open;
-use super::exit::{Exit, Trouble};
+use super::exit::{Exit, Trouble, undecorated};
 use super::out::Out;
 use super::place::DatabaseOption;
 
@@ -44,7 +44,12 @@ impl Backup {
             bar.set_position(done);
         });
         bar.finish_and_clear();
-        copied.map_err(|error| store_trouble(&error))?;
+        copied.map_err(|error| match error {
+            StoreError::Io(said) => {
+                Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot write the copy: {}", undecorated(&said))))
+            }
+            error => store_trouble(&error),
+        })?;
         let size = std::fs::metadata(&self.to).map_or(0, |file| file.len()).div_ceil(1024);
         out.say(format!("{} is a whole database: {size} KB", self.to.display()));
         Ok(Exit::Done)

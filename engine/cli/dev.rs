@@ -15,7 +15,6 @@ use crate::server::view::NoticeView;
 use super::exit::{Exit, Trouble};
 use super::out::{BOLD, DIM, Out, count, paint};
 use super::place::{self, ConfigArgument, Throwaway};
-use super::remote::DEFAULT_URL;
 use super::runs;
 use super::serve::{Service, log_to_stderr, options};
 use super::settings::{Keys, Overrides, Settings};
@@ -55,16 +54,16 @@ impl Dev {
         let settings = Settings::new(&project.config, place::root(&path), &over);
         let mut options = options(&project, Keys::from_environment());
         options.any_key = true;
-        let greeting = self.greeting(&project, &settings);
+        let greeting = self.greeting(&project, &settings, place::engine_url(Some(&path)));
         let service = Service { project: Arc::new(project), host, settings, options };
-        super::runtime()?.block_on(service.run(out, |engine, address| {
+        super::runtime()?.block_on(service.run(out, |engine, address, notices| {
             out.say(greeting(address));
-            tokio::spawn(show(engine.clone(), engine.subscribe(), *out));
+            tokio::spawn(show(engine.clone(), notices, *out));
         }))
     }
 
     /// What is said once the engine accepts events.
-    fn greeting(&self, project: &Project, settings: &Settings) -> impl FnOnce(SocketAddr) -> String + use<> {
+    fn greeting(&self, project: &Project, settings: &Settings, default: String) -> impl FnOnce(SocketAddr) -> String + use<> {
         let name = project.config.app.as_ref().map_or("stepwell", |app| app.value.as_str()).to_owned();
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
         let kept = if self.ephemeral { "thrown away at the end".to_owned() } else { settings.database.display().to_string() };
@@ -78,7 +77,7 @@ impl Dev {
         let example = project.example(&event).map_or_else(|| "{}".to_owned(), ToString::to_string);
         move |address| {
             let url = format!("http://{address}");
-            let flag = if url == DEFAULT_URL { String::new() } else { format!(" --url {url}") };
+            let flag = if url == default { String::new() } else { format!(" --url {url}") };
             let command = |text: String| format!("  {}\n", paint(BOLD, text));
             format!(
                 "{} {declared}\n  listening on {}\n  database     {kept}\n{}\n\nIn another terminal:\n{}{}{}",

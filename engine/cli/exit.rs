@@ -91,10 +91,13 @@ impl Trouble {
 /// The words of an I/O error without the number that the standard library adds.
 pub fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
-    }
+    let words = undecorated(&text);
+    if words == text { text } else { words.to_lowercase() }
+}
+
+/// A text that ends with an I/O error, without the number that the standard library adds.
+pub fn undecorated(text: &str) -> &str {
+    &text[..text.find(" (os error").unwrap_or(text.len())]
 }
 
 impl fmt::Display for Trouble {

@@ -5,10 +5,9 @@ use crate::script::Host;
 use crate::server::view::{FunctionView, Page};
 
 use super::exit::{Exit, Trouble};
-use super::out::{Cell, Out, count};
+use super::out::{Cell, DIM, Out, count, paint};
 use super::place;
 use super::reading::{Target, understood};
-use super::remote::{DEFAULT_URL, Remote};
 
 /// Arguments of `functions`.
 #[derive(Debug, clap::Args)]
@@ -72,14 +71,14 @@ impl Functions {
 impl Ls {
     /// Those of the engine, or of the config where none answers.
     async fn functions(&self, out: &Out) -> Result<Vec<FunctionView>, Trouble> {
-        let remote = Remote::new(self.target.url.as_deref().unwrap_or(DEFAULT_URL))?;
+        let remote = self.target.remote()?;
         if self.target.url.is_some() || remote.answers().await {
             let page: Page<FunctionView> = understood(&remote, remote.get("/v1/functions", &[]).await?)?;
             return Ok(page.data);
         }
         let path = place::config(self.target.database.config.config.as_deref())?;
         let (project, _) = Project::load(&path, &Host::new(), &place::environment, Mode::Check).map_err(Trouble::invalid)?;
-        out.say(format!("no engine answers at {}: reading {}", remote.url(), path.display()));
+        out.say(paint(DIM, format!("no engine answers at {}: reading {}", remote.url(), path.display())));
         Ok(project.functions.iter().map(|function| FunctionView::of(function)).collect())
     }
 }

@@ -145,12 +145,21 @@ fn with_variables(command: clap::Command) -> clap::Command {
         let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else { return argument };
         // The parser wants names that outlive it; there are some dozens, made once or twice in a process.
         let variable: &'static str = format!("STEPWELL_{}", long.to_uppercase().replace('-', "_")).leak();
+        if !is_meant(variable) {
+            return argument;
+        }
         let switch = !argument.get_action().takes_values();
         let argument = argument.env(variable);
         // `STEPWELL_JSON=1` and `STEPWELL_JSON=no` are said as people say them.
         if switch { argument.value_parser(clap::builder::FalseyValueParser::new()) } else { argument }
     });
     command.mut_subcommands(with_variables)
+}
+
+/// Whether a variable is for us: of a service called `stepwell`, Kubernetes tells every container `STEPWELL_PORT=tcp://…`.
+fn is_meant(variable: &str) -> bool {
+    let text = remote::variable(variable).unwrap_or_default();
+    !["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// A runtime for a command that waits for something: on this thread alone, since the engine brings its own threads.

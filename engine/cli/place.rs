@@ -6,6 +6,7 @@ use crate::base::Diagnostic;
 use crate::config::Model;
 
 use super::exit::{Exit, Trouble};
+use super::remote::DEFAULT_URL;
 
 /// The config's usual name.
 pub const CONFIG_NAME: &str = "events.yaml";
@@ -74,6 +75,16 @@ pub fn config(given: Option<&Path>) -> Result<PathBuf, Trouble> {
     let problem = Diagnostic::error("E0530", "no events.yaml here or in a folder above")
         .help("write one with `stepwell init`, or name it: `-c path/to/events.yaml`");
     Err(Trouble::new(Exit::Config, problem))
+}
+
+/// The engine that a command asks where none is named: the one that the config at hand starts.
+pub fn engine_url(given: Option<&Path>) -> String {
+    let listen = config(given).ok().and_then(|path| crate::config::load(&path).model).map(|model| model.engine.listen());
+    match listen {
+        Some(address) if address.port() != 0 && address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
+        Some(address) if address.port() != 0 => format!("http://{address}"),
+        _ => DEFAULT_URL.to_owned(),
+    }
 }
 
 /// The folder that a config's paths are relative to.

@@ -15,15 +15,17 @@ use super::backup::store_trouble;
 use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble};
 use super::out::{DIM, Out, paint};
-use super::place::DatabaseOption;
-use super::remote::{DEFAULT_URL, Remote};
+use super::place::{self, ConfigOption, DatabaseOption};
+use super::remote::Remote;
 
 /// Which engine a command asks that needs one.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EngineOption {
-    /// The engine [default: http://127.0.0.1:8288]
+    /// The engine [default: the config's `engine.listen`, usually http://127.0.0.1:8288]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    #[command(flatten)]
+    pub config: ConfigOption,
 }
 
 impl EngineOption {
@@ -32,14 +34,21 @@ impl EngineOption {
     /// # Errors
     /// Exit 2 for a bad address.
     pub fn engine(&self) -> Result<Remote, Trouble> {
-        Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))
+        url_or_default(self.url.as_deref(), &self.config)
+    }
+}
+
+fn url_or_default(url: Option<&str>, config: &ConfigOption) -> Result<Remote, Trouble> {
+    match url {
+        Some(url) => Remote::new(url),
+        None => Remote::new(&place::engine_url(config.config.as_deref())),
     }
 }
 
 /// Which engine a command asks, or which database it reads.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
-    /// The engine [default: http://127.0.0.1:8288; where none answers there, the database is read]
+    /// The engine [default: the config's `engine.listen`; where none answers there, the database is read]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     #[command(flatten)]
@@ -47,12 +56,20 @@ pub struct Target {
 }
 
 impl Target {
+    /// A client of the engine that is named, or is to be expected.
+    ///
+    /// # Errors
+    /// Exit 2 for a bad address.
+    pub fn remote(&self) -> Result<Remote, Trouble> {
+        url_or_default(self.url.as_deref(), &self.database.config)
+    }
+
     /// The engine if it answers or was named, else the database.
     ///
     /// # Errors
     /// Exit 69 where neither is there.
     pub async fn reader(&self, out: &Out) -> Result<Reader, Trouble> {
-        let remote = Remote::new(self.url.as_deref().unwrap_or(DEFAULT_URL))?;
+        let remote = self.remote()?;
         let named = self.url.is_some();
         if named || (self.database.database.is_none() && remote.answers().await) {
             return Ok(Reader::Engine(remote));

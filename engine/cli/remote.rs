@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::Diagnostic;
 
-use super::exit::{Exit, Trouble};
+use super::exit::{Exit, Trouble, undecorated};
 use super::out::shown;
 
 /// Where an engine listens unless it is told otherwise.
@@ -140,8 +140,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let text = innermost.to_string();
-    text[..text.find(" (os error").unwrap_or(text.len())].to_lowercase()
+    undecorated(&innermost.to_string()).to_lowercase()
 }
 
 /// A variable of the environment, unless it is empty.

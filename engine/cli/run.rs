@@ -36,7 +36,7 @@ impl Run {
         let options = options(&project, Keys::from_environment());
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
         let service = Service { project: Arc::new(project), host, settings: settings.clone(), options };
-        super::runtime()?.block_on(service.run(out, |_, address| {
+        super::runtime()?.block_on(service.run(out, |_, address, _| {
             out.say(format!("stepwell {}: {declared}, {}", env!("CARGO_PKG_VERSION"), settings.database.display()));
             out.say(format!("listening on http://{address}"));
         }))

@@ -332,6 +332,9 @@ impl Logs {
             }
             tokio::time::sleep(FOLLOW).await;
         }
+        if all.is_empty() && out.terminal && !self.json {
+            out.say("it has logged nothing");
+        }
         if self.json && !self.follow {
             out.line(serde_json::to_string(&all).unwrap_or_default())?;
         }

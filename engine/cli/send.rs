@@ -47,8 +47,6 @@ pub struct Send {
     json: bool,
     #[command(flatten)]
     engine: EngineOption,
-    #[command(flatten)]
-    config: place::ConfigOption,
 }
 
 /// The time of an event, as it was said.
@@ -92,7 +90,7 @@ impl Send {
         if !self.fields.example && self.fields.fields.is_empty() {
             return self.fields.data(&|field, text| typed_value(None, field, text), None);
         }
-        let given = self.config.config.as_deref();
+        let given = self.engine.config.config.as_deref();
         let Ok(path) = place::config(given) else {
             return self.fields.data(&|field, text| typed_value(None, field, text), None);
         };

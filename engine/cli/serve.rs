@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::oneshot;
 
 use crate::base::Diagnostic;
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::crash;
-use crate::exec::{Engine, Setup};
+use crate::exec::{Engine, Notice, Setup};
 use crate::project::Project;
 use crate::script::Host;
 use crate::server::{ServerOptions, serve};
@@ -51,11 +52,11 @@ pub fn options(project: &Project, keys: Keys) -> ServerOptions {
 }
 
 impl Service {
-    /// Runs the engine until it is told to stop. `started` is called once it accepts events.
+    /// Runs the engine until it is told to stop. `started` is called once it accepts events, with its notices from the start.
     ///
     /// # Errors
     /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
-    pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr)) -> Result<Exit, Trouble> {
+    pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr, Receiver<Notice>)) -> Result<Exit, Trouble> {
         let Service { project, host, settings, options } = self;
         options.check(settings.listen).map_err(|missing| {
             let problem = Diagnostic::error("E0538", missing);
@@ -75,10 +76,11 @@ impl Service {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let engine = Engine::start(setup).map_err(|error| store_trouble(&error))?;
+        let notices = engine.subscribe();
         engine.until_ready().await;
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, engine.clone(), options, stopped));
-        started(&engine, address);
+        started(&engine, address, notices);
 
         let fault = tokio::select! {
             name = stops.next() => {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::base::Diagnostic;
-use crate::store::sqlite::{QueryError, query_readonly};
+use crate::store::sqlite::{Datum, QueryError, query_readonly};
 
 use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble};
@@ -18,7 +18,7 @@ pub struct Sql {
     statement: String,
     #[command(flatten)]
     database: DatabaseOption,
-    /// One JSON document: an array of objects; numbers and JSON are given as such
+    /// One JSON document: an array of objects; text that is a JSON object or array is given as such
     #[arg(long)]
     json: bool,
 }
@@ -42,18 +42,30 @@ impl Sql {
             }
         })?;
         if self.json {
-            let object = |row: Vec<Option<String>>| table.columns.iter().cloned().zip(row.into_iter().map(json)).collect::<Map<_, _>>();
+            let object = |row: Vec<Datum>| table.columns.iter().cloned().zip(row.into_iter().map(json)).collect::<Map<_, _>>();
             out.json(&table.rows.into_iter().map(object).map(Value::Object).collect())?;
         } else {
             let heads: Vec<&str> = table.columns.iter().map(String::as_str).collect();
-            let cells = |row: Vec<Option<String>>| row.into_iter().map(|cell| Cell::from(cell.unwrap_or_default())).collect();
+            let cells = |row: Vec<Datum>| row.into_iter().map(|cell| Cell::from(text(cell))).collect();
             out.table(&heads, table.rows.into_iter().map(cells).collect())?;
         }
         Ok(Exit::Done)
     }
 }
 
-/// A cell as JSON: what reads as JSON is JSON, everything else is text.
-fn json(cell: Option<String>) -> Value {
-    cell.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
+fn text(cell: Datum) -> String {
+    match cell {
+        Datum::Null => String::new(),
+        Datum::Number(text) | Datum::Text(text) => text,
+    }
+}
+
+/// A cell as JSON. Text stays text, whatever it looks like, but for the objects and arrays that the engine keeps as text.
+fn json(cell: Datum) -> Value {
+    match cell {
+        Datum::Null => Value::Null,
+        Datum::Text(text) if !text.starts_with(['{', '[']) => Value::String(text),
+        // An infinite number is none in JSON.
+        Datum::Number(text) | Datum::Text(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    }
 }

@@ -54,7 +54,8 @@ fn head(trace: &Trace, now: Millis) -> String {
         // The engine's sentence begins with the state in its own words.
         (Some(why), _) if why.starts_with(&word) => text = shown(why),
         (Some(why), _) => text = format!("{text}: {}", shown(why)),
-        (None, Some(Time(wake))) if !run.state.is_terminal() => text = format!("{text}: goes on {}", relative(now, wake)),
+        // One whose time has come goes on as soon as it gets its turn, which is no time to name.
+        (None, Some(Time(wake))) if !run.state.is_terminal() && wake > now => text = format!("{text}: goes on {}", relative(now, wake)),
         _ => {}
     }
     let event = trace.event.as_ref().map(|event| paint(DIM, format!(" on {}", shown(&event.name)))).unwrap_or_default();

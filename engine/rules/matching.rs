@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{Millis, RunId, Span};
 
-use super::row::{EventRow, RunRow, RunState};
+use super::row::{EventRow, RunRow};
 use super::write::{Expect, List, Write};
 
 /// A function that is triggered by an event's name, with its expressions evaluated on that event.
@@ -44,25 +44,11 @@ pub fn plan(
     }
     for candidate in candidates.iter().filter(|candidate| candidate.applies && !taken.contains(&candidate.function)) {
         let run = RunRow {
-            id: new_id(),
-            rev: 0,
-            function: Arc::clone(&candidate.function),
-            event: event.id,
-            state: RunState::Queued,
             keys: Arc::clone(&candidate.keys),
             priority_ms: candidate.priority_ms,
-            created: now,
             enter: event.ts.max(now),
-            started: None,
-            ended: None,
-            wake: None,
-            attempt: 1,
-            suspects: 0,
-            version: None,
-            output: None,
-            error: None,
-            reason: None,
             idempotency: candidate.idempotency.clone(),
+            ..RunRow::queued(new_id(), Arc::clone(&candidate.function), event.id, now)
         };
         if let Some(key) = &candidate.idempotency {
             let function = Arc::clone(&candidate.function);

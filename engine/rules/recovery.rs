@@ -78,27 +78,7 @@ mod tests {
     use crate::base::{Id, Millis};
 
     fn run(id: i64, suspects: u32) -> RunRow {
-        RunRow {
-            id: Id(id),
-            rev: 1,
-            function: "f".into(),
-            event: Id(1),
-            state: RunState::Running,
-            keys: Arc::from([]),
-            priority_ms: 0,
-            created: Millis(0),
-            enter: Millis(0),
-            started: Some(Millis(0)),
-            ended: None,
-            wake: None,
-            attempt: 1,
-            suspects,
-            version: None,
-            output: None,
-            error: None,
-            reason: None,
-            idempotency: None,
-        }
+        RunRow { rev: 1, state: RunState::Running, started: Some(Millis(0)), suspects, ..RunRow::queued(Id(id), "f", Id(1), Millis(0)) }
     }
 
     /// The sums of the runs under way after an end; none for one that is parked.

@@ -133,6 +133,33 @@ pub struct RunRow {
     pub idempotency: Option<Arc<str>>,
 }
 
+impl RunRow {
+    /// A run that has just been created and enters the queue at once.
+    pub fn queued(id: RunId, function: impl Into<Arc<str>>, event: EventId, now: Millis) -> RunRow {
+        RunRow {
+            id,
+            rev: 0,
+            function: function.into(),
+            event,
+            state: RunState::Queued,
+            keys: Arc::from([]),
+            priority_ms: 0,
+            created: now,
+            enter: now,
+            started: None,
+            ended: None,
+            wake: None,
+            attempt: 1,
+            suspects: 0,
+            version: None,
+            output: None,
+            error: None,
+            reason: None,
+            idempotency: None,
+        }
+    }
+}
+
 /// What kind of thing a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -77,27 +77,7 @@ pub fn event(id: EventId) -> EventRow {
 
 /// A run that has not begun.
 pub fn run(id: RunId, event: EventId) -> RunRow {
-    RunRow {
-        id,
-        rev: 0,
-        function: Arc::from("charge"),
-        event,
-        state: RunState::Queued,
-        keys: Arc::from([]),
-        priority_ms: 0,
-        created: id.made_at(),
-        enter: id.made_at(),
-        started: None,
-        ended: None,
-        wake: None,
-        attempt: 1,
-        suspects: 0,
-        version: None,
-        output: None,
-        error: None,
-        reason: None,
-        idempotency: None,
-    }
+    RunRow::queued(id, "charge", event, id.made_at())
 }
 
 /// A step's record.

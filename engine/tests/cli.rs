@@ -5,3 +5,4 @@ mod help;
 mod local;
 mod project;
 pub(crate) mod support;
+mod terminal;

@@ -127,25 +127,9 @@ mod tests {
     /// A run that was created at 1,000 and has done nothing since.
     pub(super) fn row(state: RunState) -> RunRow {
         RunRow {
-            id: "0000000000101".parse().unwrap(),
-            rev: 0,
-            function: Arc::from("charge"),
-            event: "0000000000100".parse().unwrap(),
             state,
             keys: Arc::from([Arc::from("null"), Arc::from("\"u1\"")]),
-            priority_ms: 0,
-            created: Millis(1_000),
-            enter: Millis(1_000),
-            started: None,
-            ended: None,
-            wake: None,
-            attempt: 1,
-            suspects: 0,
-            version: None,
-            output: None,
-            error: None,
-            reason: None,
-            idempotency: None,
+            ..RunRow::queued("0000000000101".parse().unwrap(), "charge", "0000000000100".parse().unwrap(), Millis(1_000))
         }
     }
 

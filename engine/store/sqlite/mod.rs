@@ -31,7 +31,7 @@ use crate::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
-pub use tools::{QueryError, Table, query_readonly};
+pub use tools::{Datum, QueryError, Table, query_readonly};
 use writer::{Commit, Fault, Order, Writer};
 
 /// How long a check is given to notice that it was interrupted.

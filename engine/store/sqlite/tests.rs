@@ -293,13 +293,13 @@ fn questions_in_sql_cannot_change_anything() {
     put(&store, vec![Write::CreateRun(row.clone()), Write::Append { run: row.id, record: record(0, "a") }]);
     let table = query_readonly(&path, "SELECT id, data ->> 'userId' AS user, sender_id FROM events").expect("an answer");
     assert_eq!(table.columns, ["id", "user", "sender_id"]);
-    assert_eq!(table.rows, [[Some(id.to_string()), Some("u1".to_owned()), None]]);
+    assert_eq!(table.rows, [[Datum::Text(id.to_string()), Datum::Text("u1".to_owned()), Datum::Null]]);
     let sql = "SELECT runs.id, function, state, event, created, kind, result, line FROM runs JOIN steps ON run = runs.id";
     let shown =
         [&row.id.to_string(), "charge", "queued", &id.to_string(), &conformance::NOW.rfc3339(), "step", "1", "handlers/charge.rhai:7"];
-    assert_eq!(query_readonly(&path, sql).map(|table| table.rows), Ok(vec![shown.map(|text| Some(text.to_owned())).to_vec()]));
+    assert_eq!(query_readonly(&path, sql).map(|table| table.rows), Ok(vec![shown.map(|text| Datum::Text(text.to_owned())).to_vec()]));
     let table = query_readonly(&path, "SELECT id, data FROM main.events").expect("an answer");
-    assert_eq!(table.rows, [[Some(id.0.to_string()), Some(r#"{"userId":"u1"}"#.to_owned())]]);
+    assert_eq!(table.rows, [[Datum::Number(id.0.to_string()), Datum::Text(r#"{"userId":"u1"}"#.to_owned())]]);
     for view in ["attempts", "logs"] {
         assert_eq!(query_readonly(&path, &format!("SELECT * FROM {view}")).map(|table| table.rows), Ok(Vec::new()));
     }

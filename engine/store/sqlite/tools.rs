@@ -87,8 +87,19 @@ fn collect(connection: &Connection, pragma: &str, faults: &mut Vec<String>) -> R
 pub struct Table {
     /// The columns' names.
     pub columns: Vec<String>,
-    /// The rows; none stands for NULL. A BLOB that is UTF-8 (all JSON is) comes as text, another one as hex.
-    pub rows: Vec<Vec<Option<String>>>,
+    /// The rows.
+    pub rows: Vec<Vec<Datum>>,
+}
+
+/// A value of a row, by SQLite's own type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Datum {
+    /// NULL.
+    Null,
+    /// An integer or a float, written out.
+    Number(String),
+    /// Text. A BLOB that is UTF-8 (all JSON is) comes as text too, another one as hex.
+    Text(String),
 }
 
 /// Why a question in SQL has no answer.
@@ -128,7 +139,7 @@ pub fn query_readonly(path: &Path, sql: &str) -> Result<Table, QueryError> {
     let mut found = Vec::new();
     let mut rows = statement.query([]).map_err(refused)?;
     while let Some(row) = rows.next().map_err(refused)? {
-        let values = (0..columns.len()).map(|at| row.get_ref(at).map(text));
+        let values = (0..columns.len()).map(|at| row.get_ref(at).map(datum));
         found.push(values.collect::<Result<Vec<_>, rusqlite::Error>>().map_err(refused)?);
     }
     Ok(Table { columns, rows: found })
@@ -183,13 +194,13 @@ fn json(column: &str) -> String {
     format!("CAST({column} AS TEXT) AS {column}")
 }
 
-fn text(value: ValueRef<'_>) -> Option<String> {
+fn datum(value: ValueRef<'_>) -> Datum {
     match value {
-        ValueRef::Null => None,
-        ValueRef::Integer(number) => Some(number.to_string()),
-        ValueRef::Real(number) => Some(number.to_string()),
-        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        ValueRef::Blob(bytes) => Some(match std::str::from_utf8(bytes) {
+        ValueRef::Null => Datum::Null,
+        ValueRef::Integer(number) => Datum::Number(number.to_string()),
+        ValueRef::Real(number) => Datum::Number(number.to_string()),
+        ValueRef::Text(bytes) => Datum::Text(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Datum::Text(match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
             Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         }),

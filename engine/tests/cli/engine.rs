@@ -42,6 +42,7 @@ fn an_event_is_sent_waited_for_and_looked_at() {
     assert_eq!(json(&["runs", "get", &run, "--json"])["output"]["a"], 1);
     assert_eq!(json(&["runs", "trace", &run, "--json"])["steps"][0]["key"], "one");
     assert_eq!(json(&["runs", "logs", &run, "--json"])[0]["message"], "hi");
+    assert_eq!(json(&["runs", "logs", &run, "--json", "--follow"])["message"], "hi", "followed, it is a document a line");
     assert_eq!(json(&["events", "get", &event, "--json"])["runs"][0]["run_id"], run);
     assert_eq!(json(&["functions", "ls", "--json"])[0]["id"], "greet");
 }
@@ -134,10 +135,13 @@ fn without_an_engine_the_database_is_read_and_nothing_is_changed() {
     place.run(&["sql", "select count(*) from runs"]).exits(0).prints("1\n");
     place.run(&["sql", "delete from meta"]).exits(2).says("would write");
     place.run(&["sql", "selct 1"]).exits(2).says("error[E0542]");
-    assert_eq!(place.run(&["sql", "select 1 as a, 'x' as b", "--json"]).exits(0).json(), serde_json::json!([{"a": 1, "b": "x"}]));
+    let typed =
+        place.run(&["sql", "select 1 as a, '1' as b, 1.5 as c, null as d, 'true' as e, '{\"f\": [2]}' as g", "--json"]).exits(0).json();
+    assert_eq!(typed, serde_json::json!([{"a": 1, "b": "1", "c": 1.5, "d": null, "e": "true", "g": {"f": [2]}}]));
     place.run(&["doctor"]).exits(0).prints("✓ lock       free").prints("✓ integrity");
     place.run(&["backup", "copy.db"]).exits(0).says("is a whole database");
     place.run(&["backup", "copy.db"]).exits(73);
+    place.run(&["backup", "nowhere/copy.db"]).exits(74).says("cannot write the copy: nowhere/copy.db");
     place.run(&["runs", "ls", "--database", "copy.db"]).exits(0).prints(&run);
     for changing in [["runs", "cancel", run.as_str()], ["send", "hello/said", "name=x"]] {
         let gone = engine.url.clone();
@@ -193,27 +197,132 @@ fn a_signal_drains_and_the_next_start_goes_on() {
     place.ask(&engine, &["runs", "ls", "--event", &event, "--status", "sleeping"]).exits(0).prints("greet\tsleeping");
 }
 
+/// A server that answers each request when it is told to, or never.
+struct Gate {
+    url: String,
+    requests: std::sync::mpsc::Receiver<std::net::TcpStream>,
+}
+
+impl Gate {
+    fn new() -> Gate {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (sender, requests) = std::sync::mpsc::channel();
+        std::thread::spawn(move || while listener.accept().is_ok_and(|(request, _)| sender.send(request).is_ok()) {});
+        Gate { url, requests }
+    }
+
+    /// A project whose function has a step that asks here, and one after it.
+    fn project(&self) -> Place {
+        let place = Place::hello();
+        place.write("handlers/greet.rhai", &format!("step(\"ask\", || http::get(\"{}\").status);\nstep(\"after\", || 1)\n", self.url));
+        place
+    }
+
+    /// Waits for a request.
+    fn request(&self) -> std::net::TcpStream {
+        self.requests.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+fn answer(mut request: std::net::TcpStream) {
+    use std::io::{BufRead as _, Write as _};
+    let lines = std::io::BufReader::new(request.try_clone().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.is_empty()), "a request has a head");
+    request.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+}
+
 #[test]
-fn a_second_signal_ends_at_once_and_the_next_start_goes_on() {
-    // It takes requests and never answers one.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap();
-    let (sender, requests) = std::sync::mpsc::channel();
-    std::thread::spawn(move || while silent.accept().is_ok_and(|(request, _)| sender.send(request).is_ok()) {});
-    let place = Place::hello();
-    place.write("handlers/greet.rhai", &format!("step(\"hang\", || http::get(\"http://{address}/\").status)\n"));
+fn a_step_that_is_under_way_is_finished_before_the_engine_stops() {
+    let gate = Gate::new();
+    let place = gate.project();
     let mut engine = Engine::dev(&place, &[]);
     let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
-    let _first = requests.recv_timeout(PATIENCE).unwrap();
+    let request = gate.request();
     engine.signal(Signal::TERM);
     engine.line_with("SIGTERM: no new events");
     place.ask(&engine, &["send", "hello/said", "--example"]).exits(69).says("stopping");
+    answer(request);
+    assert_eq!(engine.exit_code(), 0);
+    let engine = Engine::dev(&place, &[]);
+    // The runs that an engine takes up are shown too.
+    engine.line_with("greet running");
+    engine.line_with("greet completed");
+    assert!(gate.requests.try_recv().is_err(), "a step that was recorded does not run again");
+    place.ask(&engine, &["runs", "ls", "--event", &event]).exits(0).prints("greet\tcompleted");
+}
+
+#[test]
+fn a_step_that_outlasts_the_grace_runs_again_at_the_next_start() {
+    let gate = Gate::new();
+    let place = gate.project();
+    place.write("events.yaml", &format!("{}\nengine: {{ shutdown_grace: 100ms }}\n", place.read("events.yaml")));
+    let mut engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["send", "hello/said", "--example"]).exits(0);
+    let _first = gate.request();
+    engine.signal(Signal::TERM);
+    engine.line_with("some steps have not finished within 100ms");
+    assert_eq!(engine.exit_code(), 0);
+    let engine = Engine::dev(&place, &[]);
+    answer(gate.request());
+    engine.line_with("greet completed");
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_the_next_start_goes_on() {
+    let gate = Gate::new();
+    let place = gate.project();
+    let mut engine = Engine::dev(&place, &[]);
+    let event = id_of(&place.ask(&engine, &["send", "hello/said", "--example"]).exits(0).out);
+    let _first = gate.request();
+    engine.signal(Signal::TERM);
+    engine.line_with("SIGTERM: no new events");
     engine.signal(Signal::TERM);
     engine.line_with("SIGTERM again");
     assert_eq!(engine.exit_code(), 1);
     let engine = Engine::dev(&place, &[]);
-    let _second = requests.recv_timeout(PATIENCE).unwrap();
+    let _second = gate.request();
     place.ask(&engine, &["runs", "ls", "--event", &event]).exits(0).prints("greet\trunning");
+}
+
+#[test]
+fn a_failed_run_is_drawn_with_its_attempts_and_its_line() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "step(\"first\", #{ retries: 1, backoff: \"1ms\" }, || {\n    let few = [1];\n    few[7]\n})\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    place.ask(&engine, &["send", "hello/said", "--example", "--wait"]).exits(1);
+    let run = id_of(&place.ask(&engine, &["runs", "ls", "--status", "failed"]).exits(0).out);
+    let trace = place.ask(&engine, &["runs", "trace", &run]).exits(0);
+    let lines: Vec<&str> = trace.out.lines().collect();
+    assert!(lines[0].starts_with(&format!("greet {run} on hello/said  failed in ")), "{}", trace.out);
+    assert!(lines[1].starts_with("└─ ✗ first") && lines[1].contains("2 attempts"), "{}", trace.out);
+    for (line, attempt) in [(lines[2], "✗ attempt 1 failed after"), (lines[3], "✗ attempt 2 failed after")] {
+        assert!(line.contains(attempt) && line.contains("(handlers/greet.rhai:3)"), "{}", trace.out);
+    }
+    let trace = trace.prints("handlers/greet.rhai:3:").prints("3 |     few[7]\n").prints("^");
+    drop(trace);
+    place.ask(&engine, &["runs", "get", &run]).exits(0).prints("state\tfailed\n").prints("3 |     few[7]\n").prints("^");
+}
+
+#[test]
+fn the_engine_that_the_config_starts_is_asked() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "1\n");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    place.write("events.yaml", &format!("{}\nengine: {{ listen: \"127.0.0.1:{port}\" }}\n", place.read("events.yaml")));
+    let mut command = place.command();
+    // Where Kubernetes knows a service called stepwell, every container has this variable; it says nothing to us.
+    command.args(["dev", "--ephemeral"]).env("STEPWELL_PORT", "tcp://10.0.0.1:8288");
+    let engine = Engine::start(command);
+    assert_eq!(engine.url, format!("http://127.0.0.1:{port}"));
+    let send = engine.line_with("stepwell send hello/said");
+    assert!(!send.contains("--url"), "{send}");
+    place.run(&["send", "hello/said", "--example", "--wait"]).exits(0).prints("1\n");
+    let run = id_of(&place.run(&["runs", "ls"]).exits(0).prints("greet\tcompleted").out);
+    place.run(&["functions", "ls"]).exits(0).prints("greet\t");
+    let config = place.path("events.yaml");
+    let elsewhere = Place::new();
+    elsewhere.run(&["runs", "cancel", &run, "-c", config.to_str().unwrap()]).exits(1).says("the run has ended");
 }
 
 #[test]

@@ -290,27 +290,7 @@ impl Bench {
         let id = Id(self.next_id.get() + 100);
         self.next_id.set(self.next_id.get() + 1);
         self.run = id;
-        let row = RunRow {
-            id,
-            rev: 0,
-            function: Arc::from("test"),
-            event: Id(7),
-            state: RunState::Queued,
-            keys: Arc::from([Arc::from("\"user1\"")]),
-            priority_ms: 0,
-            created: Millis(START),
-            enter: Millis(START),
-            started: None,
-            ended: None,
-            wake: None,
-            attempt: 1,
-            suspects: 0,
-            version: None,
-            output: None,
-            error: None,
-            reason: None,
-            idempotency: None,
-        };
+        let row = RunRow { keys: Arc::from([Arc::from("\"user1\"")]), ..RunRow::queued(id, "test", Id(7), Millis(START)) };
         let mut writes = vec![Write::CreateRun(row)];
         if self.store.event(Id(7)).unwrap().is_none() {
             writes.insert(0, Write::InsertEvent(self.event()));
