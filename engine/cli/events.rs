@@ -1,6 +1,6 @@
 //! `stepwell events`: looking at accepted events.
 
-use crate::server::view::{EventView, Time};
+use crate::server::view::{EventView, RunView, Time};
 
 use super::exit::{Exit, Trouble};
 use super::out::{BOLD, Cell, Out, cut, paint, relative, shown};
@@ -99,6 +99,14 @@ impl Ls {
     }
 }
 
+/// An event with its runs as one document; its data stand in it as they came.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    event: &'a EventView,
+    runs: &'a [RunView],
+}
+
 impl Get {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
@@ -107,9 +115,7 @@ impl Get {
         let filter = RunFilter { event: Some(id), limit: RUNS_MOST, ..RunFilter::default() };
         let runs = reader.runs(&filter).await?;
         if self.json {
-            let mut document = serde_json::to_value(&event).unwrap_or_default();
-            document["runs"] = serde_json::to_value(&runs).unwrap_or_default();
-            out.line(document.to_string())?;
+            out.line(serde_json::to_string(&Whole { event: &event, runs: &runs }).unwrap_or_default())?;
             return Ok(Exit::Done);
         }
         let now = reader.now();

@@ -48,7 +48,7 @@ impl Watcher {
                 Err(RecvError::Closed) => std::future::pending().await,
             },
             Watcher::There(notices) => match notices.next().await {
-                Some(sent) => serde_json::from_value(sent.data).ok(),
+                Some(sent) => serde_json::from_str(&sent.data).ok(),
                 None => std::future::pending().await,
             },
         }
@@ -286,8 +286,8 @@ pub fn has_stopped(state: RunState) -> bool {
 fn outputs(out: &Out, traces: &[Trace]) -> Result<(), Trouble> {
     for json in traces.iter().filter_map(|trace| trace.run.output.as_ref()) {
         match serde_json::from_str::<Value>(json.get()) {
-            Ok(value) if out.terminal && traces.len() == 1 => out.line(shown(&format!("{value:#}")))?,
-            // Untouched, so that no number changes on its way.
+            // A number that would change on its way keeps the whole untouched.
+            Ok(value) if out.terminal && traces.len() == 1 && value.to_string() == json.get() => out.line(shown(&format!("{value:#}")))?,
             _ => out.line(json.get())?,
         }
     }

@@ -351,8 +351,8 @@ fn bounds(prefix: Option<&str>) -> Result<(Option<Id>, Option<Id>), Trouble> {
 }
 
 /// An answer of the engine as the view that it is.
-pub fn understood<T: DeserializeOwned>(remote: &Remote, value: serde_json::Value) -> Result<T, Trouble> {
-    serde_json::from_value(value)
+pub fn understood<T: DeserializeOwned>(remote: &Remote, answer: impl AsRef<str>) -> Result<T, Trouble> {
+    serde_json::from_str(answer.as_ref())
         .map_err(|error| super::remote::unreachable(remote.url(), &format!("its answer is not an engine's ({error})")))
 }
 

@@ -375,8 +375,8 @@ impl Tail {
                 return Err(Trouble::new(Exit::Unreachable, problem));
             };
             if self.json {
-                out.line(sent.data.to_string())?;
-            } else if let Ok(notice) = serde_json::from_value::<NoticeView>(sent.data) {
+                out.line(&sent.data)?;
+            } else if let Ok(notice) = serde_json::from_str::<NoticeView>(&sent.data) {
                 out.line(told(&notice, SystemClock::default().now(), out.terminal))?;
             }
         }

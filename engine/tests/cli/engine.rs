@@ -106,6 +106,20 @@ fn what_send_says_of_events_that_are_not_taken() {
 }
 
 #[test]
+fn numbers_come_out_as_they_went_in() {
+    let place = Place::hello();
+    place.write("events.yaml", "version: 1\nevents: { n/sent: {} }\nfunctions: { echo: { on: n/sent } }\n");
+    place.write("handlers/echo.rhai", "event.data\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    let data = r#"{"big":12345678901234567890123,"exact":1.50}"#;
+    place.ask(&engine, &["send", "n/sent", "--data", data, "--wait"]).exits(0).prints("\"big\":12345678901234567890123");
+    let event = id_of(&place.ask(&engine, &["events", "ls"]).exits(0).prints(data).out);
+    place.ask(&engine, &["events", "get", &event]).exits(0).prints(data);
+    place.ask(&engine, &["events", "get", &event, "--json"]).exits(0).prints(&format!("\"data\":{data}"));
+    place.ask(&engine, &["runs", "ls", "--json"]).exits(0).prints("\"big\":12345678901234567890123");
+}
+
+#[test]
 fn waiting_has_an_end() {
     let place = sleeper();
     let engine = Engine::dev(&place, &["--ephemeral"]);
