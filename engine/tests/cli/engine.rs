@@ -106,6 +106,41 @@ fn what_send_says_of_events_that_are_not_taken() {
 }
 
 #[test]
+fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
+    let place = Place::new();
+    let limit = "concurrency: { limit: 1, key: event.data.user }";
+    let functions = format!("first: {{ on: a/first, {limit} }}, second: {{ on: a/second, {limit} }}");
+    place.write("events.yaml", &format!("version: 1\nevents: {{ a/first: {{}}, a/second: {{}} }}\nfunctions: {{ {functions} }}\n"));
+    place.write("handlers/first.rhai", "1\n");
+    place.write("handlers/second.rhai", "fail(\"no\")\n");
+    let engine = Engine::dev(&place, &[]);
+    for (event, user, exit) in [("a/first", "u1", 0), ("a/first", "7", 0), ("a/second", "u1", 1)] {
+        place.ask(&engine, &["send", event, &format!("user={user}"), "--wait"]).exits(exit);
+    }
+    let database = place.path(".stepwell/stepwell.db").display().to_string();
+    let cases: [(&[&str], usize); 12] = [
+        (&["runs", "ls"], 3),
+        (&["runs", "ls", "--function", "first"], 2),
+        (&["runs", "ls", "--status", "failed"], 1),
+        (&["runs", "ls", "--status", "failed,completed"], 3),
+        (&["runs", "ls", "--key", "u1"], 2),
+        (&["runs", "ls", "--key", "7"], 1),
+        (&["runs", "ls", "--since", "1h"], 3),
+        (&["runs", "ls", "--since", "2100-01-01T00:00:00Z"], 0),
+        (&["runs", "ls", "--limit", "2"], 2),
+        (&["events", "ls", "--name", "a/second"], 1),
+        (&["events", "ls", "--since", "2100-01-01T00:00:00Z"], 0),
+        (&["events", "ls", "--since", "1h", "--limit", "2"], 2),
+    ];
+    for (arguments, count) in cases {
+        let answered = place.ask(&engine, arguments).exits(0).out;
+        assert_eq!(answered.lines().count(), count, "{arguments:?}: {answered}");
+        let read = place.run(&[arguments, &["--database", &database]].concat()).exits(0).out;
+        assert_eq!(read, answered, "{arguments:?}");
+    }
+}
+
+#[test]
 fn numbers_come_out_as_they_went_in() {
     let place = Place::hello();
     place.write("events.yaml", "version: 1\nevents: { n/sent: {} }\nfunctions: { echo: { on: n/sent } }\n");

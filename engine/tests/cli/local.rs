@@ -111,6 +111,21 @@ fn doctor_finds_a_broken_config_and_a_foreign_file() {
 }
 
 #[test]
+fn doctor_names_a_page_that_went_bad() {
+    use stepwell::store::Store as _;
+    use stepwell::store::sqlite::{Options, Sqlite};
+    let place = Place::hello();
+    let path = place.path("stepwell.db");
+    Sqlite::open(&path, Options::default()).unwrap().close().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    assert_ne!(Sqlite::open(&path, Options { read_only: true, ..Options::default() }).unwrap().check(), Ok(Vec::new()));
+    place.run(&["doctor", "--database", "stepwell.db"]).exits(74).prints("✗ integrity").prints("restore a backup");
+}
+
+#[test]
 fn without_a_database_backup_and_sql_say_so() {
     let place = Place::hello();
     place.run(&["backup", "copy.db"]).exits(3).says("error[E0537]");
