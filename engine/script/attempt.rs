@@ -141,6 +141,18 @@ impl Attempt {
         self.inside.borrow().clone()
     }
 
+    /// Whether a step's closure runs.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.borrow().is_some()
+    }
+
+    /// `file:line` of the call that a native was reached by.
+    pub(super) fn line_of(&self, context: &NativeCallContext<'_>) -> Option<Arc<str>> {
+        let line = context.call_position().line()?;
+        // It goes to the store and outlives the script, so it is not the script's.
+        Some(alloc::uncounted(|| self.program.line(context.call_source().unwrap_or_default(), line)))
+    }
+
     /// Enters or leaves a step's closure.
     pub(super) fn set_inside(&self, inside: Option<Inside>) {
         self.operations.set(0);
@@ -319,12 +331,6 @@ impl Attempt {
     pub(super) fn suspend(&self, state: RunState, wake: Millis, error: Option<Arc<Failure>>) -> Fault {
         self.halt(Halt::Stop(Outcome::Suspended { state, wake: Some(wake), error }))
     }
-}
-
-/// `file:line` of the call that a native was reached by.
-pub(super) fn line_of(context: &NativeCallContext<'_>) -> Option<Arc<str>> {
-    let line = context.call_position().line()?;
-    Some(Arc::from(format!("{}:{line}", context.call_source().unwrap_or_default())))
 }
 
 /// The place of the call that a native was reached by.

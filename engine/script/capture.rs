@@ -82,11 +82,11 @@ impl Copier {
         }
         if let Some(array) = value.read_lock::<Array>() {
             let copy: Result<Array, Fault> = array.iter().map(|item| self.value(item, depth + 1)).collect();
-            return Ok(copy?.into());
+            return Ok(Dynamic::from_array(copy?));
         }
         if let Some(map) = value.read_lock::<Map>() {
             let copy: Result<Map, Fault> = map.iter().map(|(name, item)| Ok((name.clone(), self.value(item, depth + 1)?))).collect();
-            return Ok(copy?.into());
+            return Ok(Dynamic::from_map(copy?));
         }
         Ok(value.clone())
     }

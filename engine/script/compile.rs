@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rhai::{AST, Module, ParseError, ParseErrorType, Scope, Shared};
 use sha2::{Digest, Sha256};
@@ -80,7 +80,9 @@ fn compile(host: &Host, files: &dyn Files, handler: &str) -> Result<Program, Vec
     match main {
         Some(ast) if errors.is_empty() => {
             let row = row(&sources);
-            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses })
+            // Lines count from 1.
+            let lines = sources.iter().map(|source| vec![OnceLock::new(); source.text.lines().count() + 1].into()).collect();
+            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses, lines })
         }
         _ => Err(errors),
     }

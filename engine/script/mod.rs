@@ -20,8 +20,8 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
 
@@ -126,7 +126,11 @@ pub struct Program {
     row: SourceRow,
     warnings: Vec<Diagnostic>,
     uses: Vec<Use>,
+    lines: Lines,
 }
+
+/// `file:line` of each line of each file, made when it is first asked for: every record has one.
+type Lines = Vec<Box<[OnceLock<Arc<str>>]>>;
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,6 +157,16 @@ impl Program {
     /// Its files with their texts, the handler first.
     pub fn files(&self) -> &[Arc<Source>] {
         &self.files
+    }
+
+    /// `file:line` as records have it.
+    fn line(&self, file: &str, line: usize) -> Arc<str> {
+        let make = || Arc::from(format!("{file}:{line}"));
+        let known = self.files.iter().zip(&self.lines).find(|(source, _)| source.name == file);
+        match known.and_then(|(_, lines)| lines.get(line)) {
+            Some(slot) => Arc::clone(slot.get_or_init(make)),
+            None => make(),
+        }
     }
 
     /// What is probably a mistake in it.

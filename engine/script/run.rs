@@ -76,7 +76,7 @@ fn event(row: &EventRow) -> Dynamic {
     map.insert("name".into(), row.name.as_ref().into());
     map.insert("data".into(), value::read(&row.data).unwrap_or(Dynamic::UNIT));
     map.insert("ts".into(), row.ts.0.into());
-    map.into()
+    Dynamic::from_map(map)
 }
 
 /// The script came to its end.

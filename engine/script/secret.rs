@@ -79,7 +79,7 @@ impl Secrets {
     }
 
     /// Refuses a text that contains a known secret.
-    pub(super) fn refuse(&self, text: &str, what: &str) -> Result<(), Fault> {
+    pub(super) fn refuse(&self, text: &str, what: impl std::fmt::Display) -> Result<(), Fault> {
         match self.forms.iter().find(|(form, _)| text.contains(form.as_str())) {
             None => Ok(()),
             Some((_, name)) => Err(Thrown::last("E0406", format!("{what} contains the secret {name}, and a secret is never stored"))

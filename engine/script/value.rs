@@ -3,7 +3,7 @@
 //! Own reader and writer, because what others do loses something in silence: an integer outside of 64 bits, a decimal that a
 //! float cannot hold, a surrogate pair, or a function pointer that turns into text.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
@@ -111,7 +111,7 @@ impl Reader<'_> {
         self.space();
         if self.peek() == Some(b']') {
             self.at += 1;
-            return Ok(array.into());
+            return Ok(Dynamic::from_array(array));
         }
         loop {
             self.space();
@@ -121,7 +121,7 @@ impl Reader<'_> {
                 Some(b',') => self.at += 1,
                 Some(b']') => {
                     self.at += 1;
-                    return Ok(array.into());
+                    return Ok(Dynamic::from_array(array));
                 }
                 _ => return Err(self.bad("expected `,` or `]`")),
             }
@@ -134,7 +134,7 @@ impl Reader<'_> {
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(map.into());
+            return Ok(Dynamic::from_map(map));
         }
         loop {
             self.space();
@@ -155,7 +155,7 @@ impl Reader<'_> {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
-                    return Ok(map.into());
+                    return Ok(Dynamic::from_map(map));
                 }
                 _ => return Err(self.bad("expected `,` or `}`")),
             }
@@ -310,7 +310,7 @@ fn normal(text: &str) -> (bool, String, i64) {
 }
 
 /// Writes a script's value as JSON text of at most `most` bytes; `what` names it in the error.
-pub(super) fn write(value: &Dynamic, what: &str, most: usize) -> Result<String, Fault> {
+pub(super) fn write(value: &Dynamic, what: impl Display, most: usize) -> Result<String, Fault> {
     let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: false };
     match writer.value(value) {
         Ok(()) => Ok(writer.out),
@@ -361,8 +361,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn explain(&self, stop: Refused, what: &str) -> Fault {
-        let mut place = what.to_owned();
+    fn explain(&self, stop: Refused, what: impl Display) -> Fault {
+        let mut place = what.to_string();
         for part in self.path.iter().rev() {
             match part {
                 Part::Name(name) => {

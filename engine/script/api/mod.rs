@@ -134,6 +134,9 @@ pub(super) fn demand_step(attempt: &Attempt, name: &str) -> Result<Inside, Fault
 
 /// Refuses what makes a record of its own inside a step's closure.
 pub(super) fn demand_between(attempt: &Attempt, name: &str) -> Result<(), Fault> {
+    if !attempt.is_inside() {
+        return Ok(());
+    }
     match attempt.inside() {
         None => Ok(()),
         Some(inside) => Err(Thrown::last("E0402", format!("{name} inside the closure of step `{}`", inside.key))

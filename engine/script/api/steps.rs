@@ -10,7 +10,7 @@ use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Backoff, Failure, Kind, Retry, RunState, retry};
 
-use super::super::attempt::{Attempt, Found, Halt, Inside, Made, current, line_of, place_of};
+use super::super::attempt::{Attempt, Found, Halt, Inside, Made, current, place_of};
 use super::super::capture::Captured;
 use super::super::error::{self, Fault, StepError, Thrown, Verdict, terminated, verdict};
 use super::super::time::{self, Moment};
@@ -142,7 +142,7 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
         began: now,
         deadline: now.after(options.timeout),
         requests: 0,
-        line: line_of(context),
+        line: attempt.line_of(context),
         first: first.unwrap_or(now),
         retry: options.retry,
     };
@@ -176,8 +176,8 @@ fn perform(attempt: &Attempt, context: &NativeCallContext<'_>, body: FnPtr, insi
     }
     let result = result?;
     captured.check(context, &body)?;
-    let text = value::write(&result, &format!("the result of step `{}`", inside.key), STEP_RESULT_BYTES)?;
-    attempt.call.surroundings.secrets.refuse(&text, &format!("the result of step `{}`", inside.key))?;
+    let text = value::write(&result, format_args!("the result of step `{}`", inside.key), STEP_RESULT_BYTES)?;
+    attempt.call.surroundings.secrets.refuse(&text, format_args!("the result of step `{}`", inside.key))?;
     // It goes to the store and outlives the script, so it is not the script's.
     Ok(alloc::uncounted(|| Json::from(text.as_str())))
 }
@@ -315,7 +315,7 @@ fn rest(
         Found::New(key) => {
             let now = attempt.now();
             let until = until(now)?;
-            let made = Made { attempts: 1, started: now, line: line_of(context) };
+            let made = Made { attempts: 1, started: now, line: attempt.line_of(context) };
             attempt.append(key, Kind::Sleep, Recorded::Until(until), made)?;
             until
         }

@@ -6,7 +6,7 @@ use crate::base::{Entropy, Json};
 use crate::rules::Kind;
 use crate::rules::row::Recorded;
 
-use super::super::attempt::{Attempt, Found, Halt, Made, current, line_of};
+use super::super::attempt::{Attempt, Found, Halt, Made, current};
 use super::super::error::{Fault, Thrown};
 use super::super::time::{self, Moment};
 use super::super::value;
@@ -49,7 +49,7 @@ pub(super) fn register(engine: &mut Engine) {
 /// A value that differs from run to run: what was recorded, or a new one, recorded with the next commit.
 fn draw(context: &NativeCallContext<'_>, kind: Kind, make: impl FnOnce(&Attempt) -> Result<Dynamic, Fault>) -> Result<Dynamic, Fault> {
     let attempt = current()?;
-    if attempt.inside().is_some() {
+    if attempt.is_inside() {
         return make(&attempt);
     }
     let json = match attempt.ask(kind, kind.word())? {
@@ -60,9 +60,9 @@ fn draw(context: &NativeCallContext<'_>, kind: Kind, make: impl FnOnce(&Attempt)
         }
         Found::New(key) => {
             let value = make(&attempt)?;
-            let json = Json::from(value::write(&value, &format!("what {}() gives", kind.word()), PICKED_BYTES)?);
+            let json = Json::from(value::write(&value, format_args!("what {}() gives", kind.word()), PICKED_BYTES)?);
             attempt.call.surroundings.secrets.refuse(&json, "what was picked")?;
-            let made = Made { attempts: 1, started: attempt.now(), line: line_of(context) };
+            let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
             attempt.append(key, kind, Recorded::Value(Json::clone(&json)), made)?;
             json
         }

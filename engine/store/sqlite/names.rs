@@ -9,10 +9,15 @@ use super::super::StoreError;
 
 /// Names kept in memory; beyond, the memory starts anew (a sender may be allowed to invent event names).
 const KEPT: usize = 16_384;
+/// Names found by their address.
+const RECENT: usize = 64;
 
 /// The writer's side: from a text to its number, with new texts stored on the way.
 pub(super) struct Interner<'c> {
     known: HashMap<Arc<str>, i64>,
+    /// The texts asked for last, each at the place that its address gives it: the engine's rows share their names, so most
+    /// are found by comparing two addresses. It holds the texts, so that no address is used again meanwhile.
+    recent: [Option<(Arc<str>, i64)>; RECENT],
     find: Statement<'c>,
     add: Statement<'c>,
 }
@@ -21,6 +26,7 @@ impl<'c> Interner<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Interner<'c>> {
         Ok(Interner {
             known: HashMap::new(),
+            recent: [const { None }; RECENT],
             find: connection.prepare("SELECT id FROM names WHERE text = ?1")?,
             add: connection.prepare("INSERT INTO names (text) VALUES (?1) RETURNING id")?,
         })
@@ -28,6 +34,19 @@ impl<'c> Interner<'c> {
 
     /// The number of `text`.
     pub(super) fn id(&mut self, text: &Arc<str>) -> rusqlite::Result<i64> {
+        // Texts are at least 16 bytes apart.
+        let place = (Arc::as_ptr(text).addr() >> 4) % RECENT;
+        if let Some((known, id)) = &self.recent[place]
+            && Arc::ptr_eq(known, text)
+        {
+            return Ok(*id);
+        }
+        let id = self.look_up(text)?;
+        self.recent[place] = Some((Arc::clone(text), id));
+        Ok(id)
+    }
+
+    fn look_up(&mut self, text: &Arc<str>) -> rusqlite::Result<i64> {
         if let Some(id) = self.known.get(text) {
             return Ok(*id);
         }
@@ -45,6 +64,7 @@ impl<'c> Interner<'c> {
     /// Forgets what a transaction that was rolled back may have added.
     pub(super) fn forget(&mut self) {
         self.known.clear();
+        self.recent = [const { None }; RECENT];
     }
 }
 
