@@ -3,25 +3,44 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Clock, Entropy, Millis, Span, time::Waiting};
 
 /// The longest single wait, so that a jump of the wall clock is noticed soon.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
-/// The wall clock, which never goes back within a process.
-#[derive(Debug, Default, Clone)]
+/// The wall clock, which never goes back within a process, and never stands still: after somebody has set it back, time
+/// goes on from where it was.
+#[derive(Debug, Clone)]
 pub struct SystemClock {
-    latest: Arc<AtomicI64>,
+    start: Instant,
+    /// How far the wall clock was ahead of the time since the start, at most.
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock { start: Instant::now(), ahead_ms: Arc::new(AtomicI64::new(i64::MIN)) }
+    }
+}
+
+impl SystemClock {
+    /// The time when the wall clock shows `wall_ms`, and so much time has gone by since the start.
+    fn at(&self, wall_ms: i64, elapsed_ms: i64) -> Millis {
+        let ahead = wall_ms - elapsed_ms;
+        // The clock is read many times a millisecond: what all threads share is only written where it changes.
+        let most = self.ahead_ms.load(Ordering::Relaxed);
+        let most = if ahead > most { self.ahead_ms.fetch_max(ahead, Ordering::Relaxed).max(ahead) } else { most };
+        Millis(most + elapsed_ms)
+    }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        // The clock is read many times within a millisecond: only the first read of one writes what all threads share.
-        let latest = self.latest.load(Ordering::Relaxed);
-        Millis(if now > latest { self.latest.fetch_max(now, Ordering::Relaxed).max(now) } else { latest })
+        // In this order: a thread that is held up between the two must not count the time as one that was set forward.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        self.at(wall, self.start.elapsed().as_millis() as i64)
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {
@@ -78,12 +97,12 @@ impl Entropy for SystemEntropy {
 
 /// Measures how long something takes, for benchmarks and progress alone: no rule ever sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Stopwatch(std::time::Instant);
+pub struct Stopwatch(Instant);
 
 impl Stopwatch {
     /// Starts now.
     pub fn start() -> Stopwatch {
-        Stopwatch(std::time::Instant::now())
+        Stopwatch(Instant::now())
     }
 
     /// The time since its start.
@@ -100,4 +119,19 @@ pub fn secret_bytes() -> std::io::Result<[u8; 24]> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_jumps() {
+        let clock = SystemClock::default();
+        assert_eq!(clock.at(1_000_000, 0), Millis(1_000_000));
+        assert_eq!(clock.at(400_100, 100), Millis(1_000_100), "set back");
+        assert_eq!(clock.at(401_000, 1_000), Millis(1_001_000), "and goes on");
+        assert_eq!(clock.at(9_000_000, 2_000), Millis(9_000_000), "set forward");
+        assert_eq!(clock.at(8_999_995, 2_000), Millis(9_000_000), "never back");
+    }
 }

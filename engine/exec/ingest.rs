@@ -158,14 +158,8 @@ impl Inner {
                     created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
                 }
                 Err(Conflict::EventKeyTaken(first)) => ids[event.at] = first,
-                Err(Conflict::IdempotencyTaken(holder)) => {
-                    let function = self.store.run(holder).map_err(AcceptError::Store)?.map(|run| run.function);
-                    let keyed = event.candidates.iter().filter(|candidate| candidate.idempotency.is_some());
-                    // A holder that retention has deleted meanwhile names no function: then every keyed one is left out.
-                    event.taken.extend(match function {
-                        Some(function) => vec![function],
-                        None => keyed.map(|candidate| Arc::clone(&candidate.function)).collect(),
-                    });
+                Err(Conflict::IdempotencyTaken(function, _)) => {
+                    event.taken.push(function);
                     pending.push(event);
                 }
                 Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),

@@ -121,6 +121,8 @@ pub struct Assembled {
     pub scheduler: std::pin::Pin<Box<dyn Future<Output = ()>>>,
     /// Runs handlers.
     pub workers: Vec<std::pin::Pin<Box<dyn Future<Output = ()>>>>,
+    /// Deletes what is old, and looks for faults of the store.
+    pub upkeep: std::pin::Pin<Box<dyn Future<Output = ()>>>,
 }
 
 impl Engine {
@@ -142,7 +144,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The engine's parts as futures that never leave one thread, without upkeep.
+    /// The engine's parts as futures that never leave one thread.
     ///
     /// # Errors
     /// As `start`.
@@ -150,7 +152,8 @@ impl Engine {
         let count = setup.threads.max(1);
         let (engine, scheduler, workers) = Engine::parts(setup, count)?;
         let workers = workers.into_iter().map(|worker| Box::pin(worker.run()) as _).collect();
-        Ok(Assembled { engine, scheduler: Box::pin(scheduler.run()), workers })
+        let upkeep = Box::pin(upkeep::run(Arc::clone(&engine.inner)));
+        Ok(Assembled { engine, scheduler: Box::pin(scheduler.run()), workers, upkeep })
     }
 
     fn parts(setup: Setup, count: usize) -> Result<(Engine, Scheduler, Vec<Worker>), StoreError> {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::base::RunId;
 use crate::base::id::IdMap;
 use crate::project::Function;
+use crate::rules::RunState;
 use crate::rules::run::{self, Outcome, Stopped};
 use crate::script::{self, Call, Checkpoints, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Loaded, StoreError};
@@ -62,8 +63,9 @@ impl Worker {
                     journal: Journal::default(),
                 });
                 let loaded = made.or_else(|| loaded.remove(&assign.run));
-                // One that is not there was deleted since it started, so there is nothing to run.
-                let Some(Loaded { run, event, journal }) = loaded else {
+                // One that is not running was cancelled since it started, and on its new revision nothing would stop it; one
+                // that is not there was even deleted.
+                let Some(Loaded { run, event, journal }) = loaded.filter(|loaded| loaded.run.state == RunState::Running) else {
                     outbox.stopped(assign.run, None);
                     continue;
                 };

@@ -73,8 +73,8 @@ pub enum Expect {
 pub enum Conflict {
     /// An event with that name and key is there.
     EventKeyTaken(EventId),
-    /// A run with that key is there.
-    IdempotencyTaken(RunId),
+    /// A run of this function has that key. The run itself may be deleted already.
+    IdempotencyTaken(Arc<str>, RunId),
     /// The run is at another revision, in this state.
     RunMoved {
         /// Its revision now.
@@ -115,13 +115,21 @@ pub enum Write {
     },
     /// Stores a new run (its `rev` as given).
     CreateRun(RunRow),
-    /// queued → running: a worker is about to start it. Sets `started` the first time only.
+    /// queued → running: a worker is about to start it. Sets `started` and `version` the first time only.
     Start {
         /// The run.
         run: RunId,
         /// The time.
         at: Millis,
-        /// The handler's version it starts on.
+        /// The handler's version in force.
+        version: Arc<str>,
+    },
+    /// From here on the run's journal is made by another version of its handler, which fits what there was before. No
+    /// change of state, so without a new `rev`.
+    Adopt {
+        /// The run.
+        run: RunId,
+        /// The version.
         version: Arc<str>,
     },
     /// running → sleeping, waiting or backing off.

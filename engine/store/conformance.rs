@@ -194,9 +194,12 @@ fn a_run_goes_through_every_state(store: &dyn Store) {
     put(store, vec![Write::Requeue { run: id, suspects: 1 }]);
     row = RunRow { rev: 3, state: RunState::Queued, wake: None, suspects: 1, error: None, ..row };
     reads_back(store, &row);
-    // A second start keeps the first one's time.
+    // A second start keeps the first one's time and version, until the other version takes the run over.
     put(store, vec![Write::Start { run: id, at: later, version: Arc::from("v2") }]);
-    row = RunRow { rev: 4, state: RunState::Running, version: Some(Arc::from("v2")), ..row };
+    row = RunRow { rev: 4, state: RunState::Running, ..row };
+    reads_back(store, &row);
+    put(store, vec![Write::Adopt { run: id, version: Arc::from("v2") }]);
+    row = RunRow { version: Some(Arc::from("v2")), ..row };
     reads_back(store, &row);
     put(store, vec![Write::Suspend { run: id, state: RunState::Waiting, wake: None, attempt: 1, error: None }]);
     row = RunRow { rev: 5, state: RunState::Waiting, attempt: 1, ..row };
@@ -205,7 +208,7 @@ fn a_run_goes_through_every_state(store: &dyn Store) {
     row = RunRow { rev: 6, state: RunState::Parked, reason: Some(Arc::from("function gone")), ..row };
     reads_back(store, &row);
     put(store, vec![Write::Requeue { run: id, suspects: 0 }, start(id)]);
-    row = RunRow { rev: 8, state: RunState::Running, suspects: 0, reason: None, version: Some(Arc::from("v1")), ..row };
+    row = RunRow { rev: 8, state: RunState::Running, suspects: 0, reason: None, ..row };
     reads_back(store, &row);
     let output: Option<crate::base::Json> = Some(Arc::from(r#"{"status":"paid"}"#));
     put(store, vec![Write::End { run: id, state: RunState::Completed, at: later, output: output.clone(), error: None, reason: None }]);
@@ -271,7 +274,7 @@ fn idempotency_keys_are_taken_for_their_window(store: &dyn Store) {
     };
     assert_eq!(commit(store, vec![free(&function, NOW)]), Ok(vec![Ok(())]));
     put(store, vec![Write::TakeIdempotency { function: Arc::clone(&function), key: Arc::from("\"k\""), run: row.id, expires }]);
-    let taken = Err(Conflict::IdempotencyTaken(row.id));
+    let taken = Err(Conflict::IdempotencyTaken(Arc::clone(&row.function), row.id));
     let lists = vec![free(&function, NOW), free(&Arc::from("other"), NOW), free(&function, expires)];
     assert_eq!(commit(store, lists), Ok(vec![taken, Ok(()), Ok(())]));
 }

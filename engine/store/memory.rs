@@ -95,7 +95,7 @@ impl Disk {
             }
             Expect::IdempotencyFree { function, key, now } => {
                 let (run, expires) = self.idempotency.get(&(Arc::clone(function), Arc::clone(key)))?;
-                (expires > now).then_some(Conflict::IdempotencyTaken(*run))
+                (expires > now).then_some(Conflict::IdempotencyTaken(Arc::clone(function), *run))
             }
             Expect::RunRev { run, rev } => match self.runs.get(run) {
                 None => Some(Conflict::RunGone),
@@ -140,6 +140,11 @@ impl Disk {
                 }
                 None => {}
             },
+            Write::Adopt { run, version } => {
+                if let Some(life) = self.live(run) {
+                    life.row.version = Some(version);
+                }
+            }
             Write::Attempt { run, attempt } => {
                 if let Some(life) = self.live(run) {
                     life.journal.attempts.push(attempt);
@@ -203,7 +208,7 @@ fn change(row: &mut RunRow, write: Write) {
         Write::Start { at, version, .. } => {
             row.state = RunState::Running;
             row.started = row.started.or(Some(at));
-            row.version = Some(version);
+            row.version = row.version.take().or(Some(version));
         }
         Write::Suspend { state, wake, attempt, error, .. } => {
             row.state = state;

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) index: Option<HashMap<(Arc<str>, Kind), usize>>,
     pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
     pub(super) pending: Vec<Write>,
+    /// Whether the store knows that this version of the handler makes the journal.
+    pub(super) adopted: bool,
     /// Whether `pending` holds a record.
     pub(super) pending_record: bool,
     /// Whether a record is being committed.
@@ -69,6 +71,7 @@ impl State {
             index: None,
             counts: HashMap::new(),
             pending: Vec::new(),
+            adopted: false,
             pending_record: false,
             pending_fresh: false,
             next_index: records.last().map_or(0, |last| last.index + 1),
@@ -187,8 +190,21 @@ impl Attempt {
         state.began = now;
         state.pending_record = true;
         self.operations.set(0);
-        alloc::uncounted(|| state.pending.push(Write::Append { run: self.call.run.id, record }));
+        alloc::uncounted(|| {
+            self.adopt(&mut state);
+            state.pending.push(Write::Append { run: self.call.run.id, record });
+        });
         Ok(())
+    }
+
+    /// Notes, before this attempt's first record, that the journal fits another version of the handler from now on than
+    /// the one that it was made with: should a third one not fit, this one does.
+    fn adopt(&self, state: &mut State) {
+        let (run, version) = (&self.call.run, self.program.hash());
+        let another = run.version.as_ref().is_some_and(|made_with| made_with != version);
+        if another && !std::mem::replace(&mut state.adopted, true) {
+            state.pending.push(Write::Adopt { run: run.id, version: Arc::clone(version) });
+        }
     }
 
     /// Adds a failed attempt to what is committed next.

@@ -1,5 +1,7 @@
 //! Lists carried out within the writer's transaction.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use crate::base::id::IdMap;
@@ -75,10 +77,9 @@ impl<'c> Applier<'c> {
                 event.map(|event| Conflict::EventKeyTaken(Id(event)))
             }
             Expect::IdempotencyFree { function, key, now } => {
-                let function = self.names.id(function)?;
-                let run: Option<i64> =
-                    self.sql.find_idempotency.query_row(params![function, &**key, now.0], |row| row.get(0)).optional()?;
-                run.map(|run| Conflict::IdempotencyTaken(Id(run)))
+                let name = self.names.id(function)?;
+                let run: Option<i64> = self.sql.find_idempotency.query_row(params![name, &**key, now.0], |row| row.get(0)).optional()?;
+                run.map(|run| Conflict::IdempotencyTaken(Arc::clone(function), Id(run)))
             }
             Expect::RunRev { run, rev } => match self.head(*run)? {
                 None => Some(Conflict::RunGone),
@@ -103,6 +104,7 @@ impl<'c> Applier<'c> {
             }
             Write::CreateRun(run) => self.create_run(run),
             Write::Append { run, record } => self.append(*run, record),
+            Write::Adopt { run, version } => self.adopt(*run, version),
             Write::Attempt { run, attempt } => self.attempt(*run, attempt),
             Write::Log { run, line } => self.log(*run, line),
             Write::PutSource(source) => {
@@ -201,6 +203,14 @@ impl<'c> Applier<'c> {
             _ => {}
         }
         self.remember(run, head);
+        Ok(())
+    }
+
+    fn adopt(&mut self, run: RunId, version: &Arc<str>) -> Result<(), StoreError> {
+        if self.live(run)?.is_some() {
+            let version = self.names.id(version)?;
+            self.sql.adopt.execute(params![run.0, version])?;
+        }
         Ok(())
     }
 
@@ -316,6 +326,7 @@ struct Statements<'c> {
     create_run: Statement<'c>,
     create_plain: Statement<'c>,
     start: Statement<'c>,
+    adopt: Statement<'c>,
     suspend: Statement<'c>,
     requeue: Statement<'c>,
     park: Statement<'c>,
@@ -343,7 +354,9 @@ impl<'c> Statements<'c> {
             ))?,
             create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?,
-            start: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, started = coalesce(started, ?4), version = ?5 WHERE id = ?1")?,
+            start: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, started = coalesce(started, ?4), \
+                 version = coalesce(version, ?5) WHERE id = ?1")?,
+            adopt: sql("UPDATE runs SET version = ?2 WHERE id = ?1")?,
             suspend: sql("UPDATE runs SET rev = ?2, state = ?3, wake = ?4, attempt = ?5, error = ?6 WHERE id = ?1")?,
             requeue: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, suspects = ?4, error = NULL, reason = NULL WHERE id = ?1")?,
             park: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, reason = ?4 WHERE id = ?1")?,

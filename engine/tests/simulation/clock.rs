@@ -1,8 +1,10 @@
-//! A clock that stands still while anybody has work, and jumps to the next thing that is due when nobody has.
+//! A clock that stands still while anybody has work, and jumps to the next thing that is due when nobody has. The engines
+//! see it through a `Hand`: somebody may have set it, and it may be late to wake them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +12,8 @@ use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Millis, Span};
 
 use super::dice::Dice;
+use super::plan::WakePlan;
+use super::program::LATEST_MS;
 
 /// The time of one world. It goes on over the crashes of its engines.
 #[derive(Debug)]
@@ -20,29 +24,46 @@ pub struct SimClock {
 #[derive(Debug)]
 struct Hands {
     now: Millis,
-    /// Who waits, by due time; the second number decides in random order between those of one moment.
-    timers: BTreeMap<(Millis, u64), Waker>,
+    /// How far what the engines' machine shows is ahead of the time.
+    set_by_ms: i64,
+    /// Who waits, by due time; the second number tells them apart, and decides in random order between those of one moment.
+    timers: BTreeMap<(Millis, u64), Timer>,
+    /// The due time of each.
+    due: BTreeMap<u64, Millis>,
+    wakes: WakePlan,
     dice: Dice,
+}
+
+#[derive(Debug)]
+struct Timer {
+    waker: Waker,
+    /// Whether it is an engine's.
+    of_engine: bool,
 }
 
 /// A wait for a moment; takes itself off the clock when it is dropped.
 struct Nap {
     clock: Arc<SimClock>,
+    /// On whose clock; none for the world's own.
+    hand: Option<Hand>,
     until: Millis,
-    at: Option<(Millis, u64)>,
+    timer: Option<u64>,
 }
 
-/// The clock as the engine sees it.
+/// The clock as one engine sees it: like the system's, it neither goes back nor stands still while a process lives.
 #[derive(Debug, Clone)]
 pub struct Hand {
-    pub clock: Arc<SimClock>,
-    /// How far the engine's clock is ahead of the world's.
-    pub ahead: Span,
+    clock: Arc<SimClock>,
+    /// How far the engine's clock is ahead of the machine's.
+    ahead: Span,
+    /// How far the machine's clock was ahead of the time, at most.
+    most_ms: Arc<AtomicI64>,
 }
 
 impl SimClock {
-    pub fn new(now: Millis, dice: Dice) -> Arc<SimClock> {
-        Arc::new(SimClock { hands: Mutex::new(Hands { now, timers: BTreeMap::new(), dice }) })
+    pub fn new(now: Millis, wakes: WakePlan, dice: Dice) -> Arc<SimClock> {
+        let (timers, due) = (BTreeMap::new(), BTreeMap::new());
+        Arc::new(SimClock { hands: Mutex::new(Hands { now, set_by_ms: 0, timers, due, wakes, dice }) })
     }
 
     pub fn now(&self) -> Millis {
@@ -52,7 +73,8 @@ impl SimClock {
     /// Nobody has work: the time of the first timer comes, and whoever set it is woken.
     pub fn advance(&self) {
         let mut hands = self.hands();
-        let Some(((at, _), waker)) = hands.timers.pop_first() else { return };
+        let Some(((at, timer), Timer { waker, .. })) = hands.timers.pop_first() else { return };
+        hands.due.remove(&timer);
         hands.now = hands.now.max(at);
         drop(hands);
         waker.wake();
@@ -64,8 +86,32 @@ impl SimClock {
         hands.now = hands.now.after(span);
     }
 
+    /// Somebody sets the machine's clock. Where that makes a timer due, it is noticed at the end of a nap.
+    pub fn jump(&self, by_ms: i64) {
+        let mut hands = self.hands();
+        hands.set_by_ms += by_ms;
+        if by_ms <= 0 {
+            return;
+        }
+        let engines: Vec<(Millis, u64)> = hands.timers.iter().filter(|(_, timer)| timer.of_engine).map(|(at, _)| *at).collect();
+        for (due, number) in engines {
+            let noticed = hands.now.after(Span(hands.dice.between(0, LATEST_MS)));
+            if noticed < due
+                && let Some(timer) = hands.timers.remove(&(due, number))
+            {
+                hands.timers.insert((noticed, number), timer);
+                hands.due.insert(number, noticed);
+            }
+        }
+    }
+
+    /// The clock of a new engine.
+    pub fn hand(self: &Arc<SimClock>, ahead: Span) -> Hand {
+        Hand { clock: Arc::clone(self), ahead, most_ms: Arc::new(AtomicI64::new(i64::MIN)) }
+    }
+
     pub fn sleep_until(self: &Arc<SimClock>, until: Millis) -> Waiting {
-        Box::pin(Nap { clock: Arc::clone(self), until, at: None })
+        Box::pin(Nap { clock: Arc::clone(self), hand: None, until, timer: None })
     }
 
     pub fn sleep(self: &Arc<SimClock>, span: Span) -> Waiting {
@@ -77,13 +123,35 @@ impl SimClock {
     }
 }
 
+impl Hands {
+    fn remove(&mut self, timer: u64) {
+        if let Some(due) = self.due.remove(&timer) {
+            self.timers.remove(&(due, timer));
+        }
+    }
+
+    fn set(&mut self, due: Millis, timer: Timer) -> u64 {
+        let number = self.dice.next();
+        self.due.insert(number, due);
+        self.timers.insert((due, number), timer);
+        number
+    }
+}
+
+impl Hand {
+    fn shows(&self, hands: &Hands) -> Millis {
+        let ahead = hands.set_by_ms + self.ahead.0;
+        Millis(hands.now.0 + self.most_ms.fetch_max(ahead, Ordering::Relaxed).max(ahead))
+    }
+}
+
 impl Clock for Hand {
     fn now(&self) -> Millis {
-        self.clock.now().after(self.ahead)
+        self.shows(&self.clock.hands())
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {
-        self.clock.sleep_until(Millis(until.0 - self.ahead.0))
+        Box::pin(Nap { clock: Arc::clone(&self.clock), hand: Some(self.clone()), until, timer: None })
     }
 }
 
@@ -93,23 +161,31 @@ impl Future for Nap {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let clock = Arc::clone(&self.clock);
         let mut hands = clock.hands();
-        if let Some(at) = self.at.take() {
-            hands.timers.remove(&at);
+        if let Some(timer) = self.timer.take() {
+            hands.remove(timer);
         }
-        if hands.now >= self.until {
+        let shown = self.hand.as_ref().map_or(hands.now, |hand| hand.shows(&hands));
+        if shown >= self.until {
             return Poll::Ready(());
         }
-        let at = (self.until, hands.dice.next());
-        hands.timers.insert(at, context.waker().clone());
-        self.at = Some(at);
+        let mut left = self.until.since(shown);
+        let of_engine = self.hand.is_some();
+        let late = hands.wakes.late;
+        if of_engine && hands.dice.chance(late) {
+            // One that is forgotten goes off when the clock looks again, at the end of its longest nap.
+            let most = if hands.dice.chance(20) { LATEST_MS } else { hands.wakes.late_ms };
+            left = Span(left.0 + hands.dice.between(0, most));
+        }
+        let due = hands.now.after(left);
+        self.timer = Some(hands.set(due, Timer { waker: context.waker().clone(), of_engine }));
         Poll::Pending
     }
 }
 
 impl Drop for Nap {
     fn drop(&mut self) {
-        if let Some(at) = self.at {
-            self.clock.hands().timers.remove(&at);
+        if let Some(timer) = self.timer {
+            self.clock.hands().remove(timer);
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
 use stepwell::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
-use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
+use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
 use super::plan::{DiskPlan, Moment, Way};
 use super::sabotage::Sabotage;
+use super::sites::{Met, Site};
 use super::world::World;
 
 /// The store of one engine's life. What it holds outlives it.
@@ -23,6 +25,11 @@ pub struct Disk {
     sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
     wake: Notify,
+    /// The commits so far, by site.
+    met: Mutex<Met>,
+    reads: AtomicU64,
+    /// Whether the engine has made its first commit, in which it recovers.
+    recovered: AtomicBool,
 }
 
 #[derive(Default)]
@@ -36,21 +43,34 @@ struct Lanes {
 struct Commit {
     lists: Vec<List>,
     answer: Answer,
+    /// Whether it is the engine's first one.
+    recovers: bool,
 }
 
 impl Disk {
     pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<Way>) -> Arc<Disk> {
         let sabotage = world.sabotage();
-        Arc::new(Disk { memory, world, end, death, sabotage, lanes: Mutex::default(), wake: Notify::new() })
+        Arc::new(Disk {
+            memory,
+            world,
+            end,
+            death,
+            sabotage,
+            lanes: Mutex::default(),
+            wake: Notify::new(),
+            met: Mutex::default(),
+            reads: AtomicU64::new(0),
+            recovered: AtomicBool::new(false),
+        })
     }
 
-    /// What outlives the engine.
-    pub fn into_memory(self) -> Memory {
-        self.memory
+    /// What outlives the engine, and how many commits of each site it made.
+    pub fn into_memory(self) -> (Memory, Met) {
+        (self.memory, self.met.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Writes what is queued until the flush in which the engine dies.
-    pub async fn write(&self, plan: &mut DiskPlan) {
+    pub async fn write(self: &Arc<Disk>, plan: &mut DiskPlan) {
         let mut number = 0;
         let mut full_until = Millis(0);
         loop {
@@ -65,26 +85,42 @@ impl Disk {
                 batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
                 continue;
             }
-            let moment = match self.death {
-                Some(Way::Flush { number: last, moment }) if last == number => Some(moment),
-                _ => None,
-            };
+            let moment = self.dies_of(number, &batch);
             number += 1;
+            self.world.count_flush();
             if self.flush(batch, moment, self.world.clock.now() < full_until, plan) {
                 return self.world.freeze();
             }
         }
     }
 
+    /// Whether this flush is the engine's last one.
+    fn dies_of(&self, number: u64, batch: &[Commit]) -> Option<Moment> {
+        let sites: Vec<Site> = batch.iter().flat_map(Commit::sites).flatten().collect();
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let dies = match self.death {
+            Some(Way::Flush { number: last, moment }) => (last == number).then_some(moment),
+            Some(Way::Site { site, number: last, moment, .. }) => {
+                let first = met.get(&site).copied().unwrap_or(0);
+                let count = sites.iter().filter(|here| **here == site).count() as u64;
+                (first..first + count).contains(&last).then_some(moment)
+            }
+            _ => None,
+        };
+        sites.into_iter().for_each(|site| *met.entry(site).or_insert(0) += 1);
+        dies
+    }
+
     /// Carries out one transaction; true where the engine dies of it.
-    fn flush(&self, batch: Vec<Commit>, death: Option<Moment>, full: bool, plan: &mut DiskPlan) -> bool {
+    fn flush(self: &Arc<Disk>, batch: Vec<Commit>, death: Option<Moment>, full: bool, plan: &mut DiskPlan) -> bool {
         if death == Some(Moment::Before) {
+            self.world.facts().cut(batch.iter().flat_map(Commit::sites), false);
             self.lanes().never.extend(batch);
             return true;
         }
-        let now = self.world.clock.now();
+        let now = self.world.now();
         if full {
-            self.world.facts().full(now);
+            self.world.facts().full(batch.iter().flat_map(|commit| &commit.lists), now);
             batch.into_iter().for_each(|commit| commit.answer.give(Err(StoreError::Full)));
             return false;
         }
@@ -92,6 +128,9 @@ impl Disk {
             self.world.fail();
             batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
             return false;
+        }
+        if let Some(Moment::After | Moment::Answered) = death {
+            self.world.facts().cut(batch.iter().flat_map(Commit::sites), true);
         }
         self.world.facts().flush();
         let mut answers = Vec::new();
@@ -121,13 +160,41 @@ impl Disk {
                 Some(Moment::Answered) => plan.dice.chance(50),
                 Some(_) => false,
             };
-            if told {
-                commit.answer.give(verdicts);
-            } else {
+            let forgets = self.sabotage == Some(Sabotage::LostAnswers) && plan.dice.chance(5);
+            if !told || forgets {
                 self.lanes().never.push(commit);
+            } else if plan.dice.chance(plan.late) {
+                let late = Span(plan.dice.between(1, plan.late_ms));
+                tokio::task::spawn_local(Arc::clone(self).tell_later(verdicts, commit, late));
+            } else {
+                self.tell(verdicts, commit);
             }
         }
         death.is_some()
+    }
+
+    /// Tells the engine what has become of a commit.
+    fn tell(&self, verdicts: Result<Vec<Verdict>, StoreError>, commit: Commit) {
+        self.world.facts().answered(&commit.lists, self.world.now());
+        commit.answer.give(verdicts);
+    }
+
+    async fn tell_later(self: Arc<Disk>, verdicts: Result<Vec<Verdict>, StoreError>, commit: Commit, late: Span) {
+        self.world.clock.sleep(late).await;
+        if self.world.is_frozen() {
+            self.lanes().never.push(commit);
+        } else {
+            self.tell(verdicts, commit);
+        }
+    }
+
+    /// A read begins: an error where the disk has failed, or fails now.
+    fn read(&self) -> Result<(), StoreError> {
+        let number = self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.death == Some(Way::Read { number }) {
+            self.world.fail();
+        }
+        if self.world.has_failed() { Err(failure()) } else { Ok(()) }
     }
 
     /// The commits of the next transaction, as soon as there are any.
@@ -155,6 +222,13 @@ impl Disk {
     }
 }
 
+impl Commit {
+    /// What its lists are for.
+    fn sites(&self) -> impl Iterator<Item = Option<Site>> {
+        self.lists.iter().map(|list| Site::of(list, self.recovers))
+    }
+}
+
 fn failure() -> StoreError {
     StoreError::Io("the disk is broken".to_owned())
 }
@@ -171,7 +245,8 @@ impl Store for Disk {
         let (answer, ticket) = Ticket::new();
         let hasty = self.sabotage == Some(Sabotage::HastyAnswers);
         let (answer, ticket) = if hasty { hasty_answer(&lists) } else { (answer, ticket) };
-        let commit = Commit { lists, answer };
+        let recovers = !self.recovered.swap(true, Ordering::SeqCst);
+        let commit = Commit { lists, answer, recovers };
         let mut lanes = self.lanes();
         match lane {
             _ if self.world.is_frozen() => lanes.never.push(commit),
@@ -183,39 +258,48 @@ impl Store for Disk {
     }
 
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.read()?;
         self.memory.event(id)
     }
 
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        self.read()?;
         self.memory.events(query)
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.read()?;
         self.memory.run(id)
     }
 
     fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.read()?;
         self.memory.runs(query)
     }
 
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        self.read()?;
         self.memory.unfinished(&mut |row| each(self.sabotage.map_or(row.clone(), |sabotage| sabotage.turn(row))))
     }
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
+        self.read()?;
         let journal = self.memory.journal(run)?;
         Ok(self.sabotage.map_or(journal.clone(), |sabotage| sabotage.shorten(journal)))
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.read()?;
         self.memory.logs(run, from, limit)
     }
 
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
+        self.read()?;
         self.memory.source(hash)
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {
+        self.read()?;
         Ok(Stats { end: self.end, ..self.memory.stats()? })
     }
 
@@ -225,5 +309,9 @@ impl Store for Disk {
 
     fn check(&self) -> Result<Vec<String>, StoreError> {
         self.memory.check()
+    }
+
+    fn fault(&self) -> Option<StoreError> {
+        self.world.has_failed().then(failure)
     }
 }

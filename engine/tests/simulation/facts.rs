@@ -1,29 +1,41 @@
 //! What has happened in a world, seen from outside the engine: what is on the disk, what its steps did, what the client
 //! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9.
 
+mod order;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use stepwell::base::limits::DEDUPE_WINDOW_MS;
 use stepwell::base::{EventId, Millis, RunId, Span};
 use stepwell::rules::recovery::POISON_REASON;
 use stepwell::rules::row::Recorded;
-use stepwell::rules::{Ending, EventRow, Hold, Kind, List, Record, RunRow, RunState, Write};
+use stepwell::rules::{Ending, EventRow, Kind, List, Record, RunRow, RunState, Write};
 
-use super::plan::{Event, Function, Plan};
+use super::clock::SimClock;
+use super::plan::{Event, Plan};
 use super::program::Break;
+use super::sites::{AFTER, BEFORE, Cuts, Site};
 use super::straight::{self, End, Straight};
 
-/// How long a full disk has effects: longer than the engine waits until it tries again.
+/// How long a full disk is one story.
 const FULL_WAIT: Span = Span::seconds(3);
+/// How long an event's id and an idempotency key are taken.
+const WINDOW: Span = Span(DEDUPE_WINDOW_MS);
 
 /// All facts of one world.
 pub struct Facts {
     plan: Arc<Plan>,
+    /// The true time, whatever the engines' clock shows.
+    clock: Arc<SimClock>,
+    /// The edition of the project in force, and the versions of handlers by hash: the function's number and the version's.
+    edition: usize,
+    versions: HashMap<Arc<str>, (usize, usize)>,
     events: BTreeMap<EventId, EventRow>,
     senders: HashMap<Arc<str>, EventId>,
-    /// Idempotency keys that are taken, by function, and the event that took them.
-    once: HashMap<(usize, String), EventId>,
+    /// Idempotency keys that were taken last, by function, with the event that took them and when.
+    once: HashMap<(usize, String), (EventId, Millis)>,
     pub runs: BTreeMap<RunId, Run>,
     effects: HashMap<(RunId, String), Vec<Effect>>,
     throws: HashMap<(RunId, String), u32>,
@@ -33,9 +45,15 @@ pub struct Facts {
     flush: u64,
     /// When the disk was full last.
     full: Option<Millis>,
+    /// Runs whose start was decided, and found the disk full: it is tried again.
+    refused: HashSet<RunId>,
     /// The engines so far, and which of them died without a clean stop.
     life: u32,
     unclean: HashSet<u32>,
+    /// The latest time of a sweep.
+    swept: Option<Millis>,
+    /// The sites at which engines died.
+    pub cuts: Cuts,
     /// The first promise that was broken.
     pub trouble: Option<String>,
     pub trace: Vec<String>,
@@ -49,12 +67,16 @@ pub struct Run {
     keys: Vec<String>,
     enter: Millis,
     created_in: u64,
-    created_at: Millis,
+    /// When an engine was told that it is on disk.
+    known: Option<Millis>,
     started: Option<Millis>,
     ended: Option<Millis>,
     wake: Option<Millis>,
-    /// When it came into its state.
-    since: Millis,
+    /// When an engine was told of its state.
+    heard: Option<Millis>,
+    /// The version that its journal was made with, and the one that it runs on.
+    made_with: Option<usize>,
+    runs_on: usize,
     pub records: Vec<Record>,
     /// Failed attempts of each step; of the code between steps under the empty key.
     failed: HashMap<Arc<str>, u32>,
@@ -79,9 +101,12 @@ pub struct Errand {
 }
 
 impl Facts {
-    pub fn new(plan: Arc<Plan>) -> Facts {
+    pub fn new(plan: Arc<Plan>, clock: Arc<SimClock>) -> Facts {
         Facts {
             plan,
+            clock,
+            edition: 0,
+            versions: HashMap::new(),
             events: BTreeMap::new(),
             senders: HashMap::new(),
             once: HashMap::new(),
@@ -91,8 +116,11 @@ impl Facts {
             told: BTreeMap::new(),
             flush: 0,
             full: None,
+            refused: HashSet::new(),
             life: 0,
             unclean: HashSet::new(),
+            swept: None,
+            cuts: Cuts::new(),
             trouble: None,
             trace: Vec::new(),
         }
@@ -121,9 +149,38 @@ impl Facts {
         self.flush += 1;
     }
 
+    /// The engine dies in this flush: what it writes is not on disk, or just is.
+    pub fn cut(&mut self, lists: impl Iterator<Item = Option<Site>>, is_on_disk: bool) {
+        for site in lists.flatten() {
+            *self.cuts.entry((site, if is_on_disk { AFTER } else { BEFORE })).or_insert(0) += 1;
+        }
+    }
+
+    /// The engine is told that lists are on disk.
+    pub fn answered(&mut self, lists: &[List], now: Millis) {
+        for write in lists.iter().flat_map(|list| &list.writes) {
+            let (Write::Suspend { run, .. } | Write::End { run, .. } | Write::Requeue { run, .. } | Write::Park { run, .. }) = write else {
+                if let Write::CreateRun(row) = write
+                    && let Some(run) = self.runs.get_mut(&row.id)
+                {
+                    run.known.get_or_insert(now);
+                }
+                continue;
+            };
+            if let Some(run) = self.runs.get_mut(run) {
+                run.heard.get_or_insert(now);
+            }
+        }
+    }
+
     /// A flush was refused.
-    pub fn full(&mut self, now: Millis) {
-        if self.full.replace(now).is_none_or(|before| now.since(before) > FULL_WAIT) {
+    pub fn full<'a>(&mut self, lists: impl Iterator<Item = &'a List>, now: Millis) {
+        self.refused.extend(lists.flat_map(|list| &list.writes).filter_map(|write| match write {
+            Write::Start { run, .. } => Some(*run),
+            _ => None,
+        }));
+        let true_now = self.clock.now();
+        if self.full.replace(true_now).is_none_or(|before| true_now.since(before) > FULL_WAIT) {
             self.note(now, "the disk is full");
         }
     }
@@ -146,7 +203,8 @@ impl Facts {
         match write {
             Write::InsertEvent(row) => self.event(row, now),
             Write::CreateRun(row) => self.created(&row, now),
-            Write::Start { run, at, .. } => self.started(run, at, now),
+            Write::Start { run, at, version } => self.started(run, at, &version, now),
+            Write::Adopt { run, version } => self.adopted(run, &version, now),
             Write::Append { run, record } => self.recorded(run, record, now),
             Write::Attempt { run, attempt } => {
                 let next = attempt.next.map(|at| at.since(attempt.ended).0);
@@ -160,19 +218,16 @@ impl Facts {
             }
             Write::Park { run, reason } => {
                 self.note(now, &format!("{run} parked: {reason}"));
-                let deaths = self.live(run).map_or(0, |run| run.deaths);
-                self.hold(&*reason == POISON_REASON && deaths >= 9, || {
-                    format!("I3: {run} was parked after deaths that weigh {deaths}: {reason}")
-                });
-                self.moved(run, RunState::Parked, None, now);
+                self.parked(run, &reason, now);
             }
             Write::End { run, state, at, output, error, reason } => {
                 let said = output.as_deref().or(error.as_ref().map(|error| error.message.as_str())).or(reason.as_deref());
                 let said = said.unwrap_or_default().to_owned();
                 self.note(now, &format!("{run} {}: {said}", state.word()));
-                self.ended(run, state, &said, at, now);
+                self.ended(run, state, &said, at);
             }
-            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::Sweep { .. } => {}
+            Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
+            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) => {}
         }
     }
 
@@ -181,7 +236,8 @@ impl Facts {
         if let Some(sender) = row.sender_id.clone()
             && let Some(first) = self.senders.insert(sender, row.id)
         {
-            self.broken(format!("I2: event {} is the same as {first}", row.id));
+            let taken = self.events.get(&first).is_some_and(|first| row.accepted < first.accepted.after(WINDOW));
+            self.hold(!taken, || format!("I2: event {} is the same as {first}", row.id));
         }
         self.events.insert(row.id, row);
     }
@@ -203,6 +259,10 @@ impl Facts {
         let stored: Vec<String> = row.keys.iter().map(|key| key.to_string()).collect();
         self.hold(keys == stored, || format!("run {} has keys {stored:?} instead of {keys:?}", row.id));
         let input = event.data["n"].as_i64().unwrap_or_default();
+        self.hold(declared.is_there(self.edition), || format!("I2: run {} is of a function that is gone", row.id));
+        let version = declared.version_in(self.edition);
+        let straight = straight::evaluate(&declared.versions[version], declared.attempts, input, &[]);
+        let Some(straight) = straight else { return self.broken(format!("run {}: an empty journal does not fit", row.id)) };
         let run = Run {
             function,
             event: row.event,
@@ -210,14 +270,16 @@ impl Facts {
             keys,
             enter: row.enter,
             created_in: self.flush,
-            created_at: now,
+            known: None,
             started: None,
             ended: None,
             wake: None,
-            since: now,
+            heard: None,
+            made_with: None,
+            runs_on: version,
             records: Vec::new(),
             failed: HashMap::new(),
-            straight: straight::evaluate(&declared.program, declared.attempts, input),
+            straight,
             cancelled: false,
             deaths: 0,
         };
@@ -227,12 +289,21 @@ impl Facts {
     /// I2: an event and the runs that it starts come together.
     fn check_planned(&mut self, id: EventId) {
         let Some(row) = self.events.get(&id) else { return };
-        let event = planned(row);
+        let (event, accepted) = (planned(row), row.accepted);
         let plan = Arc::clone(&self.plan);
         let mut wanted = Vec::new();
-        for (at, function) in plan.functions.iter().enumerate().filter(|(_, function)| function.starts_on(&event)) {
+        for (at, function) in plan.functions.iter().enumerate() {
+            if !function.is_there(self.edition) || !function.starts_on(&event) {
+                continue;
+            }
             // G8: one run for each value of an idempotency key.
-            let first = function.once(&event).is_none_or(|key| *self.once.entry((at, key)).or_insert(id) == id);
+            let first = function.once(&event).is_none_or(|key| {
+                let holder = self.once.entry((at, key)).or_insert((id, accepted));
+                if accepted >= holder.1.after(WINDOW) {
+                    *holder = (id, accepted);
+                }
+                holder.0 == id
+            });
             if first {
                 wanted.push(at);
             }
@@ -242,82 +313,77 @@ impl Facts {
         self.hold(wanted == found, || format!("I2: event {id} started functions {found:?} instead of {wanted:?}"));
     }
 
-    fn started(&mut self, id: RunId, at: Millis, now: Millis) {
+    fn started(&mut self, id: RunId, at: Millis, version: &Arc<str>, now: Millis) {
         self.note(now, &format!("{id} started"));
         self.check_turn(id, at);
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);
         let (function, first) = (run.function, run.started.is_none());
         run.state = RunState::Running;
-        run.since = now;
+        run.heard = None;
+        self.refused.remove(&id);
         run.started.get_or_insert(at);
         let waits = matches!(state, RunState::Sleeping | RunState::BackingOff);
         self.hold(waits || state == RunState::Queued, || format!("{id} started while {}", state.word()));
         self.hold(at <= now, || format!("I9: {id} started at {}, which is to come", at.rfc3339()));
-        self.hold(enter <= at, || format!("I9: {id} started before its event's time"));
+        self.hold(!first || enter <= at, || format!("I9: {id} started before its event's time"));
         self.hold(!waits || wake.is_some_and(|wake| wake <= at), || format!("I9: {id} went on before its time {wake:?}"));
         let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
         self.hold(limit.is_none_or(|limit| at < enter.after(limit)), || format!("{id} started after its timeouts.start"));
         self.check_slots(id);
+        self.go_on(id, version, now);
     }
 
-    /// I7: nobody with the same slots who came before, or has begun already, is left behind.
-    fn check_turn(&mut self, id: RunId, at: Millis) {
-        let Some(run) = self.runs.get(&id).filter(|run| run.started.is_none()) else { return };
-        // A start that found the disk full is tried again later: one that was admitted after it may come before it on disk,
-        // unless it needs the same slot.
-        let alone = self.plan.functions[run.function].limits.iter().any(|limit| limit.limit == 1);
-        if !alone && self.full.is_some_and(|full| at.since(full) < FULL_WAIT) {
-            return;
-        }
-        let mut passed = None;
-        for (other_id, other) in &self.runs {
-            let alike = *other_id != id && other.function == run.function && other.keys == run.keys;
-            if !alike {
-                continue;
-            }
-            let known = other.created_at < at || other.created_in <= run.created_in;
-            let before = (other.enter, *other_id) < (run.enter, id) && other.enter <= at;
-            // One whose time to start is over is about to be cancelled.
-            let start = self.plan.functions[other.function].start;
-            let overdue = start.is_some_and(|start| at >= other.enter.after(Span::seconds(start)));
-            let is_first = other.started.is_none() && other.state == RunState::Queued && known && before && !overdue;
-            let due = match other.state {
-                RunState::Sleeping | RunState::BackingOff => other.wake.is_some_and(|wake| wake < at) && other.since < at,
-                _ => false,
-            };
-            if is_first || (due && other.started.is_some()) {
-                passed = Some((*other_id, is_first));
-            }
-        }
-        if let Some((other, first)) = passed {
-            let why = if first { "came before it" } else { "had begun before and was due" };
-            self.broken(format!("I7: {id} began before {other}, which {why}"));
-        }
-    }
-
-    /// I6: no limit is exceeded.
-    fn check_slots(&mut self, id: RunId) {
+    /// G25: the run goes on with the newest version of its handler where its journal fits that, else with the one that
+    /// its journal was made with.
+    fn go_on(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
-        let mut over = Vec::new();
-        for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
-            let scope = scope(&plan.functions[run.function], number);
-            let holders = self.runs.iter().filter(|(_, other)| {
-                let holds = match limit.hold {
-                    Hold::Active => other.state == RunState::Running,
-                    Hold::Run => other.started.is_some() && !other.state.is_terminal() && other.state != RunState::Parked,
-                };
-                let function = &plan.functions[other.function];
-                let same = |at: usize| scope == self::scope(function, at) && other.keys[at] == run.keys[number];
-                holds && (0..function.limits.len()).any(same)
-            });
-            let holders: Vec<RunId> = holders.map(|(id, _)| *id).collect();
-            if holders.len() > limit.limit as usize {
-                over.push(format!("I6: {holders:?} hold {scope} for {} at once; the limit is {}", run.keys[number], limit.limit));
-            }
+        let function = &plan.functions[run.function];
+        let newest = function.version_in(self.edition);
+        let input = self.events.get(&run.event).and_then(|event| planned(event).data["n"].as_i64()).unwrap_or_default();
+        let fits = |version: usize| straight::evaluate(&function.versions[version], function.attempts, input, &run.records);
+        let made_with = run.made_with.unwrap_or(newest);
+        let (runs_on, straight) = match fits(newest) {
+            Some(straight) => (newest, Some(straight)),
+            None => (made_with, fits(made_with)),
+        };
+        let started_on = self.versions.get(version).copied();
+        self.hold(started_on == Some((run_function(&self.runs, id), newest)), || {
+            format!("{id} started on another version than the newest")
+        });
+        let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that fits no version it ran on")) };
+        if runs_on != newest {
+            self.note(now, &format!("{id} goes on with version {runs_on} instead of {newest}"));
         }
-        over.into_iter().for_each(|what| self.broken(what));
+        if let Some(run) = self.runs.get_mut(&id) {
+            (run.made_with, run.runs_on, run.straight) = (Some(made_with), runs_on, straight);
+        }
+    }
+
+    fn adopted(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
+        self.note(now, &format!("{id} was taken over by another version"));
+        let adopted = self.versions.get(version).copied();
+        let Some(run) = self.live(id) else { return };
+        let (runs_on, made_with, function) = (run.runs_on, run.made_with, run.function);
+        run.made_with = Some(runs_on);
+        let fine = adopted == Some((function, runs_on)) && made_with != Some(runs_on);
+        self.hold(fine, || format!("G25: {id} was taken over by {adopted:?} instead of version {runs_on}"));
+    }
+
+    /// G10, and a function that is not declared any more.
+    fn parked(&mut self, id: RunId, reason: &str, now: Millis) {
+        let plan = Arc::clone(&self.plan);
+        let edition = self.edition;
+        let Some(run) = self.live(id) else { return };
+        let deaths = run.deaths;
+        if reason.starts_with("function gone") {
+            let there = plan.functions[run.function].is_there(edition);
+            (run.state, run.wake) = (RunState::Parked, None);
+            return self.hold(!there, || format!("I3: {id} was parked, its function is there"));
+        }
+        self.hold(reason == POISON_REASON && deaths >= 9, || format!("I3: {id} was parked after deaths that weigh {deaths}: {reason}"));
+        self.moved(id, RunState::Parked, None, now);
     }
 
     fn recorded(&mut self, id: RunId, record: Record, now: Millis) {
@@ -330,13 +396,20 @@ impl Facts {
         run.deaths = 0;
         run.failed.remove("");
         run.records.push(record.clone());
+        let (made_with, runs_on) = (run.made_with, run.runs_on);
+        let is_set_back = self.is_set_back();
+        self.hold(made_with == Some(runs_on), || {
+            format!("G25: {id} recorded `{}` on version {runs_on}, it is on {made_with:?}", record.key)
+        });
         self.hold(state == RunState::Running, || format!("{id} recorded `{}` while {}", record.key, state.word()));
         self.hold(record.index as usize == at, || format!("{id} recorded `{}` as {} instead of {at}", record.key, record.index));
         let Some(wanted) = wanted else { return self.broken(format!("{id} recorded `{}` after its straight end", record.key)) };
         let same = *wanted.key == *record.key && wanted.kind == record.kind;
         self.hold(same, || format!("{id} recorded `{}` instead of `{}`", record.key, wanted.key));
         self.hold(fits(&wanted.result, &record), || format!("{id} `{}`: {:?} instead of {:?}", record.key, record.result, wanted.result));
-        self.hold(record.started <= record.ended && record.ended <= now, || format!("{id} `{}`: its times are out of order", record.key));
+        self.hold((record.started <= record.ended || is_set_back) && record.ended <= now, || {
+            format!("{id} `{}`: its times are out of order", record.key)
+        });
         if record.kind == Kind::Step {
             let attempts = wanted.attempts;
             self.hold(record.attempts == attempts, || format!("{id} `{}`: {} attempts instead of {attempts}", record.key, record.attempts));
@@ -348,7 +421,7 @@ impl Facts {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.live(id) else { return };
         let function = &plan.functions[run.function];
-        let step = function.program.step(key.split('#').next().unwrap_or_default());
+        let step = function.versions[run.runs_on].step(key.split('#').next().unwrap_or_default());
         let allowed = step.map_or(function.attempts, |step| step.allowed(function.attempts));
         let before = run.failed.entry(Arc::clone(key)).or_insert(0);
         *before += 1;
@@ -373,7 +446,7 @@ impl Facts {
         let before = run.state;
         run.state = state;
         run.wake = wake;
-        run.since = now;
+        run.heard = None;
         let slept = run.records.last().map(|record| record.result.clone());
         self.hold(before == RunState::Running, || format!("{id} became {} while {}", state.word(), before.word()));
         if state == RunState::Sleeping {
@@ -382,10 +455,11 @@ impl Facts {
         }
     }
 
-    fn ended(&mut self, id: RunId, state: RunState, said: &str, at: Millis, now: Millis) {
+    fn ended(&mut self, id: RunId, state: RunState, said: &str, at: Millis) {
         let Some(run) = self.live(id) else { return };
         run.state = state;
-        run.ended = Some(now);
+        run.ended = Some(at);
+        run.heard = None;
         let (recorded, wanted) = (run.records.len(), run.straight.records.len());
         let (function, enter, started) = (run.function, run.enter, run.started);
         let (mut asked, end) = (run.cancelled, run.straight.end.clone());
@@ -425,12 +499,12 @@ impl Facts {
             self.broken(format!("I5: an effect of {id}, which is not there"));
             return nothing;
         };
-        // A cancel reaches a run that executes a moment after it is on disk.
-        let cancelled = run.state == RunState::Cancelled && run.ended == Some(now);
+        // A cancel reaches a run that executes as soon as the engine hears that it is on disk.
+        let cancelled = run.state == RunState::Cancelled && run.heard.is_none_or(|heard| heard == now);
         let (state, recorded) = (run.state, run.records.len());
         let due = run.straight.records.get(recorded).filter(|record| record.kind == Kind::Step).map(|record| record.key.clone());
         let failed = run.failed.get(key).copied().unwrap_or(0);
-        let errand = plan.functions[run.function].program.step(key.split('#').next().unwrap_or_default());
+        let errand = plan.functions[run.function].versions[run.runs_on].step(key.split('#').next().unwrap_or_default());
         self.hold(cancelled || state == RunState::Running, || format!("an effect of {id} `{key}` while it is {}", state.word()));
         self.hold(due.as_deref() == Some(key), || format!("I5: an effect of {id} `{key}` where {due:?} is due"));
         self.hold(attempt == failed + 1, || format!("I4: {id} `{key}`: attempt {attempt} after {failed} that failed"));
@@ -446,7 +520,7 @@ impl Facts {
     /// Whether the code between steps is to throw here.
     pub fn throws(&mut self, id: RunId, site: &str) -> bool {
         let Some(run) = self.runs.get(&id) else { return false };
-        let most = self.plan.functions[run.function].program.throws(site).unwrap_or(0);
+        let most = self.plan.functions[run.function].versions[run.runs_on].throws(site).unwrap_or(0);
         let count = self.throws.entry((id, site.to_owned())).or_insert(0);
         let throws = *count < most;
         *count += u32::from(throws);
@@ -459,8 +533,10 @@ impl Facts {
     pub fn told(&mut self, request: usize, ids: &[EventId], now: Millis) {
         self.note(now, &format!("request {request} accepted: {ids:?}"));
         for (number, id) in ids.iter().enumerate() {
-            let first = *self.told.entry((request, number)).or_insert(*id);
-            self.hold(first == *id, || format!("G7: event {number} of request {request} is {id}, and was {first}"));
+            let first = self.told.insert((request, number), *id).unwrap_or(*id);
+            let accepted = |id: &EventId| self.events.get(id).map_or(Millis(0), |event| event.accepted);
+            let over = accepted(id) >= accepted(&first).after(WINDOW);
+            self.hold(first == *id || over, || format!("G7: event {number} of request {request} is {id}, and was {first}"));
             self.check_stored(request, number, *id);
         }
     }
@@ -473,8 +549,33 @@ impl Facts {
         self.hold(same, || format!("I1: event {id} was acknowledged and is not on disk as it was sent"));
     }
 
-    pub fn engine_starts(&mut self, now: Millis) {
+    /// The versions of one edition's handlers, by hash.
+    pub fn has_version(&mut self, hash: Arc<str>, function: usize, version: usize) {
+        self.versions.insert(hash, (function, version));
+    }
+
+    /// The hash of the version that a run's journal was made with.
+    pub fn version_of(&self, id: RunId) -> Option<Arc<str>> {
+        let run = self.runs.get(&id)?;
+        let made_with = (run.function, run.made_with?);
+        self.versions.iter().find(|(_, version)| **version == made_with).map(|(hash, _)| Arc::clone(hash))
+    }
+
+    /// Whether a run that is not stored any more may have been deleted.
+    pub fn is_swept(&self, id: RunId) -> bool {
+        let kept = self.plan.kept.map(Span::seconds);
+        let Some(((run, kept), swept)) = self.runs.get(&id).zip(kept).zip(self.swept) else { return false };
+        run.ended.is_some_and(|ended| swept.since(ended.max(id.made_at())) > kept)
+    }
+
+    pub fn engine_starts(&mut self, edition: usize, now: Millis) {
         self.life += 1;
+        self.edition = edition;
+        self.refused.clear();
+        for run in self.runs.values_mut() {
+            run.known.get_or_insert(now);
+            run.heard.get_or_insert(now);
+        }
         self.note(now, &format!("engine {} starts", self.life));
     }
 
@@ -486,6 +587,11 @@ impl Facts {
                 run.deaths += if end == Ending::Crashed { 3 } else { 1 };
             }
         }
+    }
+
+    /// Whether the engines' clock was ever set back.
+    fn is_set_back(&self) -> bool {
+        self.plan.deaths.iter().any(|death| death.jump_ms < 0) || self.plan.jumps.iter().any(|jump| jump.by_ms < 0)
     }
 
     /// I3: whether every run has ended, or is parked for a reason that holds.
@@ -518,8 +624,8 @@ fn planned(row: &EventRow) -> Event {
     Event { name, data: serde_json::from_str(&row.data).unwrap_or_default(), later_ms: None }
 }
 
-fn scope(function: &Function, number: usize) -> String {
-    function.limits[number].shared.clone().unwrap_or_else(|| format!("{}#{number}", function.id))
+fn run_function(runs: &BTreeMap<RunId, Run>, id: RunId) -> usize {
+    runs.get(&id).map_or(usize::MAX, |run| run.function)
 }
 
 fn fits(wanted: &straight::Result, record: &Record) -> bool {

@@ -1,113 +1,186 @@
 //! The simulation: the real rules, scheduler, executor and script host on one thread, on a simulated clock, over a disk
 //! that is slow, full, or dies with its engine at any flush; random handlers, of which is known what they must come to.
 //!
-//! Everything follows from a seed, and a failure prints it: `STEPWELL_SIM_SEED=… cargo nextest run simulation` runs that
-//! world again and prints all that happened. `STEPWELL_SIM_SEEDS=…` says how many worlds are tried.
+//! Everything follows from a seed, and a failure prints it, with the shortest world that fails alike:
+//! `STEPWELL_SIM_SEED=… cargo nextest run simulation` runs that world again and prints all that happened.
+//! `STEPWELL_SIM_SEEDS=…` says how many worlds are tried; `STEPWELL_SIM_MINUTES=…` lets them go on for so long, from the
+//! seed `STEPWELL_SIM_FROM` on (scripts/soak does that).
 
 mod clock;
 mod dice;
 mod disk;
+mod draw;
+mod edit;
 mod facts;
 mod plan;
 mod print;
 mod program;
 mod sabotage;
+mod shrink;
+mod sites;
 mod straight;
+mod swarm;
+mod tally;
 mod world;
 
-use plan::Plan;
+use dice::Dice;
+use stepwell::rules::Ending;
+
+use plan::{Death, Moment, Plan, Way};
+use tally::Tally;
 use world::Outcome;
 
 /// Worlds that are tried where nothing else is said.
-const WORLDS: u64 = 100;
+const WORLDS: u64 = 300;
 /// Lines of a failed world's story that are printed, unless it was asked for alone.
 const LINES: usize = 80;
-
-/// What has to come up somewhere in that many worlds, as their stories tell it.
-const INCIDENTS: [&str; 19] = [
-    "engine died",
-    "drain",
-    "the disk fails",
-    "the engine gives up",
-    "the disk is full",
-    "suspects 1",
-    "suspects 3",
-    "suspects 6",
-    "parked: crashed engine",
-    "backing_off until",
-    "sleeping until",
-    "the step took longer than",
-    "site",
-    "no way on from here",
-    " completed: ",
-    " failed: ",
-    "cancelled: somebody's wish",
-    "cancelled: timeouts.start",
-    "cancelled: timeouts.finish",
-];
+/// Worlds that are tried to find the shortest one that fails.
+const SHRINK: usize = 4_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
 }
 
-/// Tells the seed also where the engine panics.
-struct Seed(u64);
+/// Shows what a failed world was, and the shortest one that fails alike.
+fn show(seed: u64, plan: &Plan, trouble: &str, trace: &[String]) {
+    let (_, swarm) = draw::world(seed);
+    println!("seed {seed}: {trouble}\n{swarm:?}");
+    println!("{}", trace[trace.len().saturating_sub(LINES)..].join("\n"));
+    let shrunk = shrink::shrink(plan, trouble, SHRINK);
+    println!("\nthe shortest world that fails alike, of {} that were tried:\n", shrunk.tried);
+    describe(&shrunk.plan);
+    println!("{}\n{}", shrunk.trace.join("\n"), shrunk.trouble);
+    println!("size {} of {}", shrunk.plan.size(), plan.size());
+    println!("to run this world again: STEPWELL_SIM_SEED={seed} cargo nextest run simulation");
+}
 
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("to run this world again: STEPWELL_SIM_SEED={} cargo nextest run simulation", self.0);
+fn describe(plan: &Plan) {
+    println!("{}", plan.yaml(0));
+    for function in &plan.functions {
+        for edition in 0..function.versions.len() {
+            println!("# {}, edition {edition}\n{}", function.id, function.script(edition));
         }
+    }
+    plan.requests.iter().for_each(|request| println!("{request:?}"));
+    println!("cancels {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.cancels, plan.deaths, plan.jumps, plan.disk, plan.wakes);
+}
+
+/// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made.
+fn each_plan(seed: u64, mut each: impl FnMut(&Plan, Outcome)) {
+    let (plan, _) = draw::world(seed);
+    let outcome = shrink::outcome(plan.clone());
+    let aimed = sites::aimed(&plan, &outcome.met, &mut Dice::new(!seed));
+    each(&plan, outcome);
+    for plan in aimed.into_iter().flatten() {
+        each(&plan, shrink::outcome(plan.clone()));
     }
 }
 
-fn pass(seed: u64, lines: usize) -> Outcome {
-    let _seed = Seed(seed);
-    let plan = Plan::random(seed);
-    let outcome = world::run(plan.clone());
-    if let Some(trouble) = &outcome.trouble {
-        let from = outcome.trace.len().saturating_sub(lines);
-        let scripts: Vec<String> = plan.functions.iter().map(|function| format!("# {}\n{}", function.id, function.script())).collect();
-        println!("{}\n{}\n{}\n", plan.yaml(), scripts.join("\n"), outcome.trace[from..].join("\n"));
-        panic!("seed {seed}: {trouble}");
-    }
-    outcome
+/// Lets the worlds of a seed pass, and shows the first one that fails.
+fn pass(seed: u64) -> Vec<String> {
+    let mut story = Vec::new();
+    each_plan(seed, |plan, outcome| {
+        if let Some(trouble) = outcome.trouble {
+            show(seed, plan, &trouble, &outcome.trace);
+            panic!("seed {seed}: {trouble}");
+        }
+        story.extend(outcome.trace);
+    });
+    story
 }
 
 #[test]
 fn simulation_keeps_every_promise() {
     if let Some(seed) = number("STEPWELL_SIM_SEED") {
-        let outcome = pass(seed, usize::MAX);
-        println!("{}", outcome.trace.join("\n"));
+        println!("{}", pass(seed).join("\n"));
         return;
     }
-    let outcomes: Vec<Outcome> = (0..number("STEPWELL_SIM_SEEDS").unwrap_or(WORLDS)).map(|seed| pass(seed, LINES)).collect();
-    let runs: usize = outcomes.iter().map(|outcome| outcome.runs).sum();
-    let lives: u32 = outcomes.iter().map(|outcome| outcome.lives).sum();
-    println!("{} worlds, {lives} engines, {runs} runs", outcomes.len());
-    let met = |what: &str| outcomes.iter().flat_map(|outcome| &outcome.trace).filter(|line| line.contains(what)).count();
-    let counts: Vec<(&str, usize)> = INCIDENTS.iter().map(|what| (*what, met(what))).collect();
-    println!("{counts:?}");
-    let never: Vec<&str> = counts.iter().filter(|(_, count)| *count == 0).map(|(what, _)| *what).collect();
-    assert!(outcomes.len() < WORLDS as usize || never.is_empty(), "these worlds never meet {never:?}");
+    if let Some(minutes) = number("STEPWELL_SIM_MINUTES") {
+        return tally::go_on(number("STEPWELL_SIM_FROM"), minutes);
+    }
+    let worlds = number("STEPWELL_SIM_SEEDS").unwrap_or(WORLDS);
+    let tally = Tally::of(0..worlds);
+    tally.show_failure();
+    println!("{tally}");
+    let never = tally.never_met();
+    assert!(worlds < WORLDS || never.is_empty(), "these worlds never meet {never:?}");
 }
 
 #[test]
 fn simulation_of_one_seed_is_always_the_same() {
     for seed in 1..30 {
-        let (first, second) = (pass(seed, LINES).trace, pass(seed, LINES).trace);
+        let (first, second) = (pass(seed), pass(seed));
         let differ = first.iter().zip(&second).position(|(one, other)| one != other);
         assert_eq!(differ, None, "seed {seed}: {:?}", differ.map(|at| (&first[at], &second[at])));
         assert_eq!(first.len(), second.len(), "seed {seed}");
     }
 }
 
+/// One run at a time, and the engine dies once, before and after each flush that there is: no two commits of a handler
+/// have anything between them that must not be cut.
+#[test]
+fn simulation_survives_a_cut_between_any_two_commits() {
+    let mut cuts = 0;
+    for seed in 0..100 {
+        let plan = single(seed);
+        let flushes = world::run(plan.clone()).flushes;
+        for number in 0..flushes {
+            for moment in [Moment::Before, Moment::After] {
+                let death = Death { way: Way::Flush { number, moment }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+                let plan = Plan { deaths: vec![death], ..plan.clone() };
+                let outcome = shrink::outcome(plan.clone());
+                if let Some(trouble) = outcome.trouble {
+                    show(seed, &plan, &trouble, &outcome.trace);
+                    panic!("seed {seed}, cut at flush {number}: {trouble}");
+                }
+                cuts += 1;
+            }
+        }
+    }
+    println!("{cuts} cuts");
+}
+
+/// The world of a seed with one function, one event, and no fault.
+fn single(seed: u64) -> Plan {
+    let (mut plan, _) = draw::world(seed);
+    plan.functions.truncate(1);
+    plan.functions[0].gone_from = None;
+    plan.functions[0].on = vec![plan::Trigger { event: 0, below: None }];
+    plan.requests.truncate(1);
+    plan.requests[0].events.truncate(1);
+    plan.requests[0].events[0].name = 0;
+    plan.requests[0].has_ids = true;
+    plan.cancels.clear();
+    plan.jumps.clear();
+    plan.deaths.clear();
+    (plan.disk.batch, plan.disk.full, plan.disk.slow, plan.disk.late, plan.kept) = (1, 0, 0, 0, None);
+    plan
+}
+
 #[test]
 fn simulation_sees_each_broken_promise() {
     for (sabotage, promise) in sabotage::ALL {
-        let seen = |seed| world::run(Plan { sabotage: Some(sabotage), ..Plan::random(seed) }).trouble;
-        let troubles: Vec<String> = (0..WORLDS).filter_map(seen).take(3).collect();
-        assert!(troubles.iter().any(|trouble| trouble.starts_with(promise)), "{sabotage:?} breaks {promise}; seen was {troubles:#?}");
+        let seen = |seed| world::run(Plan { sabotage: Some(sabotage), ..draw::world(seed).0 }).trouble;
+        assert!(
+            (0..WORLDS).filter_map(seen).any(|trouble| trouble.starts_with(promise)),
+            "{sabotage:?} breaks {promise}: nothing was seen"
+        );
+    }
+}
+
+/// A world that fails is shrunk to something that can be read: nothing in it may be left out.
+#[test]
+fn simulation_shrinks_what_fails() {
+    for (sabotage, promise) in [(sabotage::Sabotage::LostRecords, "I5"), (sabotage::Sabotage::LostEnds, "I3")] {
+        let broken = |seed| Plan { sabotage: Some(sabotage), ..draw::world(seed).0 };
+        let failing = (0..WORLDS).map(|seed| (seed, world::run(broken(seed)).trouble.unwrap_or_default()));
+        let (seed, trouble) = failing.into_iter().find(|(_, trouble)| trouble.starts_with(promise)).expect("a world that fails");
+        let plan = broken(seed);
+        let shrunk = shrink::shrink(&plan, &trouble, SHRINK);
+        println!("{sabotage:?}: {} of {} in {} worlds", shrunk.plan.size(), plan.size(), shrunk.tried);
+        describe(&shrunk.plan);
+        assert!(shrunk.trouble.starts_with(promise), "{}", shrunk.trouble);
+        assert!(shrunk.plan.size() <= 6 && shrunk.plan.functions.len() == 1, "size {}", shrunk.plan.size());
     }
 }

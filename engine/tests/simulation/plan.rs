@@ -4,13 +4,14 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use stepwell::rules::{Ending, Hold};
 
 use super::dice::Dice;
 use super::print;
-use super::program::{self, Program, Taste};
+use super::program::Program;
 use super::sabotage::Sabotage;
+use super::sites::Site;
 
 /// All of one world.
 #[derive(Debug, Clone)]
@@ -21,8 +22,13 @@ pub struct Plan {
     pub requests: Vec<Request>,
     pub cancels: Vec<Cancel>,
     pub disk: DiskPlan,
+    pub wakes: WakePlan,
     /// How each engine but the last one ends.
     pub deaths: Vec<Death>,
+    /// When somebody sets the machine's clock.
+    pub jumps: Vec<Jump>,
+    /// How many seconds ended runs and events are kept; for ever where there is none.
+    pub kept: Option<i64>,
     /// For what the world itself draws while it runs.
     pub dice: Dice,
     /// What is broken on purpose.
@@ -42,7 +48,10 @@ pub struct Function {
     /// `timeouts.start` and `timeouts.finish` in seconds.
     pub start: Option<i64>,
     pub finish: Option<i64>,
-    pub program: Program,
+    /// Its handler, first as it was and then as it was edited, time after time.
+    pub versions: Vec<Program>,
+    /// The edition of the project from which on it is not declared any more.
+    pub gone_from: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,7 +116,25 @@ pub struct DiskPlan {
     pub full: u64,
     /// At most so many commits in one transaction.
     pub batch: i64,
+    /// Percent of commits that the engine hears of only some time after they are on disk, and in any order.
+    pub late: u64,
+    pub late_ms: i64,
     pub dice: Dice,
+}
+
+/// How timers go off.
+#[derive(Debug, Clone)]
+pub struct WakePlan {
+    /// Percent of timers that go off too late.
+    pub late: u64,
+    pub late_ms: i64,
+}
+
+/// Somebody sets the machine's clock while an engine lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Jump {
+    pub at_ms: i64,
+    pub by_ms: i64,
 }
 
 /// How an engine ends, and how long it takes until the next one starts.
@@ -117,12 +144,20 @@ pub struct Death {
     /// What the next engine can tell of it.
     pub end: Ending,
     pub down_ms: i64,
+    /// How far the machine's clock is set meanwhile.
+    pub jump_ms: i64,
+    /// Whether the next engine has the next edition of the project.
+    pub edited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// In the engine's n-th flush.
     Flush { number: u64, moment: Moment },
+    /// In the flush with the engine's n-th commit of this kind, maybe while it drains.
+    Site { site: Site, number: u64, moment: Moment, drain_ms: Option<i64> },
+    /// At the engine's n-th read, which fails as everything after it does: it has to stop by itself.
+    Read { number: u64 },
     /// When the n-th effect of this engine begins, or has just happened.
     Effect { number: u64, after: bool },
     /// After so much time.
@@ -143,52 +178,29 @@ pub enum Moment {
     Failed { applied: bool },
 }
 
-const KEYS: [&str; 2] = ["a", "b"];
-
 impl Plan {
-    /// Draws a world.
-    pub fn random(seed: u64) -> Plan {
-        let mut dice = Dice::new(seed);
-        let events = dice.between(1, 3) as usize;
-        let taste = Taste {
-            length: dice.between(2, 9),
-            breaking: *dice.pick(&[0, 20, 50]),
-            slow: *dice.pick(&[0, 20, 70]),
-            sleep: *dice.pick(&[5, 90, 3_600]),
-            sleepy: *dice.pick(&[0, 10, 30]),
-        };
-        let shared = Limit { limit: dice.between(1, 2) as u32, key: None, hold: hold(&mut dice), shared: Some("pool".to_owned()) };
-        let count = dice.between(1, 4);
-        let functions = (0..count).map(|number| function(&mut dice, number, events, &taste, &shared)).collect();
-        let requests = requests(&mut dice, events);
-        let cancels = if dice.chance(30) { (0..dice.between(1, 4)).map(|_| cancel(&mut dice)).collect() } else { Vec::new() };
-        let disk = DiskPlan {
-            flush_ms: *dice.pick(&[0, 2, 10, 200]),
-            slow: *dice.pick(&[0, 0, 5]),
-            slow_ms: 30_000,
-            full: *dice.pick(&[0, 0, 2]),
-            batch: *dice.pick(&[1, 3, 1_000]),
-            dice: dice.fork(2),
-        };
-        let mut deaths: Vec<Death> = (0..dice.between(0, 6)).map(|_| death(&mut dice)).collect();
-        if dice.chance(5) {
-            // As if a run were poison: each engine dies as soon as it does anything.
-            deaths = vec![Death { way: Way::Effect { number: 0, after: true }, end: Ending::Crashed, down_ms: 1 }; 4];
+    /// The project's events.yaml in one of its editions.
+    pub fn yaml(&self, edition: usize) -> String {
+        let mut text = "version: 1\napp: world\n".to_owned();
+        if let Some(seconds) = self.kept {
+            let _ = writeln!(text, "retention: {{ completed: {seconds}s, failed: {seconds}s, cancelled: {seconds}s, events: {seconds}s }}");
         }
-        Plan { functions, events, requests, cancels, disk, deaths, dice: dice.fork(1), sabotage: None }
-    }
-
-    /// The project's events.yaml.
-    pub fn yaml(&self) -> String {
-        let mut text = "version: 1\napp: world\nevents:\n".to_owned();
+        text.push_str("events:\n");
         for event in 0..self.events {
             let _ = writeln!(text, "  thing/{event}: {{}}");
         }
         text.push_str("functions:\n");
-        for function in &self.functions {
+        for function in self.functions.iter().filter(|function| function.is_there(edition)) {
             function.write(&mut text, u32::from(self.sabotage == Some(Sabotage::WideLimits)));
         }
         text
+    }
+
+    /// Its statements, and everything else that may be left out of it.
+    pub fn size(&self) -> usize {
+        let statements: usize = self.functions.iter().flat_map(|function| &function.versions).map(Program::size).sum();
+        let sent: usize = self.requests.iter().map(|request| request.events.len() + request.again_ms.len()).sum();
+        statements + self.functions.len() + sent + self.cancels.len() + self.deaths.len() + self.jumps.len()
     }
 }
 
@@ -208,7 +220,7 @@ impl Function {
         };
         let _ = writeln!(text, "  {}:\n    on: [{}]\n    handler: handlers/{}.rhai", self.id, on.join(", "), self.id);
         let limit = |name: &str, seconds: Option<i64>| seconds.map(|seconds| format!(", {name}: {seconds}s")).unwrap_or_default();
-        let timeouts = format!("step: 1h{}{}", limit("start", self.start), limit("finish", self.finish));
+        let timeouts = format!("step: 900d{}{}", limit("start", self.start), limit("finish", self.finish));
         let _ = writeln!(text, "    retries: {retries}\n    timeouts: {{ {timeouts} }}");
         if self.once {
             text.push_str("    idempotency: event.data.once\n");
@@ -216,6 +228,16 @@ impl Function {
         if !limits.is_empty() {
             let _ = writeln!(text, "    concurrency: [{}]", limits.join(", "));
         }
+    }
+
+    /// Whether an edition of the project declares it.
+    pub fn is_there(&self, edition: usize) -> bool {
+        self.gone_from.is_none_or(|from| edition < from)
+    }
+
+    /// The number of its handler's version in an edition of the project.
+    pub fn version_in(&self, edition: usize) -> usize {
+        edition.min(self.versions.len() - 1)
     }
 
     /// Whether an event starts it.
@@ -245,8 +267,9 @@ impl Function {
         event.data.get("once").filter(|_| self.once).map(Value::to_string)
     }
 
-    pub fn script(&self) -> String {
-        print::script(&self.program)
+    /// Its handler's text in an edition of the project.
+    pub fn script(&self, edition: usize) -> String {
+        print::script(&self.versions[self.version_in(edition)])
     }
 }
 
@@ -271,91 +294,4 @@ impl Limit {
     pub fn value(&self, data: &Value) -> String {
         self.key.and_then(|key| data.get(key)).map_or_else(|| "null".to_owned(), Value::to_string)
     }
-}
-
-fn hold(dice: &mut Dice) -> Hold {
-    if dice.chance(50) { Hold::Active } else { Hold::Run }
-}
-
-fn function(dice: &mut Dice, number: i64, events: usize, taste: &Taste, shared: &Limit) -> Function {
-    let below = dice.chance(30).then(|| dice.between(20, 90));
-    let mut on = vec![Trigger { event: dice.below(events), below }];
-    if events > 1 && dice.chance(30) {
-        let other = (on[0].event + 1) % events;
-        on.push(Trigger { event: other, below: None });
-    }
-    let attempts = dice.between(1, 5) as u32;
-    let seconds = dice.between(1, 100);
-    let backoff = match dice.below(4) {
-        0 => Backoff::Table,
-        1 => Backoff::Fixed { seconds },
-        2 => Backoff::Linear { seconds, max: seconds * 3 },
-        _ => Backoff::Exponential { seconds, max: seconds * 5 },
-    };
-    let mut limits = Vec::new();
-    if dice.chance(70) {
-        let key = dice.chance(70).then(|| *dice.pick(&KEYS));
-        limits.push(Limit { limit: dice.between(1, 3) as u32, key, hold: hold(dice), shared: None });
-    }
-    if dice.chance(30) {
-        let key = dice.chance(50).then(|| *dice.pick(&KEYS));
-        limits.push(Limit { limit: dice.between(1, 3) as u32, key, hold: hold(dice), shared: None });
-    } else if dice.chance(40) {
-        let key = dice.chance(50).then(|| *dice.pick(&KEYS));
-        limits.push(Limit { key, ..shared.clone() });
-    }
-    let once = dice.chance(20);
-    let start = dice.chance(10).then(|| dice.between(1, 600));
-    let finish = dice.chance(10).then(|| dice.between(1, 3_600));
-    let program = program::random(dice, taste, attempts);
-    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, start, finish, program }
-}
-
-fn requests(dice: &mut Dice, events: usize) -> Vec<Request> {
-    let spread = *dice.pick(&[100, 10_000, 600_000]);
-    (0..dice.between(1, 12))
-        .map(|_| {
-            let together = if dice.chance(20) { dice.between(2, 4) } else { 1 };
-            let has_ids = dice.chance(80);
-            let again = if has_ids && dice.chance(25) { dice.between(1, 2) } else { 0 };
-            Request {
-                at_ms: dice.between(0, spread),
-                events: (0..together).map(|_| event(dice, events)).collect(),
-                has_ids,
-                again_ms: (0..again).map(|_| *dice.pick(&[0, 1, 5_000, 3_600_000])).collect(),
-            }
-        })
-        .collect()
-}
-
-fn event(dice: &mut Dice, events: usize) -> Event {
-    let mut data = json!({ "n": dice.between(0, 99), "b": dice.between(0, 1) });
-    if dice.chance(85) {
-        data["a"] = json!(dice.between(0, 2));
-    }
-    if dice.chance(50) {
-        data["once"] = json!(dice.between(0, 3));
-    }
-    let later_ms = dice.chance(15).then(|| *dice.pick(&[1, 2_000, 120_000]));
-    Event { name: dice.below(events), data, later_ms }
-}
-
-fn cancel(dice: &mut Dice) -> Cancel {
-    Cancel { at_ms: dice.between(0, 120_000), run: dice.below(100) }
-}
-
-fn death(dice: &mut Dice) -> Death {
-    let way = match dice.below(10) {
-        0..=4 => {
-            let failed = Moment::Failed { applied: dice.chance(50) };
-            let moment = *dice.pick(&[Moment::Before, Moment::After, Moment::Answered, failed]);
-            Way::Flush { number: dice.between(0, 25) as u64, moment }
-        }
-        5 | 6 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },
-        7 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
-        _ => Way::Drain { ms: *dice.pick(&[1, 1_000, 60_000]) },
-    };
-    let down_ms = *dice.pick(&[0, 1, 1_000, 600_000]);
-    // Of one that crashed a supervisor starts the next at once.
-    Death { way, end: if down_ms <= 1 { Ending::Crashed } else { Ending::Killed }, down_ms }
 }

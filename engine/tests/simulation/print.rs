@@ -32,6 +32,9 @@ struct Page {
 
 impl Page {
     fn program(&mut self, program: &Program) -> fmt::Result {
+        if program.edition > 0 {
+            self.line(&format!("// edition {}", program.edition))?;
+        }
         for (number, helper) in program.helpers.iter().enumerate() {
             self.helper(number, helper)?;
         }

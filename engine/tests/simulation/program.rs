@@ -1,13 +1,17 @@
 //! Random handler programs: what they may consist of, and how one is drawn.
 //!
-//! `print` writes a program as a Rhai script, `straight` says what it must come to. Neither knows of the other.
+//! `print` writes a program as a Rhai script, `straight` says what it must come to. Neither knows of the other. `edit`
+//! changes programs: to later versions of themselves, and to smaller ones.
 
 use super::dice::Dice;
+use super::swarm::{Feature, Swarm};
 
 /// Values stay below this number, so that nothing overflows.
 pub const MODULUS: i64 = 10_007;
 /// A `breaks` that no number of attempts outlives.
 pub const ALWAYS: u32 = u32::MAX;
+/// How late the clock may be at most: as long as the engine's longest nap.
+pub const LATEST_MS: i64 = 10_000;
 
 /// A handler.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +21,8 @@ pub struct Program {
     pub body: Vec<Stmt>,
     /// The variables that the result consists of.
     pub result: Vec<u32>,
+    /// A number that stands in the script alone: another version that does the same.
+    pub edition: u32,
 }
 
 /// A function of the script: takes a number, gives one.
@@ -161,26 +167,11 @@ pub enum Shape {
     List,
 }
 
-/// What may stand in a program; the weights of a swarm of settings go here.
-#[derive(Debug, Clone)]
-pub struct Taste {
-    /// Statements of the outermost block at most.
-    pub length: i64,
-    /// Percent of steps that break at least once.
-    pub breaking: u64,
-    /// Percent of steps whose effect takes its time.
-    pub slow: u64,
-    /// The longest sleep in seconds.
-    pub sleep: i64,
-    /// Percent of statements that are sleeps.
-    pub sleepy: u64,
-}
-
 /// Draws a program for a function with so many attempts.
-pub fn random(dice: &mut Dice, taste: &Taste, attempts: u32) -> Program {
-    let mut author = Author { dice, taste, attempts, variables: 0, names: 0, tinies: 0 };
+pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32) -> Program {
+    let mut author = Author { dice, swarm, attempts, variables: 0, names: 0, tinies: 0 };
     let mut helpers = Vec::new();
-    for _ in 0..author.dice.below(3) {
+    for _ in 0..if swarm.has(Feature::Helpers) { author.dice.below(3) } else { 0 } {
         let parameter = author.variable();
         let mut scope = Scope { known: vec![parameter], depth: 1, in_helper: true, helpers: 0, recorded: false };
         let length = author.dice.between(1, 3);
@@ -189,14 +180,14 @@ pub fn random(dice: &mut Dice, taste: &Taste, attempts: u32) -> Program {
         helpers.push(Helper { parameter, body, result });
     }
     let mut scope = Scope { known: Vec::new(), depth: 0, in_helper: false, helpers: helpers.len(), recorded: true };
-    let length = author.dice.between(1, taste.length);
+    let length = author.dice.between(1, swarm.length);
     let body = author.block(&mut scope, length);
-    Program { helpers, body, result: scope.known }
+    Program { helpers, body, result: scope.known, edition: 0 }
 }
 
 struct Author<'a> {
     dice: &'a mut Dice,
-    taste: &'a Taste,
+    swarm: &'a Swarm,
     attempts: u32,
     variables: u32,
     names: u32,
@@ -225,34 +216,42 @@ impl Author<'_> {
     }
 
     fn statement(&mut self, scope: &mut Scope) -> Stmt {
-        if self.dice.chance(self.taste.sleepy) {
+        if self.meets(Feature::Sleeps) {
             scope.recorded = true;
             return self.sleep();
         }
-        match self.dice.below(20) {
-            0..=8 => self.step(scope),
-            9 | 10 if scope.depth < 2 => self.branch(scope),
-            11 | 12 if scope.depth < 2 => self.repeat(scope),
-            13 | 14 if scope.helpers > 0 => {
-                let (helper, argument) = (self.dice.below(scope.helpers), self.expr(scope, 2));
-                Stmt::Call { to: self.target(scope), helper, argument }
-            }
-            15 if self.tinies < 4 => {
-                self.tinies += 1;
-                let kind = *self.dice.pick(&[TinyKind::Now, TinyKind::Uuid, TinyKind::Random]);
-                Stmt::Tiny { variable: self.tinies, kind }
-            }
-            // The attempts of the code between two records are one account, so only one piece of code draws on it.
-            16 | 17 if scope.depth == 0 && scope.recorded => {
-                scope.recorded = false;
-                self.flaky()
-            }
-            18 if self.dice.chance(25) && !scope.in_helper => Stmt::Fail { message: format!("no way on from here {}", self.name("f")) },
-            _ => {
-                let value = self.expr(scope, 3);
-                Stmt::Let { to: self.target(scope), value }
-            }
+        if scope.depth < 2 && self.meets(Feature::Branches) {
+            return self.branch(scope);
         }
+        if scope.depth < 2 && self.meets(Feature::Loops) {
+            return self.repeat(scope);
+        }
+        if scope.helpers > 0 && self.meets(Feature::Helpers) {
+            let (helper, argument) = (self.dice.below(scope.helpers), self.expr(scope, 2));
+            return Stmt::Call { to: self.target(scope), helper, argument };
+        }
+        if self.tinies < 4 && self.meets(Feature::Tinies) {
+            self.tinies += 1;
+            let kind = *self.dice.pick(&[TinyKind::Now, TinyKind::Uuid, TinyKind::Random]);
+            return Stmt::Tiny { variable: self.tinies, kind };
+        }
+        // The attempts of the code between two records are one account, so only one piece of code draws on it.
+        if scope.depth == 0 && scope.recorded && self.meets(Feature::Throws) {
+            scope.recorded = false;
+            return self.flaky();
+        }
+        if !scope.in_helper && self.meets(Feature::Fails) {
+            return Stmt::Fail { message: format!("no way on from here {}", self.name("f")) };
+        }
+        if self.dice.chance(30) {
+            let value = self.expr(scope, 3);
+            return Stmt::Let { to: self.target(scope), value };
+        }
+        self.step(scope)
+    }
+
+    fn meets(&mut self, feature: Feature) -> bool {
+        self.swarm.meets(feature, self.dice)
     }
 
     fn branch(&mut self, scope: &mut Scope) -> Stmt {
@@ -298,7 +297,7 @@ impl Author<'_> {
 
     fn sleep(&mut self) -> Stmt {
         let named = self.dice.chance(50);
-        let seconds = if self.dice.chance(10) { self.taste.sleep * 60 } else { self.dice.between(0, self.taste.sleep) };
+        let seconds = if self.dice.chance(10) { self.swarm.sleep * 60 } else { self.dice.between(0, self.swarm.sleep) };
         Stmt::Sleep { name: named.then(|| self.name("nap")), seconds }
     }
 
@@ -315,7 +314,7 @@ impl Author<'_> {
         let retries = self.dice.chance(30).then(|| self.dice.below(4) as u32);
         let allowed = retries.map_or(self.attempts, |retries| retries + 1);
         let (mut breaks, mut how, mut caught) = (0, Break::Throw, Caught::No);
-        if name != "again" && self.dice.chance(self.taste.breaking) {
+        if name != "again" && self.meets(Feature::Breaks) {
             breaks = if self.dice.chance(25) { ALWAYS } else { self.dice.between(1, i64::from(allowed)) as u32 };
             how = match self.dice.below(12) {
                 0 => Break::Fail,
@@ -329,15 +328,25 @@ impl Author<'_> {
         }
         let value = self.expr(scope, 3);
         let shape = *self.dice.pick(&[Shape::Number, Shape::Number, Shape::Map, Shape::List]);
-        let takes_ms = if self.dice.chance(self.taste.slow) { self.dice.between(1, 20_000) } else { 0 };
+        let mut takes_ms = if self.meets(Feature::SlowSteps) { self.dice.between(1, 20_000) } else { 0 };
         // It is never close: the moment itself belongs to nobody.
-        let timeout = (takes_ms > 0 && name != "again" && self.dice.chance(20)).then(|| takes_ms / 1_000 + self.dice.between(-1, 2));
+        let timeout =
+            (takes_ms > 0 && name != "again" && self.meets(Feature::Timeouts)).then(|| takes_ms / 1_000 + self.dice.between(-1, 2));
         let timeout = timeout.filter(|timeout| *timeout > 0 && timeout * 1_000 != takes_ms);
+        if let Some(timeout) = timeout.filter(|timeout| timeout * 1_000 < takes_ms) {
+            // The clock may be late to say that the time is over, but not as late as that.
+            takes_ms = timeout * 1_000 + 3 * LATEST_MS;
+        }
         Stmt::Step(Step { to: self.target(scope), name, retries, breaks, how, caught, value, shape, takes_ms, timeout })
     }
 }
 
 impl Program {
+    /// Its statements, those within others too.
+    pub fn size(&self) -> usize {
+        self.body.iter().chain(self.helpers.iter().flat_map(|helper| &helper.body)).map(Stmt::size).sum()
+    }
+
     /// The step of this name, wherever it stands.
     pub fn step(&self, name: &str) -> Option<&Step> {
         let blocks = std::iter::once(&self.body).chain(self.helpers.iter().map(|helper| &helper.body));
@@ -350,6 +359,17 @@ impl Program {
             Stmt::Flaky { site: here, throws } if here == site => Some(*throws),
             _ => None,
         })
+    }
+}
+
+impl Stmt {
+    fn size(&self) -> usize {
+        let inside = match self {
+            Stmt::If { then, other, .. } => then.iter().chain(other).map(Stmt::size).sum(),
+            Stmt::For { body, .. } => body.iter().map(Stmt::size).sum(),
+            _ => 0,
+        };
+        1 + inside
     }
 }
 

@@ -27,10 +27,12 @@ pub enum Sabotage {
     TurnedQueue,
     /// The engine's clock is fast.
     FastClock,
+    /// Now and then nobody is told that a commit is on disk.
+    LostAnswers,
 }
 
 /// Each with the promise that it breaks.
-pub const ALL: [(Sabotage, &str); 10] = [
+pub const ALL: [(Sabotage, &str); 11] = [
     (Sabotage::HastyAnswers, "I1"),
     (Sabotage::LostRuns, "I2"),
     (Sabotage::LostKeys, "I2"),
@@ -41,6 +43,7 @@ pub const ALL: [(Sabotage, &str); 10] = [
     (Sabotage::WideLimits, "I6"),
     (Sabotage::TurnedQueue, "I7"),
     (Sabotage::FastClock, "I9"),
+    (Sabotage::LostAnswers, "I3"),
 ];
 
 /// How far a fast clock is ahead.

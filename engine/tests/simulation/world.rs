@@ -1,13 +1,15 @@
 //! One world from its first event to its last: engines live and die in it, the disk and the clock go on.
 
+mod client;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stepwell::base::{Json, Millis, RunId, Span};
-use stepwell::exec::{AcceptError, Assembled, CancelError, Engine, NewEvent, Setup};
+use stepwell::base::{Clock as _, Millis, RunId, Span};
+use stepwell::exec::{Assembled, Engine, Setup};
 use stepwell::project::{Mode, Project};
-use stepwell::rules::{Ending, RunState};
+use stepwell::rules::Ending;
 use stepwell::script::{Entry, Host, Where};
 use stepwell::store::{Memory, RunQuery, Store, StoreError};
 use tokio::sync::Notify;
@@ -16,15 +18,15 @@ use super::clock::{Hand, SimClock};
 use super::dice::SeededEntropy;
 use super::disk::Disk;
 use super::facts::{Errand, Facts};
-use super::plan::{Plan, Way};
+use super::plan::{DiskPlan, Plan, Way};
 use super::sabotage::{FAST_MS, Sabotage};
+use super::sites::{Cuts, Met};
+use client::Client;
 
 /// 2026-01-01, the day on which every world begins.
 const START: Millis = Millis(1_767_225_600_000);
 /// Whatever has not ended by then never will: the longest program sleeps for some days.
 const HORIZON: Span = Span(400 * 24 * 3_600_000);
-/// How long the client waits before it asks again.
-const PATIENCE: Span = Span::seconds(1);
 
 /// What is outside of the engines.
 pub struct World {
@@ -33,28 +35,17 @@ pub struct World {
     facts: Mutex<Facts>,
     client: Mutex<Client>,
     life: Mutex<Life>,
+    /// The clock of the engine that lives at the moment.
+    hand: Mutex<Hand>,
+    flushes: AtomicU64,
+    /// The jumps of the clock that are over.
+    jumps: AtomicU64,
     /// The engine is dead: whatever it still says is not heard.
     frozen: AtomicBool,
     /// The engine is dead, or a promise was broken.
     over: Notify,
     /// There is nothing left to do.
     quiet: Notify,
-}
-
-/// What the client has still to do.
-struct Client {
-    asks: Vec<Ask>,
-    cancels: usize,
-}
-
-/// One sending of a request.
-#[derive(Clone)]
-struct Ask {
-    request: usize,
-    at: Millis,
-    /// Sent, and not answered.
-    open: bool,
-    done: bool,
 }
 
 /// The engine that lives at the moment.
@@ -66,66 +57,82 @@ struct Life {
 }
 
 /// What a world leaves behind.
+#[derive(Default)]
 pub struct Outcome {
     pub trouble: Option<String>,
     pub trace: Vec<String>,
     pub runs: usize,
     pub lives: u32,
+    pub flushes: u64,
+    /// The commits of each engine, by site.
+    pub met: Vec<Met>,
+    pub cuts: Cuts,
 }
 
 /// Lets a world pass.
 pub fn run(plan: Plan) -> Outcome {
     let plan = Arc::new(plan);
-    let folder = tempfile::tempdir().expect("a folder for the project");
-    write_project(&plan, folder.path());
     let world = World::new(&plan);
     let host = host(&world);
-    let project = match Project::load(&folder.path().join("events.yaml"), &host, &|_| None, Mode::Run) {
-        Ok((project, _)) => Arc::new(project),
-        Err(problems) => {
-            let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:?}")).collect();
-            panic!("the project does not load:\n{}\n{}", problems.join("\n"), plan.yaml());
-        }
-    };
+    let mut edition = 0;
+    let mut project = world.load(&host, edition);
     let mut memory = Memory::new();
     let mut disk_plan = plan.disk.clone();
     let mut deaths = plan.deaths.iter();
     let mut end = Ending::Clean;
     let mut lives = 0;
+    let mut met = Vec::new();
     loop {
         let death = deaths.next();
         lives += 1;
-        world.facts().engine_starts(world.clock.now());
-        *world.life() = Life { effects: 0, death: death.map(|death| death.way), failed: false };
-        world.frozen.store(false, Ordering::SeqCst);
+        world.begin_life(death.map(|death| death.way), edition);
         let disk = Disk::new(memory, Arc::clone(&world), end, death.map(|death| death.way));
         let clean = world.live(&project, &host, &disk, &mut disk_plan);
         match Arc::try_unwrap(disk) {
-            Ok(disk) => memory = disk.into_memory(),
+            Ok(disk) => {
+                let (left, in_life) = disk.into_memory();
+                memory = left;
+                met.push(in_life);
+            }
             Err(_) => {
                 world.facts().broken("I10: something of a dead engine lives on".to_owned());
                 memory = Memory::new();
             }
         }
         end = if clean { Ending::Clean } else { death.map_or(Ending::Killed, |death| death.end) };
-        world.facts().engine_died(end, world.clock.now());
+        let now = world.now();
+        world.facts().engine_died(end, now);
         let troubled = world.facts().trouble.is_some();
         if troubled || world.is_quiet() {
             break;
         }
-        world.clock.pass(Span(death.map_or(0, |death| death.down_ms)));
+        let Some(death) = death else { continue };
+        world.clock.pass(Span(death.down_ms));
+        world.clock.jump(death.jump_ms);
+        if death.edited {
+            edition += 1;
+            project = world.load(&host, edition);
+        }
     }
     world.compare(&memory);
     let mut facts = world.facts();
     facts.check_end();
-    Outcome { trouble: facts.trouble.clone(), trace: std::mem::take(&mut facts.trace), runs: facts.runs.len(), lives }
+    Outcome {
+        trouble: facts.trouble.clone(),
+        trace: std::mem::take(&mut facts.trace),
+        runs: facts.runs.len(),
+        lives,
+        met,
+        flushes: world.flushes.load(Ordering::SeqCst),
+        cuts: std::mem::take(&mut facts.cuts),
+    }
 }
 
-fn write_project(plan: &Plan, folder: &Path) {
+fn write_project(plan: &Plan, edition: usize, folder: &Path) {
     std::fs::create_dir(folder.join("handlers")).expect("a folder for the handlers");
-    std::fs::write(folder.join("events.yaml"), plan.yaml()).expect("the project's file");
+    std::fs::write(folder.join("events.yaml"), plan.yaml(edition)).expect("the project's file");
     for function in &plan.functions {
-        std::fs::write(folder.join(format!("handlers/{}.rhai", function.id)), function.script()).expect("a handler's file");
+        std::fs::write(folder.join(format!("handlers/{}.rhai", function.id)), function.script(edition)).expect("a handler's file");
     }
 }
 
@@ -155,7 +162,8 @@ async fn effect(world: Arc<World>, run: RunId, key: Arc<str>, attempt: u32, seen
         world.freeze();
     }
     world.unless_frozen().await;
-    let errand = world.facts().effect(run, &key, attempt, seen, world.clock.now());
+    let now = world.now();
+    let errand = world.facts().effect(run, &key, attempt, seen, now);
     world.look();
     let Errand { breaks, takes_ms } = errand;
     if takes_ms > 0 {
@@ -171,26 +179,62 @@ async fn effect(world: Arc<World>, run: RunId, key: Arc<str>, attempt: u32, seen
 impl World {
     fn new(plan: &Arc<Plan>) -> Arc<World> {
         let mut dice = plan.dice.clone();
-        let asks = |(number, request): (usize, &super::plan::Request)| {
-            let first = START.after(Span(request.at_ms));
-            let ask = move |later: i64| Ask { request: number, at: first.after(Span(later)), open: false, done: false };
-            std::iter::once(0).chain(request.again_ms.clone()).map(ask).collect::<Vec<Ask>>()
-        };
-        let asks = plan.requests.iter().enumerate().flat_map(asks).collect();
+        let clock = SimClock::new(START, plan.wakes.clone(), dice.fork(3));
+        let hand = clock.hand(Span(0));
         Arc::new(World {
-            clock: SimClock::new(START, dice.fork(3)),
             plan: Arc::clone(plan),
-            facts: Mutex::new(Facts::new(Arc::clone(plan))),
-            client: Mutex::new(Client { asks, cancels: 0 }),
+            facts: Mutex::new(Facts::new(Arc::clone(plan), Arc::clone(&clock))),
+            client: Mutex::new(Client::new(plan)),
             life: Mutex::new(Life { effects: 0, death: None, failed: false }),
+            hand: Mutex::new(hand),
+            flushes: AtomicU64::new(0),
+            jumps: AtomicU64::new(0),
             frozen: AtomicBool::new(false),
             over: Notify::new(),
             quiet: Notify::new(),
+            clock,
         })
     }
 
+    /// Loads an edition of the project.
+    fn load(&self, host: &Arc<Host>, edition: usize) -> Arc<Project> {
+        let folder = tempfile::tempdir().expect("a folder for the project");
+        write_project(&self.plan, edition, folder.path());
+        let project = match Project::load(&folder.path().join("events.yaml"), host, &|_| None, Mode::Run) {
+            Ok((project, _)) => Arc::new(project),
+            Err(problems) => {
+                let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:?}")).collect();
+                panic!("the project does not load:\n{}\n{}", problems.join("\n"), self.plan.yaml(edition));
+            }
+        };
+        for (number, function) in self.plan.functions.iter().enumerate() {
+            if let Some(loaded) = project.function(&function.id) {
+                self.facts().has_version(Arc::clone(loaded.program.hash()), number, function.version_in(edition));
+            }
+        }
+        project
+    }
+
+    /// A new engine is about to start.
+    fn begin_life(&self, death: Option<Way>, edition: usize) {
+        *self.life() = Life { effects: 0, death, failed: false };
+        let ahead = Span(if self.sabotage() == Some(Sabotage::FastClock) { FAST_MS } else { 0 });
+        *self.hand.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.hand(ahead);
+        let now = self.now();
+        self.facts().engine_starts(edition, now);
+        self.frozen.store(false, Ordering::SeqCst);
+    }
+
+    /// What the engine's clock shows.
+    pub fn now(&self) -> Millis {
+        let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = hand.now();
+        // A clock that is fast is the engine's fault, so the facts come by the right one.
+        if self.sabotage() == Some(Sabotage::FastClock) { Millis(now.0 - FAST_MS) } else { now }
+    }
+
     /// Lets an engine live; true where it stopped by itself.
-    fn live(self: &Arc<World>, project: &Arc<Project>, host: &Arc<Host>, disk: &Arc<Disk>, plan: &mut super::plan::DiskPlan) -> bool {
+    fn live(self: &Arc<World>, project: &Arc<Project>, host: &Arc<Host>, disk: &Arc<Disk>, plan: &mut DiskPlan) -> bool {
         let clock = Arc::clone(&self.clock);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .on_thread_park(move || clock.advance())
@@ -198,20 +242,27 @@ impl World {
             .expect("a runtime without drivers needs nothing");
         let local = tokio::task::LocalSet::new();
         let mut entropy = plan.dice.fork(5);
-        let ahead = Span(if self.sabotage() == Some(Sabotage::FastClock) { FAST_MS } else { 0 });
+        let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let setup = Setup {
             project: Arc::clone(project),
             host: Arc::clone(host),
             store: Arc::clone(disk) as Arc<dyn Store>,
-            clock: Arc::new(Hand { clock: Arc::clone(&self.clock), ahead }),
+            clock: Arc::new(hand),
             entropy: Arc::new(SeededEntropy(Mutex::new(entropy.fork(6)))),
             threads: 2,
         };
         let clean = local.block_on(&runtime, async {
-            let Assembled { engine, scheduler, workers } = Engine::assemble(setup).expect("memory can be read");
+            let Assembled { engine, scheduler, workers, upkeep } = match Engine::assemble(setup) {
+                Ok(assembled) => assembled,
+                Err(error) => return self.gives_up(&error),
+            };
             tokio::task::spawn_local(scheduler);
+            if self.plan.kept.is_some() {
+                tokio::task::spawn_local(upkeep);
+            }
+            tokio::task::spawn_local(Arc::clone(self).set_clock());
             workers.into_iter().for_each(|worker| drop(tokio::task::spawn_local(worker)));
-            self.send_client(&engine);
+            client::send(self, &engine);
             tokio::select! {
                 biased;
                 () = disk.write(plan) => false,
@@ -234,7 +285,7 @@ impl World {
 
     /// G16: an engine whose disk fails stops by itself, and no other one does.
     fn gives_up(&self, error: &StoreError) -> bool {
-        let now = self.clock.now();
+        let now = self.now();
         self.facts().note(now, &format!("the engine gives up: {error}"));
         if !self.has_failed() {
             self.facts().broken(format!("G16: an engine gave up on a sound disk: {error}"));
@@ -244,7 +295,7 @@ impl World {
 
     /// The disk fails.
     pub fn fail(&self) {
-        let now = self.clock.now();
+        let now = self.now();
         self.facts().note(now, "the disk fails");
         self.life().failed = true;
     }
@@ -266,7 +317,7 @@ impl World {
         let death = self.life().death;
         let told = async {
             match death {
-                Some(Way::Drain { ms }) => self.clock.sleep(Span(ms)).await,
+                Some(Way::Drain { ms } | Way::Site { drain_ms: Some(ms), .. }) => self.clock.sleep(Span(ms)).await,
                 _ => std::future::pending().await,
             }
         };
@@ -276,20 +327,29 @@ impl World {
             () = self.quiet.notified() => {}
             () = told => {}
         }
-        let now = self.clock.now();
+        let now = self.now();
         self.facts().note(now, "drain");
         engine.drain().await;
     }
 
-    fn send_client(self: &Arc<World>, engine: &Engine) {
-        let asks = self.client().asks.len();
-        for number in 0..asks {
-            if !self.client().asks[number].done {
-                tokio::task::spawn_local(ask(Arc::clone(self), engine.clone(), number));
+    /// Somebody sets the machine's clock, when it is time for that.
+    async fn set_clock(self: Arc<World>) {
+        let mut jumps = self.plan.jumps.clone();
+        jumps.sort_by_key(|jump| jump.at_ms);
+        for (number, jump) in jumps.into_iter().enumerate() {
+            if (number as u64) < self.jumps.load(Ordering::SeqCst) {
+                continue;
             }
+            self.clock.sleep_until(START.after(Span(jump.at_ms))).await;
+            self.jumps.store(number as u64 + 1, Ordering::SeqCst);
+            self.clock.jump(jump.by_ms);
+            let now = self.now();
+            self.facts().note(now, &format!("the clock is set by {} ms", jump.by_ms));
         }
-        let from = self.client().cancels;
-        tokio::task::spawn_local(cancel(Arc::clone(self), engine.clone(), from));
+    }
+
+    pub fn count_flush(&self) {
+        self.flushes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether the engine dies of the effect that begins now: before it, or after.
@@ -340,17 +400,23 @@ impl World {
 
     /// The rows are what the writes have made of them.
     fn compare(&self, memory: &Memory) {
+        let now = self.now();
         let mut facts = self.facts();
         let rows = memory.runs(&RunQuery::default()).expect("memory can be read");
         let mut differ = Vec::new();
         for row in &rows {
             let records = memory.journal(row.id).expect("memory can be read").records;
-            if !facts.runs.get(&row.id).is_some_and(|run| run.state == row.state && run.records == records) {
+            let same = facts.runs.get(&row.id).is_some_and(|run| run.state == row.state && run.records == records);
+            if !same || row.version != facts.version_of(row.id) {
                 differ.push(format!("run {} is not stored as it was written", row.id));
             }
         }
-        if rows.len() != facts.runs.len() {
-            differ.push(format!("{} runs are stored of {}", rows.len(), facts.runs.len()));
+        let missing: Vec<RunId> = facts.runs.keys().copied().filter(|id| rows.iter().all(|row| row.id != *id)).collect();
+        for id in missing {
+            if !facts.is_swept(id) {
+                differ.push(format!("run {id} is not stored"));
+            }
+            facts.note(now, &format!("{id} was deleted"));
         }
         differ.into_iter().for_each(|what| facts.broken(what));
     }
@@ -370,95 +436,4 @@ impl World {
     fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The client sends a request until it is answered. What an engine took with it when it died is sent again, where that
-/// can do no harm.
-async fn ask(world: Arc<World>, engine: Engine, number: usize) {
-    let Ask { request, at, open, .. } = world.client().asks[number].clone();
-    let planned = &world.plan.requests[request];
-    if !open || planned.has_ids {
-        world.clock.sleep_until(at).await;
-        while !sent(&world, &engine, number, request).await {
-            world.clock.sleep(PATIENCE).await;
-        }
-    }
-    world.client().asks[number].done = true;
-    world.look();
-}
-
-/// Sends a request once; false where it was refused for now.
-async fn sent(world: &Arc<World>, engine: &Engine, number: usize, request: usize) -> bool {
-    world.client().asks[number].open = true;
-    let answer = engine.accept(events(&world.plan, request)).await;
-    world.unless_frozen().await;
-    let now = world.clock.now();
-    match answer {
-        Ok(ids) => world.facts().told(request, &ids, now),
-        Err(AcceptError::Full | AcceptError::Draining) => {
-            world.client().asks[number].open = false;
-            return false;
-        }
-        // Nobody knows what became of it.
-        Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
-        Err(error) => world.facts().broken(format!("request {request} was refused: {error}")),
-    }
-    true
-}
-
-fn events(plan: &Plan, request: usize) -> Vec<NewEvent> {
-    let planned = &plan.requests[request];
-    let event = |(number, event): (usize, &super::plan::Event)| {
-        let id = planned.has_ids.then(|| Arc::<str>::from(format!("r{request}-{number}")));
-        NewEvent {
-            name: format!("thing/{}", event.name).into(),
-            data: Json::from(event.data.to_string()),
-            sender_id: id.clone(),
-            dedupe: id,
-            ts: event.later_ms.map(|later| START.after(Span(planned.at_ms + later))),
-            extra: None,
-        }
-    };
-    planned.events.iter().enumerate().map(event).collect()
-}
-
-/// Somebody cancels runs.
-async fn cancel(world: Arc<World>, engine: Engine, from: usize) {
-    let mut cancels: Vec<super::plan::Cancel> = world.plan.cancels.clone();
-    cancels.sort_by_key(|cancel| cancel.at_ms);
-    for cancel in &cancels[from.min(cancels.len())..] {
-        world.clock.sleep_until(START.after(Span(cancel.at_ms))).await;
-        world.client().cancels += 1;
-        let run = {
-            let mut facts = world.facts();
-            let count = facts.runs.len().max(1);
-            let run = facts.runs.iter_mut().nth(cancel.run % count);
-            run.map(|(id, run)| {
-                run.cancelled = true;
-                *id
-            })
-        };
-        if let Some(run) = run {
-            while !cancelled(&world, &engine, run).await {
-                world.clock.sleep(PATIENCE).await;
-            }
-        }
-        world.look();
-    }
-}
-
-/// Cancels a run once; false where the disk is full.
-async fn cancelled(world: &Arc<World>, engine: &Engine, run: RunId) -> bool {
-    let answer = engine.cancel(run, "somebody's wish").await;
-    world.unless_frozen().await;
-    let fine = match &answer {
-        Ok(row) => row.state == RunState::Cancelled,
-        Err(CancelError::Store(StoreError::Full)) => return false,
-        Err(CancelError::Store(_)) if world.has_failed() => std::future::pending().await,
-        Err(error) => matches!(error, CancelError::Ended(_)),
-    };
-    if !fine {
-        world.facts().broken(format!("G29: the cancel of {run} was answered with {answer:?}"));
-    }
-    true
 }

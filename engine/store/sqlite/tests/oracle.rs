@@ -194,7 +194,8 @@ impl World {
     fn change(&mut self) -> Write {
         let (run, at) = (self.some_run(), self.now);
         let error = Some(failure(&self.random.text()));
-        match self.random.below(6) {
+        match self.random.below(7) {
+            6 => Write::Adopt { run, version: self.random.one(&["v1", "v2"]).into() },
             0 | 1 => Write::Start { run, at, version: self.random.one(&["v1", "v2"]).into() },
             2 => {
                 let state = self.random.one(&[RunState::Sleeping, RunState::Waiting, RunState::BackingOff]);

@@ -1,0 +1,172 @@
+//! Draws the plan of a world from its seed.
+
+use serde_json::json;
+use stepwell::rules::{Ending, Hold};
+
+use super::dice::Dice;
+use super::edit;
+use super::plan::{Backoff, Cancel, Death, DiskPlan, Event, Function, Jump, Limit, Moment, Plan, Request, Trigger, WakePlan, Way};
+use super::program;
+use super::sites;
+use super::swarm::{Feature, Swarm};
+
+const KEYS: [&str; 2] = ["a", "b"];
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Draws a world, and the settings that it was drawn with.
+pub fn world(seed: u64) -> (Plan, Swarm) {
+    let mut dice = Dice::new(seed);
+    let mut swarm = Swarm::random(&mut dice);
+    // A jump of the clock is the end of whatever step is under way, and nobody can say which one that is.
+    if swarm.has(Feature::Retention) {
+        // What deletes old rows looks at them each second, so long sleeps would take their time.
+        swarm.sleep = swarm.sleep.min(20);
+    }
+    if swarm.has(Feature::ClockJumps) {
+        swarm.rates.retain(|(feature, _)| *feature != Feature::Timeouts);
+    }
+    let plan = plan(&mut dice, &swarm);
+    (plan, swarm)
+}
+
+fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
+    let events = dice.between(1, 3) as usize;
+    let editions = if swarm.has(Feature::Reloads) { dice.between(1, 3) as usize } else { 0 };
+    let shared = Limit { limit: dice.between(1, 2) as u32, key: None, hold: hold(dice), shared: Some("pool".to_owned()) };
+    let count = dice.between(1, 4);
+    let functions = (0..count).map(|number| function(dice, swarm, number, events, &shared, editions)).collect();
+    let requests = requests(dice, swarm, events);
+    let cancels = if swarm.meets(Feature::Cancels, dice) { (0..dice.between(1, 4)).map(|_| cancel(dice)).collect() } else { Vec::new() };
+    let kept = swarm.meets(Feature::Retention, dice).then(|| *dice.pick(&[1, 60, 3_600]));
+    let disk = DiskPlan {
+        flush_ms: *dice.pick(&[0, 2, 10, 200]),
+        slow: swarm.rate(Feature::SlowFlushes),
+        slow_ms: 30_000,
+        full: swarm.rate(Feature::FullDisk),
+        batch: *dice.pick(&[1, 3, 1_000]),
+        late: swarm.rate(Feature::LateAnswers),
+        late_ms: *dice.pick(&[1, 50, 20_000]),
+        dice: dice.fork(2),
+    };
+    let wakes = WakePlan { late: swarm.rate(Feature::LateWakes), late_ms: *dice.pick(&[1, 500, 5_000]) };
+    let steps = if kept.is_some() { SMALL_JUMPS } else { LARGE_JUMPS };
+    let jumps = if swarm.has(Feature::ClockJumps) { (0..dice.between(0, 3)).map(|_| jump(dice, steps)).collect() } else { Vec::new() };
+    let mut deaths: Vec<Death> = Vec::new();
+    if swarm.has(Feature::Deaths) {
+        let poison = swarm.meets(Feature::Poison, dice);
+        for _ in 0..if poison { 4 } else { dice.between(1, 6) } {
+            let mut death = death(dice);
+            if poison {
+                // As if a run were poison: each engine dies as soon as it does anything.
+                death = Death { way: Way::Effect { number: 0, after: true }, end: Ending::Crashed, down_ms: 1, ..death };
+            }
+            death.edited = swarm.meets(Feature::Reloads, dice);
+            if swarm.meets(Feature::ClockJumps, dice) {
+                death.jump_ms = *dice.pick(steps);
+            }
+            deaths.push(death);
+        }
+    }
+    Plan { functions, events, requests, cancels, disk, wakes, deaths, jumps, kept, dice: dice.fork(1), sabotage: None }
+}
+
+/// How far the clock is set, forward and back. What looks after old rows does so each second, so a world with it must not
+/// have to wait for days until the clock is where it was.
+const LARGE_JUMPS: &[i64] = &[-DAY_MS, -HOUR_MS, -1_000, 1, 5_000, HOUR_MS, 400 * DAY_MS];
+const SMALL_JUMPS: &[i64] = &[-60_000, -1_000, 1, 5_000, HOUR_MS, 400 * DAY_MS];
+
+fn jump(dice: &mut Dice, steps: &[i64]) -> Jump {
+    Jump { at_ms: dice.between(0, 600_000), by_ms: *dice.pick(steps) }
+}
+
+fn hold(dice: &mut Dice) -> Hold {
+    if dice.chance(50) { Hold::Active } else { Hold::Run }
+}
+
+fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: &Limit, editions: usize) -> Function {
+    let below = swarm.meets(Feature::Conditions, dice).then(|| dice.between(20, 90));
+    let mut on = vec![Trigger { event: dice.below(events), below }];
+    if events > 1 && dice.chance(30) {
+        let other = (on[0].event + 1) % events;
+        on.push(Trigger { event: other, below: None });
+    }
+    let attempts = dice.between(1, 5) as u32;
+    let seconds = dice.between(1, 100);
+    let backoff = match dice.below(4) {
+        0 => Backoff::Table,
+        1 => Backoff::Fixed { seconds },
+        2 => Backoff::Linear { seconds, max: seconds * 3 },
+        _ => Backoff::Exponential { seconds, max: seconds * 5 },
+    };
+    let mut limits = Vec::new();
+    if swarm.meets(Feature::Limits, dice) {
+        let key = dice.chance(70).then(|| *dice.pick(&KEYS));
+        limits.push(Limit { limit: dice.between(1, 3) as u32, key, hold: hold(dice), shared: None });
+    }
+    if swarm.meets(Feature::SharedLimits, dice) {
+        let key = dice.chance(50).then(|| *dice.pick(&KEYS));
+        limits.push(Limit { key, ..shared.clone() });
+    }
+    let once = swarm.meets(Feature::Idempotency, dice);
+    let start = swarm.meets(Feature::StartTimeouts, dice).then(|| dice.between(1, 600));
+    let finish = swarm.meets(Feature::FinishTimeouts, dice).then(|| dice.between(1, 3_600));
+    let mut versions = vec![program::random(dice, swarm, attempts)];
+    for edition in 1..=editions {
+        let later = edit::edited(&versions[edition - 1], dice, edition as u32);
+        versions.push(later);
+    }
+    // One function stays, since a project without any is none.
+    let gone_from = (number > 0 && editions > 0 && dice.chance(20)).then(|| dice.between(1, editions as i64) as usize);
+    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, start, finish, versions, gone_from }
+}
+
+fn requests(dice: &mut Dice, swarm: &Swarm, events: usize) -> Vec<Request> {
+    let spread = *dice.pick(&[100, 10_000, 600_000]);
+    (0..dice.between(1, 12))
+        .map(|_| {
+            let together = if swarm.meets(Feature::Batches, dice) { dice.between(2, 4) } else { 1 };
+            let has_ids = dice.chance(80);
+            let again = if has_ids && swarm.meets(Feature::Repeats, dice) { dice.between(1, 2) } else { 0 };
+            Request {
+                at_ms: dice.between(0, spread),
+                events: (0..together).map(|_| event(dice, swarm, events)).collect(),
+                has_ids,
+                again_ms: (0..again).map(|_| *dice.pick(&[0, 1, 5_000, HOUR_MS])).collect(),
+            }
+        })
+        .collect()
+}
+
+fn event(dice: &mut Dice, swarm: &Swarm, events: usize) -> Event {
+    let mut data = json!({ "n": dice.between(0, 99), "b": dice.between(0, 1) });
+    if dice.chance(85) {
+        data["a"] = json!(dice.between(0, 2));
+    }
+    if dice.chance(50) {
+        data["once"] = json!(dice.between(0, 3));
+    }
+    let later_ms = swarm.meets(Feature::FutureEvents, dice).then(|| *dice.pick(&[1, 2_000, 120_000]));
+    Event { name: dice.below(events), data, later_ms }
+}
+
+fn cancel(dice: &mut Dice) -> Cancel {
+    Cancel { at_ms: dice.between(0, 120_000), run: dice.below(100) }
+}
+
+fn death(dice: &mut Dice) -> Death {
+    let failed = Moment::Failed { applied: dice.chance(50) };
+    let moment = *dice.pick(&[Moment::Before, Moment::Before, Moment::After, Moment::Answered, failed]);
+    let way = match dice.below(16) {
+        0..=4 => Way::Flush { number: dice.between(0, 25) as u64, moment },
+        5..=9 => Way::Site { site: *dice.pick(&sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
+        10 | 11 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },
+        12 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
+        13 => Way::Read { number: dice.between(0, 60) as u64 },
+        _ => Way::Drain { ms: *dice.pick(&[1, 1_000, 60_000]) },
+    };
+    let down_ms = *dice.pick(&[0, 1, 1_000, 600_000]);
+    // Of one that crashed a supervisor starts the next at once.
+    let end = if down_ms <= 1 { Ending::Crashed } else { Ending::Killed };
+    Death { way, end, down_ms, jump_ms: 0, edited: false }
+}

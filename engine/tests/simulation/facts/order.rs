@@ -1,0 +1,76 @@
+//! Who may start, and who goes first: I6 and I7.
+
+use std::sync::Arc;
+
+use stepwell::base::{Millis, RunId, Span};
+use stepwell::rules::{Hold, RunState};
+
+use super::super::plan::Function;
+use super::Facts;
+
+impl Facts {
+    /// I7: nobody with the same slots who came before, or has begun already, is left behind.
+    pub(super) fn check_turn(&mut self, id: RunId, at: Millis) {
+        let Some(run) = self.runs.get(&id).filter(|run| run.started.is_none()) else { return };
+        let alone = self.plan.functions[run.function].limits.iter().any(|limit| limit.limit == 1);
+        let mut passed = None;
+        for (other_id, other) in &self.runs {
+            let alike = *other_id != id && other.function == run.function && other.keys == run.keys;
+            // A start that found the disk full is tried again later: one that was admitted after it may come before it on
+            // disk, unless it needs the same slot.
+            if !alike || (!alone && self.refused.contains(other_id)) {
+                continue;
+            }
+            // Before its answer nobody knows it; answers that are not late come in the order of the commits.
+            let in_order = self.plan.disk.late == 0 && other.created_in <= run.created_in;
+            let known = other.known.is_some_and(|known| known < at) || in_order;
+            let before = (other.enter, *other_id) < (run.enter, id) && other.enter <= at;
+            // One whose time to start is over is about to be cancelled.
+            let start = self.plan.functions[other.function].start;
+            let overdue = start.is_some_and(|start| at >= other.enter.after(Span::seconds(start)));
+            let is_first = other.started.is_none() && other.state == RunState::Queued && known && before && !overdue;
+            let due = match other.state {
+                RunState::Sleeping | RunState::BackingOff => {
+                    other.wake.is_some_and(|wake| wake < at) && other.heard.is_some_and(|heard| heard < at)
+                }
+                _ => false,
+            };
+            if is_first || (due && other.started.is_some()) {
+                passed = Some((*other_id, is_first));
+            }
+        }
+        if let Some((other, first)) = passed {
+            let why = if first { "came before it" } else { "had begun before and was due" };
+            self.broken(format!("I7: {id} began before {other}, which {why}"));
+        }
+    }
+
+    /// I6: no limit is exceeded.
+    pub(super) fn check_slots(&mut self, id: RunId) {
+        let plan = Arc::clone(&self.plan);
+        let Some(run) = self.runs.get(&id) else { return };
+        let mut over = Vec::new();
+        for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
+            let wanted = scope(&plan.functions[run.function], number);
+            let holders = self.runs.iter().filter(|(_, other)| {
+                let holds = match limit.hold {
+                    Hold::Active => other.state == RunState::Running,
+                    Hold::Run => other.started.is_some() && !other.state.is_terminal() && other.state != RunState::Parked,
+                };
+                let function = &plan.functions[other.function];
+                let same = |at: usize| wanted == scope(function, at) && other.keys[at] == run.keys[number];
+                // Nobody knows the limits of a function that is gone.
+                holds && function.is_there(self.edition) && (0..function.limits.len()).any(same)
+            });
+            let holders: Vec<RunId> = holders.map(|(id, _)| *id).collect();
+            if holders.len() > limit.limit as usize {
+                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {}", run.keys[number], limit.limit));
+            }
+        }
+        over.into_iter().for_each(|what| self.broken(what));
+    }
+}
+
+fn scope(function: &Function, number: usize) -> String {
+    function.limits[number].shared.clone().unwrap_or_else(|| format!("{}#{number}", function.id))
+}

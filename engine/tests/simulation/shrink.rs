@@ -1,0 +1,200 @@
+//! Looks for the shortest plan that still breaks the same promise: takes one thing after the other away and lets the world
+//! pass again. What is left is short enough to be read.
+
+use stepwell::rules::Hold;
+
+use super::edit::{self, CUTS};
+use super::plan::{Backoff, Function, Plan};
+use super::program::Program;
+use super::world::{self, Outcome};
+
+/// What was looked for, and found.
+pub struct Shrunk {
+    pub plan: Plan,
+    pub trouble: String,
+    pub trace: Vec<String>,
+    /// Worlds that were tried.
+    pub tried: usize,
+}
+
+/// Shrinks a plan that comes to this trouble, trying so many worlds at most.
+pub fn shrink(plan: &Plan, trouble: &str, most: usize) -> Shrunk {
+    let mut found = Shrunk { plan: plan.clone(), trouble: trouble.to_owned(), trace: Vec::new(), tried: 0 };
+    loop {
+        let mut better = false;
+        let mut number = 0;
+        // A candidate that is as bad takes the plan's place, and the next one is the one that now stands where it stood.
+        while found.tried < most {
+            let Some(candidate) = candidate(&found.plan, number) else { break };
+            let Some(candidate) = candidate else {
+                number += 1;
+                continue;
+            };
+            found.tried += 1;
+            match fails(candidate.clone(), trouble) {
+                Some((trouble, trace)) => {
+                    (found.plan, found.trouble, found.trace) = (candidate, trouble, trace);
+                    better = true;
+                }
+                None => number += 1,
+            }
+        }
+        if !better || found.tried >= most {
+            return found;
+        }
+    }
+}
+
+/// The trouble of a world, if it is of the same kind, and its story.
+fn fails(plan: Plan, trouble: &str) -> Option<(String, Vec<String>)> {
+    let outcome = outcome(plan);
+    outcome.trouble.filter(|found| kind(found) == kind(trouble)).map(|found| (found, outcome.trace))
+}
+
+/// What a world comes to; the panic of an engine is a trouble as well.
+pub fn outcome(plan: Plan) -> Outcome {
+    std::panic::catch_unwind(|| world::run(plan)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        Outcome { trouble: Some(format!("panic: {}", said.unwrap_or_default())), ..Outcome::default() }
+    })
+}
+
+/// The promise that a trouble names, or its words without ids, keys and numbers.
+pub fn kind(trouble: &str) -> String {
+    match trouble.split_once(':') {
+        Some((promise, _)) if promise.starts_with(['I', 'G', 'p']) && promise.len() < 6 => promise.to_owned(),
+        _ => trouble.split(' ').filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase())).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// The n-th way to make a plan smaller: `None` where there are no more, `Some(None)` where this one changes nothing.
+fn candidate(plan: &Plan, number: usize) -> Option<Option<Plan>> {
+    let mut left = number;
+    for (count, make) in ways(plan) {
+        if left < count {
+            return Some(make(plan, left));
+        }
+        left -= count;
+    }
+    None
+}
+
+type Make = fn(&Plan, usize) -> Option<Plan>;
+
+/// Kinds of ways, the large ones first, each with how many of it there are.
+fn ways(plan: &Plan) -> Vec<(usize, Make)> {
+    let statements: usize = programs(plan).iter().map(|(function, version)| plan.functions[*function].versions[*version].size()).sum();
+    vec![
+        (plan.requests.len().div_ceil(2), |plan, at| {
+            without(plan, |plan| {
+                let few = plan.requests.len() > 3;
+                few.then(|| drop(plan.requests.drain(at * 2..(at * 2 + 2).min(plan.requests.len()))))
+            })
+        }),
+        (plan.functions.len(), |plan, at| (plan.functions.len() > 1).then(|| without(plan, |plan| removed(&mut plan.functions, at)))?),
+        (plan.requests.len(), |plan, at| without(plan, |plan| removed(&mut plan.requests, at))),
+        (plan.deaths.len(), |plan, at| without(plan, |plan| removed(&mut plan.deaths, at))),
+        (1, |plan, _| without(plan, |plan| (!plan.cancels.is_empty()).then(|| plan.cancels.clear()))),
+        (1, |plan, _| without(plan, |plan| (!plan.jumps.is_empty()).then(|| plan.jumps.clear()))),
+        (CALMS, calmer),
+        (plan.functions.len() * FUNCTION_WAYS, |plan, at| {
+            without(plan, |plan| simpler(&mut plan.functions[at / FUNCTION_WAYS], at % FUNCTION_WAYS))
+        }),
+        (statements * CUTS.len(), |plan, at| {
+            let (mut number, how) = (at / CUTS.len(), CUTS[at % CUTS.len()]);
+            for (function, version) in programs(plan) {
+                let program: &Program = &plan.functions[function].versions[version];
+                if number < program.size() {
+                    let smaller = edit::cut(program, number, how)?;
+                    return without(plan, |plan| {
+                        plan.functions[function].versions[version] = smaller;
+                        Some(())
+                    });
+                }
+                number -= program.size();
+            }
+            None
+        }),
+        (plan.requests.len() * REQUEST_WAYS, |plan, at| {
+            without(plan, |plan| {
+                let request = &mut plan.requests[at / REQUEST_WAYS];
+                match at % REQUEST_WAYS {
+                    0 => request.again_ms.pop().map(drop),
+                    1 => (request.events.len() > 1).then(|| drop(request.events.pop())),
+                    2 => (request.events.len() > 1).then(|| drop(request.events.remove(0))),
+                    3 => request.events.iter_mut().filter_map(|event| event.later_ms.take()).last().map(drop),
+                    _ => (request.at_ms > 0).then(|| request.at_ms = 0),
+                }
+            })
+        }),
+        (plan.cancels.len(), |plan, at| without(plan, |plan| removed(&mut plan.cancels, at))),
+        (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
+        (plan.deaths.len() * DEATH_WAYS, |plan, at| {
+            without(plan, |plan| {
+                let death = &mut plan.deaths[at / DEATH_WAYS];
+                match at % DEATH_WAYS {
+                    0 => std::mem::take(&mut death.edited).then_some(()),
+                    1 => (std::mem::take(&mut death.jump_ms) != 0).then_some(()),
+                    _ => (std::mem::take(&mut death.down_ms) != 0).then_some(()),
+                }
+            })
+        }),
+    ]
+}
+
+const REQUEST_WAYS: usize = 5;
+const DEATH_WAYS: usize = 3;
+const CALMS: usize = 6;
+const FUNCTION_WAYS: usize = 9;
+
+fn removed<T>(from: &mut Vec<T>, at: usize) -> Option<()> {
+    from.remove(at);
+    Some(())
+}
+
+/// A copy of the plan that was changed; none where `change` says that there was nothing to do.
+fn without(plan: &Plan, change: impl FnOnce(&mut Plan) -> Option<()>) -> Option<Plan> {
+    let mut smaller = plan.clone();
+    change(&mut smaller).map(|()| smaller)
+}
+
+/// Every program, by function and version.
+fn programs(plan: &Plan) -> Vec<(usize, usize)> {
+    let versions =
+        |(number, function): (usize, &Function)| (0..function.versions.len()).map(move |version| (number, version)).collect::<Vec<_>>();
+    plan.functions.iter().enumerate().flat_map(versions).collect()
+}
+
+/// A disk and a clock that give less trouble.
+fn calmer(plan: &Plan, at: usize) -> Option<Plan> {
+    without(plan, |plan| match at {
+        0 => (std::mem::take(&mut plan.disk.full) > 0).then_some(()),
+        1 => (std::mem::take(&mut plan.disk.slow) > 0).then_some(()),
+        2 => (std::mem::take(&mut plan.disk.late) > 0).then_some(()),
+        3 => (std::mem::take(&mut plan.wakes.late) > 0).then_some(()),
+        4 => plan.kept.take().map(drop),
+        _ => (std::mem::take(&mut plan.disk.flush_ms) > 0).then_some(()),
+    })
+}
+
+/// A function with one option less.
+fn simpler(function: &mut Function, at: usize) -> Option<()> {
+    match at {
+        0 => (function.versions.len() > 1).then(|| drop(function.versions.pop())),
+        1 => function.gone_from.take().map(drop),
+        2 => (function.on.len() > 1).then(|| function.on.truncate(1)),
+        3 => function.limits.pop().map(drop),
+        4 => std::mem::take(&mut function.once).then_some(()),
+        5 => function.start.take().map(drop),
+        6 => function.finish.take().map(drop),
+        7 => {
+            let fixed = matches!(function.backoff, Backoff::Fixed { .. });
+            (!fixed).then(|| function.backoff = Backoff::Fixed { seconds: 1 })
+        }
+        _ => {
+            let limit = function.limits.iter_mut().find(|limit| limit.hold == Hold::Active)?;
+            limit.hold = Hold::Run;
+            Some(())
+        }
+    }
+}

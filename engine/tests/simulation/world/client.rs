@@ -1,0 +1,146 @@
+//! The client: it sends what the plan says until it is answered, and cancels runs.
+
+use std::sync::Arc;
+
+use stepwell::base::{Json, RunId, Span};
+use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent};
+use stepwell::rules::RunState;
+use stepwell::store::StoreError;
+
+use super::super::plan::{self, Plan};
+use super::{Millis, START, World};
+
+/// How long the client waits before it asks again.
+const PATIENCE: Span = Span::seconds(1);
+
+/// What the client has still to do.
+pub(super) struct Client {
+    pub(super) asks: Vec<Ask>,
+    /// The cancels that were asked for.
+    pub(super) cancels: usize,
+}
+
+/// One sending of a request.
+#[derive(Clone)]
+pub(super) struct Ask {
+    request: usize,
+    at: Millis,
+    /// Sent, and not answered.
+    open: bool,
+    pub(super) done: bool,
+}
+
+impl Client {
+    pub(super) fn new(plan: &Plan) -> Client {
+        let asks = |(number, request): (usize, &plan::Request)| {
+            let first = START.after(Span(request.at_ms));
+            let ask = move |later: i64| Ask { request: number, at: first.after(Span(later)), open: false, done: false };
+            std::iter::once(0).chain(request.again_ms.clone()).map(ask).collect::<Vec<Ask>>()
+        };
+        Client { asks: plan.requests.iter().enumerate().flat_map(asks).collect(), cancels: 0 }
+    }
+}
+
+/// Does what is still to be done, with a new engine.
+pub(super) fn send(world: &Arc<World>, engine: &Engine) {
+    let asks = world.client().asks.len();
+    for number in 0..asks {
+        if !world.client().asks[number].done {
+            tokio::task::spawn_local(ask(Arc::clone(world), engine.clone(), number));
+        }
+    }
+    let from = world.client().cancels;
+    tokio::task::spawn_local(cancel(Arc::clone(world), engine.clone(), from));
+}
+
+/// The client sends a request until it is answered. What an engine took with it when it died is sent again, where that
+/// can do no harm.
+async fn ask(world: Arc<World>, engine: Engine, number: usize) {
+    let Ask { request, at, open, .. } = world.client().asks[number].clone();
+    let planned = &world.plan.requests[request];
+    if !open || planned.has_ids {
+        world.clock.sleep_until(at).await;
+        while !sent(&world, &engine, number, request).await {
+            world.clock.sleep(PATIENCE).await;
+        }
+    }
+    world.client().asks[number].done = true;
+    world.look();
+}
+
+/// Sends a request once; false where it was refused for now.
+async fn sent(world: &Arc<World>, engine: &Engine, number: usize, request: usize) -> bool {
+    world.client().asks[number].open = true;
+    let answer = engine.accept(events(&world.plan, request)).await;
+    world.unless_frozen().await;
+    let now = world.now();
+    match answer {
+        Ok(ids) => world.facts().told(request, &ids, now),
+        Err(AcceptError::Full | AcceptError::Draining) => {
+            world.client().asks[number].open = false;
+            return false;
+        }
+        // Nobody knows what became of it.
+        Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
+        Err(error) => world.facts().broken(format!("request {request} was refused: {error}")),
+    }
+    true
+}
+
+fn events(plan: &Plan, request: usize) -> Vec<NewEvent> {
+    let planned = &plan.requests[request];
+    let event = |(number, event): (usize, &plan::Event)| {
+        let id = planned.has_ids.then(|| Arc::<str>::from(format!("r{request}-{number}")));
+        NewEvent {
+            name: format!("thing/{}", event.name).into(),
+            data: Json::from(event.data.to_string()),
+            sender_id: id.clone(),
+            dedupe: id,
+            ts: event.later_ms.map(|later| START.after(Span(planned.at_ms + later))),
+            extra: None,
+        }
+    };
+    planned.events.iter().enumerate().map(event).collect()
+}
+
+/// Somebody cancels runs.
+async fn cancel(world: Arc<World>, engine: Engine, from: usize) {
+    let mut cancels: Vec<plan::Cancel> = world.plan.cancels.clone();
+    cancels.sort_by_key(|cancel| cancel.at_ms);
+    for cancel in &cancels[from.min(cancels.len())..] {
+        world.clock.sleep_until(START.after(Span(cancel.at_ms))).await;
+        world.client().cancels += 1;
+        let run = {
+            let mut facts = world.facts();
+            let count = facts.runs.len().max(1);
+            let run = facts.runs.iter_mut().nth(cancel.run % count);
+            run.map(|(id, run)| {
+                run.cancelled = true;
+                *id
+            })
+        };
+        if let Some(run) = run {
+            while !cancelled(&world, &engine, run).await {
+                world.clock.sleep(PATIENCE).await;
+            }
+        }
+        world.look();
+    }
+}
+
+/// Cancels a run once; false where the disk is full.
+async fn cancelled(world: &Arc<World>, engine: &Engine, run: RunId) -> bool {
+    let answer = engine.cancel(run, "somebody's wish").await;
+    world.unless_frozen().await;
+    let fine = match &answer {
+        Ok(row) => row.state == RunState::Cancelled,
+        Err(CancelError::Store(StoreError::Full)) => return false,
+        Err(CancelError::Store(_)) if world.has_failed() => std::future::pending().await,
+        Err(CancelError::NotFound) => world.facts().is_swept(run),
+        Err(error) => matches!(error, CancelError::Ended(_)),
+    };
+    if !fine {
+        world.facts().broken(format!("G29: the cancel of {run} was answered with {answer:?}"));
+    }
+    true
+}
