@@ -287,11 +287,17 @@ fn outputs(out: &Out, traces: &[Trace]) -> Result<(), Trouble> {
     for json in traces.iter().filter_map(|trace| trace.run.output.as_ref()) {
         match serde_json::from_str::<Value>(json.get()) {
             // A number that would change on its way keeps the whole untouched.
-            Ok(value) if out.terminal && traces.len() == 1 && value.to_string() == json.get() => out.line(shown(&format!("{value:#}")))?,
+            Ok(value) if out.terminal && traces.len() == 1 && is_written(&value, json.get()) => out.line(shown(&format!("{value:#}")))?,
             _ => out.line(json.get())?,
         }
     }
     Ok(())
+}
+
+/// Whether a value is written as `json` is, number by number.
+fn is_written(value: &Value, json: &str) -> bool {
+    let text = value.to_string();
+    text == json
 }
 
 /// A line of a run's log, for people.

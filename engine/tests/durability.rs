@@ -164,8 +164,7 @@ fn poison() -> Place {
 /// The engine, given less memory than a run may use: an allocation that fails ends the process.
 fn short_of_memory(place: &Place) -> Engine {
     let program = command(place);
-    let mut shell = std::process::Command::new("sh");
-    shell.current_dir(place.path("")).env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
+    let mut shell = crate::program::command("sh", &place.path(""));
     shell.arg("-c").arg(r#"ulimit -v 800000; exec "$@""#).arg("sh").arg(program.get_program()).args(program.get_args());
     Engine::start(shell)
 }

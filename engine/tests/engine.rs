@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stepwell::base::{EventId, Id, Millis, RunId};
-use stepwell::clock::{JumpingClock, SystemEntropy};
+use stepwell::base::{Clock as _, EventId, Id, Millis, RunId, Span};
+use stepwell::clock::{JumpingClock, SystemClock, SystemEntropy};
 use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, Notice, Setup};
 use stepwell::project::{Mode, Project};
 use stepwell::rules::{RunRow, RunState};
@@ -347,6 +347,35 @@ fn a_run_that_is_there_whenever_the_engine_is_killed_is_parked_at_the_ninth_time
         world = world.killed();
     }
     assert_eq!(world.block_on(world.ended(id)).state, RunState::Parked);
+}
+
+#[test]
+fn suspects_start_one_at_a_time_once_the_engine_has_been_up_for_a_while() {
+    let yaml = "events: { a/b: {}, a/c: {} }\nfunctions: { f: { on: a/b }, g: { on: a/c } }\n";
+    let mut world = World::new(yaml, &[("f", SPIN), ("g", "1")]);
+    let ids = send_all(&world, "a/b", &["{}", "{}"]);
+    let mut start = Millis(0);
+    for _ in 0..2 {
+        ids.iter().for_each(|id| drop(world.block_on(world.until(*id, &[RunState::Running]))));
+        start = SystemClock::default().now();
+        world = world.crash();
+    }
+    let first = world.block_on(world.until(ids[0], &[RunState::Running]));
+    assert!(world.engine.clock().now().since(start) >= Span::seconds(5), "it starts a while after the engine");
+    let second = world.block_on(world.until(ids[1], &[RunState::Queued]));
+    let why = world.block_on(world.engine.why(&second)).unwrap();
+    assert!(why.contains("starts alone"), "{why}");
+    world.block_on(world.engine.cancel(first.id, "seen")).unwrap();
+    world.block_on(world.until(ids[1], &[RunState::Running]));
+    let innocent = world.block_on(world.send("a/c", "{}")).unwrap();
+    let waiting = world.block_on(world.until(innocent, &[RunState::Queued]));
+    // The scheduler answers in order: by the second answer it has seen the new run and started whom it would.
+    for _ in 0..2 {
+        world.block_on(world.engine.why(&waiting)).unwrap();
+    }
+    assert_eq!(world.engine.counts().executing, 1, "nothing runs beside a suspect");
+    world.block_on(world.engine.cancel(second.id, "seen")).unwrap();
+    assert_eq!(world.block_on(world.ended(innocent)).state, RunState::Completed);
 }
 
 #[test]

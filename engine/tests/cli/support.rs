@@ -114,14 +114,7 @@ impl Place {
 
 /// The program, about to be called in `folder`.
 pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stepwell"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("STEPWELL_")) {
-            command.env_remove(name);
-        }
-    }
-    command.current_dir(folder).env("NO_COLOR", "1");
-    command
+    crate::program::command(env!("CARGO_BIN_EXE_stepwell"), folder)
 }
 
 /// A running engine; it is killed with its value.
