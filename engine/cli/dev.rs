@@ -54,7 +54,7 @@ impl Dev {
         let settings = Settings::new(&project.config, place::root(&path), &over);
         let mut options = options(&project, Keys::from_environment());
         options.any_key = true;
-        let greeting = self.greeting(&project, &settings, place::engine_url(Some(&path)));
+        let greeting = self.greeting(&project, &settings, place::engine_url(Some(&path))?);
         let service = Service { project: Arc::new(project), host, settings, options };
         super::runtime()?.block_on(service.run(out, |engine, address, notices| {
             out.say(greeting(address));

@@ -48,7 +48,7 @@ impl DatabaseOption {
         match &self.database {
             Some(path) => Ok(path.clone()),
             None => {
-                let config = config(self.config.config.as_deref())?;
+                let config = existing_config(self.config.config.as_deref())?;
                 let model = crate::config::load(&config).model.unwrap_or_default();
                 Ok(database(&model, root(&config)))
             }
@@ -78,13 +78,34 @@ pub fn config(given: Option<&Path>) -> Result<PathBuf, Trouble> {
 }
 
 /// The engine that a command asks where none is named: the one that the config at hand starts.
-pub fn engine_url(given: Option<&Path>) -> String {
-    let listen = config(given).ok().and_then(|path| crate::config::load(&path).model).map(|model| model.engine.listen());
-    match listen {
+///
+/// # Errors
+/// Exit 78 where a config is named and is not there.
+pub fn engine_url(given: Option<&Path>) -> Result<String, Trouble> {
+    let path = match existing_config(given) {
+        Ok(path) => path,
+        Err(_) if given.is_none() => return Ok(DEFAULT_URL.to_owned()),
+        Err(trouble) => return Err(trouble),
+    };
+    let listen = crate::config::load(&path).model.map(|model| model.engine.listen());
+    Ok(match listen {
         Some(address) if address.port() != 0 && address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
         Some(address) if address.port() != 0 => format!("http://{address}"),
         _ => DEFAULT_URL.to_owned(),
+    })
+}
+
+/// The config that is meant, for commands that only look up a setting there and would go by defaults without it.
+///
+/// # Errors
+/// Exit 78 where there is none.
+pub fn existing_config(given: Option<&Path>) -> Result<PathBuf, Trouble> {
+    let path = config(given)?;
+    if path.exists() {
+        return Ok(path);
     }
+    let problem = Diagnostic::error("E0530", format!("there is no file `{}`", path.display()));
+    Err(Trouble::new(Exit::Config, problem.help("`-c` names a config, or the folder of one")))
 }
 
 /// The folder that a config's paths are relative to.

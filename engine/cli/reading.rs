@@ -41,7 +41,7 @@ impl EngineOption {
 fn url_or_default(url: Option<&str>, config: &ConfigOption) -> Result<Remote, Trouble> {
     match url {
         Some(url) => Remote::new(url),
-        None => Remote::new(&place::engine_url(config.config.as_deref())),
+        None => Remote::new(&place::engine_url(config.config.as_deref())?),
     }
 }
 

@@ -7,7 +7,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         code: "E0530",
         title: "no config was found",
         text: "\
-Commands look for `events.yaml` in the working folder and then in each folder above it, and found none.
+Commands look for `events.yaml` in the working folder and then in each folder above it, and found none;
+or the one that was named is not there.
 
     stepwell init hello && cd hello
 

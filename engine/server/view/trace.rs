@@ -107,7 +107,7 @@ impl Trace {
         let mut steps: Vec<StepView> = Vec::new();
         for record in journal.records.iter().filter(|record| !record.kind.is_tiny()) {
             let failed = if record.kind == Kind::Sleep { None } else { tried.remove(&*record.key) };
-            steps.push(recorded(record, &failed.unwrap_or_default(), now));
+            steps.push(recorded(run, record, &failed.unwrap_or_default(), now));
         }
         let open = order.into_iter().filter_map(|key| tried.remove(key).and_then(|rows| unrecorded(run, key, &rows, now)));
         steps.extend(open);
@@ -149,10 +149,12 @@ impl AttemptView {
     }
 }
 
-fn recorded(record: &Record, failed: &[&AttemptRow], now: Millis) -> StepView {
+fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], now: Millis) -> StepView {
     let (status, until, output, error) = match &record.result {
         Recorded::Value(json) => (StepStatus::Completed, None, Some(raw(json)), None),
         Recorded::Failed(failure) => (StepStatus::Failed, None, None, Some((**failure).clone())),
+        // The run was ended in its sleep.
+        Recorded::Until(until) if run.ended.is_some_and(|ended| ended < *until) => (StepStatus::Abandoned, Some(Time(*until)), None, None),
         Recorded::Until(until) if *until > now => (StepStatus::Sleeping, Some(Time(*until)), None, None),
         Recorded::Until(until) => (StepStatus::Completed, Some(Time(*until)), None, None),
     };
@@ -258,5 +260,14 @@ mod tests {
         let journal = Journal { records: vec![], attempts: vec![failed("charge", 1, Some(3_000))] };
         assert_eq!(Trace::of(&row(RunState::Cancelled), None, &journal, Millis(100)).steps[0].status, StepStatus::Abandoned);
         assert_eq!(Trace::of(&row(RunState::Queued), None, &journal, Millis(9_000)).steps[0].status, StepStatus::Retrying);
+        let asleep = Journal { records: vec![record(0, "nap", Kind::Sleep, Recorded::Until(Millis(500)), 1)], attempts: vec![] };
+        let status = |ended, now| {
+            let run = RunRow { ended: Some(Millis(ended)), ..row(RunState::Cancelled) };
+            Trace::of(&run, None, &asleep, Millis(now)).steps[0].status
+        };
+        assert_eq!(
+            (status(200, 300), status(200, 900), status(600, 900)),
+            (StepStatus::Abandoned, StepStatus::Abandoned, StepStatus::Completed)
+        );
     }
 }

@@ -199,6 +199,7 @@ fn without_an_engine_the_database_is_read_and_nothing_is_changed() {
     let gone = engine.url.clone();
     place.run_with(&["runs", "ls"], &[("STEPWELL_URL", &gone)], "").exits(69);
     place.run(&["runs", "ls", "--url", "ftp://x"]).exits(2);
+    place.run(&["runs", "ls", "-c", "nowhere.yaml"]).exits(78).says("nowhere.yaml");
 }
 
 #[test]
