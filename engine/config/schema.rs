@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as JsonValue;
 
 use crate::base::Span;
-use crate::rules::policy::Hold;
+use crate::rules::policy::{Growth, Hold};
 
 use super::keys::cancel_on::Cancel;
 use super::keys::concurrency::Concurrency;
@@ -127,6 +127,7 @@ shape!(Size, "Size", |_generator| json_schema!({
     "examples": ["512KB", "64MB", "1GB"],
 }));
 shape!(EnvValue, "EnvValue", |_generator| json_schema!({ "type": ["string", "number", "boolean"] }));
+shape!(Growth, "Growth", |_generator| json_schema!({ "type": "string", "enum": Growth::WORDS.map(|(word, _)| word) }));
 shape!(Hold, "Hold", |_generator| json_schema!({ "type": "string", "enum": ["run", "active"] }));
 
 /// Any JSON value.

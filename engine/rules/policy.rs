@@ -44,6 +44,60 @@ pub enum Backoff {
     },
 }
 
+/// How the waits between attempts grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// The default table.
+    Table,
+    /// Twice as long each time.
+    Exponential,
+    /// Longer by the first wait each time.
+    Linear,
+    /// Always the same.
+    Fixed,
+}
+
+impl Growth {
+    /// The words that a config and a script write.
+    pub const WORDS: [(&'static str, Growth); 4] =
+        [("table", Growth::Table), ("exponential", Growth::Exponential), ("linear", Growth::Linear), ("fixed", Growth::Fixed)];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        Growth::WORDS.iter().find(|(_, growth)| *growth == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// A back-off as a config or a script asks for it; what it leaves out has its default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Waits {
+    /// How the waits grow. Default: by the table; `exponential` as soon as one of the others is given.
+    pub growth: Option<Growth>,
+    /// The first wait; default 15 s.
+    pub initial: Option<Span>,
+    /// The longest wait; default 2 h.
+    pub max: Option<Span>,
+    /// The share of a wait that is added or taken away at random, at most; default 0.2.
+    pub jitter: Option<f64>,
+}
+
+impl Waits {
+    /// The back-off in force.
+    pub fn backoff(self) -> Backoff {
+        let shaped = self.initial.is_some() || self.max.is_some() || self.jitter.is_some();
+        let growth = self.growth.unwrap_or(if shaped { Growth::Exponential } else { Growth::Table });
+        let (initial, jitter) = (self.initial.unwrap_or(Span::seconds(15)), self.jitter.unwrap_or(0.2));
+        // A first wait that is longer than the default maximum stands by itself.
+        let max = self.max.unwrap_or(Span::seconds(2 * 60 * 60).max(initial));
+        match growth {
+            Growth::Table => Backoff::Table,
+            Growth::Exponential => Backoff::Exponential { initial, max, jitter },
+            Growth::Linear => Backoff::Linear { initial, max, jitter },
+            Growth::Fixed => Backoff::Fixed { initial, jitter },
+        }
+    }
+}
+
 /// While what a run keeps its concurrency slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hold {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 
 use crate::base::limits::RETRIES_MOST;
 use crate::base::{Diagnostic, Location, Span};
-use crate::rules::policy::{Backoff, Retry};
+use crate::rules::policy::{Growth, Retry, Waits};
 
 use super::super::reader::{Fields, MapShape, Reader, Value, choose, out_of_range, wrong};
 use super::super::spanned::{Spanned, or};
@@ -12,17 +12,15 @@ use super::super::tree::{Node, Shape};
 
 /// Attempts where nothing is said: the first one and three retries.
 pub const ATTEMPTS_DEFAULT: u32 = 4;
-const INITIAL_DEFAULT: Span = Span::seconds(15);
-const MAX_DEFAULT: Span = Span::seconds(2 * 60 * 60);
-const JITTER_DEFAULT: f64 = 0.2;
 
 /// The long form of `retries`, with the back-off between the attempts.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Retries {
-    /// Tries in all, the first one included: 1 to 21; default 4.
+    /// Tries in all, the first one included: 1 to 21; default 4. `retries: 3` is `attempts: 4`.
     pub attempts: Option<Spanned<u32>>,
-    /// How the waits between the attempts grow. Default: the table 15 s, 30 s, 1, 2, 5, 10, 20, 40 min, 1 h, 2 h, plus
+    /// How the waits between the attempts grow: `exponential` doubles them, `linear` adds `initial` each time, `fixed` leaves
+    /// them as they are. Default: the table 15 s, 30 s, 1, 2, 5, 10, 20, 40 min, 1 h, 2 h, plus
     /// up to 30 s; `exponential` as soon as `initial`, `max` or `jitter` is given.
     pub backoff: Option<Spanned<Growth>>,
     /// The first wait; default `15s`.
@@ -33,40 +31,17 @@ pub struct Retries {
     pub jitter: Option<Spanned<f64>>,
 }
 
-/// How the waits between attempts grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-pub enum Growth {
-    /// The default table.
-    Table,
-    /// Twice as long each time.
-    Exponential,
-    /// Longer by `initial` each time.
-    Linear,
-    /// Always `initial`.
-    Fixed,
-}
-
-impl Growth {
-    const WORDS: [(&'static str, Growth); 4] =
-        [("table", Growth::Table), ("exponential", Growth::Exponential), ("linear", Growth::Linear), ("fixed", Growth::Fixed)];
-}
-
 impl Retries {
     /// The policy in force.
     pub fn policy(&self) -> Retry {
-        let shaped = self.initial.is_some() || self.max.is_some() || self.jitter.is_some();
-        let growth = or(&self.backoff, if shaped { Growth::Exponential } else { Growth::Table });
-        let (initial, max, jitter) = (or(&self.initial, INITIAL_DEFAULT), or(&self.max, MAX_DEFAULT), or(&self.jitter, JITTER_DEFAULT));
-        // A first wait that is longer than the default maximum stands by itself.
-        let max = if self.max.is_none() { max.max(initial) } else { max };
-        let backoff = match growth {
-            Growth::Table => Backoff::Table,
-            Growth::Exponential => Backoff::Exponential { initial, max, jitter },
-            Growth::Linear => Backoff::Linear { initial, max, jitter },
-            Growth::Fixed => Backoff::Fixed { initial, jitter },
+        let value = |span: &Option<Spanned<Span>>| span.as_ref().map(|span| span.value);
+        let waits = Waits {
+            growth: self.backoff.as_ref().map(|growth| growth.value),
+            initial: value(&self.initial),
+            max: value(&self.max),
+            jitter: self.jitter.as_ref().map(|jitter| jitter.value),
         };
-        Retry { attempts: or(&self.attempts, ATTEMPTS_DEFAULT), backoff }
+        Retry { attempts: or(&self.attempts, ATTEMPTS_DEFAULT), backoff: waits.backoff() }
     }
 
     fn check(&self, reader: &mut Reader) {
@@ -100,15 +75,9 @@ impl Retries {
             Growth::Exponential | Growth::Linear => Vec::new(),
         };
         for (key, place) in idle {
-            let problem = Diagnostic::error("E0122", format!("`{key}` has no effect on the back-off `{}`", growth.place_text()));
+            let problem = Diagnostic::error("E0122", format!("`{key}` has no effect on the back-off `{}`", growth.value.word()));
             reader.note(problem.at(place.clone()).help(format!("remove `{key}`, or choose `exponential` or `linear`")));
         }
-    }
-}
-
-impl Spanned<Growth> {
-    fn place_text(&self) -> &'static str {
-        Growth::WORDS.iter().find(|(_, growth)| *growth == self.value).map_or("", |(word, _)| word)
     }
 }
 

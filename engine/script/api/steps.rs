@@ -6,6 +6,7 @@ use rhai::{Dynamic, Engine, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallC
 
 use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
 use crate::base::{Json, Millis, Span, alloc};
+use crate::rules::policy::{Growth, Waits};
 use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Backoff, Failure, Kind, Retry, RunState, retry};
@@ -82,41 +83,40 @@ fn options(attempt: &Attempt, given: Option<&Map>) -> Result<Options, Fault> {
     Ok(options)
 }
 
-/// `"exponential"`, `"linear"`, `"fixed"`, a duration (fixed), or `#{kind, initial, max, jitter}`.
+/// The word for a kind, a duration (always that long), or `#{kind, initial, max, jitter}`.
 fn backoff(value: &Dynamic) -> Result<Backoff, Fault> {
-    let mut kind = "exponential".to_owned();
-    let (mut initial, mut max, mut jitter) = (Span::seconds(15), Span::seconds(7_200), 0.2);
+    let wrong = |message: String| Thrown::last("E0407", message);
     if let Some(map) = value.read_lock::<Map>() {
+        let mut waits = Waits::default();
         for (name, value) in map.iter() {
             match name.as_str() {
-                "kind" => kind = value.to_string(),
-                "initial" => initial = time::period(value)?.0,
-                "max" => max = time::period(value)?.0,
+                "kind" => waits.growth = Some(growth(&value.to_string())?),
+                "initial" => waits.initial = Some(time::period(value)?.0),
+                "max" => waits.max = Some(time::period(value)?.0),
                 "jitter" => match value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64)) {
-                    Ok(share) if (0.0..=1.0).contains(&share) => jitter = share,
-                    _ => return Err(Thrown::last("E0407", "jitter is a number from 0 to 1").fault()),
+                    Ok(share) if (0.0..=1.0).contains(&share) => waits.jitter = Some(share),
+                    _ => return Err(wrong("jitter is a number from 0 to 1".to_owned()).fault()),
                 },
-                other => return Err(Thrown::last("E0407", format!("backoff has no `{other}`")).help("kind, initial, max, jitter").fault()),
+                other => return Err(wrong(format!("backoff has no `{other}`")).help("kind, initial, max, jitter").fault()),
             }
         }
-    } else {
-        match value.as_immutable_string_ref().ok().map(|text| text.to_string()) {
-            Some(text) if ["exponential", "linear", "fixed", "default"].contains(&text.as_str()) => kind = text,
-            _ => {
-                initial = time::period(value)?.0;
-                kind = "fixed".to_owned();
-            }
+        if let (Some(initial), Some(max)) = (waits.initial, waits.max)
+            && initial > max
+        {
+            return Err(wrong(format!("the first wait, {initial}, is longer than the longest, {max}")).fault());
         }
+        return Ok(waits.backoff());
     }
-    match kind.as_str() {
-        "exponential" => Ok(Backoff::Exponential { initial, max, jitter }),
-        "linear" => Ok(Backoff::Linear { initial, max, jitter }),
-        "fixed" => Ok(Backoff::Fixed { initial, jitter }),
-        "default" => Ok(Backoff::Table),
-        other => {
-            Err(Thrown::last("E0407", format!("there is no back-off `{other}`")).help("exponential, linear, fixed or default").fault())
-        }
+    match value.as_immutable_string_ref().ok().filter(|text| text.starts_with(|c: char| c.is_ascii_alphabetic())) {
+        Some(word) => Ok(Waits { growth: Some(growth(&word)?), ..Waits::default() }.backoff()),
+        None => Ok(Waits { growth: Some(Growth::Fixed), initial: Some(time::period(value)?.0), ..Waits::default() }.backoff()),
     }
+}
+
+fn growth(word: &str) -> Result<Growth, Fault> {
+    Growth::WORDS.iter().find(|(known, _)| *known == word).map(|(_, growth)| *growth).ok_or_else(|| {
+        Thrown::last("E0407", format!("there is no back-off `{word}`")).help("table, exponential, linear or fixed, or a duration").fault()
+    })
 }
 
 fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: FnPtr) -> Result<Dynamic, Fault> {
