@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 use rhai::{AST, Module, ParseError, ParseErrorType, Scope, Shared};
 use sha2::{Digest, Sha256};
 
-use crate::base::{Diagnostic, Json, Location, Source};
+use crate::base::{Diagnostic, Json, Location, Severity, Source};
 use crate::rules::SourceRow;
 
 use super::attempt::load;
 use super::coroutine::Broken;
+use super::engine::begin_text;
 use super::import::{file_of, with_modules};
 use super::{ENTRIES, Host, Program, Use, check};
 
@@ -76,7 +77,7 @@ fn compile(host: &Host, files: &dyn Files, handler: &str) -> Result<Program, Vec
         Compiler { host, files, sources: Vec::new(), modules: BTreeMap::new(), open: Vec::new(), problems: Vec::new(), uses: Vec::new() };
     let main = compiler.file(handler, None);
     let Compiler { sources, modules, problems, uses, .. } = compiler;
-    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == crate::base::Severity::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == Severity::Error);
     match main {
         Some(ast) if errors.is_empty() => {
             let row = row(&sources);
@@ -151,6 +152,7 @@ impl Compiler<'_> {
     /// that are missing, and everything else that is wrong, come in one go.
     fn parse(&mut self, source: &Arc<Source>, mut scope: Scope<'static>) -> Option<AST> {
         loop {
+            begin_text();
             let error = match self.host.engine.compile_with_scope(&scope, &source.text) {
                 Ok(ast) => return Some(ast),
                 Err(error) => error,
@@ -201,6 +203,7 @@ impl Compiler<'_> {
                 continue;
             }
             named.insert(name.clone(), None);
+            let before = self.problems.len();
             let Some(ast) = self.file(&file, Some(&place)) else { continue };
             let (engine, tree) = (Arc::clone(&self.host.engine), ast.clone());
             let evaluate = move || Module::eval_ast_as_new(Scope::new(), &tree, &engine);
@@ -217,6 +220,8 @@ impl Compiler<'_> {
                     named.insert(name, Some(Shared::clone(&module)));
                     self.modules.insert(file, module);
                 }
+                // It fails for what is wrong with it, which has been told.
+                Err(_) if self.problems[before..].iter().any(|problem| problem.severity == Severity::Error) => {}
                 Err(why) => {
                     let problem = Diagnostic::error("E0303", format!("loading {file} failed: {why}")).at(place);
                     self.problems.push(problem.help("outside of its functions, an imported file can only define constants"));

@@ -6,7 +6,7 @@ use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
     BasicStringPackage, BitFieldPackage, LanguageCorePackage, LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{Engine, OptimizationLevel, Position, Token};
+use rhai::{Engine, LexError, OptimizationLevel, Token};
 
 use crate::base::limits::CALL_LEVELS;
 use crate::rules::row::LogLevel;
@@ -59,7 +59,7 @@ pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
     engine.on_debug(|text, _, _| say(LogLevel::Debug, text));
     // Rhai calls its own hook "volatile", which it marks as deprecated; without it `log::debug` does not parse.
     #[allow(deprecated)]
-    engine.on_parse_token(|token, position, _| any_word(token, position));
+    engine.on_parse_token(|token, _, _| any_word(token));
 
     time::register(&mut engine);
     error::register(&mut engine);
@@ -82,15 +82,23 @@ thread_local! {
     static AFTER_DOT: Cell<bool> = const { Cell::new(false) };
 }
 
+/// To be called before a text is parsed on this thread: the one before may have ended in a dot.
+pub(super) fn begin_text() {
+    AFTER_DOT.set(false);
+}
+
 /// Lets every word stand after `.`, `?.` and `::`: otherwise `log::debug`, `event.data.default` and `.in` do not parse.
-fn any_word(token: Token, position: Position) -> Token {
-    let first = position.line() == Some(1) && position.position() == Some(1);
-    let after_dot = AFTER_DOT.replace(matches!(token, Token::Period | Token::Elvis | Token::DoubleColon)) && !first;
-    if !after_dot {
+fn any_word(token: Token) -> Token {
+    if !AFTER_DOT.replace(matches!(token, Token::Period | Token::Elvis | Token::DoubleColon)) {
         return token;
     }
     match &token {
         Token::Reserved(word) if is_word(word) => Token::Identifier(word.clone()),
+        // A word that is disabled is an error before it comes here; as a field or a method it has no meaning of its own.
+        Token::LexError(error) => match &**error {
+            LexError::ImproperSymbol(word, _) if is_word(word) => Token::Identifier(Box::new(word.as_str().into())),
+            _ => token,
+        },
         token if token.is_literal() && is_word(token.literal_syntax()) => Token::Identifier(Box::new(token.literal_syntax().into())),
         _ => token,
     }

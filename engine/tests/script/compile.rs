@@ -96,6 +96,48 @@ fn every_word_may_stand_after_a_dot() {
     assert_eq!(bench.finish().output(), "[1,2,3,4,5,6,7,8]");
 }
 
+/// Every word that Rhai keeps for itself, or for later.
+const KEPT: &str = "true false let const global if else switch do while until loop for in continue break return throw try catch \
+    fn private import export as is this Fn call curry print debug eval type_of is_def_var is_def_fn is_shared \
+    var static goto exit match case default public protected new use with module package super thread spawn go \
+    shared sync async await yield null nil void begin end each then unless";
+
+#[test]
+fn every_kept_word_may_be_a_field() {
+    let words: Vec<&str> = KEPT.split_whitespace().collect();
+    for (number, word) in words.iter().enumerate() {
+        let script = format!("let d = event.data; [d.{word}, d?.{word}, event.data.{word}]");
+        let data = format!("{{\"{word}\":{number}}}");
+        let output = Bench::new(&script).data(&data).finish().output().to_owned();
+        assert_eq!(output, format!("[{number},{number},{number}]"), "{word}");
+        let told = problem(&format!("log::{word}(\"x\")"));
+        assert!(told.starts_with("E0304") || (*word == "debug" && told.is_empty()), "log::{word}: {told}");
+    }
+}
+
+#[test]
+fn a_text_that_ends_in_a_dot_changes_nothing_for_the_next_one() {
+    let host = Host::new();
+    for broken in ["let x = event.", "let x = event?.", "log::"] {
+        for script in ["let x = 1; x", "\n\n// A comment.\nlet x = 1; x", "/* x */ if true { 1 }", "\nswitch 1 { 1 => 1, _ => 2 }"] {
+            let told = Bench::on(Arc::clone(&host), broken).refused();
+            assert_eq!(told[0].code, "E0301", "{broken}");
+            assert_eq!(Bench::on(Arc::clone(&host), script).finish().output(), "1", "{script:?} after {broken:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_out_of_the_folder_is_not_imported() {
+    let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(outside.path().join("x.rhai"), "const SECRET = 1;").unwrap();
+    std::fs::create_dir(folder.path().join("handlers")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), folder.path().join("handlers/lib")).unwrap();
+    std::fs::write(folder.path().join("handlers/main.rhai"), "import \"lib/x\" as x;").unwrap();
+    let told = shown(&Host::new().compile(folder.path(), "handlers/main.rhai").unwrap_err());
+    assert!(told.starts_with("E0309 main.rhai:1:8") && told.contains("outside"), "{told}");
+}
+
 #[test]
 fn imports_below_handlers_are_part_of_the_version() {
     let bench = |text: &str| {

@@ -199,6 +199,15 @@ fn there_is_no_clock_no_exit_and_no_blocking_sleep() {
         };
         assert!(told.starts_with(word), "{script}: {told}");
     }
+    // `eval` is a word like any other behind a dot, and runs nothing there.
+    for script in
+        ["\"1\".eval()", "event.eval(\"1\")", "let f = Fn(\"eval\"); f.call(\"1\")", "[\"1\"].map(Fn(\"eval\"))", "global::eval(\"1\")"]
+    {
+        let mut bench = Bench::new(script).attempts(1);
+        if bench.compile().is_ok() {
+            assert_eq!(bench.finish().row.state, RunState::Failed, "{script}");
+        }
+    }
     // Rhai's own sleep would block this test for ten days.
     let mut bench = Bench::new("sleep(864000); 1");
     assert_eq!(bench.finish().output(), "1");
@@ -350,6 +359,11 @@ fn a_hostile_name_or_argument_is_an_error_of_its_own() {
         ("step(\"x\", #{ retires: 1 }, || 1)", "E0407"),
         ("step(\"x\", #{ retries: 99 }, || 1)", "E0407"),
         ("step(\"x\", #{ timeout: \"x\" }, || 1)", "E0407"),
+        ("step(\"x\", #{ backoff: \"slowly\" }, || 1)", "E0407"),
+        ("step(\"x\", #{ backoff: #{ kind: \"slowly\" } }, || 1)", "E0407"),
+        ("step(\"x\", #{ backoff: #{ intial: 1 } }, || 1)", "E0407"),
+        ("step(\"x\", #{ backoff: #{ initial: 9, max: 3 } }, || 1)", "E0407"),
+        ("step(\"x\", #{ backoff: #{ jitter: 2 } }, || 1)", "E0407"),
         ("pick([])", "E0407"),
         ("random(5, 1)", "E0407"),
         ("env(\"HOME\")", "E0416"),
