@@ -14,8 +14,9 @@ use super::model::Model;
 use super::reader::Reader;
 use super::spanned::{Spanned, or};
 
-/// Notes everything that is wrong with the model.
-pub(super) fn check(model: &Model, root: &Path, reader: &mut Reader) {
+/// Notes everything that is wrong with the model. Where it is not whole, since a file of it could not be read, names that
+/// are not declared are left alone.
+pub(super) fn check(model: &Model, root: &Path, is_whole: bool, reader: &mut Reader) {
     if let Some(version) = &model.version
         && version.value != 1
     {
@@ -29,12 +30,12 @@ pub(super) fn check(model: &Model, root: &Path, reader: &mut Reader) {
     secrets::check(&model.secrets, &model.env, reader);
     events(model, root, reader);
     for (id, function) in model.functions.iter() {
-        triggers(model, id, function, reader);
+        triggers(model, id, function, is_whole, reader);
         files(root, id, function, reader);
         gates(function, reader);
     }
     shared(model, reader);
-    webhooks(model, reader);
+    webhooks(model, is_whole, reader);
 }
 
 fn events(model: &Model, root: &Path, reader: &mut Reader) {
@@ -50,9 +51,9 @@ fn events(model: &Model, root: &Path, reader: &mut Reader) {
     }
 }
 
-fn triggers(model: &Model, id: &Spanned<String>, function: &Function, reader: &mut Reader) {
+fn triggers(model: &Model, id: &Spanned<String>, function: &Function, is_whole: bool, reader: &mut Reader) {
     for (at, trigger) in function.on.iter().enumerate() {
-        known_event(model, &trigger.event, &format!("the function `{}`", id.value), reader);
+        known_event(model, &trigger.event, &format!("the function `{}`", id.value), is_whole, reader);
         let same = |other: &&super::Trigger| {
             let condition = |trigger: &super::Trigger| trigger.condition.as_ref().map(|text| text.value.clone());
             other.event.value == trigger.event.value && condition(other) == condition(trigger)
@@ -66,16 +67,16 @@ fn triggers(model: &Model, id: &Spanned<String>, function: &Function, reader: &m
         }
     }
     for event in function.cancel_on.iter().filter_map(|cancel| cancel.event.as_ref()) {
-        known_event(model, event, &format!("`cancel_on` of the function `{}`", id.value), reader);
+        known_event(model, event, &format!("`cancel_on` of the function `{}`", id.value), is_whole, reader);
     }
 }
 
 /// Notes an event that is not declared, where `who` listens to it.
-fn known_event(model: &Model, event: &Spanned<String>, who: &str, reader: &mut Reader) {
+fn known_event(model: &Model, event: &Spanned<String>, who: &str, is_whole: bool, reader: &mut Reader) {
     if let Some(problem) = event_problem(&event.value, true, &event.place) {
         return reader.note(problem);
     }
-    if model.event(&event.value).is_some() || model.events.names().any(|name| in_family(name, &event.value)) {
+    if !is_whole || model.event(&event.value).is_some() || model.events.names().any(|name| in_family(name, &event.value)) {
         return;
     }
     let near = crate::base::diagnostic::nearest(&event.value, model.events.names());
@@ -169,13 +170,13 @@ fn shared(model: &Model, reader: &mut Reader) {
     }
 }
 
-fn webhooks(model: &Model, reader: &mut Reader) {
+fn webhooks(model: &Model, is_whole: bool, reader: &mut Reader) {
     for (name, webhook) in model.webhooks.iter() {
         if let Some(problem) = id_problem("the webhook's name", &name.value, &name.place) {
             reader.note(problem);
         }
         let Some(secret) = &webhook.secret else { continue };
-        if model.secrets.iter().any(|listed| listed.value == secret.value) {
+        if !is_whole || model.secrets.iter().any(|listed| listed.value == secret.value) {
             continue;
         }
         let problem = Diagnostic::error("E0125", format!("`{}` is not listed in `secrets`", secret.value)).at(secret.place.clone());

@@ -19,6 +19,8 @@ pub struct Loaded {
     /// The model; there whenever the main file is YAML, also with problems: then what is wrong is left out of it, and it
     /// serves for finding further problems only.
     pub model: Option<Model>,
+    /// Whether every file could be read: else a name that is declared nowhere may be declared in one that could not.
+    pub is_whole: bool,
     /// All problems, in the order of the files and of their lines.
     pub problems: Vec<Diagnostic>,
     /// The config's folder, which every path in it is relative to.
@@ -40,11 +42,12 @@ impl Loaded {
 pub fn load(path: &Path) -> Loaded {
     let root = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    let mut loader = Loader { root, reader: Reader::default(), stack: vec![name.clone()], seen: BTreeSet::new(), sources: Vec::new() };
+    let mut loader =
+        Loader { root, reader: Reader::default(), stack: vec![name.clone()], seen: BTreeSet::new(), sources: Vec::new(), is_whole: true };
     let model = loader.main(path, &name);
-    let Loader { root, mut reader, seen, sources, .. } = loader;
+    let Loader { root, mut reader, seen, sources, is_whole, .. } = loader;
     if let Some(model) = &model {
-        check::check(model, &root, &mut reader);
+        check::check(model, &root, is_whole, &mut reader);
     }
     let source_order = |problem: &Diagnostic| {
         problem.places.first().map(|place| {
@@ -53,7 +56,7 @@ pub fn load(path: &Path) -> Loaded {
         })
     };
     reader.problems.sort_by_key(source_order);
-    Loaded { model, problems: reader.problems, root, source: sources.into_iter().next(), included: seen.into_iter().collect() }
+    Loaded { model, is_whole, problems: reader.problems, root, source: sources.into_iter().next(), included: seen.into_iter().collect() }
 }
 
 struct Loader {
@@ -64,6 +67,7 @@ struct Loader {
     /// The included files that have been read.
     seen: BTreeSet<String>,
     sources: Vec<Arc<Source>>,
+    is_whole: bool,
 }
 
 impl Loader {
@@ -91,6 +95,7 @@ impl Loader {
     fn include(&mut self, model: &mut Model) {
         for entry in model.include.clone() {
             if let Some(problem) = file::path_problem(&entry.value, &entry.place) {
+                self.is_whole = false;
                 self.reader.note(problem);
             } else if include::is_pattern(&entry.value) {
                 let own = self.stack.last().cloned().unwrap_or_default();
@@ -104,6 +109,7 @@ impl Loader {
                     self.include_one(path, &entry.place, model);
                 }
             } else if let Some(problem) = file::file_problem(&self.root, &entry.value, "the included file", &entry.place) {
+                self.is_whole = false;
                 self.reader.note(problem);
             } else {
                 let path = entry.value.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/");
@@ -123,12 +129,21 @@ impl Loader {
         }
         let source = match file::read(&self.root.join(&path), &path) {
             Ok(source) => source,
-            Err(problem) => return self.reader.note(problem.at(place.clone())),
+            Err(problem) => {
+                self.is_whole = false;
+                return self.reader.note(problem.at(place.clone()));
+            }
         };
         self.sources.push(Arc::clone(&source));
-        let Some(node) = tree::parse(&source, &mut self.reader.problems) else { return };
+        let Some(node) = tree::parse(&source, &mut self.reader.problems) else {
+            self.is_whole = false;
+            return;
+        };
         let mut part = Model::default();
-        let Some(mut fields) = Fields::of::<Model>(&node, "an included file", &mut self.reader) else { return };
+        let Some(mut fields) = Fields::of::<Model>(&node, "an included file", &mut self.reader) else {
+            self.is_whole = false;
+            return;
+        };
         part.read_shared(&mut fields);
         fields.main_file_only();
         self.stack.push(path);

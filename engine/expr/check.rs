@@ -176,11 +176,18 @@ fn offset(text: &str, line: isize, column: isize) -> usize {
 }
 
 /// Checks the names of `tree` and rewrites it.
-pub(super) fn check(text: &str, tree: IdedExpr, info: &SourceInfo, variables: &[&str]) -> Result<Checked, ExprError> {
-    let mut walk = Walk { text, info, variables, bound: Vec::new(), paths: Vec::new(), uses: Vec::new() };
+pub(super) fn check(text: &str, tree: IdedExpr, info: &SourceInfo, variables: &[&str]) -> Result<Checked, Vec<ExprError>> {
+    let mut walk = Walk { text, info, variables, bound: Vec::new(), paths: Vec::new(), uses: Vec::new(), errors: Vec::new() };
     let only_path = walk.path(&tree).map(|(path, _)| path);
-    let tree = walk.rewrite(tree, 0)?;
-    Ok(Checked { tree, paths: walk.paths, only_path, uses: walk.uses })
+    match walk.rewrite(tree, 0) {
+        Ok(tree) if walk.errors.is_empty() => Ok(Checked { tree, paths: walk.paths, only_path, uses: walk.uses }),
+        deep => {
+            let mut errors = walk.errors;
+            errors.extend(deep.err());
+            errors.sort_by_key(|error| error.range.start);
+            Err(errors)
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -191,6 +198,8 @@ struct Walk<'a> {
     bound: Vec<String>,
     paths: Vec<Path>,
     uses: Vec<PathUse>,
+    /// What is wrong so far; the tree is of no use once there is anything.
+    errors: Vec<ExprError>,
 }
 
 impl Walk<'_> {
@@ -245,7 +254,7 @@ impl Walk<'_> {
         }
         let id = node.id;
         let expr = match node.expr {
-            Node::Ident(name) => self.ident(id, name)?,
+            Node::Ident(name) => self.ident(id, name),
             Node::Select(select) => self.select(id, select, deep)?,
             Node::Call(call) => self.call(id, call, deep)?,
             Node::List(mut list) => {
@@ -275,9 +284,13 @@ impl Walk<'_> {
             }
             Node::Struct(found) => {
                 let message = format!("there is no type `{}`", found.type_name);
-                return Err(ExprError { message, range: self.token(id), help: Some("write a map: {\"key\": value}".into()) });
+                self.errors.push(ExprError { message, range: self.token(id), help: Some("write a map: {\"key\": value}".into()) });
+                Node::Unspecified
             }
-            Node::Unspecified => return Err(ExprError { message: "not a CEL expression".into(), range: self.token(id), help: None }),
+            Node::Unspecified => {
+                self.errors.push(ExprError { message: "not a CEL expression".into(), range: self.token(id), help: None });
+                Node::Unspecified
+            }
             literal @ Node::Literal(_) => literal,
         };
         Ok(IdedExpr { id, expr })
@@ -287,10 +300,10 @@ impl Walk<'_> {
         nodes.into_iter().map(|node| self.rewrite(node, deep + 1)).collect()
     }
 
-    fn ident(&self, id: u64, name: String) -> Result<Node, ExprError> {
+    fn ident(&mut self, id: u64, name: String) -> Node {
         let plain = name.trim_start_matches('.');
         if self.bound.iter().any(|bound| bound == plain) || TYPES.contains(&plain) {
-            return Ok(Node::Ident(name));
+            return Node::Ident(name);
         }
         let known = self.variables.iter().copied().chain(self.bound.iter().map(String::as_str).filter(|name| !name.starts_with('@')));
         let help = match nearest(plain, known) {
@@ -300,7 +313,8 @@ impl Walk<'_> {
                 format!("known here: {}; a text stands in quotes: '{plain}'", names.join(", "))
             }
         };
-        Err(ExprError { message: format!("unknown variable `{plain}`"), range: self.token(id), help: Some(help) })
+        self.errors.push(ExprError { message: format!("unknown variable `{plain}`"), range: self.token(id), help: Some(help) });
+        Node::Unspecified
     }
 
     fn select(&mut self, id: u64, select: SelectExpr, deep: usize) -> Result<Node, ExprError> {
@@ -337,7 +351,7 @@ impl Walk<'_> {
             let token = self.token(id);
             let start = self.text[..token.start].rfind(name).unwrap_or(token.start);
             let range = if self.text[token.clone()].starts_with('(') { start..start + name.len() } else { token };
-            return Err(ExprError { message: format!("unknown function `{name}`"), range, help });
+            self.errors.push(ExprError { message: format!("unknown function `{name}`"), range, help });
         }
         if name == operators::INDEX {
             found.func_name = "@at".into();

@@ -87,19 +87,19 @@ impl Expr {
     /// Parses `text` and checks that it uses no variable but `variables` and no function that is not there.
     ///
     /// # Errors
-    /// The first problem, with its place in `text`.
-    pub fn parse(text: &str, variables: &[&str]) -> Result<Expr, ExprError> {
+    /// Every name that is not known, with its place in `text`; or the one problem for which it does not parse.
+    pub fn parse(text: &str, variables: &[&str]) -> Result<Expr, Vec<ExprError>> {
         let whole = 0..text.len();
         if text.trim().is_empty() {
-            return Err(ExprError { message: "an empty expression".into(), range: whole, help: None });
+            return Err(vec![ExprError { message: "an empty expression".into(), range: whole, help: None }]);
         }
         if text.len() > TEXT_BYTES {
             let message = format!("an expression of {} bytes; at most {TEXT_BYTES} are allowed", text.len());
-            return Err(ExprError { message, range: whole, help: None });
+            return Err(vec![ExprError { message, range: whole, help: None }]);
         }
-        check::depth(text)?;
+        check::depth(text).map_err(|deep| vec![deep])?;
         let parsed = Parser::new().max_recursion_depth(check::NESTING as u16).parse_with_source_info(text);
-        let (tree, info) = parsed.map_err(|errors| check::syntax_error(text, &errors))?;
+        let (tree, info) = parsed.map_err(|errors| vec![check::syntax_error(text, &errors)])?;
         let checked = check::check(text, tree, &info, variables)?;
         let form = match checked.only_path {
             Some(path) => Form::Path(path),

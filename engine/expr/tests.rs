@@ -142,7 +142,7 @@ fn numbers_for_priorities() {
 }
 
 fn refused(text: &str) -> (String, String, String) {
-    let error = Expr::parse(text, EVENT_VARIABLES).expect_err(text);
+    let error = Expr::parse(text, EVENT_VARIABLES).expect_err(text).remove(0);
     (error.message, text[error.range].to_owned(), error.help.unwrap_or_default())
 }
 

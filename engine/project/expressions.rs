@@ -23,14 +23,16 @@ pub(super) struct Seen<'a> {
 pub(super) fn compile(text: &Spanned<String>, what: &str, events: &[Seen<'_>], problems: &mut Vec<Diagnostic>) -> Option<Expr> {
     let expr = match Expr::parse(&text.value, EVENT_VARIABLES) {
         Ok(expr) => expr,
-        Err(error) => {
-            let code = if error.message.starts_with("unknown") { "E0212" } else { "E0211" };
-            let problem = Diagnostic::error(code, format!("in this {what}: {}", error.message));
-            let problem = problem.at(within(&text.place, &text.value, error.range));
-            problems.push(match error.help {
-                Some(help) => problem.help(help),
-                None => problem,
-            });
+        Err(errors) => {
+            problems.extend(errors.into_iter().map(|error| {
+                let code = if error.message.starts_with("unknown") { "E0212" } else { "E0211" };
+                let problem = Diagnostic::error(code, format!("in this {what}: {}", error.message));
+                let problem = problem.at(within(&text.place, &text.value, error.range));
+                match error.help {
+                    Some(help) => problem.help(help),
+                    None => problem,
+                }
+            }));
             return None;
         }
     };

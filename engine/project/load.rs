@@ -39,7 +39,7 @@ impl Project {
         let schemas = load_schemas(&model, &mut documents, &mut problems);
         check_examples(&model, &schemas, &mut problems);
         let (env, secrets) = read_environment(&model, env, mode, &mut problems);
-        let mut scripts = Scripts { host, root: &root, model: &model, done: HashMap::new() };
+        let mut scripts = Scripts { host, root: &root, model: &model, is_whole: loaded.is_whole, done: HashMap::new() };
         let functions: Vec<Arc<Function>> = model
             .functions
             .iter()
@@ -98,10 +98,6 @@ fn load_schemas(model: &Model, documents: &mut Documents, problems: &mut Vec<Dia
     found.extend(read.iter().flat_map(|address| schema::inspect(documents, address)));
     let sound = !found.iter().any(|problem| problem.severity == Severity::Error);
     problems.extend(found);
-    if !sound {
-        // A broken document may be part of any schema, so that compiling would tell the same thing again.
-        return HashMap::new();
-    }
     let shelf = schema::shelf(documents);
     let mut schemas = HashMap::new();
     for (name, address) in addresses {
@@ -109,7 +105,9 @@ fn load_schemas(model: &Model, documents: &mut Documents, problems: &mut Vec<Dia
             Ok(schema) => {
                 schemas.insert(name.to_owned(), schema);
             }
-            Err(broken) => problems.extend(broken),
+            Err(broken) if sound => problems.extend(broken),
+            // A broken document that is part of it has been told of already.
+            Err(_) => {}
         }
     }
     schemas
@@ -176,6 +174,8 @@ struct Scripts<'a> {
     host: &'a Arc<Host>,
     root: &'a Path,
     model: &'a Model,
+    /// Whether every file of the config could be read.
+    is_whole: bool,
     done: HashMap<String, Option<Arc<Program>>>,
 }
 
@@ -212,7 +212,9 @@ impl Scripts<'_> {
         let program = match self.host.compile(self.root, &handler.value) {
             Ok(program) => {
                 problems.extend(program.warnings().iter().cloned());
-                problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
+                if self.is_whole {
+                    problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
+                }
                 Some(Arc::new(program))
             }
             Err(broken) => {
