@@ -30,13 +30,13 @@ impl Validate {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
         let (problems, files) = match Project::load(&path, &Host::new(), &place::environment, Mode::Check) {
-            Ok((project, problems)) => {
-                // A checkout that nobody may write to can be checked all the same.
-                let _ = place::write_editor_schema(place::root(&path));
-                (problems, files_of(&project))
-            }
+            Ok((project, problems)) => (problems, files_of(&project)),
             Err(problems) => (problems, 0),
         };
+        if path.is_file() {
+            // Whoever mends the file wants their editor to help. A checkout that nobody may write to can be checked all the same.
+            let _ = place::write_editor_schema(place::root(&path));
+        }
         let list = List { problems: &problems, root: place::root(&path), files };
         let text = list.text(self.format);
         if !text.is_empty() {

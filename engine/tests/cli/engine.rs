@@ -386,14 +386,42 @@ fn many_events_are_waited_for_together() {
 
 #[test]
 fn a_broken_project_starts_nothing() {
-    let place = Place::hello();
-    place.write("handlers/greet.rhai", "let x = ;\n");
-    for command in [&["run"][..], &["dev"], &["validate"], &["try", "hello/said", "--example"]] {
-        let ran = place.run(command).exits(78);
-        let said = format!("{}{}", ran.out, ran.err);
-        assert!(said.contains("handlers/greet.rhai:1:"), "{command:?}: {said}");
+    for (file, from, to, at) in [
+        ("handlers/greet.rhai", "", "let x = ;\n", "handlers/greet.rhai:1:9"),
+        ("events.yaml", "version: 1", "version: [1", "events.yaml:"),
+        ("events.yaml", "retries", "retrys", "events.yaml:15:5"),
+        ("events.yaml", "on: hello/said", "on: { event: hello/said, if: \"evnt.data.x\" }", "events.yaml:"),
+        ("schemas/hello-said.json", "\"object\"", "\"objekt\"", "schemas/hello-said.json:"),
+    ] {
+        let place = Place::hello();
+        let text = place.read(file);
+        place.write(file, &if from.is_empty() { to.to_owned() } else { text.replacen(from, to, 1) });
+        assert_ne!(place.read(file), text, "{file}: {to}");
+        for command in [&["run"][..], &["dev"], &["validate"], &["try", "hello/said", "--example"]] {
+            let ran = place.run(command).exits(78);
+            let said = format!("{}{}", ran.out, ran.err);
+            assert!(said.contains(at) && said.contains('^'), "{command:?}: {said}");
+            assert!(!said.contains("listening on"), "{command:?}: {said}");
+        }
+        assert!(!place.path(".stepwell/stepwell.db").exists());
     }
-    assert!(!place.path(".stepwell/stepwell.db").exists());
+}
+
+#[test]
+fn a_null_key_is_warned_of_once() {
+    let place = Place::hello();
+    let options = "idempotency: event.data.order\n    concurrency: { limit: 1, key: event.data.user }\n    retries";
+    place.write("events.yaml", &place.read("events.yaml").replacen("retries", options, 1));
+    place.write("handlers/greet.rhai", "step(\"one\", || 1)\n");
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    for _ in 0..3 {
+        place.ask(&engine, &["send", "hello/said", "--data", "{\"name\": \"x\"}", "--wait"]).exits(0);
+    }
+    engine.signal(rustix::process::Signal::TERM);
+    let lines = engine.lines_to_the_end();
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("the concurrency key `event.data.user` is null for an event"), 1, "{lines:#?}");
+    assert_eq!(count("the idempotency key `event.data.order` is null for an event"), 1, "{lines:#?}");
 }
 
 #[test]

@@ -75,6 +75,21 @@ fn the_schema_is_printed_and_lies_beside_the_config() {
     assert!(schema["properties"]["functions"].is_object());
     let kept: serde_json::Value = serde_json::from_str(&place.read(".stepwell/events.schema.json")).unwrap();
     assert_eq!(schema, kept);
+    // `validate` and `dev` write it too, the former also beside a config that is broken.
+    let file = place.path(".stepwell/events.schema.json");
+    std::fs::remove_file(&file).unwrap();
+    place.run(&["validate"]).exits(0);
+    assert_eq!(place.read(".stepwell/events.schema.json"), format!("{schema:#}\n"));
+    std::fs::write(&file, "{}").unwrap();
+    place.write("events.yaml", &place.read("events.yaml").replace("functions:", "functoins:"));
+    place.run(&["validate"]).exits(78);
+    assert_eq!(place.read(".stepwell/events.schema.json"), format!("{schema:#}\n"));
+    place.write("events.yaml", &place.read("events.yaml").replace("functoins:", "functions:"));
+    std::fs::remove_file(&file).unwrap();
+    drop(super::support::Engine::dev(&place, &["--ephemeral"]));
+    assert_eq!(place.read(".stepwell/events.schema.json"), format!("{schema:#}\n"));
+    place.run(&["validate", "nowhere/events.yaml"]).exits(78);
+    assert!(!place.path("nowhere").exists());
 }
 
 #[test]

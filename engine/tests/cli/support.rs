@@ -163,6 +163,18 @@ impl Engine {
         }
     }
 
+    /// All that it still says, until it ends.
+    pub fn lines_to_the_end(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.stderr.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return lines,
+                Err(error) => panic!("it does not end ({error}): {lines:#?}"),
+            }
+        }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -60,6 +60,7 @@ async fn event_keys_may_send_and_nothing_else() {
     let refused = Answer::of(server.request(Method::POST, "/e/third").body(EVENT)).await;
     assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
     assert!(!refused.text.contains("third"), "{}", refused.text);
+    assert_eq!(server.engine.store().events(&Default::default()).unwrap().len(), 4, "only what was sent with a key is stored");
 }
 
 #[tokio::test]

@@ -19,7 +19,13 @@ async fn too_much_that_waits_for_the_disk_is_429_and_loses_nothing() {
     .await;
     let mut notices = server.engine.subscribe();
     let event = |n: usize| json!({"name": "app/ping", "data": {"n": n}});
-    let filling = async { tokio::join!(server.sent(event(1)), server.sent(event(2))) };
+    let answered = std::cell::Cell::new(0);
+    let sent = async |n: usize| {
+        let ids = server.sent(event(n)).await;
+        answered.set(answered.get() + 1);
+        ids
+    };
+    let filling = async { tokio::join!(sent(1), sent(2)) };
     let overflowing = async {
         disk.until_hindered(2).await;
         for _ in 0..3 {
@@ -28,6 +34,7 @@ async fn too_much_that_waits_for_the_disk_is_429_and_loses_nothing() {
             assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
         }
         assert_eq!(server.get("/v1/events").await.ids(), Vec::<&str>::new());
+        assert_eq!(answered.get(), 0, "nobody is told before the commit");
         disk.open();
     };
     let ((first, second), ()) = tokio::join!(filling, overflowing);

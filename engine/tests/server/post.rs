@@ -185,6 +185,7 @@ async fn bodies_are_json_of_a_bounded_size() {
     assert_eq!(broken.body["details"][0].get("index"), None);
     post(None, b"{\"name\":\"\xff\xfe\"}".to_vec()).await.is_error(400);
     post(None, vec![b'['; 900]).await.is_error(400);
+    assert_eq!(server.engine.store().events(&Default::default()).unwrap().len(), 4, "only what was answered with 200 is stored");
 }
 
 #[tokio::test]
