@@ -57,6 +57,33 @@ fn values_come_out_as_json() {
 }
 
 #[test]
+fn a_bare_path_is_looked_up_without_the_interpreter_and_gives_the_same() {
+    for path in [
+        "event.data.userId",
+        "event.data['user-id']",
+        "event.data.items[1].id",
+        "event.data.user",
+        "event.data.none",
+        "event.data.missing.deep",
+        "event.data.big",
+        "event.data.whole",
+        "event.name",
+        "event.ts",
+        "event.id",
+    ] {
+        let direct = with(path, |expr, scope| {
+            assert!(matches!(expr.form, Form::Path(_)), "{path} is interpreted");
+            (expr.eval(scope), expr.key(scope))
+        });
+        let interpreted = with(&format!("true ? {path} : null"), |expr, scope| {
+            assert!(matches!(expr.form, Form::Program { .. }), "{path} is not interpreted");
+            (expr.eval(scope), expr.key(scope))
+        });
+        assert_eq!(direct, interpreted, "{path}");
+    }
+}
+
+#[test]
 fn a_missing_field_or_owner_is_null() {
     for (text, expected) in [
         ("event.data.missing", json!(null)),

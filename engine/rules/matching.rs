@@ -98,6 +98,22 @@ mod tests {
     }
 
     #[test]
+    fn ids_and_idempotency_keys_are_kept_for_a_day() {
+        let (list, runs) = planned(event(0), &[candidate("x", true, Some("1"))], &[]);
+        let a_day_on = Millis(100 + 24 * 60 * 60 * 1000);
+        let kept: Vec<&Write> =
+            list.writes.iter().filter(|write| matches!(write, Write::TakeEventKey { .. } | Write::TakeIdempotency { .. })).collect();
+        let (name, key, function, run) = ("a/b".into(), "k".into(), "x".into(), runs[0].id);
+        let id = Write::TakeEventKey { name, key, event: Id(1), expires: a_day_on };
+        let idempotency = Write::TakeIdempotency { function, key: "1".into(), run, expires: a_day_on };
+        assert_eq!(kept, [&id, &idempotency]);
+        let now = Millis(100);
+        let (name, key, function) = ("a/b".into(), "k".into(), "x".into());
+        let free = Expect::IdempotencyFree { function, key: "1".into(), now };
+        assert_eq!(list.expect, [Expect::EventKeyFree { name, key, now }, free]);
+    }
+
+    #[test]
     fn a_taken_idempotency_key_leaves_its_function_out_and_keeps_the_event() {
         let candidates = [candidate("x", true, Some("1")), candidate("y", true, None)];
         let (list, runs) = planned(event(0), &candidates, &["x".into()]);

@@ -340,6 +340,23 @@ fn deep_expressions_do_not_compile() {
 }
 
 #[test]
+fn variables_functions_and_files_have_a_limit() {
+    let variables: String = (0..1_100).map(|n| format!("let v{n} = {n};\n")).collect();
+    let told = ends(&variables);
+    assert!(told.to_lowercase().contains("too many variables"), "{told}");
+    let functions: String = (0..1_100).map(|n| format!("fn f{n}() {{ {n} }}\n")).collect();
+    assert_eq!(Bench::new(&functions).refused()[0].code, "E0301");
+    // Each file imports the next.
+    let mut bench = Bench::new("import \"m0\" as m;");
+    for n in 0..110 {
+        bench = bench.file(&format!("handlers/m{n}.rhai"), &format!("import \"m{}\" as m;", n + 1));
+    }
+    bench = bench.file("handlers/m110.rhai", "");
+    let problems = bench.refused();
+    assert!(problems.iter().any(|problem| problem.code == "E0303" && problem.message.contains("at most 100 files")), "{problems:?}");
+}
+
+#[test]
 fn a_run_has_a_limit_of_records_and_of_journal_bytes() {
     let mut bench = Bench::new("for i in 0..100 { step(`s${i}`, || i); }");
     bench.surroundings.limits.steps = 10;
