@@ -206,6 +206,40 @@ fn report(rule: &str, broken: Vec<String>) {
     assert!(broken.is_empty(), "{rule}\n  {}", broken.join("\n  "));
 }
 
+/// The rows of ARCHITECTURE.md's table: a room, and the rooms that it may import.
+fn rows_of_the_page() -> Vec<(String, Vec<String>)> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` |"));
+    let listed: Vec<(&str, &str)> = cells.filter_map(|(room, rest)| Some((room, rest.rsplit('|').next()?.trim()))).collect();
+    let name = |room: &str| room.strip_suffix(".rs").unwrap_or(room).to_owned();
+    for (room, imports) in &listed {
+        let mut allowed = Vec::new();
+        for import in imports.split(", ").map(|import| import.split(" (").next().unwrap()) {
+            match import {
+                "–" => {}
+                "all" => allowed.extend(listed.iter().map(|(other, _)| name(other)).filter(|other| *other != name(room))),
+                "all above" => allowed.extend(rows.iter().map(|(above, _)| above.clone())),
+                one => allowed.push(name(one)),
+            }
+        }
+        allowed.sort();
+        rows.push((name(room), allowed));
+    }
+    rows
+}
+
+#[test]
+fn the_table_of_rooms_is_the_one_on_the_page() {
+    let mut held: Vec<(String, Vec<String>)> = Vec::new();
+    for (room, allowed) in ROOMS {
+        let mut allowed: Vec<String> = allowed.iter().map(|import| (*import).to_owned()).collect();
+        allowed.sort();
+        held.push(((*room).to_owned(), allowed));
+    }
+    assert_eq!(rows_of_the_page(), held);
+}
+
 #[test]
 fn a_room_imports_only_what_its_row_allows() {
     let rooms: BTreeMap<&str, &[&str]> = ROOMS.iter().copied().collect();
