@@ -1,11 +1,17 @@
 //! The disk that fails under a real engine: flushes that are refused, space that runs out and comes back, files that are
 //! not what they should be. strace (installed by scripts/test) makes the system calls fail.
 
+mod bytes;
+mod tmpfs;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+
+use crate::cli::support::{Engine, Place};
 use crate::program::{Server, command, repository, stepwell};
 
 /// The hello example in a folder of its own.
@@ -26,14 +32,20 @@ fn with_faults(folder: &Path, calls: &str, how: &str) -> Command {
 
 /// Sends one event; the status and the body of the answer, none where the connection failed.
 fn post(server: &Server, name: &str) -> Option<(u16, String)> {
-    let body = format!(r#"{{"name":"hello/said","data":{{"name":"{name}"}}}}"#);
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).ok()?;
+    post_to(&format!("127.0.0.1:{}", server.port), &hello(name))
+}
+
+fn hello(name: &str) -> String {
+    format!(r#"{{"name":"hello/said","data":{{"name":"{name}"}}}}"#)
+}
+
+fn post_to(address: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
     let head = format!(
-        "POST /e/k HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        server.port,
+        "POST /e/k HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + body.as_str()).as_bytes()).ok()?;
+    stream.write_all((head + body).as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
@@ -46,33 +58,50 @@ fn id(body: &str) -> String {
     answer["ids"][0].as_str().unwrap().to_owned()
 }
 
+/// The flushes of one thread that fail, from this one on: in the engine's start, at its first commit, and later.
+const FAILING: [u32; 8] = [1, 2, 3, 5, 8, 13, 21, 30];
+
 #[test]
 fn a_failed_flush_ends_the_engine_and_nothing_is_answered_after_it() {
     let folder = project();
-    let server = Server::start(&mut with_faults(folder.path(), "fdatasync,fsync", "error=EIO:when=30+"));
     let mut accepted = Vec::new();
-    let mut refused = false;
-    // Every event needs a flush, so the thirtieth flush comes soon.
-    while let Some((status, body)) = post(&server, "Ann") {
-        match status {
-            200 => {
-                assert!(!refused, "a 200 after a refusal: the disk is not to be trusted any more");
-                accepted.push(id(&body));
-            }
-            _ => refused = true,
-        }
-        assert!(accepted.len() < 1_000, "the flush was never refused");
+    for first in FAILING {
+        let traced = with_faults(folder.path(), "fdatasync,fsync", &format!("error=EIO:when={first}+"));
+        accepted.extend(ends_by_itself(traced, first));
     }
-    let (status, printed) = server.wait();
-    assert_eq!(status.code(), Some(74), "{printed}");
-    assert!(printed.contains("the disk failed"), "{printed}");
-    assert!(!accepted.is_empty(), "{printed}");
-
+    assert!(!accepted.is_empty());
     let again = Server::start(command("stepwell", folder.path()).arg("run"));
     for id in accepted {
         let found = stepwell(folder.path(), ["events", "get", &id, "--json", "--url", &again.url()]);
         assert_eq!(found.exit, 0, "event {id} was answered and is not there: {}", found.stderr);
     }
+}
+
+/// Starts an engine whose flushes fail from one on, and sends to it until it ends; what it has accepted.
+fn ends_by_itself(mut traced: Command, first: u32) -> Vec<String> {
+    traced.args(["--listen", "127.0.0.1:0"]);
+    let mut accepted = Vec::new();
+    let (code, said) = match Engine::try_start(traced) {
+        Ok(mut engine) => {
+            let mut refused = false;
+            // Every event needs a flush, so the one that fails comes soon.
+            while let Some((status, body)) = post_to(engine.url.trim_start_matches("http://"), &hello("Ann")) {
+                match status {
+                    200 => {
+                        assert!(!refused, "a 200 after a refusal: the disk is not to be trusted any more");
+                        accepted.push(id(&body));
+                    }
+                    _ => refused = true,
+                }
+                assert!(accepted.len() < 1_000, "the flush was never refused");
+            }
+            engine.last_words()
+        }
+        Err(ended) => ended,
+    };
+    assert_eq!(code, 74, "flush {first} fails: {said}");
+    assert!(said.contains("the disk failed") || said.contains("cannot be opened"), "flush {first} fails: {said}");
+    accepted
 }
 
 #[test]
@@ -133,4 +162,38 @@ fn a_file_that_is_newer_foreign_or_garbage_is_named_and_left_alone() {
         assert!(ran.stderr.contains(words), "{file}: {}", ran.stderr);
         assert_eq!(std::fs::read(folder.path().join(file)).unwrap(), before, "{file} is as it was");
     }
+}
+
+/// Engines that are started on one database at the same moment.
+const ENGINES: usize = 12;
+
+#[test]
+fn of_many_engines_on_one_database_one_lives() {
+    let place = Place::hello();
+    let start = || {
+        let mut command = place.command();
+        command.args(["run", "--listen", "127.0.0.1:0"]);
+        Engine::try_start(command)
+    };
+    let started: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..ENGINES).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let (mut alive, refused): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+    assert_eq!(alive.len(), 1);
+    let holder = alive.remove(0).unwrap_or_else(|(code, said)| panic!("{code}: {said}"));
+    for refusal in refused {
+        let Err((code, said)) = refusal else { continue };
+        assert_eq!(code, 75, "{said}");
+        // One that came before the holder had written its number down cannot name it.
+        assert!(said.contains(&format!("process {}", holder.pid())) || said.contains("process 0"), "{said}");
+    }
+    // A kill gives the database free at once.
+    let mut holder = holder;
+    for _ in 0..3 {
+        holder.signal(Signal::KILL);
+        holder.exit_code();
+        holder = start().unwrap_or_else(|(code, said)| panic!("{code}: {said}"));
+    }
+    place.ask(&holder, &["send", "hello/said", "--example", "--wait"]).exits(0);
 }

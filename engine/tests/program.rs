@@ -123,7 +123,7 @@ impl Server {
     }
 
     /// The whole answer to a GET, where there is one.
-    fn get(&self, path: &str) -> Option<String> {
+    pub fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n", self.port);
         stream.write_all(request.as_bytes()).ok()?;
@@ -141,11 +141,6 @@ impl Server {
     pub fn stop(mut self) -> (ExitStatus, String) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("the server is alive");
-        self.end()
-    }
-
-    /// Waits for a server that ends by itself; what it printed from start to end.
-    pub fn wait(mut self) -> (ExitStatus, String) {
         self.end()
     }
 

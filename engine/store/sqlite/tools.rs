@@ -1,6 +1,6 @@
 //! What the commands need beside the engine's own reads and writes: copies, checks and questions in SQL.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
@@ -15,17 +15,35 @@ use super::{OpenError, open};
 const BACKUP_PAGES: i32 = 1_024;
 
 /// Copies the database at `path` to the new file `to`. One read transaction holds still what is copied.
+///
+/// Half a copy is worse than none, since it may pass for an empty database: so it is made under the name `<to>.part`, and
+/// gets its own name once it is whole and on disk. What a process that was killed has left there is written over.
 pub(super) fn backup(path: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
     let failed = |error: &std::io::Error| StoreError::Io(format!("{}: {error}", to.display()));
-    if !open::create_private(to).map_err(|error| failed(&error))? {
+    if to.exists() {
         return Err(StoreError::Io(format!("{} exists already", to.display())));
     }
-    let outcome = copy(path, to, progress).and_then(|()| sync_folder(to).map_err(|error| failed(&error)));
+    let part = beside(to, ".part");
+    let remove = || {
+        for file in [&part, &beside(&part, "-journal")] {
+            // One that is not there is as good; if it cannot be removed, what comes next tells.
+            let _ = std::fs::remove_file(file);
+        }
+    };
+    remove();
+    let made = open::create_private(&part).map_err(|error| failed(&error)).and_then(|_| copy(path, &part, progress));
+    let outcome = made.and_then(|()| put_in_place(&part, to).map_err(|error| failed(&error)));
     if outcome.is_err() {
-        // Half a copy is worse than none; if it cannot be removed, the error that led here says more.
-        let _ = std::fs::remove_file(to);
+        remove();
     }
     outcome
+}
+
+/// The path with something after its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn copy(path: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
@@ -52,8 +70,9 @@ fn copy(path: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()
     Ok(())
 }
 
-fn sync_folder(to: &Path) -> std::io::Result<()> {
-    std::fs::File::open(to)?.sync_all()?;
+fn put_in_place(part: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::File::open(part)?.sync_all()?;
+    std::fs::rename(part, to)?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder)?.sync_all()
 }

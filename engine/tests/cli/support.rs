@@ -134,7 +134,31 @@ impl Engine {
     }
 
     /// Starts a command that serves, and waits until it says where.
-    pub fn start(mut command: Command) -> Engine {
+    pub fn start(command: Command) -> Engine {
+        let mut engine = Engine::spawn(command);
+        let line = engine.line_with("listening on http://");
+        engine.url = address_in(&line);
+        engine
+    }
+
+    /// The same for one that may end before; then its exit code, and what it said.
+    pub fn try_start(command: Command) -> Result<Engine, (i32, String)> {
+        let mut engine = Engine::spawn(command);
+        let mut said = String::new();
+        loop {
+            match engine.stderr.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains("listening on http://") => {
+                    engine.url = address_in(&line);
+                    return Ok(engine);
+                }
+                Ok(line) => said.push_str(&format!("{line}\n")),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err((engine.exit_code(), said)),
+                Err(error) => panic!("it neither starts nor ends ({error}):\n{said}"),
+            }
+        }
+    }
+
+    fn spawn(mut command: Command) -> Engine {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, stderr) = std::sync::mpsc::channel();
         let lines = std::io::BufReader::new(child.stderr.take().unwrap());
@@ -144,10 +168,21 @@ impl Engine {
                 let _ = sender.send(line);
             }
         });
-        let mut engine = Engine { child, stderr, url: String::new() };
-        let line = engine.line_with("listening on http://");
-        engine.url = line.split("listening on ").nth(1).unwrap().trim().to_owned();
-        engine
+        Engine { child, stderr, url: String::new() }
+    }
+
+    /// All that it still says until its end, and its exit code.
+    pub fn last_words(&mut self) -> (i32, String) {
+        let mut said = String::new();
+        while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
+            said.push_str(&format!("{line}\n"));
+        }
+        (self.exit_code(), said)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for a line of stderr that holds `text`.
@@ -198,6 +233,10 @@ impl Drop for Engine {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn address_in(line: &str) -> String {
+    line.split("listening on ").nth(1).unwrap().trim().to_owned()
 }
 
 /// A command that goes on printing; it is killed with its value.

@@ -24,7 +24,9 @@ pub struct Acknowledged {
 
 pub struct Load {
     jobs: Vec<Sender<u64>>,
-    clients: Vec<JoinHandle<Vec<Acknowledged>>>,
+    clients: Vec<JoinHandle<()>>,
+    /// What was answered so far.
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     engine: Arc<Whereabouts>,
     sent: std::cell::Cell<u64>,
 }
@@ -40,13 +42,14 @@ impl Load {
     pub fn start() -> Load {
         let engine = Arc::new(Whereabouts::default());
         let (mut jobs, mut clients) = (Vec::new(), Vec::new());
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
         for _ in 0..CLIENTS {
             let (sender, receiver) = channel();
-            let engine = Arc::clone(&engine);
+            let (engine, acknowledged) = (Arc::clone(&engine), Arc::clone(&acknowledged));
             jobs.push(sender);
-            clients.push(std::thread::spawn(move || client(&receiver, &engine)));
+            clients.push(std::thread::spawn(move || client(&receiver, &engine, &acknowledged)));
         }
-        Load { jobs, clients, engine, sent: std::cell::Cell::new(0) }
+        Load { jobs, clients, acknowledged, engine, sent: std::cell::Cell::new(0) }
     }
 
     /// Has so many more requests sent.
@@ -67,13 +70,23 @@ impl Load {
     /// Waits until everything was answered.
     pub fn finish(self) -> Vec<Acknowledged> {
         drop(self.jobs);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        self.clients.into_iter().for_each(|client| client.join().unwrap());
+        self.acknowledged.lock().unwrap().clone()
+    }
+
+    /// What was answered so far.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.acknowledged.lock().unwrap().clone()
+    }
+
+    /// How many events were answered so far.
+    pub fn answered(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
     }
 }
 
 /// Sends each request until it is answered with 200; the same ids each time, so that a repetition starts nothing.
-fn client(jobs: &Receiver<u64>, engine: &Whereabouts) -> Vec<Acknowledged> {
-    let mut acknowledged = Vec::new();
+fn client(jobs: &Receiver<u64>, engine: &Whereabouts, acknowledged: &Mutex<Vec<Acknowledged>>) {
     for job in jobs {
         let events = events(job);
         let body = serde_json::to_string(
@@ -95,14 +108,13 @@ fn client(jobs: &Receiver<u64>, engine: &Whereabouts) -> Vec<Acknowledged> {
             }
         };
         assert_eq!(ids.len(), events.len());
-        acknowledged.extend(ids.into_iter().zip(events).map(|(id, (name, n))| Acknowledged {
+        acknowledged.lock().unwrap().extend(ids.into_iter().zip(events).map(|(id, (name, n))| Acknowledged {
             id,
             sender_id: format!("event-{n}"),
             name,
             n,
         }));
     }
-    acknowledged
 }
 
 /// The events of a request: one to three of them.

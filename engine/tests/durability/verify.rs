@@ -65,8 +65,49 @@ pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry])
     println!("{} events, {} runs, {} effects, {} kills", events.len(), runs.len(), story.effects.len(), story.kills.len());
 }
 
+/// A copy made under load: sound, with everything that was answered before it began.
+pub fn verify_copy(copy: &Path, before: &[Acknowledged]) {
+    let store = open(copy);
+    assert_eq!(store.check(), Ok(Vec::new()), "I8: {} is sound", copy.display());
+    let events = store.events(&EventQuery::default()).unwrap();
+    acknowledged_events_are_stored(before, &events);
+    every_event_has_its_runs(&events, &store.runs(&RunQuery::default()).unwrap());
+}
+
+/// The steps that a database has recorded: (run, key).
+pub fn recorded(database: &Path) -> HashSet<(String, String)> {
+    let store = open(database);
+    let runs = store.runs(&RunQuery::default()).unwrap();
+    let records = |run: &RunRow| store.journal(run.id).unwrap().records;
+    runs.iter().flat_map(|run| records(run).into_iter().map(|record| (run.id.to_string(), record.key.to_string()))).collect()
+}
+
+/// A copy that an engine has brought to its end: all runs are through, with their effects, but none of a step that had been
+/// recorded.
+pub fn verify_restored(database: &Path, before: &[Acknowledged], recorded: &HashSet<(String, String)>, entries: &[Entry]) {
+    verify_copy(database, before);
+    let store = open(database);
+    let runs = store.runs(&RunQuery::default()).unwrap();
+    every_run_has_completed(&store, &runs);
+    let story = Story::new(entries);
+    for (_, effect) in &story.effects {
+        assert!(!recorded.contains(&(effect.run.clone(), effect.step.clone())), "I5: {effect:?} although the copy has recorded it");
+    }
+    for run in &runs {
+        story.effects_come_in_the_order_of_steps(run);
+    }
+    story.keys_are_told_apart();
+}
+
 /// I1, and G7: what the client repeated because it got no answer is there once.
 fn acknowledged_events_are_stored_once(acknowledged: &[Acknowledged], events: &[EventRow]) {
+    acknowledged_events_are_stored(acknowledged, events);
+    let senders: BTreeSet<&str> = events.iter().filter_map(|event| event.sender_id.as_deref()).collect();
+    assert_eq!(senders.len(), events.len(), "G7: one event for each id of a sender");
+    assert_eq!(events.len(), acknowledged.len(), "every event was acknowledged in the end");
+}
+
+fn acknowledged_events_are_stored(acknowledged: &[Acknowledged], events: &[EventRow]) {
     let stored: HashMap<String, &EventRow> = events.iter().map(|event| (event.id.to_string(), event)).collect();
     for noted in acknowledged {
         let event = stored.get(&noted.id).unwrap_or_else(|| panic!("I1: {noted:?} was acknowledged and is not stored"));
@@ -74,9 +115,6 @@ fn acknowledged_events_are_stored_once(acknowledged: &[Acknowledged], events: &[
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
         assert_eq!(data["n"], noted.n, "I1");
     }
-    let senders: BTreeSet<&str> = events.iter().filter_map(|event| event.sender_id.as_deref()).collect();
-    assert_eq!(senders.len(), events.len(), "G7: one event for each id of a sender");
-    assert_eq!(events.len(), acknowledged.len(), "every event was acknowledged in the end");
 }
 
 /// I2

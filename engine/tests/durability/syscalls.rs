@@ -1,0 +1,59 @@
+//! Kills at an exact place: strace (installed by scripts/test) sends the signal as the engine enters its n-th flush, or its
+//! n-th write, of one of its threads.
+
+use std::process::Command;
+
+use super::{Experiment, command};
+use crate::cli::support::{Engine, Place};
+
+/// The flushes at which an engine is killed, each thread's first, second and so on.
+const FLUSHES: std::ops::RangeInclusive<u32> = 1..=24;
+/// The writes: a transaction is several of them, so that some are cut in the middle.
+const WRITES: [u32; 14] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610];
+
+/// The engine, to be killed when one of its threads enters this system call for the n-th time.
+fn doomed(place: &Place, calls: &str, number: u32) -> Command {
+    let program = command(place);
+    let mut traced = Command::new("strace");
+    traced.current_dir(place.path("")).env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
+    // With -D the engine itself is our child, and gets our signals.
+    traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    traced.args(["-e", &format!("inject={calls}:signal=KILL:when={number}")]);
+    traced.arg(program.get_program()).args(program.get_args());
+    traced
+}
+
+fn kill_at(experiment: &Experiment, calls: &str, number: u32) {
+    match Engine::try_start(doomed(&experiment.place, calls, number)) {
+        Ok(mut engine) => {
+            experiment.load.engine_is_at(Some(&engine.url));
+            // It gets work until it has flushed often enough.
+            while engine.is_alive() {
+                experiment.load.more(1);
+                experiment.ledger.wait_for_more(3);
+            }
+            experiment.load.engine_is_at(None);
+            assert_eq!(engine.exit_code(), -1, "killed at {calls} {number}");
+        }
+        Err((code, said)) => assert_eq!(code, -1, "killed at {calls} {number}: {said}"),
+    }
+    experiment.ledger.note_kill();
+}
+
+#[test]
+fn an_engine_killed_at_each_flush_keeps_every_promise() {
+    let experiment = Experiment::new();
+    for number in FLUSHES {
+        kill_at(&experiment, "fdatasync,fsync", number);
+    }
+    experiment.verify();
+}
+
+#[test]
+fn an_engine_killed_in_the_midst_of_writing_keeps_every_promise() {
+    let experiment = Experiment::new();
+    for number in WRITES {
+        kill_at(&experiment, "pwrite64", number);
+    }
+    experiment.verify();
+}
