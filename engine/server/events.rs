@@ -16,6 +16,7 @@ use crate::store::{EventQuery, RunQuery, StoreError};
 
 use super::error::ApiError;
 use super::inbound::{self, Incoming, Seed};
+use super::persist::persist;
 use super::query::{Params, fill, path_id};
 use super::runs;
 use super::view::{Accepted, Detail, EventView, One, Page, RunView};
@@ -67,18 +68,14 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         let message = "too many events wait for the disk: nothing was stored";
         return Err(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message));
     };
-    // A task of its own: a client that hangs up ends this handler, but what was handed to the store is committed all the
-    // same, its runs have to be told of, and it takes its place until then.
+    // A client that hangs up ends this handler; but what was handed to the store is committed all the same, its runs have to
+    // be told of, and it takes its place until then.
     let engine = app.engine.clone();
-    let accepting = tokio::spawn(async move {
+    let accepting = persist(async move {
         let _place = place;
         engine.accept(events).await
     });
-    let accepted = accepting.await.map_err(|error| {
-        tracing::error!(%error, "accepting events broke off");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "accepting the events broke off; the engine's log says how")
-    })?;
-    match accepted {
+    match accepting.await {
         Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
         Err(AcceptError::Refused(refusals)) => {
             Err(refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()))

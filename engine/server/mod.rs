@@ -12,6 +12,7 @@ mod health;
 mod inbound;
 mod listen;
 mod options;
+mod persist;
 mod query;
 mod runs;
 mod stall;
