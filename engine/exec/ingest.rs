@@ -6,8 +6,9 @@ use crate::base::{EventId, Json, Millis, json};
 use crate::project::EventProblem;
 use crate::rules::matching::{self, Candidate};
 use crate::rules::{Conflict, EventRow, List, RunRow};
-use crate::store::{Lane, StoreError};
+use crate::store::StoreError;
 
+use super::gather::Intake;
 use super::scheduler::{Created, Message};
 use super::{Engine, Inner, Notice};
 use crate::rules::RunState;
@@ -130,7 +131,7 @@ impl Inner {
     }
 
     /// Commits what is pending and leaves there what has to be decided again.
-    async fn commit_events(&self, pending: &mut Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<(), AcceptError> {
+    async fn commit_events(self: &Arc<Self>, pending: &mut Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<(), AcceptError> {
         let mut lists: Vec<List> = Vec::with_capacity(pending.len());
         let mut planned: Vec<Vec<RunRow>> = Vec::with_capacity(pending.len());
         for event in pending.iter() {
@@ -139,7 +140,7 @@ impl Inner {
             lists.push(list);
             planned.push(runs);
         }
-        let verdicts = self.store.commit(Lane::Ingest, lists).await.map_err(|error| match error {
+        let verdicts = Intake::commit(self, lists).await.map_err(|error| match error {
             StoreError::Full => {
                 self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
                 AcceptError::Full

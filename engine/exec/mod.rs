@@ -3,9 +3,9 @@
 //! Everything that changes goes decide, commit, act: a rule gives a list, the store commits it, and only then is
 //! anything done. HTTP, YAML and SQL are not known here.
 
+mod gather;
 mod ingest;
 mod notice;
-mod outbox;
 mod recovery;
 mod scheduler;
 mod upkeep;
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     watch: Arc<notice::Broadcast>,
+    intake: gather::Intake,
+    resting: AtomicUsize,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -168,6 +170,8 @@ impl Engine {
             clock: setup.clock,
             entropy: setup.entropy,
             watch,
+            intake: gather::Intake::default(),
+            resting: AtomicUsize::new(0),
             ids: IdMaker::above(stats.largest_id),
             messages,
             notices,
@@ -326,6 +330,11 @@ impl Inner {
     /// Sends to the scheduler; one that has stopped needs no messages.
     fn tell(&self, message: Message) {
         let _ = self.messages.send(message);
+    }
+
+    /// Runs wait in a step for something outside (`more` of them), or go on (less than none).
+    fn rested(&self, more: isize) {
+        self.resting.fetch_add(more as usize, Ordering::Relaxed);
     }
 
     /// Notes that the store failed for good; the first error is kept.

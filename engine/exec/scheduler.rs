@@ -5,21 +5,21 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::id::IdMap;
-use crate::base::limits::RUNS_EXECUTING;
+use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
 use crate::base::{Millis, RunId, Span};
 use crate::project::Function;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
 use crate::rules::{Ending, EventRow, Expect, List, RunRow, RunState, Write};
 use crate::script::Stop;
-use crate::store::StoreError;
+use crate::store::{Lane, StoreError};
 
-use super::worker::Assign;
+use super::worker::{Assign, Batch};
 use super::{CancelError, Inner, recovery};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
@@ -42,12 +42,11 @@ pub(super) struct Created {
 pub(super) enum Message {
     /// New runs are durable.
     Created(Vec<Created>),
-    /// A worker has stopped running these runs. With each, where it stands: none where somebody else moved it on.
+    /// A worker has stopped running these runs (or none: then it is only time to look again), or never started them. With each, where it stands: none where somebody else
+    /// moved it on.
     Stopped(Vec<(RunId, Option<Standing>)>),
     /// A run was cancelled.
     Cancelled(RunId),
-    /// Runs could not be started: they were moved on by somebody else.
-    NotStarted(Vec<RunId>),
     /// Why does this queued run wait?
     Why { run: RunId, reply: oneshot::Sender<Option<String>> },
     /// Stop: answered when nothing is running any more.
@@ -91,7 +90,7 @@ enum Due {
 pub(super) struct Scheduler {
     inner: Arc<Inner>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
+    desks: Vec<mpsc::UnboundedSender<Batch>>,
     end: Ending,
     queue: Queue,
     live: IdMap<Live>,
@@ -106,13 +105,15 @@ pub(super) struct Scheduler {
     /// The suspect that runs alone at the moment.
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
+    /// What is done beside the turns at the moment.
+    errands: Arc<AtomicUsize>,
 }
 
 impl Scheduler {
     pub(super) fn new(
         inner: Arc<Inner>,
         inbox: mpsc::UnboundedReceiver<Message>,
-        desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>,
+        desks: Vec<mpsc::UnboundedSender<Batch>>,
         end: Ending,
     ) -> Scheduler {
         Scheduler {
@@ -130,6 +131,7 @@ impl Scheduler {
             quiet_until: Millis(0),
             alone: None,
             draining: Vec::new(),
+            errands: Arc::default(),
         }
     }
 
@@ -150,7 +152,8 @@ impl Scheduler {
             }
             let next = self.timers.peek().map_or(now.after(IDLE), |Reverse((at, _, _))| *at);
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
-            let idle = self.executing == 0 && self.inbox.is_empty() && !self.timers.is_empty();
+            let under_way = self.executing > 0 || self.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
+            let idle = !under_way && !self.timers.is_empty();
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => {
@@ -237,12 +240,6 @@ impl Scheduler {
                     stop.abort();
                 }
                 self.forget(run);
-            }
-            Message::NotStarted(runs) => {
-                for run in runs {
-                    self.executing -= 1;
-                    self.forget(run);
-                }
             }
             Message::Why { run, reply } => {
                 // A caller that gave up waiting needs no answer.
@@ -340,7 +337,7 @@ impl Scheduler {
 
     fn cancel(&self, run: RunId, reason: &'static str) {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_local(async move {
+        self.errand(async move {
             loop {
                 match inner.cancel(run, reason).await {
                     Ok(_) => break,
@@ -353,6 +350,17 @@ impl Scheduler {
                     }
                 }
             }
+        });
+    }
+
+    /// Does something beside the scheduler's turns that time must not jump over.
+    fn errand(&self, work: impl Future<Output = ()> + 'static) {
+        let (inner, errands) = (Arc::clone(&self.inner), Arc::clone(&self.errands));
+        errands.fetch_add(1, Ordering::Relaxed);
+        tokio::task::spawn_local(async move {
+            work.await;
+            errands.fetch_sub(1, Ordering::Relaxed);
+            inner.tell(Message::Stopped(Vec::new()));
         });
     }
 
@@ -373,16 +381,18 @@ impl Scheduler {
             self.timers.push(Reverse((now.after(ALONE), suspect, Due::Company)));
             return vec![suspect];
         }
-        self.queue.admit(RUNS_EXECUTING.saturating_sub(self.executing))
+        // Those that rest take no processor from the others, only memory.
+        let busy = self.executing.saturating_sub(self.inner.resting.load(Ordering::Relaxed));
+        let room = RUNS_EXECUTING.saturating_sub(busy).min(COROUTINES_MOST.saturating_sub(self.executing));
+        self.queue.admit(room)
     }
 
-    /// Marks runs as started, and hands them to the workers once that is durable.
+    /// Starts runs, and deals them to the workers.
     fn start(&mut self, runs: Vec<RunId>, now: Millis) {
         if runs.is_empty() {
             return;
         }
         let project = self.inner.project();
-        let mut lists = Vec::with_capacity(runs.len());
         let mut assigns = Vec::with_capacity(runs.len());
         let mut gone = Vec::new();
         for run in runs {
@@ -395,45 +405,40 @@ impl Scheduler {
             live.stop = Some(Arc::clone(&stop));
             live.state = RunState::Running;
             live.wake = None;
-            let version = Arc::clone(function.program.hash());
-            let writes = vec![Write::Start { run, at: now, version: Arc::clone(&version) }];
-            lists.push(List { expect: vec![Expect::RunRev { run, rev: live.rev }], writes });
+            let rev = live.rev;
             live.rev += 1;
             let first = live.begun.is_none();
             live.begun.get_or_insert(now);
             if first && let Some(finish) = function.timeouts.finish {
                 self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
             }
-            let made = self.fresh.remove(&run).map(|mut made| {
-                made.run.rev += 1;
-                made.run.state = RunState::Running;
-                made.run.started = Some(now);
-                made.run.version = Some(version);
-                made
-            });
-            assigns.push(Assign { run, function: Arc::clone(function), made, stop });
+            assigns.push(Assign { run, rev, at: now, function: Arc::clone(function), made: self.fresh.remove(&run), stop });
         }
         for (run, rev) in gone {
             self.park_gone(run, rev);
         }
-        if assigns.is_empty() {
-            return;
-        }
         self.executing += assigns.len();
-        tokio::task::spawn_local(hand_out(Arc::clone(&self.inner), lists, assigns, self.share()));
+        self.deal(assigns);
     }
 
-    /// The desks in the order in which the next batch is dealt to them.
-    fn share(&mut self) -> Vec<mpsc::UnboundedSender<Vec<Assign>>> {
-        self.next_desk = (self.next_desk + 1) % self.desks.len();
-        let (before, after) = self.desks.split_at(self.next_desk);
-        after.iter().chain(before).cloned().collect()
+    /// Deals to each desk its share, beginning with another one each time. The starts are handed to the store here, so that
+    /// runs begin in the order in which they were let in.
+    fn deal(&mut self, mut assigns: Vec<Assign>) {
+        let share = assigns.len().div_ceil(self.desks.len());
+        while !assigns.is_empty() {
+            let rest = assigns.split_off(share.min(assigns.len()));
+            self.next_desk = (self.next_desk + 1) % self.desks.len();
+            let ticket = self.inner.store.commit(Lane::Steps, assigns.iter().map(Assign::start).collect());
+            // A worker is gone only when the engine is.
+            let _ = self.desks[self.next_desk].send(Batch { assigns, ticket });
+            assigns = rest;
+        }
     }
 
     fn park_gone(&mut self, run: RunId, rev: u32) {
         self.forget(run);
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_local(async move {
+        self.errand(async move {
             let reason = Arc::from("function gone: events.yaml does not declare its function any more");
             let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason }] };
             // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
@@ -482,33 +487,4 @@ fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
         hold: limit.hold,
     };
     function.limits.iter().enumerate().map(want).collect()
-}
-
-/// Commits the starts, then deals the runs to the workers.
-async fn hand_out(inner: Arc<Inner>, lists: Vec<List>, assigns: Vec<Assign>, desks: Vec<mpsc::UnboundedSender<Vec<Assign>>>) {
-    let Some(verdicts) = inner.commit(lists).await else { return };
-    let share = assigns.len().div_ceil(desks.len());
-    let mut refused = Vec::new();
-    let mut started = Vec::with_capacity(assigns.len());
-    for (assign, verdict) in assigns.into_iter().zip(verdicts) {
-        match verdict {
-            Ok(()) => {
-                inner.notify_run(assign.run, &assign.function.id, RunState::Running, inner.clock.now());
-                started.push(assign);
-            }
-            Err(_) => refused.push(assign.run),
-        }
-    }
-    if !refused.is_empty() {
-        inner.tell(Message::NotStarted(refused));
-    }
-    let mut desks = desks.iter();
-    while !started.is_empty() {
-        let rest = started.split_off(share.min(started.len()));
-        if let Some(desk) = desks.next() {
-            // A worker is gone only when the engine is.
-            let _ = desk.send(started);
-        }
-        started = rest;
-    }
 }

@@ -5,118 +5,167 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::base::RunId;
 use crate::base::id::IdMap;
+use crate::base::{Millis, RunId};
 use crate::project::Function;
-use crate::rules::RunState;
-use crate::rules::run::{self, Outcome, Stopped};
-use crate::script::{self, Call, Checkpoints, Ports, Program, Stop, Watch};
-use crate::store::{Journal, Loaded, StoreError};
+use crate::rules::List;
+use crate::rules::run::{self, Outcome, Stopped, Transition};
+use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
+use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
-use super::outbox::Outbox;
+use super::gather::Outbox;
 use super::scheduler::{Created, Standing};
 use super::{Inner, Settled};
 
-/// A run that was started for this worker.
+/// Runs that this worker is to execute, as soon as their starts are durable.
+pub(super) struct Batch {
+    pub(super) assigns: Vec<Assign>,
+    /// One verdict a run.
+    pub(super) ticket: Ticket,
+}
+
+/// A run that is started.
 pub(super) struct Assign {
     pub(super) run: RunId,
+    /// The revision that it has to have before its start.
+    pub(super) rev: u32,
+    /// When it starts.
+    pub(super) at: Millis,
     pub(super) function: Arc<Function>,
-    /// The run and its event, where they are still in memory and it has no journal yet.
+    /// The run and its event, where they are still in memory, which means that it has no journal yet.
     pub(super) made: Option<Created>,
     pub(super) stop: Arc<Stop>,
+}
+
+impl Assign {
+    /// The list that starts it.
+    pub(super) fn start(&self) -> List {
+        run::start(self.run, self.rev, self.at, self.function.program.hash())
+    }
 }
 
 /// See the module's head.
 pub(super) struct Worker {
     inner: Arc<Inner>,
-    desk: mpsc::UnboundedReceiver<Vec<Assign>>,
+    desk: mpsc::UnboundedReceiver<Batch>,
 }
 
 impl Worker {
-    pub(super) fn new(inner: Arc<Inner>, desk: mpsc::UnboundedReceiver<Vec<Assign>>) -> Worker {
+    pub(super) fn new(inner: Arc<Inner>, desk: mpsc::UnboundedReceiver<Batch>) -> Worker {
         Worker { inner, desk }
     }
 
     /// Runs what it is given until the scheduler is gone.
     pub(super) async fn run(mut self) {
-        let outbox = Arc::new(Outbox::default());
-        tokio::task::spawn_local(Arc::clone(&outbox).run(Arc::clone(&self.inner)));
+        let outbox = Outbox::new(Arc::clone(&self.inner));
+        tokio::task::spawn_local(Arc::clone(&outbox).run());
         let ports = Arc::new(Ports {
-            checkpoints: Arc::clone(&outbox) as Arc<dyn Checkpoints>,
+            desk: Arc::clone(&outbox) as Arc<dyn Desk>,
             clock: Arc::clone(&self.inner.clock),
             entropy: Arc::clone(&self.inner.entropy),
             watch: Arc::clone(&self.inner.watch) as Arc<dyn Watch>,
         });
-        while let Some(assigns) = self.desk.recv().await {
-            // What is not in memory any more is read for all of them at once.
-            let missing: Vec<RunId> = assigns.iter().filter(|assign| assign.made.is_none()).map(|assign| assign.run).collect();
-            let loaded = if missing.is_empty() { Ok(Vec::new()) } else { self.inner.store.load(&missing) };
-            let mut loaded: IdMap<Loaded> = match loaded {
-                Ok(loaded) => loaded.into_iter().map(|loaded| (loaded.run.id, loaded)).collect(),
-                Err(error) => return self.inner.fail(error),
-            };
-            let surroundings = Arc::clone(&self.inner.project().surroundings);
-            for mut assign in assigns {
-                let made = assign.made.take().map(|made| Loaded {
-                    run: made.run,
-                    event: Arc::unwrap_or_clone(made.event),
-                    journal: Journal::default(),
-                });
-                let loaded = made.or_else(|| loaded.remove(&assign.run));
-                // One that is not running was cancelled since it started, and on its new revision nothing would stop it; one
-                // that is not there was even deleted.
-                let Some(Loaded { run, event, journal }) = loaded.filter(|loaded| loaded.run.state == RunState::Running) else {
-                    outbox.stopped(assign.run, None);
-                    continue;
-                };
-                let Assign { function, stop, .. } = assign;
-                let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-                let call = Rc::new(Call { run, event, journal, retry, timeouts, surroundings: Arc::clone(&surroundings) });
-                let attempt = Attempt { inner: Arc::clone(&self.inner), outbox: Arc::clone(&outbox), ports: Arc::clone(&ports) };
-                tokio::task::spawn_local(attempt.execute(function, call, stop));
-            }
+        let table = Rc::new(Table { inner: self.inner, outbox, ports });
+        while let Some(batch) = self.desk.recv().await {
+            tokio::task::spawn_local(Rc::clone(&table).begin(batch));
         }
     }
 }
 
-/// One attempt of a run, with what it needs of its worker.
-struct Attempt {
+/// What the runs of a worker share.
+struct Table {
     inner: Arc<Inner>,
     outbox: Arc<Outbox>,
     ports: Arc<Ports>,
 }
 
-impl Attempt {
-    /// Runs the attempt and commits what follows from it.
-    async fn execute(self, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>) {
+impl Table {
+    /// Waits for the starts to be durable, by which a run is known that brings the engine down; then runs the scripts.
+    async fn begin(self: Rc<Self>, Batch { assigns, ticket }: Batch) {
+        let Some(verdicts) = self.started(&assigns, ticket).await else { return };
+        let mut running = Vec::with_capacity(assigns.len());
+        for (assign, verdict) in assigns.into_iter().zip(verdicts) {
+            match verdict {
+                Ok(()) => running.push(assign),
+                // Somebody else moved it on before.
+                Err(_) => self.outbox.stopped(assign.run, None),
+            }
+        }
+        // What is not in memory any more is read for all of them at once.
+        let missing: Vec<RunId> = running.iter().filter(|assign| assign.made.is_none()).map(|assign| assign.run).collect();
+        let loaded = if missing.is_empty() { Ok(Vec::new()) } else { self.inner.store.load(&missing) };
+        let mut loaded: IdMap<Loaded> = match loaded {
+            Ok(loaded) => loaded.into_iter().map(|loaded| (loaded.run.id, loaded)).collect(),
+            Err(error) => return self.inner.fail(error),
+        };
+        let surroundings = Arc::clone(&self.inner.project().surroundings);
+        for assign in running {
+            let Assign { run, rev, at, function, made, stop } = assign;
+            let made = made.map(|Created { mut run, event }| {
+                run::started(&mut run, at, function.program.hash());
+                Loaded { run, event: Arc::unwrap_or_clone(event), journal: Journal::default() }
+            });
+            let loaded = made.or_else(|| loaded.remove(&run));
+            // One that was cancelled since it started is on a new revision, on which nothing would stop it.
+            let Some(Loaded { run, event, journal }) = loaded.filter(|loaded| loaded.run.rev == rev + 1) else {
+                self.outbox.stopped(run, None);
+                continue;
+            };
+            self.inner.notify_run(run.id, &run.function, run.state, at);
+            let (retry, timeouts) = (function.retry.clone(), function.timeouts);
+            let call = Rc::new(Call { run, event, journal, retry, timeouts, surroundings: Arc::clone(&surroundings) });
+            tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));
+        }
+    }
+
+    /// The verdicts on the starts, however long the disk is full; none where the store failed for good.
+    async fn started(&self, assigns: &[Assign], mut ticket: Ticket) -> Option<Vec<Verdict>> {
+        loop {
+            match self.inner.settled(ticket).await {
+                Settled::Done(verdicts) => return Some(verdicts),
+                Settled::Again => ticket = self.inner.store.commit(Lane::Steps, assigns.iter().map(Assign::start).collect()),
+                Settled::Failed => return None,
+            }
+        }
+    }
+
+    /// Runs the script and commits what follows from it.
+    async fn execute(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>) {
         match self.outcome(&function, &call, &stop).await {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
         }
     }
 
-    async fn outcome(&self, function: &Arc<Function>, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Option<Standing>, StoreError> {
+    async fn outcome(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Option<Standing>, StoreError> {
+        let (run, inner) = (&call.run, &self.inner);
         let mut stopped = self.call(Arc::clone(&function.program), call, stop).await?;
         // A record that does not fit the newest handler is finished on the version it was made with.
         if let Outcome::Unfit(_) = stopped.outcome
-            && let Some(version) = call.run.version.as_ref().filter(|version| *version != function.program.hash())
-            && let Some(old) = self.inner.old_program(version)?
+            && let Some(version) = run.version.as_ref().filter(|version| *version != function.program.hash())
+            && let Some(old) = inner.old_program(version)?
         {
             stopped = self.call(old, call, stop).await?;
         }
-        let now = self.inner.clock.now();
-        let unit = || self.inner.entropy.unit();
-        let Some(transition) = run::next(&call.run, stopped, &function.retry, now, unit) else { return Ok(None) };
+        let now = inner.clock.now();
+        let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.unit()) else { return Ok(None) };
+        let Transition { state, wake, list } = transition;
+        if !self.commit(list).await? {
+            return Ok(None);
+        }
+        inner.notify_run(run.id, &run.function, state, now);
+        Ok(Some(Standing { rev: run.rev + 1, state, wake }))
+    }
+
+    /// Commits a list about a run, however long the disk is full; false where somebody else moved the run on.
+    async fn commit(&self, list: List) -> Result<bool, StoreError> {
         loop {
-            match self.inner.settled(self.outbox.checkpoint(transition.list.clone())).await {
-                Settled::Done(verdicts) if verdicts.iter().all(Result::is_ok) => break,
-                Settled::Done(_) => return Ok(None),
+            match self.inner.settled(self.outbox.checkpoint(list.clone())).await {
+                Settled::Done(verdicts) => return Ok(verdicts.iter().all(Result::is_ok)),
                 Settled::Again => {}
                 Settled::Failed => return Err(StoreError::Closed),
             }
         }
-        self.inner.notify_run(call.run.id, &call.run.function, transition.state, now);
-        Ok(Some(Standing { rev: call.run.rev + 1, state: transition.state, wake: transition.wake }))
     }
 
     async fn call(&self, program: Arc<Program>, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Stopped, StoreError> {

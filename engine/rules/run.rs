@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{Json, Millis, Span};
+use crate::base::{Json, Millis, RunId, Span};
 
 use super::policy::Retry;
 use super::retry;
@@ -64,6 +64,21 @@ pub struct Transition {
     pub wake: Option<Millis>,
     /// To be committed.
     pub list: List,
+}
+
+/// The list that starts a run, which is at this revision.
+pub fn start(run: RunId, rev: u32, at: Millis, version: &Arc<str>) -> List {
+    let write = Write::Start { run, at, version: Arc::clone(version) };
+    List { expect: vec![Expect::RunRev { run, rev }], writes: vec![write] }
+}
+
+/// Makes a run's row what the list that starts it has made of the stored one.
+pub fn started(run: &mut RunRow, at: Millis, version: &Arc<str>) {
+    run.rev += 1;
+    run.state = RunState::Running;
+    run.wake = None;
+    run.started.get_or_insert(at);
+    run.version.get_or_insert_with(|| Arc::clone(version));
 }
 
 /// Decides what follows. `unit` gives a random number from 0 to 1 for the jitter, where one is needed. None where there is

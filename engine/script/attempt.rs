@@ -258,7 +258,20 @@ impl Attempt {
                 () = timer => None,
             }
         };
-        match self.wait(both)? {
+        let mut both = std::pin::pin!(both);
+        let rests = Cell::new(false);
+        let ready = std::future::poll_fn(|context| {
+            let polled = both.as_mut().poll(context);
+            if polled.is_pending() && !rests.replace(true) {
+                self.ports.desk.rest();
+            }
+            polled
+        });
+        let ready = self.wait(ready);
+        if rests.get() {
+            self.ports.desk.resume();
+        }
+        match ready? {
             Some(value) => Ok(value),
             None => Err(self.halt(Halt::Limit(Box::new(self.overdue(&inside))))),
         }

@@ -259,7 +259,7 @@ impl Default for RunLimits {
 /// A run that is about to be executed, with what it has recorded.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The run, as it is after its admission was committed.
+    /// The run, as it is after its start was committed.
     pub run: RunRow,
     /// Its event.
     pub event: EventRow,
@@ -273,19 +273,24 @@ pub struct Call {
     pub surroundings: Arc<Surroundings>,
 }
 
-/// Where checkpoints go: the store itself, or somebody who gathers those of many runs into one commit.
-pub trait Checkpoints: Send + Sync {
+/// What a run's script has at hand where it runs: the store itself, or somebody who gathers the checkpoints of many runs
+/// into one commit.
+pub trait Desk: Send + Sync {
     /// Hands a list to the store; the ticket has one verdict, and is ready once the list is durable.
     fn checkpoint(&self, list: List) -> Ticket;
+    /// The script waits in a step for something outside of the engine and needs no processor meanwhile.
+    fn rest(&self) {}
+    /// It goes on.
+    fn resume(&self) {}
 }
 
-impl<S: Store> Checkpoints for S {
+impl<S: Store> Desk for S {
     fn checkpoint(&self, list: List) -> Ticket {
         self.commit(Lane::Steps, vec![list])
     }
 }
 
-impl Checkpoints for Arc<dyn Store> {
+impl Desk for Arc<dyn Store> {
     fn checkpoint(&self, list: List) -> Ticket {
         self.commit(Lane::Steps, vec![list])
     }
@@ -295,7 +300,7 @@ impl Checkpoints for Arc<dyn Store> {
 #[derive(Clone)]
 pub struct Ports {
     /// Where checkpoints go.
-    pub checkpoints: Arc<dyn Checkpoints>,
+    pub desk: Arc<dyn Desk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stepwell::base::{Clock as _, EventId, Id, Millis, RunId, Span};
+use stepwell::base::{Clock, EventId, Id, Millis, RunId, Span};
 use stepwell::clock::{JumpingClock, SystemClock, SystemEntropy};
 use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, Notice, Setup};
 use stepwell::project::{Mode, Project};
@@ -99,6 +99,10 @@ impl World {
 }
 
 fn start(folder: &Path) -> (Engine, Arc<Sqlite>) {
+    start_at(folder, Arc::new(JumpingClock::default()))
+}
+
+fn start_at(folder: &Path, clock: Arc<dyn Clock>) -> (Engine, Arc<Sqlite>) {
     let host = Host::new();
     let (project, _) = Project::load(&folder.join("events.yaml"), &host, &|_| None, Mode::Try)
         .unwrap_or_else(|problems| panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
@@ -107,7 +111,7 @@ fn start(folder: &Path) -> (Engine, Arc<Sqlite>) {
         project: Arc::new(project),
         host,
         store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::new(JumpingClock::default()),
+        clock,
         entropy: Arc::new(SystemEntropy),
         threads: 2,
     })
@@ -252,6 +256,31 @@ fn bad_events_are_refused_together_and_nothing_is_stored() {
         assert_eq!(refusals.iter().map(|refusal| refusal.index).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(world.store.stats().unwrap().largest_id, Id(0));
     });
+}
+
+#[test]
+fn a_run_whose_record_does_not_fit_the_new_handler_ends_on_the_old_one() {
+    let old = r#"let x = step("old", || 20); sleep("long", "1h"); sleep("longer", "2h"); step("last", || x + 1)"#;
+    let world = World::new(ONE, &[("f", old)]);
+    world.block_on(world.engine.drain());
+    let World { folder, engine, store } = world;
+    drop(engine);
+    store.close().unwrap();
+    // On this clock nobody jumps over the sleep.
+    let (engine, store) = start_at(folder.path(), Arc::new(SystemClock::default()));
+    let world = World { folder, engine, store };
+    let id = world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        world.until(id, &[RunState::Sleeping]).await;
+        id
+    });
+    std::fs::write(world.folder.path().join("handlers/f.rhai"), r#"step("new", || 1)"#).unwrap();
+    let world = world.restart();
+    let run = world.block_on(world.ended(id));
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("21")), "{run:?}");
+    // What begins now is done the new way.
+    let run = world.block_on(async { world.ended(world.send("a/b", "{}").await.unwrap()).await });
+    assert_eq!(run.output.as_deref(), Some("1"));
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl Disk {
         }
     }
 
-    /// Waits until so many commits have been hindered.
+    /// Waits until so many lists have been hindered: one an event.
     async fn until_hindered(&self, count: usize) {
         self.hindered.subscribe().wait_for(|hindered| *hindered >= count).await.unwrap();
     }
@@ -229,16 +229,16 @@ impl Store for Disk {
         match &mut *self.ingest.lock().unwrap() {
             Ingest::Open => reply.give(self.memory.apply(lists)),
             Ingest::Full(0) => {
+                self.hindered.send_modify(|hindered| *hindered += lists.len());
                 reply.give(Err(StoreError::Full));
-                self.hindered.send_modify(|hindered| *hindered += 1);
             }
             Ingest::Full(left) => {
                 *left -= 1;
                 reply.give(self.memory.apply(lists));
             }
             Ingest::Held(commits) => {
+                self.hindered.send_modify(|hindered| *hindered += lists.len());
                 commits.push((lists, reply));
-                self.hindered.send_modify(|hindered| *hindered += 1);
             }
         }
         ticket

@@ -25,6 +25,9 @@ const CONNECTIONS: usize = 64;
 /// Events in one request of the bulk figures.
 const MANY: u64 = 100;
 
+/// Takes a group of figures.
+type Measure<'a> = &'a dyn Fn() -> std::io::Result<Vec<Figure>>;
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
@@ -84,7 +87,7 @@ impl Bench {
         let mut figures = Vec::new();
         let machine = report::machine(folder.path());
         let latencies = if self.quick { 200 } else { 1_000 };
-        let groups: [(&str, &dyn Fn() -> std::io::Result<Vec<Figure>>); 5] = [
+        let groups: [(&str, Measure<'_>); 5] = [
             ("events accepted, one a request", &|| accepting(folder.path(), runs, 1)),
             ("events accepted, 100 a request", &|| accepting(folder.path(), runs, MANY)),
             ("1-step runs", &|| running(folder.path(), runs, 1)),

@@ -228,7 +228,7 @@ impl Attempt {
             // What goes to the writer is freed by the writer, so it is nobody's.
             let ticket = alloc::uncounted(|| {
                 let list = List { expect: vec![Expect::RunRev { run: run.id, rev: run.rev }], writes: writes.clone() };
-                self.ports.checkpoints.checkpoint(list)
+                self.ports.desk.checkpoint(list)
             });
             match self.wait(ticket)? {
                 Ok(verdicts) if verdicts.iter().all(Result::is_ok) => {

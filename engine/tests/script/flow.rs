@@ -309,7 +309,7 @@ fn an_abort_or_a_dropped_future_ends_a_waiting_script_and_its_values() {
         let program = bench.program();
         let call_of_run = bench.start(&program);
         let mut ports = Ports::clone(&bench.ports());
-        ports.checkpoints = Arc::new(Silent);
+        ports.desk = Arc::new(Silent);
         let before = dropped.load(Ordering::SeqCst);
         let stop = Stop::new();
         let mut future = Box::pin(call(program, call_of_run, Arc::new(ports), Arc::clone(&stop)));
@@ -419,7 +419,7 @@ fn a_full_disk_holds_the_checkpoint_up_and_the_effect_is_not_repeated() {
     let program = bench.program();
     let call_of_run = bench.start(&program);
     let mut ports = Ports::clone(&bench.ports());
-    ports.checkpoints = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Full; 3]) });
+    ports.desk = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Full; 3]) });
     let stopped = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new())).unwrap();
     bench.follow(stopped);
     let end = bench.end();
@@ -434,7 +434,7 @@ fn a_failed_disk_ends_the_call_with_the_stores_error() {
     let program = bench.program();
     let call_of_run = bench.start(&program);
     let mut ports = Ports::clone(&bench.ports());
-    ports.checkpoints = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Io("EIO".to_owned())]) });
+    ports.desk = Arc::new(Failing { inner: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Io("EIO".to_owned())]) });
     let result = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new()));
     assert_eq!(result, Err(StoreError::Io("EIO".to_owned())));
     assert!(bench.end().journal.records.is_empty());

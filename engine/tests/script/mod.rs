@@ -310,7 +310,7 @@ impl Bench {
 
     pub fn ports(&self) -> Arc<Ports> {
         Arc::new(Ports {
-            checkpoints: Arc::new(Arc::clone(&self.store)),
+            desk: Arc::new(Arc::clone(&self.store)),
             clock: Arc::new(Shared(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded(AtomicU64::new(42))),
             watch: Arc::clone(&self.told) as Arc<dyn Watch>,
