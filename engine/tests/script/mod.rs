@@ -5,6 +5,7 @@ mod compile;
 mod flow;
 mod hostile;
 mod http;
+mod options;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
