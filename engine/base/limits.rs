@@ -55,3 +55,5 @@ pub const KEY_BYTES: usize = 512;
 /// Operations of a script between two records, or within one attempt of a step: a loop that does not end is stopped
 /// after some seconds, also where no clock moves.
 pub const RUN_OPERATIONS: u64 = 100_000_000;
+/// Events that one `wait_for_any` takes: each is an entry of the index.
+pub const WANTED_MOST: usize = 20;

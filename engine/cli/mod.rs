@@ -27,6 +27,7 @@ mod schema;
 mod send;
 mod serve;
 mod settings;
+mod signal;
 mod sql;
 mod tree;
 mod try_event;
@@ -70,6 +71,9 @@ enum Command {
     /// Send an event to a running engine
     #[command(after_help = "Example:\n  stepwell send hello/said name=You --wait --timeout 30s")]
     Send(send::Send),
+    /// Send a signal to the runs that wait for it
+    #[command(after_help = "Example:\n  stepwell signal approval by=ada")]
+    Signal(signal::Signal),
     /// Look at accepted events
     #[command(after_help = "Example:\n  stepwell events ls --since 1h")]
     Events(events::Events),
@@ -117,6 +121,7 @@ impl Command {
             Command::Try(command) => command.run(out),
             Command::Validate(command) => command.run(out),
             Command::Send(command) => command.run(out),
+            Command::Signal(command) => command.run(out),
             Command::Events(command) => command.run(out),
             Command::Functions(command) => command.run(out),
             Command::Runs(command) => command.run(out),

@@ -262,7 +262,7 @@ impl Reader {
             Reader::Store { store, .. } => {
                 let (from, to) = bounds(filter.prefix.as_deref())?;
                 let name = filter.name.as_deref().map(Arc::from);
-                let query = EventQuery { name, received_after: filter.since, from, to, limit: filter.limit };
+                let query = EventQuery { name, received_after: filter.since, from, to, limit: filter.limit, oldest_first: false };
                 let rows = store.events(&query).map_err(|error| store_trouble(&error))?;
                 Ok(rows.iter().map(EventView::of).collect())
             }

@@ -97,6 +97,20 @@ impl Remote {
         self.answer(request.header("content-type", "application/json").body(events)).await
     }
 
+    /// Sends a signal with its data, as JSON text.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn signal(&self, name: &str, data: String) -> Result<String, Trouble> {
+        // Only its path is used: it writes the name as an address needs it.
+        let mut url = reqwest::Url::parse("http://engine/v1/signals").map_err(|error| Trouble::usage(error.to_string()))?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(name.split('/'));
+        }
+        let request = self.request(Method::POST, url.path()).timeout(ANSWER);
+        self.answer(request.header("content-type", "application/json").body(data)).await
+    }
+
     async fn answer(&self, request: RequestBuilder) -> Result<String, Trouble> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();

@@ -98,8 +98,11 @@ impl Intake {
     async fn send(inner: Arc<Inner>) {
         // Whoever can go on now joins in.
         tokio::task::yield_now().await;
-        let commits = std::mem::take(&mut locked(&inner.intake.waiting).commits);
-        let answers: Vec<_> = commits.into_iter().map(|together| together.commit(&*inner.store, Lane::Ingest)).collect();
+        let answers: Vec<_> = {
+            // Held until all is handed over: what comes later is stored later.
+            let mut waiting = locked(&inner.intake.waiting);
+            std::mem::take(&mut waiting.commits).into_iter().map(|together| together.commit(&*inner.store, Lane::Ingest)).collect()
+        };
         for answer in answers {
             answer.await;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::{EventId, Json, Millis, json};
 use crate::project::EventProblem;
 use crate::rules::matching::{self, Candidate};
-use crate::rules::{Conflict, EventRow, List, RunRow};
+use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
 
 use super::gather::Intake;
@@ -57,12 +57,12 @@ pub enum AcceptError {
 }
 
 /// One event on its way, with what is needed to decide again.
-struct Pending {
-    at: usize,
-    row: EventRow,
-    dedupe: Option<Arc<str>>,
-    candidates: Vec<Candidate>,
-    taken: Vec<Arc<str>>,
+pub(super) struct Pending {
+    pub(super) at: usize,
+    pub(super) row: EventRow,
+    pub(super) dedupe: Option<Arc<str>>,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) taken: Vec<Arc<str>>,
 }
 
 impl Engine {
@@ -92,7 +92,7 @@ impl Engine {
 }
 
 impl Inner {
-    fn check(&self, events: Vec<NewEvent>, now: Millis) -> Result<Vec<Pending>, AcceptError> {
+    pub(super) fn check(&self, events: Vec<NewEvent>, now: Millis) -> Result<Vec<Pending>, AcceptError> {
         // One snapshot for the whole request, so that a reload cannot change the rules half-way.
         let project = self.project();
         let mut refusals = Vec::new();
@@ -140,7 +140,15 @@ impl Inner {
             lists.push(list);
             planned.push(runs);
         }
-        let verdicts = Intake::commit(self, lists).await.map_err(|error| match error {
+        let (ticket, fitting) = {
+            // Held until the lists are handed over: a wait that comes into the index later looks back behind them.
+            let index = self.waits();
+            let fitting: Vec<(WaitKey, EventId)> =
+                pending.iter().flat_map(|event| Inner::awaiting(&index, &event.row).into_iter().map(|wait| (wait, event.row.id))).collect();
+            lists.extend(fitting.iter().map(|(wait, event)| waits::resolve(wait, Resolution::Event(*event))));
+            (Intake::commit(self, lists), fitting)
+        };
+        let verdicts = ticket.await.map_err(|error| match error {
             StoreError::Full => {
                 self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
                 AcceptError::Full
@@ -152,6 +160,9 @@ impl Inner {
         })?;
         self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
         let mut created = Vec::new();
+        if !fitting.is_empty() {
+            self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(pending.len())));
+        }
         for ((mut event, runs), verdict) in std::mem::take(pending).into_iter().zip(planned).zip(verdicts) {
             match verdict {
                 Ok(()) => {
@@ -167,15 +178,20 @@ impl Inner {
             }
         }
         if !created.is_empty() {
-            if self.notices.receiver_count() > 0 {
-                for made in &created {
-                    let (run, function) = (made.run.id, Arc::clone(&made.run.function));
-                    // No receiver is a matter of course: then nobody is watching.
-                    let _ = self.notices.send(Notice::Run { run, function, state: RunState::Queued, at: now });
-                }
-            }
-            self.tell(Message::Created(created));
+            self.created(created, now);
         }
         Ok(())
+    }
+
+    /// New runs are durable: whoever watches is told, and the scheduler.
+    pub(super) fn created(&self, created: Vec<Created>, now: Millis) {
+        if self.notices.receiver_count() > 0 {
+            for made in &created {
+                let (run, function) = (made.run.id, Arc::clone(&made.run.function));
+                // No receiver is a matter of course: then nobody is watching.
+                let _ = self.notices.send(Notice::Run { run, function, state: RunState::Queued, at: now });
+            }
+        }
+        self.tell(Message::Created(created));
     }
 }

@@ -5,13 +5,17 @@
 
 mod gather;
 mod ingest;
+mod invoke;
 mod notice;
+mod post;
 mod recovery;
 mod scheduler;
 mod upkeep;
+mod wait_index;
+mod waits;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::Project;
-use crate::rules::{Conflict, Expect, List, RunRow, RunState, SourceRow, Write};
+use crate::rules::{List, RunRow, RunState, SourceRow, Write};
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
@@ -67,6 +71,7 @@ pub(crate) struct Inner {
     watch: Arc<notice::Broadcast>,
     intake: gather::Intake,
     resting: AtomicUsize,
+    waits: RwLock<wait_index::Index>,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -163,7 +168,10 @@ impl Engine {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let watch = Arc::new(notice::Broadcast::new(notices.clone()));
+        let (mut waits, mut resolved) = (wait_index::Index::default(), HashSet::new());
+        setup.store.all_waits(&mut |row| waits.load(&row, &mut resolved))?;
         let inner = Arc::new(Inner {
+            waits: RwLock::new(waits),
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,
@@ -192,7 +200,7 @@ impl Engine {
             desks.push(desk);
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
-        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end);
+        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, resolved);
         Ok((Engine { inner }, scheduler, workers))
     }
 
@@ -235,7 +243,7 @@ impl Engine {
             RunState::Completed | RunState::Failed | RunState::Cancelled | RunState::Running => None,
             RunState::Parked => Some(format!("parked: {}", run.reason.as_deref().unwrap_or("no reason was recorded"))),
             RunState::Sleeping => Some(format!("sleeping; goes on {}", due(run.wake))),
-            RunState::Waiting => Some(format!("waiting; goes on {} at the latest", due(run.wake))),
+            RunState::Waiting => Some(self.inner.why_waiting(run, now)),
             RunState::BackingOff => {
                 let error = run.error.as_ref().map(|error| error.message.as_str()).unwrap_or("an attempt failed");
                 Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake)))
@@ -381,29 +389,6 @@ impl Inner {
             Err(error) => {
                 self.fail(error);
                 Settled::Failed
-            }
-        }
-    }
-
-    async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
-        loop {
-            let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
-            if row.state.is_terminal() {
-                return Err(CancelError::Ended(row.state));
-            }
-            let now = self.clock.now();
-            let end = Write::End { run, state: RunState::Cancelled, at: now, output: None, error: None, reason: Some(Arc::from(reason)) };
-            let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes: vec![end] };
-            let verdicts = self.store.commit(Lane::Steps, vec![list]).await?;
-            match verdicts.into_iter().next() {
-                Some(Ok(())) => {
-                    self.tell(Message::Cancelled(run));
-                    self.notify_run(run, &row.function, RunState::Cancelled, now);
-                    return self.store.run(run)?.ok_or(CancelError::NotFound);
-                }
-                // The run moved on meanwhile: decide again on what is there now.
-                Some(Err(Conflict::RunMoved { .. })) => {}
-                Some(Err(_)) | None => return Err(CancelError::NotFound),
             }
         }
     }

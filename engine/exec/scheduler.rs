@@ -3,7 +3,7 @@
 //! It never waits for a commit or a script: those run beside it and tell it what became of them.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,6 +47,8 @@ pub(super) enum Message {
     Stopped(Vec<(RunId, Option<Standing>)>),
     /// A run was cancelled.
     Cancelled(RunId),
+    /// Waits of these runs have come to something.
+    Resolved(Vec<RunId>),
     /// Why does this queued run wait?
     Why { run: RunId, reply: oneshot::Sender<Option<String>> },
     /// Stop: answered when nothing is running any more.
@@ -71,6 +73,8 @@ struct Live {
     enter_ms: i64,
     /// While a worker has it.
     stop: Option<Arc<Stop>>,
+    /// A wait of it has come to something since the worker has it, which the script may not have seen.
+    resolved: bool,
 }
 
 /// What is due at a time.
@@ -96,6 +100,8 @@ pub(super) struct Scheduler {
     live: IdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     fresh: IdMap<Created>,
+    /// Runs that were found suspended with a wait that had come to something.
+    resolved: HashSet<RunId>,
     executing: usize,
     next_desk: usize,
     /// Runs that may have brought the engine down: they start one at a time, and the others wait meanwhile.
@@ -115,6 +121,7 @@ impl Scheduler {
         inbox: mpsc::UnboundedReceiver<Message>,
         desks: Vec<mpsc::UnboundedSender<Batch>>,
         end: Ending,
+        resolved: HashSet<RunId>,
     ) -> Scheduler {
         Scheduler {
             inner,
@@ -125,6 +132,7 @@ impl Scheduler {
             live: IdMap::default(),
             timers: BinaryHeap::new(),
             fresh: IdMap::default(),
+            resolved,
             executing: 0,
             next_desk: 0,
             suspects: VecDeque::new(),
@@ -188,6 +196,7 @@ impl Scheduler {
             begun: row.started,
             enter_ms: row.enter.0 - row.priority_ms,
             stop: None,
+            resolved: false,
         };
         let wants = self.wants(row);
         if row.started.is_some() {
@@ -196,6 +205,9 @@ impl Scheduler {
         self.arm_timeouts(row);
         let now = self.inner.clock.now();
         match row.state {
+            RunState::Waiting if self.resolved.remove(&run) => {
+                self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &wants)
+            }
             RunState::Sleeping | RunState::Waiting | RunState::BackingOff => {
                 if let Some(wake) = row.wake {
                     self.timers.push(Reverse((wake, run, Due::Wake)));
@@ -241,6 +253,7 @@ impl Scheduler {
                 }
                 self.forget(run);
             }
+            Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Why { run, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(self.why(run));
@@ -272,10 +285,25 @@ impl Scheduler {
         live.state = now.state;
         live.wake = now.wake;
         self.queue.suspend(run);
+        if std::mem::take(&mut live.resolved) && now.state == RunState::Waiting {
+            return self.resolved(run);
+        }
+        let Some(live) = self.live.get_mut(&run) else { return };
         match now.wake {
             Some(wake) => self.timers.push(Reverse((wake, run, Due::Wake))),
             None if now.state == RunState::Queued => self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]),
             None => {}
+        }
+    }
+
+    /// A wait has come to something: a run that waits goes on.
+    fn resolved(&mut self, run: RunId) {
+        let Some(live) = self.live.get_mut(&run) else { return };
+        if live.stop.is_some() {
+            live.resolved = true;
+        } else if live.state == RunState::Waiting {
+            live.wake = None;
+            self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]);
         }
     }
 
@@ -312,7 +340,7 @@ impl Scheduler {
         match due {
             Due::Wake if live.stop.is_none() => {
                 // A timer of an earlier suspension is stale.
-                if live.wake.is_some_and(|wake| wake != at) {
+                if live.wake.is_some_and(|wake| wake != at) || (live.wake.is_none() && live.begun.is_some()) {
                     return;
                 }
                 let order = Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run };
@@ -475,7 +503,7 @@ impl Scheduler {
 }
 
 /// The limits that a run of `function` with these key values comes under.
-fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
+pub(super) fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
     if function.limits.is_empty() {
         return Vec::new();
     }

@@ -8,12 +8,14 @@ use tokio::sync::mpsc;
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
 use crate::project::Function;
-use crate::rules::List;
+use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
+use crate::rules::{Conflict, List, RunRow, WaitRow};
 use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
 use super::gather::Outbox;
+use super::post::Clerk;
 use super::scheduler::{Created, Standing};
 use super::{Inner, Settled};
 
@@ -64,6 +66,7 @@ impl Worker {
             clock: Arc::clone(&self.inner.clock),
             entropy: Arc::clone(&self.inner.entropy),
             watch: Arc::clone(&self.inner.watch) as Arc<dyn Watch>,
+            post: Arc::new(Clerk { inner: Arc::clone(&self.inner) }),
         });
         let table = Rc::new(Table { inner: self.inner, outbox, ports });
         while let Some(batch) = self.desk.recv().await {
@@ -111,11 +114,21 @@ impl Table {
                 self.outbox.stopped(run, None);
                 continue;
             };
+            let waits = match self.waits(run.id) {
+                Ok(waits) => waits,
+                Err(error) => return self.inner.fail(error),
+            };
             self.inner.notify_run(run.id, &run.function, run.state, at);
             let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-            let call = Rc::new(Call { run, event, journal, retry, timeouts, surroundings: Arc::clone(&surroundings) });
+            let call = Rc::new(Call { run, event, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
             tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));
         }
+    }
+
+    /// The waits of a run; nothing is read where it never had any.
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        let has_any = self.inner.waits().knows(run);
+        if has_any { self.inner.store.waits(run) } else { Ok(Vec::new()) }
     }
 
     /// The verdicts on the starts, however long the disk is full; none where the store failed for good.
@@ -148,20 +161,46 @@ impl Table {
             stopped = self.call(old, call, stop).await?;
         }
         let now = inner.clock.now();
+        let waited = stopped.waited;
         let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.unit()) else { return Ok(None) };
         let Transition { state, wake, list } = transition;
-        if !self.commit(list).await? {
+        let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
+            self.commit_for_two(run, list).await?
+        } else {
+            self.commit(list).await?.is_ok()
+        };
+        if !is_done {
             return Ok(None);
+        }
+        if waited && state.is_terminal() {
+            inner.waits_mut().forget(run.id);
         }
         inner.notify_run(run.id, &run.function, state, now);
         Ok(Some(Standing { rev: run.rev + 1, state, wake }))
     }
 
-    /// Commits a list about a run, however long the disk is full; false where somebody else moved the run on.
-    async fn commit(&self, list: List) -> Result<bool, StoreError> {
+    /// Commits the end of a run that another one invoked, which goes on by the same list if it waits still.
+    async fn commit_for_two(&self, run: &RunRow, list: List) -> Result<bool, StoreError> {
+        let parent = self.inner.waits().parent_of(run.id);
+        if let Some(parent) = parent {
+            match self.commit(family::end_with(list.clone(), run, &parent)).await? {
+                // Nobody waits for it any more.
+                Err(Conflict::WaitClosed) => {}
+                Err(_) => return Ok(false),
+                Ok(()) => {
+                    self.inner.resolved(std::iter::once((parent, &Ok(()))));
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(self.commit(list).await?.is_ok())
+    }
+
+    /// Commits a list about a run, however long the disk is full; a conflict where somebody else moved the run on.
+    async fn commit(&self, list: List) -> Result<Verdict, StoreError> {
         loop {
             match self.inner.settled(self.outbox.checkpoint(list.clone())).await {
-                Settled::Done(verdicts) => return Ok(verdicts.iter().all(Result::is_ok)),
+                Settled::Done(verdicts) => return Ok(verdicts.into_iter().next().unwrap_or(Ok(()))),
                 Settled::Again => {}
                 Settled::Failed => return Err(StoreError::Closed),
             }

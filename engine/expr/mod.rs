@@ -5,6 +5,7 @@
 //! Nothing here knows of functions, limits or schemas: `paths` hands out what an expression reads, and others check it.
 
 mod check;
+mod pin;
 mod scope;
 mod value;
 
@@ -16,6 +17,7 @@ use cel::parser::{Expression, Parser};
 use cel::{Context, Env, ExecutionError};
 use serde_json::Value;
 
+pub use pin::{Field, Pin};
 pub use scope::{EventView, Scope, Segment};
 pub use value::{canonical, is_inexact};
 
@@ -125,14 +127,16 @@ impl Expr {
     pub fn eval(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
         match &self.form {
             Form::Path(path) => Ok(scope.find(path).to_json()),
-            Form::Program { tree, paths } => {
-                let resolver = Resolver { scope, paths };
-                let mut context = ROOT.new_inner_scope();
-                context.set_variable_resolver(&resolver);
-                let result = cel::Value::resolve_val(tree, &context).and_then(|found| value::to_json(found.as_ref()));
-                result.map_err(|error| self.explain(&error, scope))
-            }
+            Form::Program { tree, paths } => self.eval_tree(tree, paths, scope),
         }
+    }
+
+    fn eval_tree(&self, tree: &Expression, paths: &[Path], scope: &Scope<'_>) -> Result<Value, EvalError> {
+        let resolver = Resolver { scope, paths };
+        let mut context = ROOT.new_inner_scope();
+        context.set_variable_resolver(&resolver);
+        let result = cel::Value::resolve_val(tree, &context).and_then(|found| value::to_json(found.as_ref()));
+        result.map_err(|error| self.explain(&error, scope))
     }
 
     /// Its value as a key: canonical JSON text, so that `1` and `1.0` are one key, and maps are compared by content.

@@ -62,6 +62,26 @@ impl Project {
         self.with_scope(event, data, |scope| self.started_by(&event.name).map(|function| function.candidate(&event.name, scope)).collect())
     }
 
+    /// Checks the data that a function is invoked with: against the schema of its trigger, if it has exactly one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn check_invocation(&self, function: &Function, data: &Value) -> Result<(), Vec<EventProblem>> {
+        if !data.is_object() {
+            let problem = EventProblem::new("E0220", "/data", format!("expected an object, found {}", shown(data)));
+            return Err(vec![problem.help("put the value into a field: {\"value\": …}")]);
+        }
+        let [trigger] = function.triggers.as_slice() else { return Ok(()) };
+        let schema = self.declared(&trigger.event).flatten();
+        let problems = schema.map(|schema| schema.violations(data, "/data")).unwrap_or_default();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The function as the candidate of an invocation, with its expressions evaluated on it.
+    pub fn invocation(&self, function: &Function, event: &EventRow, data: &Value) -> Candidate {
+        self.with_scope(event, data, |scope| function.invoked(scope))
+    }
+
     /// What became of each function that the event's name starts, and why.
     pub fn explain(&self, event: &EventRow, data: &Value) -> Vec<Explained> {
         let explained = |function: &Arc<Function>, scope: &Scope<'_>| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::base::diagnostic::nearest;
 use crate::base::{Diagnostic, Location};
 use crate::config::Spanned;
-use crate::expr::{EVENT_VARIABLES, Expr, PathUse, Segment};
+use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Segment};
 
 use super::schema::{Known, Schema};
 
@@ -21,7 +21,28 @@ pub(super) struct Seen<'a> {
 
 /// Compiles an expression and checks what it reads. `what` names it in messages: "key", "condition".
 pub(super) fn compile(text: &Spanned<String>, what: &str, events: &[Seen<'_>], problems: &mut Vec<Diagnostic>) -> Option<Expr> {
-    let expr = match Expr::parse(&text.value, EVENT_VARIABLES) {
+    checked(text, what, EVENT_VARIABLES, &[("event", events)], problems)
+}
+
+/// As `compile`, for an expression over `event`, the run's own, and `async`, the one that came.
+pub(super) fn compile_match(
+    text: &Spanned<String>,
+    what: &str,
+    own: &[Seen<'_>],
+    other: &[Seen<'_>],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Expr> {
+    checked(text, what, MATCH_VARIABLES, &[("event", own), ("async", other)], problems)
+}
+
+fn checked(
+    text: &Spanned<String>,
+    what: &str,
+    variables: &[&str],
+    seen: &[(&str, &[Seen<'_>])],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Expr> {
+    let expr = match Expr::parse(&text.value, variables) {
         Ok(expr) => expr,
         Err(errors) => {
             problems.extend(errors.into_iter().map(|error| {
@@ -36,7 +57,8 @@ pub(super) fn compile(text: &Spanned<String>, what: &str, events: &[Seen<'_>], p
             return None;
         }
     };
-    for path in expr.paths().iter().filter(|path| path.root == "event") {
+    for path in expr.paths() {
+        let Some((_, events)) = seen.iter().find(|(variable, _)| *variable == path.root) else { continue };
         let place = || within(&text.place, &text.value, path.range.clone());
         problems.extend(check(path, &text.value, what, events).map(|problem| problem.at(place())));
     }
@@ -49,8 +71,8 @@ fn check(path: &PathUse, text: &str, what: &str, events: &[Seen<'_>]) -> Option<
     if !EVENT_FIELDS.contains(&first.as_str()) {
         let problem = Diagnostic::error("E0207", format!("this {what} reads `{read}`, but an event has no `{first}`"));
         return Some(match nearest(first, EVENT_FIELDS.iter().copied()) {
-            Some(right) => problem.help(format!("did you mean `event.{right}`?")),
-            None => problem.help(format!("the fields of its data are under `event.data`: `event.data.{first}`")),
+            Some(right) => problem.help(format!("did you mean `{}.{right}`?", path.root)),
+            None => problem.help(format!("the fields of its data are under `{0}.data`: `{0}.data.{first}`", path.root)),
         });
     }
     if first != "data" || rest.is_empty() {

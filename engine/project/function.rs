@@ -139,6 +139,17 @@ impl Function {
         }
     }
 
+    /// The function as the candidate of an invocation: it passes `concurrency` and `priority`, and no other gate.
+    pub(super) fn invoked(&self, scope: &Scope<'_>) -> Candidate {
+        Candidate {
+            function: Arc::clone(&self.id),
+            applies: true,
+            keys: self.keys.iter().map(|key| self.key(key.as_ref(), scope)).collect(),
+            priority_ms: self.priority_ms(scope),
+            idempotency: None,
+        }
+    }
+
     fn key(&self, key: Option<&Expr>, scope: &Scope<'_>) -> Arc<str> {
         let Some(key) = key else { return Arc::from("null") };
         let value = bounded(key.key(scope));

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::limits::SECRET_LEAST_BYTES;
 use crate::base::{Diagnostic, Location, Severity, Source};
-use crate::config::{self, Event, EventSchema, Model, Spanned};
+use crate::config::{self, Event, EventSchema, Model, Spanned, UnknownEvents};
 use crate::rules::policy::Hold;
 use crate::script::{Host, HttpRules, Program, RunLimits, Secrets, Surroundings, Use, UseKind};
 
@@ -39,7 +39,8 @@ impl Project {
         let schemas = load_schemas(&model, &mut documents, &mut problems);
         check_examples(&model, &schemas, &mut problems);
         let (env, secrets) = read_environment(&model, env, mode, &mut problems);
-        let mut scripts = Scripts { host, root: &root, model: &model, is_whole: loaded.is_whole, done: HashMap::new() };
+        let is_whole = loaded.is_whole;
+        let mut scripts = Scripts { host, root: &root, model: &model, schemas: &schemas, is_whole, done: HashMap::new() };
         let functions: Vec<Arc<Function>> = model
             .functions
             .iter()
@@ -174,6 +175,7 @@ struct Scripts<'a> {
     host: &'a Arc<Host>,
     root: &'a Path,
     model: &'a Model,
+    schemas: &'a HashMap<String, Schema>,
     /// Whether every file of the config could be read.
     is_whole: bool,
     done: HashMap<String, Option<Arc<Program>>>,
@@ -183,9 +185,20 @@ impl Scripts<'_> {
     /// A name in a script that the config does not list.
     fn unlisted(&self, used: &Use) -> Option<Diagnostic> {
         let name = used.name.as_str();
+        let model = self.model;
         let (env, secrets) = (&self.model.env, &self.model.secrets);
         let is_secret = secrets.iter().any(|secret| secret.value == name);
-        let problem = match used.kind {
+        let problem = match &used.kind {
+            UseKind::Event if name.ends_with('*') => {
+                let problem = Diagnostic::error("E0218", format!("`{name}` is a family, and an event is named whole here"));
+                problem.help("wait_for_any waits for one of several events")
+            }
+            UseKind::Event if model.event(name).is_some() || model.unknown_events() == UnknownEvents::Accept => return None,
+            UseKind::Event => Diagnostic::error("E0218", format!("no event `{name}` is declared")).nearest(name, model.events.names()),
+            UseKind::Function if model.functions.names().any(|id| id == name) => return None,
+            UseKind::Function => {
+                Diagnostic::error("E0219", format!("there is no function `{name}`")).nearest(name, model.functions.names())
+            }
             UseKind::Env if env.get(name).is_some() => return None,
             UseKind::Env => {
                 let problem = Diagnostic::error("E0215", format!("`{name}` is not listed under `env`"));
@@ -196,13 +209,24 @@ impl Scripts<'_> {
                 let problem = Diagnostic::error("E0216", format!("`{name}` is not listed under `secrets`"));
                 problem.nearest(name, secrets.iter().map(|secret| secret.value.as_str()))
             }
-            UseKind::Sleep => return None,
+            UseKind::Sleep | UseKind::Condition { .. } => return None,
         };
         // The script gives the place where the text begins; the caret underlines all of it, with its quotes.
         let mut place = used.place.clone();
         place.range.end = place.source.text.ceil_char_boundary(place.range.end.max(place.range.start + name.len() + 2));
         let problem = problem.at(place);
         Some(if problem.helps.is_empty() { problem.help("a script reads only what events.yaml names") } else { problem })
+    }
+
+    /// Checks the `if` of each wait in a script. What starts its run is not known here: a handler may serve several
+    /// functions.
+    fn conditions(&self, program: &Program, problems: &mut Vec<Diagnostic>) {
+        for used in program.uses() {
+            if let UseKind::Condition { event } = &used.kind {
+                let text = Spanned::new(used.name.clone(), used.place.clone());
+                expressions::compile_match(&text, "condition", &[], &seen_by(event, self.model, self.schemas), problems);
+            }
+        }
     }
 
     fn program(&mut self, handler: &Spanned<String>, problems: &mut Vec<Diagnostic>) -> Option<Arc<Program>> {
@@ -214,6 +238,7 @@ impl Scripts<'_> {
                 problems.extend(program.warnings().iter().cloned());
                 if self.is_whole {
                     problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
+                    self.conditions(&program, problems);
                 }
                 Some(Arc::new(program))
             }
@@ -272,9 +297,10 @@ fn function(
 fn holds_while_it_sleeps(id: &Spanned<String>, declared: &config::Function, program: &Program) -> Option<Diagnostic> {
     let holds = declared.concurrency.iter().any(|limit| limit.policy().hold == Hold::Run);
     let sleep = program.uses().iter().find(|used| used.kind == UseKind::Sleep).filter(|_| holds)?;
-    let message = format!("`{}` keeps its concurrency slot while it sleeps, and the other runs of its key wait", id.value);
+    let (does, during) = if sleep.name.starts_with("sleep") { ("sleeps", "a sleep") } else { ("waits", "a wait") };
+    let message = format!("`{}` keeps its concurrency slot while it {does}, and the other runs of its key wait", id.value);
     let note = Diagnostic::note("N0217", message).at(sleep.place.clone());
-    Some(note.help("that keeps the runs of a key from overlapping; with `hold: active` the slot is free during a sleep"))
+    Some(note.help(format!("that keeps the runs of a key from overlapping; with `hold: active` the slot is free during {during}")))
 }
 
 /// The declared events that a trigger may be given: the one of that name, or those of the family.

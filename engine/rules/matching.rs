@@ -43,13 +43,7 @@ pub fn plan(
         list.writes.push(Write::TakeEventKey { name: Arc::clone(&event.name), key, event: event.id, expires });
     }
     for candidate in candidates.iter().filter(|candidate| candidate.applies && !taken.contains(&candidate.function)) {
-        let run = RunRow {
-            keys: Arc::clone(&candidate.keys),
-            priority_ms: candidate.priority_ms,
-            enter: event.ts.max(now),
-            idempotency: candidate.idempotency.clone(),
-            ..RunRow::queued(new_id(), Arc::clone(&candidate.function), event.id, now)
-        };
+        let run = new_run(new_id(), &event, candidate, now);
         if let Some(key) = &candidate.idempotency {
             let function = Arc::clone(&candidate.function);
             list.expect.push(Expect::IdempotencyFree { function: Arc::clone(&function), key: Arc::clone(key), now });
@@ -60,6 +54,17 @@ pub fn plan(
     list.writes.push(Write::InsertEvent(event));
     list.writes.extend(runs.iter().cloned().map(Write::CreateRun));
     (list, runs)
+}
+
+/// A run of a candidate, that has not begun.
+pub fn new_run(id: RunId, event: &EventRow, candidate: &Candidate, now: Millis) -> RunRow {
+    RunRow {
+        keys: Arc::clone(&candidate.keys),
+        priority_ms: candidate.priority_ms,
+        enter: event.ts.max(now),
+        idempotency: candidate.idempotency.clone(),
+        ..RunRow::queued(id, Arc::clone(&candidate.function), event.id, now)
+    }
 }
 
 #[cfg(test)]

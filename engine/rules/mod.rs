@@ -3,6 +3,7 @@
 //! A function here takes a state, an input and the time, and returns `Write`s and what they expect to find. Nothing
 //! here waits, asks a clock, opens a file, or knows of YAML, Rhai, SQLite, tokio or HTTP.
 
+pub mod family;
 pub mod matching;
 pub mod policy;
 pub mod queue;
@@ -10,9 +11,11 @@ pub mod recovery;
 pub mod retry;
 pub mod row;
 pub mod run;
+pub mod waits;
 pub mod write;
 
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
+pub use waits::{Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
 pub use write::{Conflict, Expect, List, Write};

@@ -53,6 +53,8 @@ pub struct Stopped {
     pub began: Millis,
     /// Whether it has recorded anything, in `pending` or before.
     pub recorded: bool,
+    /// Whether the run has waits that are stored, in whatever state.
+    pub waited: bool,
 }
 
 /// The state that a run goes to, and the list that takes it there.
@@ -138,8 +140,39 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: i
             (RunState::Parked, None)
         }
     };
+    if stopped.waited && state.is_terminal() {
+        // Before the end: nothing is written about a run that has ended.
+        writes.insert(writes.len() - 1, Write::DropWaits(id));
+    }
     let list = List { expect: vec![Expect::RunRev { run: id, rev: run.rev }], writes };
     Some(Transition { state, wake, list })
+}
+
+/// A run under way, for the tests of this room.
+#[cfg(test)]
+pub(super) fn example() -> RunRow {
+    use crate::base::Id;
+    RunRow {
+        id: Id(7),
+        rev: 3,
+        function: "pay".into(),
+        event: Id(6),
+        state: RunState::Running,
+        keys: Arc::from([]),
+        priority_ms: 0,
+        created: Millis(0),
+        enter: Millis(0),
+        started: Some(Millis(0)),
+        ended: None,
+        wake: None,
+        attempt: 1,
+        suspects: 1,
+        version: None,
+        output: None,
+        error: None,
+        reason: None,
+        idempotency: None,
+    }
 }
 
 #[cfg(test)]
@@ -148,34 +181,10 @@ mod tests {
     use crate::base::Id;
     use crate::rules::Backoff;
 
-    fn run() -> RunRow {
-        RunRow {
-            id: Id(7),
-            rev: 3,
-            function: "pay".into(),
-            event: Id(6),
-            state: RunState::Running,
-            keys: Arc::from([]),
-            priority_ms: 0,
-            created: Millis(0),
-            enter: Millis(0),
-            started: Some(Millis(0)),
-            ended: None,
-            wake: None,
-            attempt: 1,
-            suspects: 1,
-            version: None,
-            output: None,
-            error: None,
-            reason: None,
-            idempotency: None,
-        }
-    }
-
     fn decide(outcome: Outcome, attempt: u32) -> Option<Transition> {
         let policy = Retry { attempts: 2, backoff: Backoff::Fixed { initial: Span::seconds(5), jitter: 0.0 } };
-        let stopped = Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900), recorded: false };
-        next(&run(), stopped, &policy, Millis(1_000), || 0.0)
+        let stopped = Stopped { outcome, pending: Vec::new(), attempt, began: Millis(900), recorded: false, waited: false };
+        next(&example(), stopped, &policy, Millis(1_000), || 0.0)
     }
 
     fn failure(message: &str) -> Arc<Failure> {
@@ -213,9 +222,25 @@ mod tests {
     #[test]
     fn an_interrupted_attempt_that_recorded_something_is_no_suspect_any_more() {
         let policy = Retry { attempts: 2, backoff: Backoff::Table };
-        let stopped = Stopped { outcome: Outcome::Interrupted, pending: Vec::new(), attempt: 1, began: Millis(900), recorded: true };
-        let transition = next(&run(), stopped, &policy, Millis(1_000), || 0.0).expect("a transition");
+        let stopped =
+            Stopped { outcome: Outcome::Interrupted, pending: Vec::new(), attempt: 1, began: Millis(900), recorded: true, waited: false };
+        let transition = next(&example(), stopped, &policy, Millis(1_000), || 0.0).expect("a transition");
         assert_eq!(transition.list.writes, [Write::Requeue { run: Id(7), suspects: 0 }]);
+    }
+
+    #[test]
+    fn the_waits_of_a_run_go_with_its_end_alone() {
+        let policy = Retry { attempts: 2, backoff: Backoff::Table };
+        let decide = |outcome| {
+            let stopped = Stopped { outcome, pending: Vec::new(), attempt: 1, began: Millis(900), recorded: false, waited: true };
+            next(&example(), stopped, &policy, Millis(1_000), || 0.0).expect("a transition").list.writes
+        };
+        let drop = Write::DropWaits(Id(7));
+        assert_eq!(decide(Outcome::Completed("1".into()))[0], drop);
+        assert_eq!(decide(Outcome::Failed(failure("no")))[0], drop);
+        assert!(!decide(Outcome::Suspended { state: RunState::Waiting, wake: None, error: None }).contains(&drop));
+        assert!(!decide(Outcome::Interrupted).contains(&drop));
+        assert!(!decide(Outcome::Unfit("x".into())).contains(&drop));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::base::{EventId, Json, Millis, RunId};
 
 use super::policy::Retention;
 use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
+use super::waits::{Resolution, WaitKey, WaitRow};
 
 /// What is committed together or not at all: expectations first, then writes, both in order.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,6 +67,14 @@ pub enum Expect {
         /// The revision that the decision was made on.
         rev: u32,
     },
+    /// The wait is there and open. Where an event is to resolve it: the event is stored, and no other wait of the run
+    /// has had it.
+    WaitOpen {
+        /// The wait.
+        wait: WaitKey,
+        /// The event.
+        event: Option<EventId>,
+    },
 }
 
 /// Why a list was skipped: what was found instead.
@@ -84,6 +93,8 @@ pub enum Conflict {
     },
     /// There is no such run.
     RunGone,
+    /// The wait is not open, or the event cannot resolve it.
+    WaitClosed,
 }
 
 /// One change. Every change of a run's state raises its `rev` by one; records, attempts and log lines do not.
@@ -195,6 +206,19 @@ pub enum Write {
         /// The line.
         line: LogRow,
     },
+    /// Stores a wait. One that was written before, and is recorded, is opened anew.
+    OpenWait(WaitRow),
+    /// Open → resolved.
+    ResolveWait {
+        /// The wait.
+        wait: WaitKey,
+        /// What it came to.
+        with: Resolution,
+    },
+    /// Resolved → recorded: its run has the record now.
+    RecordWait(WaitKey),
+    /// Deletes the waits of a run that ends.
+    DropWaits(RunId),
     /// Stores a handler's sources, unless they are there.
     PutSource(SourceRow),
     /// Gives back the idempotency keys and event keys that expired before `now`, and deletes ended runs (with journal,

@@ -5,6 +5,7 @@
 
 mod journal;
 mod limits;
+mod posts;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use crate::base::alloc;
 use crate::base::{Json, Millis};
 use crate::rules::row::{LogLevel, Place, Recorded};
 use crate::rules::run::{Outcome, Stopped};
-use crate::rules::{AttemptRow, Failure, Kind, LogRow, Retry, RunState, Write};
+use crate::rules::{AttemptRow, Failure, Kind, LogRow, Retry, RunState, WaitRow, Write};
 use crate::store::StoreError;
 
 use super::coroutine;
@@ -25,6 +26,7 @@ use super::{Call, Ports, Program, Stop};
 
 pub(super) use journal::{Found, Made};
 pub(super) use limits::{load, on_progress};
+pub(super) use posts::Opening;
 
 use journal::State;
 use limits::Outer;
@@ -75,6 +77,8 @@ pub(super) struct Attempt {
     pub(super) ports: Arc<Ports>,
     pub(super) stop: Arc<Stop>,
     state: RefCell<State>,
+    /// The run's waits, as they are now as far as it knows.
+    waits: RefCell<Vec<WaitRow>>,
     inside: RefCell<Option<Inside>>,
     halt: RefCell<Option<Halt>>,
     halted: Cell<bool>,
@@ -108,7 +112,9 @@ impl Attempt {
     pub(super) fn new(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Rc<Attempt> {
         let now = ports.clock.now();
         let state = State::new(&call, now);
+        let waits = RefCell::new(call.waits.clone());
         Rc::new_cyclic(|me| Attempt {
+            waits,
             program,
             call,
             ports,
@@ -330,13 +336,17 @@ impl Attempt {
     /// How the attempt stopped, with all that is still to be stored. What a coroutine that is suspended for ever holds
     /// cannot be taken; then only the outcome counts.
     pub(super) fn stopped(&self, outcome: Outcome) -> Stopped {
+        // What cannot be looked at may hold something.
+        let waited = self.waits.try_borrow().map_or(true, |waits| !waits.is_empty());
         match self.state.try_borrow_mut() {
             Ok(mut state) => {
                 let pending = if outcome == Outcome::Lost { Vec::new() } else { std::mem::take(&mut state.pending) };
                 let recorded = state.next_index as usize > self.call.journal.records.len();
-                Stopped { outcome, pending, attempt: state.attempt, began: state.began, recorded }
+                Stopped { outcome, pending, attempt: state.attempt, began: state.began, recorded, waited }
             }
-            Err(_) => Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false },
+            Err(_) => {
+                Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false, waited }
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The checks of a parsed handler that need no run: only what is certain is an error.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -323,6 +325,7 @@ impl Checker<'_> {
 
     /// What literal arguments say.
     fn literals(&mut self, path: &[ASTNode<'_>], entry: &Entry, call: &FnCallExpr) {
+        self.waits(entry, call);
         let first = call.args.first().and_then(|first| Some((literal(first)?, self.at(first.start_position()))));
         let last = call.args.last().and_then(|last| Some((literal(last)?, self.at(last.start_position()))));
         let mut add = |kind, found: Option<(&str, Location)>| {

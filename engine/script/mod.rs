@@ -13,6 +13,7 @@ mod effects;
 mod engine;
 mod error;
 mod import;
+mod post;
 mod run;
 mod secret;
 mod time;
@@ -28,10 +29,11 @@ use futures_util::task::AtomicWaker;
 use crate::base::network::Network;
 use crate::base::{Clock, Diagnostic, Entropy, Location, Millis, RunId, Source, Span, limits};
 use crate::rules::policy::Timeouts;
-use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow};
+use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow};
 use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{ENTRIES, Entry, Where};
+pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 pub use run::call;
 pub use secret::Secrets;
 
@@ -192,14 +194,23 @@ pub struct Use {
 }
 
 /// What a literal name in a handler names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UseKind {
     /// `env("NAME")`
     Env,
     /// `secret("NAME")`
     Secret,
-    /// A call that sleeps: `name` is the function's.
+    /// A call that sleeps or waits: `name` is the function's.
     Sleep,
+    /// An event that is sent or waited for.
+    Event,
+    /// A function that is invoked.
+    Function,
+    /// The `if` of a wait for an event of this name.
+    Condition {
+        /// The event's name.
+        event: String,
+    },
 }
 
 /// What all runs of a project's snapshot share.
@@ -265,6 +276,8 @@ pub struct Call {
     pub event: EventRow,
     /// What it has recorded.
     pub journal: Journal,
+    /// Its waits, in the order of their opening.
+    pub waits: Vec<WaitRow>,
     /// Attempts of the code between steps, and of each step that does not say otherwise.
     pub retry: Retry,
     /// Its function's time-outs.
@@ -307,6 +320,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Who is told at once.
     pub watch: Arc<dyn Watch>,
+    /// The engine around it.
+    pub post: Arc<dyn Post>,
 }
 
 impl std::fmt::Debug for Ports {

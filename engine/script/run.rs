@@ -67,7 +67,7 @@ fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
 }
 
 /// What the script sees as `event`.
-fn event(row: &EventRow) -> Dynamic {
+pub(super) fn event(row: &EventRow) -> Dynamic {
     let mut map = match row.extra.as_deref().map(value::read) {
         Some(Ok(extra)) => extra.try_cast::<Map>().unwrap_or_default(),
         _ => Map::new(),

@@ -73,6 +73,15 @@ pub(super) fn sleep_period(value: &Dynamic) -> Result<Span, Fault> {
     Ok(span)
 }
 
+/// A length of time that a run may wait: at most a year, as a sleep.
+pub(super) fn wait_period(value: &Dynamic) -> Result<Span, Fault> {
+    let Period(span) = period(value)?;
+    if span.0 > SLEEP_MOST_MS {
+        return Err(Thrown::last("E0407", format!("{span} is longer than a year, the longest time-out of a wait")).fault());
+    }
+    Ok(span)
+}
+
 /// Gives the two types to scripts: arithmetic, comparison, text and fields.
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Moment>("time").register_type_with_name::<Period>("duration");

@@ -91,7 +91,7 @@ async fn refused<T>(body: Body, error: ApiError) -> Result<T, ApiError> {
     Err(error)
 }
 
-fn draining() -> ApiError {
+pub(super) fn draining() -> ApiError {
     ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, DRAINING_SECONDS, "the engine is stopping and takes no new events")
 }
 
@@ -142,8 +142,14 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<Event
     let now = app.now();
     let (from, to) = params.bounds()?;
     let limit = params.limit()?;
-    let query =
-        EventQuery { name: params.one("name")?.map(Arc::from), received_after: params.time("received_after", now)?, from, to, limit: 0 };
+    let query = EventQuery {
+        name: params.one("name")?.map(Arc::from),
+        received_after: params.time("received_after", now)?,
+        from,
+        to,
+        limit: 0,
+        oldest_first: false,
+    };
     let filled = app.read(move |store| {
         let read = |to, limit| store.events(&EventQuery { to, limit, ..query.clone() });
         fill(limit, query.to, |_| true, read)

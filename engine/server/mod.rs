@@ -15,6 +15,7 @@ mod options;
 mod persist;
 mod query;
 mod runs;
+mod signals;
 mod stall;
 mod stream;
 pub mod view;
@@ -120,6 +121,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/runs/{id}", get(runs::get).delete(runs::cancel))
         .route("/v1/runs/{id}/trace", get(runs::trace))
         .route("/v1/runs/{id}/logs", get(runs::logs))
+        .route("/v1/signals/{*name}", post(signals::send))
         .route("/v1/stream", get(stream::stream))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -1,5 +1,7 @@
 //! What a store is: every store passes `exercise`, SQLite and memory today.
 
+pub mod waits;
+
 use std::sync::Arc;
 
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
@@ -17,7 +19,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 16] = [
+    let examples: [fn(&dyn Store); 21] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -34,6 +36,11 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         events_are_found_by_everything_a_query_can_say,
         a_sweep_takes_what_is_old_and_unneeded,
         figures_tell_open_runs_and_the_largest_id,
+        waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
+        waits::an_event_resolves_one_wait_of_a_run,
+        waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
+        waits::a_sweep_leaves_events_that_a_wait_has_had,
+        waits::events_are_read_from_the_oldest_on,
     ];
     for example in examples {
         example(&*make());
@@ -469,7 +476,14 @@ fn events_are_found_by_everything_a_query_can_say(store: &dyn Store) {
     let after = rows[4].accepted;
     assert_eq!(found(EventQuery { received_after: Some(after), ..any() }), wanted(&|row| row.accepted > after));
     let (from, to) = (rows[2].id, rows[9].id);
-    let query = EventQuery { name: Some(Arc::from("a/b")), received_after: Some(after), from: Some(from), to: Some(to), limit: 9 };
+    let query = EventQuery {
+        name: Some(Arc::from("a/b")),
+        received_after: Some(after),
+        from: Some(from),
+        to: Some(to),
+        limit: 9,
+        oldest_first: false,
+    };
     assert_eq!(found(query), wanted(&|row| &*row.name == "a/b" && row.accepted > after && from <= row.id && row.id <= to));
 }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
-use crate::rules::{Conflict, Ending, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+use crate::rules::{
+    Conflict, Ending, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow, WaitState, Write,
+};
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 
@@ -36,6 +38,8 @@ struct Life {
     row: RunRow,
     journal: Journal,
     logs: Vec<LogRow>,
+    /// In the order of their opening.
+    waits: Vec<WaitRow>,
 }
 
 impl Memory {
@@ -102,6 +106,13 @@ impl Disk {
                 Some(life) if life.row.rev == *rev => None,
                 Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
             },
+            Expect::WaitOpen { wait, event } => {
+                let waits = self.runs.get(&wait.run).map(|life| life.waits.as_slice()).unwrap_or_default();
+                let is_open = waits.iter().any(|row| row.wait == *wait && row.state == WaitState::Open);
+                let is_free =
+                    event.is_none_or(|event| self.events.contains_key(&event) && !waits.iter().any(|row| row.event() == Some(event)));
+                (!is_open || !is_free).then_some(Conflict::WaitClosed)
+            }
         }
     }
 
@@ -119,7 +130,7 @@ impl Disk {
                     return Err(twice("run", row.id));
                 }
                 self.largest = self.largest.max(row.id);
-                self.runs.insert(row.id, Life { row, journal: Journal::default(), logs: Vec::new() });
+                self.runs.insert(row.id, Life { row, journal: Journal::default(), logs: Vec::new(), waits: Vec::new() });
             }
             Write::TakeEventKey { name, key, event, expires } => {
                 self.event_keys.insert((name, key), (event, expires));
@@ -155,6 +166,27 @@ impl Disk {
                     life.logs.push(line);
                 }
             }
+            Write::OpenWait(row) => {
+                if let Some(life) = self.live(row.wait.run) {
+                    life.waits.retain(|old| old.wait != row.wait);
+                    life.waits.push(row);
+                }
+            }
+            Write::ResolveWait { wait, with } => {
+                if let Some(row) = self.wait(&wait).filter(|row| row.state == WaitState::Open) {
+                    row.state = WaitState::Resolved(with);
+                }
+            }
+            Write::RecordWait(wait) => {
+                if let Some(row) = self.wait(&wait) {
+                    row.state = WaitState::Recorded(row.event());
+                }
+            }
+            Write::DropWaits(run) => {
+                if let Some(life) = self.runs.get_mut(&run) {
+                    life.waits.clear();
+                }
+            }
             Write::Start { run, .. }
             | Write::Suspend { run, .. }
             | Write::Requeue { run, .. }
@@ -175,6 +207,10 @@ impl Disk {
         self.runs.get_mut(&run).filter(|life| !life.row.state.is_terminal())
     }
 
+    fn wait(&mut self, wait: &WaitKey) -> Option<&mut WaitRow> {
+        self.live(wait.run)?.waits.iter_mut().find(|row| row.wait == *wait)
+    }
+
     fn sweep(&mut self, now: Millis, keep: &Retention, most: usize) {
         self.event_keys.retain(|_, (_, expires)| *expires > now);
         self.idempotency.retain(|_, (_, expires)| *expires > now);
@@ -182,7 +218,9 @@ impl Disk {
         for id in old {
             self.runs.remove(&id);
         }
-        let named: std::collections::HashSet<EventId> = self.runs.values().map(|life| life.row.event).collect();
+        let by_waits = |life: &Life| life.waits.iter().filter_map(WaitRow::event).collect::<Vec<_>>();
+        let named: std::collections::HashSet<EventId> =
+            self.runs.values().flat_map(|life| std::iter::once(life.row.event).chain(by_waits(life))).collect();
         let old: Vec<EventId> =
             self.events.keys().copied().filter(|id| now.since(id.made_at()) > keep.events && !named.contains(id)).take(most).collect();
         for id in old {
@@ -283,7 +321,9 @@ impl Store for Memory {
 
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
         let disk = self.disk();
-        Ok(disk.events.values().rev().filter(|row| event_matches(query, row)).take(at_most(query.limit)).cloned().collect())
+        let rows = disk.events.values().filter(|row| event_matches(query, row));
+        let most = at_most(query.limit);
+        Ok(if query.oldest_first { rows.take(most).cloned().collect() } else { rows.rev().take(most).cloned().collect() })
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
@@ -306,6 +346,16 @@ impl Store for Memory {
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         Ok(self.disk().runs.get(&run).map(|life| life.journal.clone()).unwrap_or_default())
+    }
+
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        Ok(self.disk().runs.get(&run).map(|life| life.waits.clone()).unwrap_or_default())
+    }
+
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        let rows: Vec<WaitRow> = self.disk().runs.values().flat_map(|life| life.waits.clone()).collect();
+        rows.into_iter().for_each(each);
+        Ok(())
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow};
+use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow, WaitRow};
 
 pub use memory::Memory;
 pub use sqlite::Sqlite;
@@ -123,6 +123,8 @@ pub struct EventQuery {
     pub from: Option<EventId>,
     /// ... to here (included).
     pub to: Option<EventId>,
+    /// The oldest first, instead of the newest.
+    pub oldest_first: bool,
     /// At most so many; 0 for no limit.
     pub limit: usize,
 }
@@ -184,7 +186,7 @@ pub trait Store: Send + Sync {
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket;
     /// One event.
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
-    /// Events, newest first.
+    /// Events, newest first unless the query says otherwise.
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError>;
     /// One run.
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
@@ -207,6 +209,10 @@ pub trait Store: Send + Sync {
         }
         Ok(loaded)
     }
+    /// The waits of a run that has not ended, in the order of their opening.
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
+    /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
     /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.

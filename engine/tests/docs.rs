@@ -42,8 +42,13 @@ pages! {
     http: "docs/http.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
     hello: "examples/hello/README.md",
+    invoke: "examples/invoke/README.md",
     retries: "examples/retries/README.md",
+    send_events: "examples/send-events/README.md",
+    signal: "examples/signal/README.md",
     sleep_and_resume: "examples/sleep-and-resume/README.md",
+    wait_for_any: "examples/wait-for-any/README.md",
+    wait_for_event: "examples/wait-for-event/README.md",
 }
 
 /// The pages that are there: README.md, docs/*.md, examples/*/README.md.

@@ -1,5 +1,7 @@
 //! The engine through its own handle: real projects, real scripts, on SQLite.
 
+mod waits;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -126,3 +126,91 @@ fn sleep_and_resume_takes_no_time_on_a_clock_that_jumps() {
     assert_eq!(result["user"], "ada");
     assert!(tree.contains("slept"), "{tree}");
 }
+
+/// Waits until the newest run of a function is in this state; gives the run.
+fn until(folder: &Path, server: &Server, function: &str, state: &str) -> Value {
+    loop {
+        let runs = ask(folder, server, &["runs", "ls", "--function", function]);
+        if runs[0]["state"] == state {
+            return runs[0].clone();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn send_events_sends_each_mail_once() {
+    let folder = example("send-events");
+    let server = start(folder.path());
+    for _ in 0..2 {
+        ask(folder.path(), &server, &["send", "newsletter/written", "--example"]);
+    }
+    // The hiccup after the sending is tried again after 15 seconds and more; the mails do not wait for that.
+    let mails = loop {
+        let mails = ask(folder.path(), &server, &["runs", "ls", "--function", "write-mail", "--status", "completed"]);
+        if mails.as_array().unwrap().len() >= 3 {
+            break mails;
+        }
+        std::thread::yield_now();
+    };
+    let mut readers: Vec<&str> = mails.as_array().unwrap().iter().map(|run| run["output"].as_str().unwrap()).collect();
+    readers.sort_unstable();
+    assert_eq!(readers, ["ada", "bob", "eve"]);
+    until(folder.path(), &server, "send-newsletter", "backing_off");
+    let events = ask(folder.path(), &server, &["events", "ls", "--name", "mail/wanted"]);
+    assert_eq!(events.as_array().unwrap().len(), 3, "the second newsletter of the same id sends nothing more");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn wait_for_event_takes_each_payment_of_its_order_once() {
+    let folder = example("wait-for-event");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "order/placed", "--example"]);
+    until(folder.path(), &server, "ship-when-paid", "waiting");
+    ask(folder.path(), &server, &["send", "payment/received", "order=o2", "amount=30"]);
+    ask(folder.path(), &server, &["send", "payment/received", "order=o1", "amount=10"]);
+    server.kill();
+    let server = start(folder.path());
+    let run = until(folder.path(), &server, "ship-when-paid", "waiting");
+    let why = run["why"].as_str().unwrap();
+    assert!(why.contains("payment/received") && why.contains("async.data.order == event.data.order"), "{why}");
+    ask(folder.path(), &server, &["send", "payment/received", "order=o1", "amount=20"]);
+    let run = until(folder.path(), &server, "ship-when-paid", "completed");
+    assert_eq!(run["output"], serde_json::json!({"order": "o1", "state": "shipped"}));
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn wait_for_any_goes_on_with_what_comes_first() {
+    let folder = example("wait-for-any");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "parcel/sent", "--example"]);
+    until(folder.path(), &server, "follow-parcel", "waiting");
+    ask(folder.path(), &server, &["send", "parcel/returned", "parcel=p1", "reason=mistake"]);
+    ask(folder.path(), &server, &["send", "parcel/returned", "parcel=p1", "reason=refused"]);
+    ask(folder.path(), &server, &["send", "parcel/delivered", "parcel=p1"]);
+    let run = until(folder.path(), &server, "follow-parcel", "completed");
+    assert_eq!(run["output"], serde_json::json!({"parcel": "p1", "state": "refunded", "why": "refused"}));
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn signal_lets_a_run_go_on() {
+    let folder = example("signal");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "expense/claimed", "--example"]);
+    until(folder.path(), &server, "pay-expense", "waiting");
+    let answer = ask(folder.path(), &server, &["signal", "approve/c1", "approved=true", "by=ada"]);
+    assert_eq!(answer, serde_json::json!({"name": "approve/c1", "runs": 1}));
+    let run = until(folder.path(), &server, "pay-expense", "completed");
+    assert_eq!(run["output"], serde_json::json!({"claim": "c1", "paid": true, "by": "ada"}));
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn invoke_gives_results_and_failures() {
+    let folder = example("invoke");
+    let (result, _) = try_example(folder.path(), "order/placed");
+    assert_eq!(result, serde_json::json!({"price": 13, "stock": "no cups"}));
+}

@@ -17,7 +17,7 @@ use stepwell::base::{EventId, RunId};
 use stepwell::clock::{SystemClock, SystemEntropy};
 use stepwell::exec::{Engine, Notice, Setup};
 use stepwell::project::{Mode, Project};
-use stepwell::rules::{EventRow, List, LogRow, RunRow, RunState, SourceRow};
+use stepwell::rules::{EventRow, List, LogRow, RunRow, RunState, SourceRow, WaitRow};
 use stepwell::script::Host;
 use stepwell::server::{ServerOptions, serve};
 use stepwell::store::{Answer as Reply, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
@@ -260,6 +260,12 @@ impl Store for Disk {
     }
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.memory.journal(run)
+    }
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.memory.waits(run)
+    }
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        self.memory.all_waits(each)
     }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.memory.logs(run, from, limit)

@@ -166,6 +166,13 @@ The address is taken by another program, does not belong to this machine, or may
 `--listen` (`run`) or `engine.listen` in events.yaml. Exit code 74.",
     },
     Entry {
+        code: "E0548",
+        title: "no run waits for the signal",
+        text: "\
+A signal reaches the runs that wait for it at that moment with `wait_for_signal(name)`, and is not kept for later ones. Where
+what comes may come early, send an event: `wait_for_event` looks back to the run's start.",
+    },
+    Entry {
         code: "E0550",
         title: "a measurement failed",
         text: "\

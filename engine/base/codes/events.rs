@@ -165,11 +165,30 @@ results, and says at its start which ones are missing.
     },
     Entry {
         code: "N0217",
-        title: "a handler sleeps while it holds its concurrency slot",
+        title: "a handler sleeps or waits while it holds its concurrency slot",
         text: "\
-With `hold: run`, the default, a run keeps its slot from its first start to its end, sleeps included, so that the runs of a
-key never overlap. The other runs of its key wait that long. Where they may overlap with a sleeping run, write
-`hold: active`: the slot is free during sleeps and back-offs, and taken again before the run goes on.",
+With `hold: run`, the default, a run keeps its slot from its first start to its end, sleeps and waits included, so that the
+runs of a key never overlap. The other runs of its key wait that long. Where they may overlap with a run that sleeps or waits,
+write `hold: active`: the slot is free meanwhile, and taken again before the run goes on.",
+    },
+    Entry {
+        code: "E0218",
+        title: "a handler names an event that is not declared",
+        text: "\
+The event that `send_event`, `wait_for_event` or `wait_for_any` names is not declared under `events`, so it could be neither
+sent nor come. A family such as `stripe/*` declares names, but is none itself.
+
+    events:
+      otp/received: {}",
+    },
+    Entry {
+        code: "E0219",
+        title: "a handler invokes a function that is not there",
+        text: "\
+`invoke` names a function by its id, the key under `functions` in events.yaml, not by the path of its handler.
+
+    functions:
+      charge-card: { on: card/charge }     # invoke(\"charge-card\", #{ amount: 5 })",
     },
     Entry {
         code: "E0220",

@@ -176,4 +176,35 @@ large files.",
 At most 64 calls of functions and closures may lie in each other. Write the recursion as a loop, or go over a list of what is
 left to do.",
     },
+    Entry {
+        code: "E0423",
+        title: "a run invokes a function that is not there",
+        text: "\
+`invoke` was called with the id of no function. The id is the key under `functions` in events.yaml. It was looked for when the
+run came to that line; a later try would find the same, so the step fails at once.",
+    },
+    Entry {
+        code: "E0424",
+        title: "an invoked run would wait for its own ancestor",
+        text: "\
+The function comes under a concurrency limit whose slots are held by the run that invokes it, or by one that invoked that.
+Those hold them until they end, and they wait for this one: neither would ever go on. Give the functions different keys or
+limits, raise the limit, or write `hold: active`, so that a run frees its slot while it waits.",
+    },
+    Entry {
+        code: "E0425",
+        title: "an invoked run did not end in time",
+        text: "\
+The `timeout` of `invoke` was over before the other run had ended. The other run is cancelled, and the StepError can be caught:
+
+    let total = 0;
+    try { total = invoke(\"add-up\", #{ items: event.data.items }, #{ timeout: \"1h\" }); } catch (e) { log::warn(e.message); }",
+    },
+    Entry {
+        code: "E0426",
+        title: "an invoked run failed or was cancelled",
+        text: "\
+The run that `invoke` started ended without a result. Its own page and trace say why; the message here repeats it, and what it
+handed to `fail` is in the StepError's `data`. The step is not tried again: the other run has had attempts of its own.",
+    },
 ];

@@ -2,10 +2,12 @@
 //! the natives behind it, a file per family.
 
 mod later;
+mod send;
 mod sizes;
 pub(super) mod steps;
 mod text;
 mod tiny;
+mod waits;
 mod world;
 
 use rhai::Engine;
@@ -98,8 +100,19 @@ pub const ENTRIES: &[Entry] = &[
     entry("http::patch", &["http::patch(url)", "http::patch(url, options)"], &[1, 2], Where::InStep, HTTP),
     entry("http::delete", &["http::delete(url)", "http::delete(url, options)"], &[1, 2], Where::InStep, HTTP),
     entry("http::head", &["http::head(url)", "http::head(url, options)"], &[1, 2], Where::InStep, HTTP),
-    later("wait_for_event"), later("wait_for_any"), later("wait_for_signal"), later("send_signal"), later("send_event"),
-    later("invoke"), later("parallel"), later("template"),
+    entry("send_event", &["send_event(name, data)", "send_event([#{name, data, id}])"], &[1, 2], BetweenSteps,
+        "Sends an event, or several at once, and gives their ids. It is sent once, however often the run is tried again."),
+    entry("wait_for_event", &["wait_for_event(name)", "wait_for_event(name, #{\"if\", timeout, id})"], &[1, 2], BetweenSteps,
+        "Suspends the run until an event of that name comes for which `if` holds (CEL over `event`, the run's own, and `async`, the one that came), also one that came since the run began. Gives the event, or () after the time-out."),
+    entry("wait_for_any", &["wait_for_any([#{event, \"if\"}, …])", "wait_for_any([#{event, \"if\"}, …], #{timeout, id})"], &[1, 2], BetweenSteps,
+        "Suspends the run until the first event comes that fits one of the entries. Gives the event, with its `name`, or () after the time-out."),
+    entry("wait_for_signal", &["wait_for_signal(name)", "wait_for_signal(name, #{timeout, id})"], &[1, 2], BetweenSteps,
+        "Suspends the run until the signal is sent. Gives its data, or () after the time-out."),
+    entry("send_signal", &["send_signal(name)", "send_signal(name, data)"], &[1, 2], BetweenSteps,
+        "Sends a signal to every run that waits for it at that moment."),
+    entry("invoke", &["invoke(function, data)", "invoke(function, data, #{timeout, id})"], &[2, 3], BetweenSteps,
+        "Starts a run of another function, waits for its end, and gives its result. Where it fails, is cancelled, or does not end in time, a StepError is thrown; where this run is cancelled, so is the other one."),
+    later("parallel"), later("template"),
     later("base64::encode"), later("base64::decode"), later("hex::encode"), later("hex::decode"),
     later("url::encode"), later("url::decode"), later("url::parse"), later("url::build"), later("html::escape"),
     later("regex::test"), later("regex::find"), later("regex::replace"), later("regex::captures"),
@@ -116,6 +129,8 @@ Result: status, ok, headers, json, text, ms. Network errors, 5xx and 429 are tri
 pub(super) fn register(engine: &mut Engine) {
     steps::register(engine);
     tiny::register(engine);
+    send::register(engine);
+    waits::register(engine);
     text::register(engine);
     world::register(engine);
     later::register(engine);

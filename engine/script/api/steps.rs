@@ -43,7 +43,7 @@ fn no_exit() -> Result<Dynamic, Fault> {
 }
 
 /// Refuses a name that cannot be a step's.
-fn check_name(name: &str) -> Result<(), Fault> {
+pub(super) fn check_name(name: &str) -> Result<(), Fault> {
     let what = if name.is_empty() {
         "a step's name is empty".to_owned()
     } else if name.len() > STEP_NAME_BYTES {

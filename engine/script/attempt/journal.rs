@@ -157,6 +157,15 @@ impl Attempt {
 
     /// Adds a record to what is committed next.
     pub(in crate::script) fn append(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<(), Fault> {
+        let record = self.next_record(key, kind, result, made)?;
+        let mut state = self.state.borrow_mut();
+        state.pending_record = true;
+        alloc::uncounted(|| state.pending.push(Write::Append { run: self.call.run.id, record }));
+        Ok(())
+    }
+
+    /// The record that comes next in the journal; the caller sees to it that it is committed.
+    pub(super) fn next_record(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<Record, Fault> {
         let limits = &self.call.surroundings.limits;
         let now = self.now();
         let mut state = self.state.borrow_mut();
@@ -188,13 +197,9 @@ impl Attempt {
         state.journal_bytes = bytes;
         state.attempt = 1;
         state.began = now;
-        state.pending_record = true;
         self.operations.set(0);
-        alloc::uncounted(|| {
-            self.adopt(&mut state);
-            state.pending.push(Write::Append { run: self.call.run.id, record });
-        });
-        Ok(())
+        alloc::uncounted(|| self.adopt(&mut state));
+        Ok(record)
     }
 
     /// Notes, before this attempt's first record, that the journal fits another version of the handler from now on than
@@ -254,7 +259,7 @@ impl Attempt {
     }
 
     /// Tells the watcher what has become durable.
-    fn tell(&self, writes: &[Write]) {
+    pub(super) fn tell(&self, writes: &[Write]) {
         for write in writes {
             match write {
                 Write::Append { run, record } => self.ports.watch.recorded(*run, record),

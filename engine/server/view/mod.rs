@@ -8,6 +8,7 @@ mod function;
 mod log;
 mod notice;
 mod run;
+mod signal;
 mod trace;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use function::{ConcurrencyView, FunctionView, RetryView, TimeoutsView, Trigg
 pub use log::LogView;
 pub use notice::NoticeView;
 pub use run::{RunView, Status, shown_state};
+pub use signal::SignalView;
 pub(in crate::server) use trace::counted;
 pub use trace::{AttemptView, StepStatus, StepView, Trace};
 

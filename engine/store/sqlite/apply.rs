@@ -7,12 +7,13 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 use crate::base::id::IdMap;
 use crate::base::{Id, RunId};
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, Write};
+use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
 
 use super::super::{StoreError, Verdict};
 use super::names::Interner;
 use super::row;
 use super::sweep::Sweeper;
+use super::waits::Waits;
 
 /// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
 const HEADS: usize = 100_000;
@@ -34,6 +35,7 @@ pub(super) struct Applier<'c> {
     /// The run that the last write was about; its head may be newer than the one in `heads`.
     latest: Option<(RunId, Head)>,
     sweeper: Sweeper<'c>,
+    waits: Waits<'c>,
 }
 
 impl<'c> Applier<'c> {
@@ -44,6 +46,7 @@ impl<'c> Applier<'c> {
             heads: IdMap::default(),
             latest: None,
             sweeper: Sweeper::new(connection)?,
+            waits: Waits::new(connection)?,
         })
     }
 
@@ -86,6 +89,7 @@ impl<'c> Applier<'c> {
                 Some(head) if head.rev == *rev => None,
                 Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
             },
+            Expect::WaitOpen { wait, event } => (!self.waits.is_open(wait, *event)?).then_some(Conflict::WaitClosed),
         })
     }
 
@@ -111,6 +115,10 @@ impl<'c> Applier<'c> {
                 self.sql.put_source.execute(params![&*source.hash, source.files.as_bytes()])?;
                 Ok(())
             }
+            Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) => {
+                if self.live(wait.run)?.is_some() { self.waits.write(write) } else { Ok(()) }
+            }
+            Write::DropWaits(run) => self.waits.drop(*run),
             Write::Sweep { now, keep, most } => {
                 if let Some((run, head)) = self.latest.take() {
                     self.keep(run, head);

@@ -12,6 +12,7 @@ mod read;
 mod row;
 mod sweep;
 mod tools;
+mod waits;
 mod writer;
 
 #[cfg(test)]
@@ -27,7 +28,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
+use crate::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow, WaitRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -312,6 +313,14 @@ impl Store for Sqlite {
 
     fn load(&self, runs: &[RunId]) -> Result<Vec<Loaded>, StoreError> {
         self.readers.load(runs)
+    }
+
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.readers.waits(run)
+    }
+
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        waits::read(&open::reader(&self.path)?, None, each)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -7,12 +7,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{EventRow, LogRow, RunRow, SourceRow};
+use crate::rules::{EventRow, LogRow, RunRow, SourceRow, WaitRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
 use super::open;
 use super::row::{self, Decoder};
+use super::waits;
 
 /// Connections that read at once; more readers wait, so that they cannot starve the writer of its cores.
 const READERS: usize = 4;
@@ -110,6 +111,7 @@ impl Readers {
                 filter.add("accepted > ?", after.0);
             }
             filter.range(query.from, query.to, query.received_after);
+            filter.oldest_first = query.oldest_first;
             filter.rows(decoder, row::EVENT, "events", query.limit, Decoder::event)
         })
     }
@@ -176,6 +178,14 @@ impl Readers {
         self.within(|decoder| journal(decoder, run))
     }
 
+    pub(super) fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.within(|decoder| {
+            let mut found = Vec::new();
+            waits::read(decoder.connection, Some(run), &mut |row| found.push(row))?;
+            Ok(found)
+        })
+    }
+
     pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         let sql = format!("SELECT {} FROM logs WHERE run = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3", row::LOG);
         let from = i64::try_from(from).unwrap_or(i64::MAX);
@@ -212,6 +222,7 @@ impl Readers {
 struct Filter {
     text: Vec<String>,
     values: Vec<Value>,
+    oldest_first: bool,
 }
 
 impl Filter {
@@ -239,7 +250,8 @@ impl Filter {
         decode: impl Fn(&Decoder<'d>, &Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let conditions = if self.text.is_empty() { "true".to_owned() } else { self.text.join(" AND ") };
-        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY id DESC LIMIT {}", at_most(limit));
+        let order = if self.oldest_first { "id" } else { "id DESC" };
+        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY {order} LIMIT {}", at_most(limit));
         all(decoder, &sql, self.values, decode)
     }
 }

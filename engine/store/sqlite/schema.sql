@@ -81,6 +81,23 @@ CREATE TABLE logs (
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- A row stays until its run ends: it says which event the run has had. The ids are in the order of opening.
+CREATE TABLE waits (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    what BLOB NOT NULL, -- JSON
+    opened INTEGER NOT NULL,
+    until INTEGER,
+    state INTEGER NOT NULL, -- 0 open, 1 resolved, 2 recorded
+    event INTEGER,
+    failed INTEGER NOT NULL DEFAULT 0, -- 1: result is an error
+    result BLOB,
+    UNIQUE (run, kind, key)
+) STRICT;
+CREATE INDEX waits_event ON waits (event) WHERE event IS NOT NULL;
+
 CREATE TABLE event_keys (
     name INTEGER NOT NULL,
     key TEXT NOT NULL,

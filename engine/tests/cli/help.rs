@@ -25,12 +25,17 @@ fn every_example_works() {
     let place = Place::hello();
     place.write(
         "events.yaml",
-        &place.read("events.yaml").replace("functions:", "  nap/taken: {}\n\nfunctions:\n  nap: { on: nap/taken }\n"),
+        &place
+            .read("events.yaml")
+            .replace("functions:", "  nap/taken: {}\n  ask/asked: {}\n\nfunctions:\n  nap: { on: nap/taken }\n  ask: { on: ask/asked }\n"),
     );
     place.write("handlers/nap.rhai", "step(\"one\", || 1);\nsleep(\"long\", \"1h\");\n");
+    place.write("handlers/ask.rhai", "wait_for_signal(\"approval\").by\n");
     let engine = Engine::dev(&place, &[]);
     place.ask(&engine, &["send", "nap/taken"]).exits(0);
     engine.line_with("nap sleeping");
+    place.ask(&engine, &["send", "ask/asked"]).exits(0);
+    engine.line_with("ask waiting");
     let mut found = Vec::new();
     examples(&place, &[], &mut found);
     assert!(found.len() > 25, "{found:?}");

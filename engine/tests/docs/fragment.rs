@@ -26,8 +26,12 @@ events:
         amount: { type: integer }
         items: { type: array, items: { type: string } }
     example: { userId: user123, amount: 1200, items: [tea, cup] }
+  payment/received: {}
+  order/cancelled: {}
+  mail/wanted: {}
 functions:
   fragment: { on: order/placed }
+  price: { on: order/placed }
 "#;
 
 /// Declarations that the pieces of config on the pages refer to.
@@ -45,6 +49,7 @@ pub fn run_scripts(fragments: &[Block]) {
     hold(fragments, |block, folder| {
         write(folder, "events.yaml", PROJECT);
         write(folder, "handlers/fragment.rhai", &block.text);
+        write(folder, "handlers/price.rhai", "event.data.amount\n");
         write(folder, "handlers/lib/fees.rhai", "fn fee(amount) { amount * 2 / 100 }\n");
         let mut run = program::command("stepwell", folder);
         run.args(["try", "order/placed", "--example", "--fast-forward"]).env("API_BASE", &server).env("API_KEY", "a-key-of-the-test");

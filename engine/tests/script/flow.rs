@@ -395,6 +395,12 @@ impl Store for Failing {
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.inner.journal(run)
     }
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.inner.waits(run)
+    }
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        self.inner.all_waits(each)
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.inner.logs(run, from, limit)
     }

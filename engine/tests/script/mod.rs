@@ -18,8 +18,8 @@ use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Diagnostic, Entropy, EventId, Id, Json, Millis, RunId, Span};
 use stepwell::rules::policy::Timeouts;
 use stepwell::rules::run::{Outcome, Stopped, next};
-use stepwell::rules::{AttemptRow, Backoff, EventRow, Expect, List, LogRow, Record, Retry, RunRow, RunState, SourceRow, Write};
-use stepwell::script::{Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
+use stepwell::rules::{AttemptRow, Backoff, EventRow, Expect, List, LogRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, Write};
+use stepwell::script::{Alone, Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
 
@@ -155,6 +155,12 @@ impl Store for Silent {
         Err(StoreError::Closed)
     }
     fn journal(&self, _: RunId) -> Result<Journal, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn waits(&self, _: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn all_waits(&self, _: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
     fn logs(&self, _: RunId, _: u64, _: usize) -> Result<Vec<LogRow>, StoreError> {
@@ -315,6 +321,7 @@ impl Bench {
             clock: Arc::new(Shared(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded(AtomicU64::new(42))),
             watch: Arc::clone(&self.told) as Arc<dyn Watch>,
+            post: Arc::new(Alone),
         })
     }
 
@@ -333,6 +340,7 @@ impl Bench {
             run: self.row(),
             event: self.event(),
             journal: self.store.journal(self.run).unwrap(),
+            waits: Vec::new(),
             retry: self.retry.clone(),
             timeouts: self.timeouts,
             surroundings: Arc::new(self.surroundings.clone()),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow};
+use stepwell::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow, WaitRow};
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
@@ -286,6 +286,14 @@ impl Store for Disk {
         self.read()?;
         let journal = self.memory.journal(run)?;
         Ok(self.sabotage.map_or(journal.clone(), |sabotage| sabotage.shorten(journal)))
+    }
+
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.memory.waits(run)
+    }
+
+    fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        self.memory.all_waits(each)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

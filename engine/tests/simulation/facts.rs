@@ -228,6 +228,7 @@ impl Facts {
             }
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
             Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) => {}
+            Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
         }
     }
 

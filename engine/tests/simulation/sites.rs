@@ -111,6 +111,7 @@ impl Site {
             Write::Park { .. } => Site::Gone,
             Write::PutSource(_) => Site::Sources,
             Write::Sweep { .. } => Site::Sweep,
+            Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
             Write::Adopt { .. } | Write::Log { .. } => return None,
         })
     }

@@ -3,12 +3,14 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use super::super::super::conformance::{KEEP, NOW, event, failure, record, run};
+use super::super::super::conformance::{KEEP, NOW, event, failure, record, run, waits};
 use super::super::super::{EventQuery, Lane, Memory, RunQuery, Store};
 use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
-use crate::rules::{AttemptRow, EventRow, Expect, Kind, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+use crate::rules::{
+    AttemptRow, EventRow, Expect, Kind, List, LogRow, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow, Write,
+};
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
 struct Random(u64);
@@ -82,7 +84,11 @@ impl World {
 
     fn expect(&mut self) -> Expect {
         let now = self.now;
-        match self.random.below(4) {
+        match self.random.below(5) {
+            4 => {
+                let event = self.random.one(&self.events);
+                Expect::WaitOpen { wait: self.wait(), event: self.random.maybe(event) }
+            }
             0 => Expect::EventKeyFree { name: self.name(), key: self.key(), now },
             1 => Expect::IdempotencyFree { function: self.function(), key: self.key(), now },
             _ => Expect::RunRev { run: self.some_run(), rev: self.random.below(6) as u32 },
@@ -96,7 +102,10 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(16) {
+        match self.random.below(20) {
+            16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
+            18 => Write::RecordWait(self.wait()),
+            19 => self.resolve(),
             0 | 1 => self.new_event(),
             2..=4 => self.new_run(),
             5 => Write::TakeEventKey { name: self.name(), key: self.key(), event: self.id(), expires: now.after(Span::seconds(20)) },
@@ -122,6 +131,23 @@ impl World {
                 Write::Sweep { now, keep, most: self.random.one(&[1, 3, 1_000]) }
             }
             _ => self.change(),
+        }
+    }
+
+    fn wait(&mut self) -> WaitKey {
+        let kind = self.random.one(&[Kind::Wait, Kind::Invoke]);
+        WaitKey { run: self.some_run(), kind, key: self.random.one(&["a", "b", "ü › a#2"]).into() }
+    }
+
+    fn resolve(&mut self) -> Write {
+        let with = match self.random.below(4) {
+            0 | 1 => Resolution::Event(self.random.one(&self.events)),
+            2 => Resolution::Value(self.random.json()),
+            _ => Resolution::TimedOut,
+        };
+        match self.random.below(4) {
+            0 => Write::DropWaits(self.some_run()),
+            _ => Write::ResolveWait { wait: self.wait(), with },
         }
     }
 
@@ -239,6 +265,7 @@ impl World {
             from: self.random.maybe(from),
             to: self.random.maybe(to),
             limit: self.random.below(10),
+            oldest_first: self.random.below(2) == 0,
         }
     }
 }
@@ -255,6 +282,7 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
     assert_eq!(left.events(&EventQuery::default()), right.events(&EventQuery::default()));
     for (run, _) in &world.runs {
         assert_eq!(left.journal(*run), right.journal(*run), "journal of {run}");
+        assert_eq!(left.waits(*run), right.waits(*run), "waits of {run}");
         let (from, limit) = (world.random.below(3) as u64, world.random.below(4));
         assert_eq!(left.logs(*run, from, limit), right.logs(*run, from, limit), "log of {run}");
     }

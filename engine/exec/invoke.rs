@@ -1,0 +1,210 @@
+//! Runs that invoke others: the start of one, its end for the one that waits for it, and the cancel of all of them.
+
+use std::sync::Arc;
+
+use crate::base::diagnostic::nearest;
+use crate::base::{Json, Millis, RunId, json};
+use crate::rules::family::{self, INVOKED};
+use crate::rules::queue::Want;
+use crate::rules::waits::{self, WaitKey};
+use crate::rules::{Conflict, EventRow, Failure, List, Record, Resolution, RunRow, RunState, Write};
+use crate::script::{Checked, OwnWrites, Parcel, PostError, Reply};
+use crate::store::{Lane, StoreError};
+
+use super::post::{Again, apart};
+use super::scheduler::{Created, Message, wants_of};
+use super::{CancelError, Inner};
+
+/// A run that is about to be started by another one.
+struct Invocation {
+    inner: Arc<Inner>,
+    event: EventRow,
+    run: RunRow,
+}
+
+/// Checks an invocation, and makes the run that it starts.
+pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
+    let project = inner.project();
+    let failure = |code: &str, message: String, help: Option<String>| {
+        Box::new(Failure { message, code: code.to_owned(), help, ..Failure::default() })
+    };
+    let Some(invoked) = project.function(function) else {
+        let near = nearest(function, project.functions.iter().map(|function| &*function.id));
+        let help = near.map_or("declare it under `functions` in events.yaml".to_owned(), |near| format!("did you mean `{near}`?"));
+        return Err(failure("E0423", format!("there is no function `{function}`"), Some(help)));
+    };
+    let value = json::value(&data).map_err(|error| failure("E0220", format!("the data are not JSON: {error}"), None))?;
+    project.check_invocation(invoked, &value).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+        let first = problems.first();
+        let code = first.map_or("E0221", |problem| problem.code);
+        failure(code, format!("`{function}` does not take these data: {}", all.join("; ")), first.and_then(|first| first.help.clone()))
+    })?;
+    let now = inner.clock.now();
+    let event = EventRow { id: inner.ids.next(now), name: Arc::from(INVOKED), data, sender_id: None, ts: now, accepted: now, extra: None };
+    let candidate = project.invocation(invoked, &event, &value);
+    let wants = wants_of(invoked, &candidate.keys);
+    let ancestors = ancestors(inner, caller).map_err(|error| failure("", error.to_string(), None))?;
+    if let Some(want) = family::deadlock(&wants, &ancestors) {
+        let runs = if want.limit == 1 { "one run" } else { "its runs" };
+        let message = format!("deadlock: `{function}` would wait for a slot that this run, or one that invoked it, holds until it ends");
+        let help = format!("the limit lets {runs} at a time through; `hold: active` frees the slot while a run waits");
+        return Err(failure("E0424", message, Some(help)));
+    }
+    let run = crate::rules::matching::new_run(inner.ids.next(now), &event, &candidate, now);
+    Ok((run.id, Box::new(Invocation { inner: Arc::clone(inner), event, run })))
+}
+
+/// The limits that a run and those that invoked it come under, each for itself.
+fn ancestors(inner: &Inner, caller: &RunRow) -> Result<Vec<Vec<Want>>, StoreError> {
+    let project = inner.project();
+    let wants = |row: &RunRow| project.function(&row.function).map(|function| wants_of(function, &row.keys)).unwrap_or_default();
+    let mut all = vec![wants(caller)];
+    let mut at = caller.id;
+    loop {
+        let parent = inner.waits().parent_of(at);
+        let Some(parent) = parent else { return Ok(all) };
+        let Some(row) = inner.store.run(parent.run)? else { return Ok(all) };
+        all.push(wants(&row));
+        at = row.id;
+    }
+}
+
+impl Parcel for Invocation {
+    fn commit(self: Box<Self>, with: OwnWrites) -> Reply<Option<Record>> {
+        apart(async move { self.start(with).await })
+    }
+}
+
+impl Invocation {
+    async fn start(self, with: OwnWrites) -> Result<Option<Record>, PostError> {
+        let Invocation { inner, event, run } = self;
+        let mut list = with.list;
+        list.writes.push(Write::InsertEvent(event.clone()));
+        list.writes.push(Write::CreateRun(run.clone()));
+        loop {
+            let ticket = {
+                let mut index = inner.waits_mut();
+                if let Some(row) = &with.wait {
+                    index.put(row, true);
+                }
+                inner.store.commit(Lane::Steps, vec![list.clone()])
+            };
+            let outcome = inner.settle(ticket).await;
+            let mut index = inner.waits_mut();
+            match (&outcome, &with.wait) {
+                (Some(Ok(_)), Some(row)) => index.opened(&row.wait),
+                (_, Some(row)) => index.close(&row.wait),
+                (_, None) => {}
+            }
+            drop(index);
+            match outcome {
+                None => {}
+                Some(Ok(_)) => {
+                    let now = run.created;
+                    inner.created(vec![Created { run, event: Arc::new(event) }], now);
+                    return Ok(None);
+                }
+                Some(Err(Again::Stop(error))) => return Err(error),
+                Some(Err(Again::Conflict(_))) => return Err(PostError::Lost),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// A run and all that it has started and waits for, over all generations, without those that have ended. To be
+    /// called while the index is held, so that nothing is started in between.
+    fn tree(&self, index: &super::wait_index::Index, root: RunRow) -> Result<Vec<RunRow>, StoreError> {
+        let mut tree = vec![root];
+        let mut at = 0;
+        while at < tree.len() {
+            for child in index.children_of(tree[at].id) {
+                match self.store.run(child)? {
+                    Some(row) if !row.state.is_terminal() => tree.push(row),
+                    Some(_) => {}
+                    // It is on its way to the disk, in the lane of the cancel and before it.
+                    None => tree.push(RunRow { id: child, rev: 0, ..tree[at].clone() }),
+                }
+            }
+            at += 1;
+        }
+        Ok(tree)
+    }
+
+    /// What is done once runs are cancelled.
+    fn cancelled(&self, tree: &[RunRow], now: Millis) {
+        for run in tree {
+            self.waits_mut().forget(run.id);
+            self.tell(Message::Cancelled(run.id));
+            self.notify_run(run.id, &run.function, RunState::Cancelled, now);
+        }
+    }
+
+    /// Ends a run from outside, with all that it has started; the run that waits for it goes on.
+    pub(super) async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        loop {
+            let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
+            if row.state.is_terminal() {
+                return Err(CancelError::Ended(row.state));
+            }
+            let now = self.clock.now();
+            let (ticket, tree, parent) = {
+                let index = self.waits();
+                let parent = index.parent_of(run);
+                let tree = self.tree(&index, row)?;
+                let mut list = family::cancel(&tree, reason, now);
+                if let Some(parent) = &parent {
+                    list = family::end_with(list, &tree[0], parent);
+                }
+                (self.store.commit(Lane::Steps, vec![list]), tree, parent)
+            };
+            match ticket.await?.into_iter().next() {
+                Some(Ok(())) => {
+                    self.cancelled(&tree, now);
+                    self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
+                    return self.store.run(run)?.ok_or(CancelError::NotFound);
+                }
+                // One of them moved on meanwhile: decide again on what is there now.
+                Some(Err(Conflict::RunMoved { .. })) => {}
+                Some(Err(Conflict::WaitClosed)) => tokio::task::yield_now().await,
+                Some(Err(_)) | None => return Err(CancelError::NotFound),
+            }
+        }
+    }
+}
+
+/// The time of a wait for an invoked run is over: the run is cancelled, unless it has ended before.
+pub(super) async fn give_up(inner: &Arc<Inner>, wait: &WaitKey, child: RunId) -> Result<(), PostError> {
+    let store = |error: StoreError| {
+        inner.fail(error.clone());
+        PostError::Store(error)
+    };
+    loop {
+        let Some(row) = inner.store.run(child).map_err(store)? else { return Err(PostError::Lost) };
+        let now = inner.clock.now();
+        let (ticket, tree) = {
+            let index = inner.waits();
+            let tree = inner.tree(&index, row).map_err(store)?;
+            let List { mut expect, mut writes } = waits::resolve(wait, Resolution::TimedOut);
+            let cancel = family::cancel(&tree, "the run that invoked it waited no longer", now);
+            expect.extend(cancel.expect);
+            writes.extend(cancel.writes);
+            (inner.store.commit(Lane::Steps, vec![List { expect, writes }]), tree)
+        };
+        match ticket.await {
+            Ok(verdicts) => match verdicts.into_iter().next() {
+                Some(Ok(())) => {
+                    inner.waits_mut().close(wait);
+                    inner.cancelled(&tree, now);
+                    return Ok(());
+                }
+                Some(Err(Conflict::RunMoved { .. } | Conflict::RunGone)) => tokio::task::yield_now().await,
+                // It has come to something in time.
+                Some(Err(_)) | None => return Ok(()),
+            },
+            Err(StoreError::Full) => inner.wait_for_room().await,
+            Err(error) => return Err(store(error)),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The open waits in memory: found by the name of an event and, where an `if` compares a field of it with a value, by
+//! that value; by the name of a signal; by the run that is waited for.
+//!
+//! It is a view of the stored rows, and decides nothing: whoever finds a wait here commits that it expects it to be open.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use serde_json::Value;
+
+use crate::base::{RunId, json};
+use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Pin, Scope};
+use crate::rules::{WaitKey, WaitRow, WaitState, Wanted, What};
+
+/// The order of opening.
+type Seq = u64;
+
+/// Open waits, and the runs that have stored waits of whatever state.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    next: Seq,
+    entries: HashMap<Seq, Entry>,
+    /// The open waits of each run that has rows, open or not.
+    runs: HashMap<RunId, Vec<Seq>>,
+    events: HashMap<Arc<str>, Named>,
+    signals: HashMap<Arc<str>, BTreeSet<Seq>>,
+    /// By the run that is waited for.
+    children: HashMap<RunId, Seq>,
+    /// Each text of an `if` is compiled once.
+    conditions: HashMap<Arc<str>, Weak<Expr>>,
+}
+
+/// The waits for events of one name.
+#[derive(Debug, Default)]
+struct Named {
+    fields: Vec<ByField>,
+    /// Those whose `if` has no field to find them by.
+    rest: BTreeSet<Seq>,
+}
+
+#[derive(Debug)]
+struct ByField {
+    field: Field,
+    values: HashMap<Arc<str>, Seqs>,
+}
+
+/// A few numbers: mostly one.
+#[derive(Debug)]
+enum Seqs {
+    One(Seq),
+    Many(BTreeSet<Seq>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    wait: WaitKey,
+    what: Filed,
+    /// Its row is on its way to the disk.
+    opening: bool,
+    /// Whoever opened it has looked back.
+    looked: bool,
+}
+
+#[derive(Debug)]
+enum Filed {
+    Events(Box<[Alternative]>),
+    Signal(Arc<str>),
+    Run(RunId),
+}
+
+/// One kind of event that a wait takes.
+#[derive(Debug)]
+pub(super) struct Alternative {
+    event: Arc<str>,
+    condition: Option<Condition>,
+    pin: Option<Pin>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    expr: Arc<Expr>,
+    bound: Arc<str>,
+}
+
+impl Seqs {
+    fn insert(&mut self, seq: Seq) {
+        match self {
+            Seqs::One(old) => *self = Seqs::Many(BTreeSet::from([*old, seq])),
+            Seqs::Many(all) => {
+                all.insert(seq);
+            }
+        }
+    }
+
+    /// True where none is left.
+    fn remove(&mut self, seq: Seq) -> bool {
+        match self {
+            Seqs::One(old) => *old == seq,
+            Seqs::Many(all) => {
+                all.remove(&seq);
+                all.is_empty()
+            }
+        }
+    }
+
+    fn add_to(&self, found: &mut Vec<Seq>) {
+        match self {
+            Seqs::One(seq) => found.push(*seq),
+            Seqs::Many(all) => found.extend(all),
+        }
+    }
+}
+
+/// The parts of a run's event that an `if` reads, as expressions see them.
+fn bound_view(bound: &Value) -> EventView<'_> {
+    const NOTHING: &Value = &Value::Null;
+    let text = |name: &str| bound.get(name).and_then(Value::as_str).unwrap_or_default();
+    let data = bound.get("data").unwrap_or(NOTHING);
+    EventView { id: text("id"), name: text("name"), data, ts: bound.get("ts").and_then(Value::as_i64).unwrap_or_default() }
+}
+
+impl Alternative {
+    /// The name of the events.
+    pub(super) fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// Whether an event is one of these. An `if` that fails counts as false.
+    pub(super) fn fits(&self, event: EventView<'_>) -> bool {
+        if event.name != &*self.event {
+            return false;
+        }
+        let Some(Condition { expr, bound }) = &self.condition else { return true };
+        let Ok(bound) = json::value(bound) else { return false };
+        let scope = Scope { event: Some(bound_view(&bound)), async_event: Some(event), ..Scope::default() };
+        expr.holds(&scope).unwrap_or_else(|error| {
+            tracing::debug!(condition = &**expr.text(), %error, "the `if` of a wait counts as false");
+            false
+        })
+    }
+}
+
+impl Index {
+    /// Files an open wait; `opening` says that its row is not stored yet.
+    pub(super) fn put(&mut self, row: &WaitRow, opening: bool) {
+        self.close(&row.wait);
+        let open = self.runs.entry(row.wait.run).or_default();
+        if row.state != WaitState::Open {
+            return;
+        }
+        let seq = self.next;
+        self.next += 1;
+        open.push(seq);
+        let what = match &*row.what {
+            What::Events(wanted) => {
+                let mut all = self.alternatives(wanted);
+                all.iter_mut().for_each(|one| file(self.events.entry(Arc::clone(&one.event)).or_default(), one, seq));
+                Filed::Events(all)
+            }
+            What::Signal(name) => Filed::Signal(Arc::clone(name)),
+            What::Run(run) => Filed::Run(*run),
+        };
+        match &what {
+            Filed::Events(_) => {}
+            Filed::Signal(name) => {
+                self.signals.entry(Arc::clone(name)).or_default().insert(seq);
+            }
+            Filed::Run(run) => {
+                self.children.insert(*run, seq);
+            }
+        }
+        self.entries.insert(seq, Entry { wait: row.wait.clone(), what, opening, looked: false });
+    }
+
+    /// What a wait takes, compiled.
+    pub(super) fn alternatives(&mut self, wanted: &[Wanted]) -> Box<[Alternative]> {
+        wanted.iter().map(|wanted| self.alternative(wanted)).collect()
+    }
+
+    fn alternative(&mut self, wanted: &Wanted) -> Alternative {
+        let event = Arc::clone(&wanted.event);
+        let Some(text) = &wanted.condition else { return Alternative { event, condition: None, pin: None } };
+        let Some(expr) = self.compiled(text) else {
+            // It was checked when the wait was opened; this one can only come from another version.
+            tracing::error!(condition = &**text, "the `if` of a stored wait does not compile; it counts as false");
+            let never = Arc::from("stepwell/never");
+            return Alternative { event: never, condition: None, pin: None };
+        };
+        let bound = wanted.bound.clone().unwrap_or_else(|| Arc::from("{}"));
+        let view = json::value(&bound).unwrap_or_default();
+        let pin = expr.pin(Some(bound_view(&view)));
+        Alternative { event, condition: Some(Condition { expr, bound }), pin }
+    }
+
+    fn compiled(&mut self, text: &Arc<str>) -> Option<Arc<Expr>> {
+        if let Some(expr) = self.conditions.get(text).and_then(Weak::upgrade) {
+            return Some(expr);
+        }
+        let expr = Arc::new(Expr::parse(text, MATCH_VARIABLES).ok()?);
+        if self.conditions.len() == self.conditions.capacity() {
+            self.conditions.retain(|_, expr| expr.strong_count() > 0);
+        }
+        self.conditions.insert(Arc::clone(text), Arc::downgrade(&expr));
+        Some(expr)
+    }
+
+    fn seq(&self, wait: &WaitKey) -> Option<Seq> {
+        self.runs.get(&wait.run)?.iter().copied().find(|seq| self.entries.get(seq).is_some_and(|entry| entry.wait == *wait))
+    }
+
+    fn entry_mut(&mut self, wait: &WaitKey) -> Option<&mut Entry> {
+        let seq = self.seq(wait)?;
+        self.entries.get_mut(&seq)
+    }
+
+    /// Its row is stored.
+    pub(super) fn opened(&mut self, wait: &WaitKey) {
+        if let Some(entry) = self.entry_mut(wait) {
+            entry.opening = false;
+        }
+    }
+
+    /// Whoever opened it has looked back.
+    pub(super) fn looked(&mut self, wait: &WaitKey) {
+        if let Some(entry) = self.entry_mut(wait) {
+            entry.looked = true;
+        }
+    }
+
+    /// Whether somebody has yet to look back for it.
+    pub(super) fn has_to_look(&self, wait: &WaitKey) -> bool {
+        self.seq(wait).and_then(|seq| self.entries.get(&seq)).is_some_and(|entry| !entry.looked)
+    }
+
+    /// A wait was found closed: it is not open any more, unless it is not open yet.
+    pub(super) fn found_closed(&mut self, wait: &WaitKey) {
+        if self.entry_mut(wait).is_some_and(|entry| !entry.opening) {
+            self.close(wait);
+        }
+    }
+
+    /// A wait is not open any more.
+    pub(super) fn close(&mut self, wait: &WaitKey) {
+        let Some(seq) = self.seq(wait) else { return };
+        if let Some(open) = self.runs.get_mut(&wait.run) {
+            open.retain(|one| *one != seq);
+        }
+        self.take_out(seq);
+    }
+
+    /// A run has ended: none of its waits is stored any more.
+    pub(super) fn forget(&mut self, run: RunId) {
+        for seq in self.runs.remove(&run).unwrap_or_default() {
+            self.take_out(seq);
+        }
+    }
+
+    fn take_out(&mut self, seq: Seq) {
+        let Some(entry) = self.entries.remove(&seq) else { return };
+        match entry.what {
+            Filed::Events(all) => {
+                for one in &all {
+                    if let Some(named) = self.events.get_mut(&one.event)
+                        && unfile(named, one, seq)
+                    {
+                        self.events.remove(&one.event);
+                    }
+                }
+            }
+            Filed::Signal(name) => {
+                if let Some(all) = self.signals.get_mut(&name) {
+                    all.remove(&seq);
+                    if all.is_empty() {
+                        self.signals.remove(&name);
+                    }
+                }
+            }
+            Filed::Run(run) => {
+                self.children.remove(&run);
+            }
+        }
+    }
+
+    /// Whether a run has stored waits.
+    pub(super) fn knows(&self, run: RunId) -> bool {
+        self.runs.contains_key(&run)
+    }
+
+    /// Whether anybody waits for events of this name.
+    pub(super) fn awaits(&self, event: &str) -> bool {
+        !self.events.is_empty() && self.events.contains_key(event)
+    }
+
+    /// The waits that an event fits, in the order of their opening.
+    pub(super) fn fitting(&self, event: EventView<'_>) -> Vec<WaitKey> {
+        let Some(named) = self.events.get(event.name) else { return Vec::new() };
+        let mut found: Vec<Seq> = named.rest.iter().copied().collect();
+        for by in &named.fields {
+            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&value)) {
+                seqs.add_to(&mut found);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        let fits = |entry: &&Entry| matches!(&entry.what, Filed::Events(all) if all.iter().any(|one| one.fits(event)));
+        found.iter().filter_map(|seq| self.entries.get(seq)).filter(fits).map(|entry| entry.wait.clone()).collect()
+    }
+
+    /// The waits for a signal whose rows are stored, in the order of their opening.
+    pub(super) fn on_signal(&self, name: &str) -> Vec<WaitKey> {
+        let waits = self.signals.get(name).into_iter().flatten().filter_map(|seq| self.entries.get(seq));
+        waits.filter(|entry| !entry.opening).map(|entry| entry.wait.clone()).collect()
+    }
+
+    /// The wait for the end of a run.
+    pub(super) fn parent_of(&self, child: RunId) -> Option<WaitKey> {
+        self.children.get(&child).and_then(|seq| self.entries.get(seq)).map(|entry| entry.wait.clone())
+    }
+
+    /// The runs that a run waits for.
+    pub(super) fn children_of(&self, run: RunId) -> Vec<RunId> {
+        let open = self.runs.get(&run).into_iter().flatten().filter_map(|seq| self.entries.get(seq));
+        open.filter_map(|entry| if let Filed::Run(child) = entry.what { Some(child) } else { None }).collect()
+    }
+
+    /// Reads a stored wait at the start of an engine; `resolved` gets the runs that have something to record.
+    pub(super) fn load(&mut self, row: &WaitRow, resolved: &mut HashSet<RunId>) {
+        if let WaitState::Resolved(_) = row.state {
+            resolved.insert(row.wait.run);
+        }
+        self.put(row, false);
+    }
+}
+
+fn file(named: &mut Named, one: &mut Alternative, seq: Seq) {
+    let Some(pin) = &mut one.pin else {
+        named.rest.insert(seq);
+        return;
+    };
+    let at = named.fields.iter().position(|by| by.field == pin.field).unwrap_or_else(|| {
+        named.fields.push(ByField { field: pin.field.clone(), values: HashMap::new() });
+        named.fields.len() - 1
+    });
+    // All waits of a name share the text of the field.
+    pin.field = named.fields[at].field.clone();
+    match named.fields[at].values.get_mut(&pin.value) {
+        Some(seqs) => seqs.insert(seq),
+        None => {
+            named.fields[at].values.insert(Arc::clone(&pin.value), Seqs::One(seq));
+        }
+    }
+}
+
+/// True where nobody waits for events of this name any more.
+fn unfile(named: &mut Named, one: &Alternative, seq: Seq) -> bool {
+    match &one.pin {
+        None => {
+            named.rest.remove(&seq);
+        }
+        Some(pin) => {
+            if let Some(at) = named.fields.iter().position(|by| by.field == pin.field) {
+                let by = &mut named.fields[at];
+                if by.values.get_mut(&pin.value).is_some_and(|seqs| seqs.remove(seq)) {
+                    by.values.remove(&pin.value);
+                }
+                if by.values.is_empty() {
+                    named.fields.swap_remove(at);
+                }
+            }
+        }
+    }
+    named.fields.is_empty() && named.rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::{Id, Millis};
+    use crate::rules::Kind;
+
+    fn row(run: i64, what: What) -> WaitRow {
+        let wait = WaitKey { run: Id(run), kind: Kind::Wait, key: "w".into() };
+        WaitRow { wait, what: Arc::new(what), opened: Millis(0), until: None, state: WaitState::Open }
+    }
+
+    fn events(run: i64, wanted: &[(&str, Option<&str>, &str)]) -> WaitRow {
+        let one = |(event, condition, bound): &(&str, Option<&str>, &str)| Wanted {
+            event: (*event).into(),
+            condition: condition.map(Arc::from),
+            bound: condition.map(|_| Arc::from(*bound)),
+        };
+        row(run, What::Events(wanted.iter().map(one).collect()))
+    }
+
+    fn fitting(index: &Index, name: &str, data: &Value) -> Vec<i64> {
+        index.fitting(EventView { id: "1", name, data, ts: 0 }).iter().map(|wait| wait.run.0).collect()
+    }
+
+    #[test]
+    fn waits_are_found_by_name_and_value_in_the_order_of_their_opening() {
+        let same_user = Some("async.data.user == event.data.user");
+        let mut index = Index::default();
+        index.put(&events(5, &[("a", same_user, r#"{"data":{"user":"u1"}}"#)]), false);
+        index.put(&events(4, &[("a", None, "")]), false);
+        index.put(&events(3, &[("a", same_user, r#"{"data":{"user":"u2"}}"#)]), false);
+        index.put(&events(2, &[("a", Some("async.data.n > 3"), "{}"), ("b", Some("async.data.user == 1"), "{}")]), false);
+        index.put(&events(1, &[("a", same_user, r#"{"data":{"user":"u1"}}"#)]), false);
+        assert_eq!(fitting(&index, "a", &json!({"user": "u1"})), [5, 4, 1]);
+        assert_eq!(fitting(&index, "a", &json!({"user": "u2", "n": 4})), [4, 3, 2]);
+        assert_eq!(fitting(&index, "b", &json!({"user": 1.0})), [2]);
+        assert!(fitting(&index, "b", &json!({"user": 2})).is_empty());
+        assert!(fitting(&index, "c", &json!({})).is_empty());
+    }
+
+    #[test]
+    fn what_is_closed_or_forgotten_leaves_nothing_behind() {
+        let mut index = Index::default();
+        let rows = [
+            events(1, &[("a", Some("async.data.x == 1"), "{}"), ("a", Some("async.data.x == 1"), "{}"), ("b", None, "")]),
+            events(2, &[("a", Some("async.data.x == 1"), "{}")]),
+            row(3, What::Signal("s".into())),
+            row(4, What::Run(Id(9))),
+        ];
+        rows.iter().for_each(|row| index.put(row, false));
+        assert_eq!(index.parent_of(Id(9)).map(|wait| wait.run), Some(Id(4)));
+        assert_eq!(index.children_of(Id(4)), [Id(9)]);
+        assert_eq!(index.on_signal("s").len(), 1);
+        for row in &rows {
+            index.close(&row.wait);
+            assert!(index.knows(row.wait.run), "its row is stored still");
+        }
+        assert!(fitting(&index, "a", &json!({"x": 1})).is_empty());
+        assert!(index.entries.is_empty() && index.events.is_empty() && index.signals.is_empty() && index.children.is_empty(), "{index:?}");
+        rows.iter().for_each(|row| index.forget(row.wait.run));
+        assert!(index.runs.is_empty());
+    }
+
+    #[test]
+    fn a_wait_on_its_way_to_the_disk_is_not_taken_for_closed() {
+        let mut index = Index::default();
+        let row = row(1, What::Signal("s".into()));
+        index.put(&row, true);
+        assert!(index.on_signal("s").is_empty());
+        index.found_closed(&row.wait);
+        index.opened(&row.wait);
+        assert_eq!(index.on_signal("s").first(), Some(&row.wait));
+        assert!(index.has_to_look(&row.wait));
+        index.looked(&row.wait);
+        assert!(!index.has_to_look(&row.wait));
+        index.found_closed(&row.wait);
+        assert!(index.on_signal("s").is_empty());
+    }
+
+    #[test]
+    fn a_field_finds_one_wait_among_many() {
+        let mut index = Index::default();
+        for run in 0..10_000 {
+            index.put(&events(run, &[("a", Some("async.data.id == event.data.id"), &format!(r#"{{"data":{{"id":{run}}}}}"#))]), false);
+        }
+        let named = &index.events["a"];
+        assert!(named.rest.is_empty() && named.fields.len() == 1 && named.fields[0].values.len() == 10_000);
+        assert_eq!(index.conditions.len(), 1, "one text is compiled once");
+        assert_eq!(fitting(&index, "a", &json!({"id": 77})), [77]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Runs that invoke each other: what the end of one means for the one that waits for it, the cancel of a run with all
+//! that it has started, and the one thing that an invoked run can never get past: a slot of its own ancestor.
+
+use std::sync::Arc;
+
+use crate::base::{Json, Millis};
+
+use super::policy::Hold;
+use super::queue::Want;
+use super::row::{Failure, RunRow, RunState};
+use super::waits::{Resolution, WaitKey, resolve};
+use super::write::{Expect, List, Write};
+
+/// The name of the event that an invoked run has.
+pub const INVOKED: &str = "stepwell/invoked";
+
+/// How a run ended, for the one that waits for it.
+pub fn outcome(run: &RunRow, state: RunState, output: Option<&Json>, error: Option<&Failure>, reason: Option<&str>) -> Resolution {
+    let function = &run.function;
+    match (state, error) {
+        (RunState::Completed, _) => Resolution::Value(output.cloned().unwrap_or_else(|| Json::from("null"))),
+        (RunState::Failed, Some(error)) => Resolution::Failed(Arc::new(Failure {
+            message: format!("run {} of `{function}` failed: {}", run.id, error.message),
+            code: "E0426".to_owned(),
+            data: error.data.clone(),
+            ..Failure::default()
+        })),
+        _ => Resolution::Failed(Arc::new(Failure {
+            message: format!("run {} of `{function}` was cancelled: {}", run.id, reason.unwrap_or("no reason was given")),
+            code: "E0426".to_owned(),
+            ..Failure::default()
+        })),
+    }
+}
+
+/// The list that ends a run, with the wait of the run that invoked it resolved.
+pub fn end_with(mut list: List, run: &RunRow, parent: &WaitKey) -> List {
+    let end = list.writes.iter().find_map(|write| match write {
+        Write::End { run: ended, state, output, error, reason, .. } if *ended == run.id => {
+            Some(outcome(run, *state, output.as_ref(), error.as_deref(), reason.as_deref()))
+        }
+        _ => None,
+    });
+    if let Some(with) = end {
+        let part = resolve(parent, with);
+        list.expect.extend(part.expect);
+        list.writes.extend(part.writes);
+    }
+    list
+}
+
+/// The list that cancels runs: the first one for `reason`, those that it has started, over however many generations,
+/// because of it.
+pub fn cancel(tree: &[RunRow], reason: &str, now: Millis) -> List {
+    let mut list = List::default();
+    for (at, run) in tree.iter().enumerate() {
+        let reason = if at == 0 { Arc::from(reason) } else { Arc::from(format!("the run that invoked it was cancelled: {reason}")) };
+        list.expect.push(Expect::RunRev { run: run.id, rev: run.rev });
+        list.writes.push(Write::DropWaits(run.id));
+        let state = RunState::Cancelled;
+        list.writes.push(Write::End { run: run.id, state, at: now, output: None, error: None, reason: Some(reason) });
+    }
+    list
+}
+
+/// The slot that an invoked run would wait for for ever: its ancestors hold all of it for as long as they wait for it.
+pub fn deadlock<'w>(wants: &'w [Want], ancestors: &[Vec<Want>]) -> Option<&'w Want> {
+    let held_by = |wanted: &Want| {
+        let is_it = |want: &&Want| want.scope == wanted.scope && want.key == wanted.key && want.hold == Hold::Run;
+        ancestors.iter().filter(|wants| wants.iter().any(|want| is_it(&want))).count()
+    };
+    wants.iter().find(|want| held_by(want) >= want.limit as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Id;
+    use crate::rules::Kind;
+    use crate::rules::run::example;
+
+    fn parent() -> WaitKey {
+        WaitKey { run: Id(1), kind: Kind::Invoke, key: "pay".into() }
+    }
+
+    #[test]
+    fn the_end_of_a_run_resolves_the_wait_for_it_in_the_same_list() {
+        let run = example();
+        let failure = Arc::new(Failure { message: "no money".into(), data: Some(serde_json::json!(7)), ..Failure::default() });
+        let end = |state, output: Option<&str>, error, reason: Option<&str>| Write::End {
+            run: run.id,
+            state,
+            at: Millis(1),
+            output: output.map(Json::from),
+            error,
+            reason: reason.map(Arc::from),
+        };
+        let resolved = |write: Write| {
+            let list = end_with(List { expect: Vec::new(), writes: vec![write] }, &run, &parent());
+            assert_eq!(list.expect, [Expect::WaitOpen { wait: parent(), event: None }]);
+            match list.writes.last() {
+                Some(Write::ResolveWait { with, .. }) => with.clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(resolved(end(RunState::Completed, Some("[1]"), None, None)), Resolution::Value("[1]".into()));
+        let Resolution::Failed(failed) = resolved(end(RunState::Failed, None, Some(failure), None)) else { panic!("it failed") };
+        assert_eq!((failed.message.as_str(), &failed.data), ("run 0000000000007 of `pay` failed: no money", &Some(serde_json::json!(7))));
+        let Resolution::Failed(failed) = resolved(end(RunState::Cancelled, None, None, Some("enough"))) else { panic!("it failed") };
+        assert_eq!(failed.message, "run 0000000000007 of `pay` was cancelled: enough");
+    }
+
+    #[test]
+    fn a_cancel_ends_the_run_and_all_that_it_has_started_together() {
+        let tree = [RunRow { id: Id(1), rev: 4, ..example() }, RunRow { id: Id(2), rev: 0, ..example() }];
+        let list = cancel(&tree, "enough", Millis(9));
+        assert_eq!(list.expect, [Expect::RunRev { run: Id(1), rev: 4 }, Expect::RunRev { run: Id(2), rev: 0 }]);
+        let reasons: Vec<&str> = list
+            .writes
+            .iter()
+            .filter_map(|write| if let Write::End { reason, state: RunState::Cancelled, .. } = write { reason.as_deref() } else { None })
+            .collect();
+        assert_eq!(reasons, ["enough", "the run that invoked it was cancelled: enough"]);
+        assert_eq!(list.writes.iter().filter(|write| matches!(write, Write::DropWaits(_))).count(), 2);
+    }
+
+    #[test]
+    fn a_run_cannot_wait_for_a_slot_that_its_ancestors_hold() {
+        let want = |scope: &str, key: &str, limit, hold| Want { scope: scope.into(), key: key.into(), limit, hold };
+        let one = want("f#0", "1", 1, Hold::Run);
+        let two = want("f#0", "1", 2, Hold::Run);
+        let active = want("f#0", "1", 1, Hold::Active);
+        let cases = [
+            ("the parent holds the only slot", vec![one.clone()], vec![vec![one.clone()]], true),
+            ("another key", vec![want("f#0", "2", 1, Hold::Run)], vec![vec![one.clone()]], false),
+            ("another limit", vec![want("g#0", "1", 1, Hold::Run)], vec![vec![one.clone()]], false),
+            ("there is a second slot", vec![two.clone()], vec![vec![two.clone()]], false),
+            ("the ancestors hold both", vec![two.clone()], vec![vec![two.clone()], vec![], vec![two]], true),
+            ("the parent lets it go while it waits", vec![active.clone()], vec![vec![active]], false),
+            ("no limit", vec![], vec![vec![one]], false),
+        ];
+        for (what, wants, ancestors, expected) in cases {
+            assert_eq!(deadlock(&wants, &ancestors).is_some(), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Signals: sending one to the runs that wait for it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::HeaderMap;
+
+use crate::base::limits::STEP_NAME_BYTES;
+use crate::base::{Json as Text, json};
+use crate::exec::AcceptError;
+
+use super::error::ApiError;
+use super::view::{One, SignalView};
+use super::{App, Shared, events, inbound};
+
+/// `POST /v1/signals/{name}`: the body, any JSON or none, is what the waits give.
+pub(super) async fn send(
+    State(app): Shared,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<One<SignalView>>, ApiError> {
+    let Path(name) = name.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    if name.is_empty() || name.len() > STEP_NAME_BYTES {
+        return Err(ApiError::bad_request(format!("a signal's name has 1 to {STEP_NAME_BYTES} bytes")));
+    }
+    let (parts, body) = request.into_parts();
+    let data = data(&app, &parts.headers, body).await?;
+    match app.engine.signal(&name, data).await {
+        Ok(runs) => Ok(Json(One::at(app.engine.clock().now(), SignalView { name, runs }))),
+        Err(AcceptError::Draining) => Err(events::draining()),
+        Err(AcceptError::Full) => Err(ApiError::from(crate::store::StoreError::Full)),
+        Err(AcceptError::Store(error)) => Err(error.into()),
+        Err(error @ AcceptError::Refused(_)) => Err(ApiError::bad_request(error.to_string())),
+    }
+}
+
+/// The body as JSON text; `null` where there is none.
+async fn data(app: &App, headers: &HeaderMap, body: Body) -> Result<Text, ApiError> {
+    if axum::body::HttpBody::is_end_stream(&body) {
+        return Ok(Arc::from("null"));
+    }
+    let bytes = inbound::read(headers, body, app.options.body_bytes, app.options.body_timeout).await?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::bad_request("the body is not UTF-8 text"))?.trim();
+    json::value(text).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    Ok(Arc::from(text))
+}

@@ -1,0 +1,141 @@
+//! What a store is: waits.
+
+use std::sync::Arc;
+
+use super::{KEEP, NOW, begun, commit, end, event, failure, ids, plain, put, run};
+use crate::base::{EventId, Id, Millis, RunId, Span};
+use crate::rules::waits::resolve;
+use crate::rules::{
+    Conflict, EventRow, Expect, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
+};
+use crate::store::{EventQuery, Store};
+
+/// A wait that has just been opened.
+pub fn wait(run: RunId, kind: Kind, key: &str) -> WaitRow {
+    let wanted = |condition: Option<&str>| Wanted {
+        event: Arc::from("otp/received"),
+        condition: condition.map(Arc::from),
+        bound: condition.map(|_| Arc::from(r#"{"data":{"userId":"ü\u{1F600}"}}"#)),
+    };
+    WaitRow {
+        wait: WaitKey { run, kind, key: Arc::from(key) },
+        what: Arc::new(What::Events(vec![wanted(Some("async.data.userId == event.data.userId")), wanted(None)])),
+        opened: NOW,
+        until: Some(NOW.after(Span::seconds(60))),
+        state: WaitState::Open,
+    }
+}
+
+fn in_state(row: &WaitRow, state: WaitState) -> WaitRow {
+    WaitRow { state, ..row.clone() }
+}
+
+fn is_open(wait: &WaitKey, event: Option<EventId>) -> List {
+    List { expect: vec![Expect::WaitOpen { wait: wait.clone(), event }], writes: Vec::new() }
+}
+
+pub(super) fn a_wait_is_resolved_once_and_stays_until_it_is_dropped(store: &dyn Store) {
+    let row = begun(store);
+    let resolutions = [
+        (Kind::Wait, Resolution::Event(row.event)),
+        (Kind::Wait, Resolution::Value(Arc::from(r#"{"ü":[1.50]}"#))),
+        (Kind::Invoke, Resolution::Failed(failure("the other run failed"))),
+        (Kind::Invoke, Resolution::TimedOut),
+    ];
+    let mut waits: Vec<WaitRow> = Vec::new();
+    for (at, (kind, _)) in resolutions.iter().enumerate() {
+        let opened = match at {
+            0 => wait(row.id, *kind, "mail › x#2"),
+            1 => WaitRow { what: Arc::new(What::Signal(Arc::from("go"))), until: None, ..wait(row.id, *kind, "go") },
+            _ => WaitRow { what: Arc::new(What::Run(Id(77))), ..wait(row.id, *kind, if at == 2 { "go" } else { "other" }) },
+        };
+        put(store, vec![Write::OpenWait(opened.clone())]);
+        waits.push(opened);
+    }
+    assert_eq!(store.waits(row.id), Ok(waits.clone()));
+    for (at, (_, with)) in resolutions.iter().enumerate() {
+        let key = waits[at].wait.clone();
+        assert_eq!(commit(store, vec![resolve(&key, with.clone())]), Ok(vec![Ok(())]));
+        waits[at] = in_state(&waits[at], WaitState::Resolved(with.clone()));
+        assert_eq!(commit(store, vec![resolve(&key, Resolution::TimedOut)]), Ok(vec![Err(Conflict::WaitClosed)]), "it is resolved");
+        put(store, vec![Write::ResolveWait { wait: key, with: Resolution::Value(Arc::from("2")) }]);
+        assert_eq!(store.waits(row.id), Ok(waits.clone()));
+    }
+    for wait in &mut waits {
+        let key = wait.wait.clone();
+        put(store, vec![Write::RecordWait(key.clone())]);
+        *wait = in_state(wait, WaitState::Recorded(wait.event()));
+        assert_eq!(commit(store, vec![is_open(&key, None)]), Ok(vec![Err(Conflict::WaitClosed)]), "it is recorded");
+    }
+    assert_eq!(store.waits(row.id), Ok(waits.clone()));
+    let mut all = Vec::new();
+    assert_eq!(store.all_waits(&mut |row| all.push(row)), Ok(()));
+    assert_eq!(all, waits);
+    put(store, vec![Write::DropWaits(row.id)]);
+    assert_eq!(store.waits(row.id), Ok(Vec::new()));
+    assert_eq!(commit(store, vec![is_open(&waits[0].wait, None)]), Ok(vec![Err(Conflict::WaitClosed)]), "it is gone");
+}
+
+pub(super) fn an_event_resolves_one_wait_of_a_run(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let runs: Vec<RunRow> = (0..2).map(|_| run(ids.next(NOW), event.id)).collect();
+    put(store, vec![Write::InsertEvent(event.clone()), Write::CreateRun(runs[0].clone()), Write::CreateRun(runs[1].clone())]);
+    let open = |run: RunId, key: &str| wait(run, Kind::Wait, key);
+    let waits = [open(runs[0].id, "a"), open(runs[0].id, "b"), open(runs[1].id, "a")];
+    put(store, waits.iter().cloned().map(Write::OpenWait).collect());
+    let had = |at: usize, event| resolve(&waits[at].wait, Resolution::Event(event));
+    let gone = ids.next(NOW);
+    assert_eq!(commit(store, vec![had(0, gone)]), Ok(vec![Err(Conflict::WaitClosed)]), "an event that is not stored resolves nothing");
+    let lists = vec![had(0, event.id), had(1, event.id), had(2, event.id)];
+    assert_eq!(commit(store, lists), Ok(vec![Ok(()), Err(Conflict::WaitClosed), Ok(())]), "another run may have it too");
+    put(store, vec![Write::RecordWait(waits[0].wait.clone())]);
+    assert_eq!(commit(store, vec![had(1, event.id)]), Ok(vec![Err(Conflict::WaitClosed)]), "once recorded it has been had, too");
+    assert_eq!(commit(store, vec![is_open(&waits[1].wait, None)]), Ok(vec![Ok(())]));
+}
+
+pub(super) fn nothing_waits_for_a_run_that_has_ended_or_is_gone(store: &dyn Store) {
+    let row = begun(store);
+    let opened = wait(row.id, Kind::Wait, "a");
+    put(store, vec![Write::OpenWait(opened.clone())]);
+    put(store, vec![Write::DropWaits(row.id), end(row.id, RunState::Cancelled, NOW)]);
+    for run in [row.id, Id(row.id.0 + 1)] {
+        put(store, vec![Write::OpenWait(wait(run, Kind::Wait, "b"))]);
+        put(store, vec![Write::ResolveWait { wait: wait(run, Kind::Wait, "b").wait, with: Resolution::TimedOut }]);
+        put(store, vec![Write::RecordWait(wait(run, Kind::Wait, "b").wait)]);
+        assert_eq!(store.waits(run), Ok(Vec::new()));
+    }
+    let late = Expect::WaitOpen { wait: opened.wait, event: None };
+    assert_eq!(commit(store, vec![List { expect: vec![late], writes: Vec::new() }]), Ok(vec![Err(Conflict::WaitClosed)]));
+}
+
+pub(super) fn a_sweep_leaves_events_that_a_wait_has_had(store: &dyn Store) {
+    let ids = ids();
+    let events: Vec<EventRow> = (0..3).map(|_| event(ids.next(NOW))).collect();
+    let run = run(ids.next(NOW), events[0].id);
+    let opened = wait(run.id, Kind::Wait, "a");
+    put(store, events.iter().cloned().map(Write::InsertEvent).collect());
+    put(store, vec![Write::CreateRun(run.clone()), Write::OpenWait(opened.clone())]);
+    assert_eq!(commit(store, vec![resolve(&opened.wait, Resolution::Event(events[1].id))]), Ok(vec![Ok(())]));
+    let later = NOW.after(Span::seconds(3_600));
+    put(store, vec![Write::Sweep { now: later, keep: KEEP, most: 100 }]);
+    let kept = |store: &dyn Store| events.iter().map(|event| store.event(event.id).map(|row| row.is_some())).collect::<Vec<_>>();
+    assert_eq!(kept(store), [Ok(true), Ok(true), Ok(false)]);
+    put(store, vec![Write::RecordWait(opened.wait), Write::Sweep { now: later, keep: KEEP, most: 100 }]);
+    assert_eq!(kept(store), [Ok(true), Ok(true), Ok(false)], "also once it is recorded");
+}
+
+pub(super) fn events_are_read_from_the_oldest_on(store: &dyn Store) {
+    let ids = ids();
+    let rows: Vec<EventRow> =
+        (0..6).map(|at| EventRow { name: Arc::from(["a/b", "a/c"][at % 2]), ..event(ids.next(NOW.after(Span(at as i64)))) }).collect();
+    put(store, rows.iter().cloned().map(Write::InsertEvent).collect());
+    let page = |from: EventId, limit| {
+        let query = EventQuery { name: Some(Arc::from("a/b")), from: Some(from), limit, oldest_first: true, ..EventQuery::default() };
+        store.events(&query).unwrap_or_default().iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(Id(0), 0), [rows[0].id, rows[2].id, rows[4].id]);
+    assert_eq!(page(Id(rows[0].id.0 + 1), 1), [rows[2].id]);
+    assert_eq!(page(Id::first_at(Millis(NOW.0 + 3)), 9), [rows[4].id]);
+    assert_eq!(commit(store, vec![plain(Vec::new())]), Ok(vec![Ok(())]));
+}

@@ -1,0 +1,143 @@
+//! The rows of waits: written within the writer's transaction, read back by readers.
+
+use std::sync::Arc;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+
+use crate::base::{EventId, Id, Millis, RunId};
+use crate::rules::{Kind, Resolution, WaitKey, WaitRow, WaitState, Write};
+
+use super::super::StoreError;
+use super::row;
+
+/// The columns of `waits`, in the order that `decode` reads them.
+pub(super) const WAIT: &str = "run, kind, key, what, opened, until, state, event, failed, result";
+
+const OPEN: i64 = 0;
+const RESOLVED: i64 = 1;
+const RECORDED: i64 = 2;
+
+/// The writer's statements about waits.
+pub(super) struct Waits<'c> {
+    state: Statement<'c>,
+    is_stored: Statement<'c>,
+    has_had: Statement<'c>,
+    open: Statement<'c>,
+    resolve: Statement<'c>,
+    record: Statement<'c>,
+    drop: Statement<'c>,
+}
+
+impl<'c> Waits<'c> {
+    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Waits<'c>> {
+        let sql = |text: &str| connection.prepare(text);
+        Ok(Waits {
+            state: sql("SELECT state FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
+            has_had: sql("SELECT 1 FROM waits WHERE run = ?1 AND event = ?2")?,
+            open: sql("INSERT OR REPLACE INTO waits (run, kind, key, what, opened, until, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)")?,
+            resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            drop: sql("DELETE FROM waits WHERE run = ?1")?,
+        })
+    }
+
+    /// Whether a wait is open, and may be resolved by `event` if that is to be.
+    pub(super) fn is_open(&mut self, wait: &WaitKey, event: Option<EventId>) -> Result<bool, StoreError> {
+        if self.state(wait)? != Some(OPEN) {
+            return Ok(false);
+        }
+        let Some(event) = event else { return Ok(true) };
+        Ok(self.is_stored.exists([event.0])? && !self.has_had.exists([wait.run.0, event.0])?)
+    }
+
+    fn state(&mut self, wait: &WaitKey) -> rusqlite::Result<Option<i64>> {
+        self.state.query_row(params![wait.run.0, wait.kind as u8, &*wait.key], |row| row.get(0)).optional()
+    }
+
+    /// Carries out what is written about a wait of a run that has not ended.
+    pub(super) fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::OpenWait(row) => self.open(row),
+            Write::ResolveWait { wait, with } => self.resolve(wait, with),
+            Write::RecordWait(wait) => {
+                self.record.execute(params![wait.run.0, wait.kind as u8, &*wait.key])?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, row: &WaitRow) -> Result<(), StoreError> {
+        let WaitKey { run, kind, key } = &row.wait;
+        let what = serde_json::to_vec(&*row.what).map_err(|error| StoreError::Corrupt(format!("a wait is not JSON: {error}")))?;
+        self.open.execute(params![run.0, *kind as u8, &**key, what, row.opened.0, row.until.map(|at| at.0)])?;
+        Ok(())
+    }
+
+    /// Open → resolved; nothing where it is not open.
+    fn resolve(&mut self, wait: &WaitKey, with: &Resolution) -> Result<(), StoreError> {
+        if self.state(wait)? != Some(OPEN) {
+            return Ok(());
+        }
+        let (event, failed, result) = match with {
+            Resolution::Event(event) => (Some(event.0), false, None),
+            Resolution::Value(value) => (None, false, Some(value.as_bytes().to_vec())),
+            Resolution::Failed(failure) => (None, true, Some(row::failure_bytes(failure)?)),
+            Resolution::TimedOut => (None, false, None),
+        };
+        self.resolve.execute(params![wait.run.0, wait.kind as u8, &*wait.key, event, failed, result])?;
+        Ok(())
+    }
+
+    /// Deletes the waits of a run.
+    pub(super) fn drop(&mut self, run: RunId) -> Result<(), StoreError> {
+        self.drop.execute([run.0])?;
+        Ok(())
+    }
+}
+
+/// A row as it was written.
+fn decode(row: &Row<'_>) -> Result<WaitRow, StoreError> {
+    let damaged = || StoreError::Corrupt("a wait holds a value that was never written".to_owned());
+    let kind = Kind::from_number(row.get(1)?).ok_or_else(damaged)?;
+    let what = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
+    let event: Option<EventId> = row.get::<_, Option<i64>>(7)?.map(Id);
+    let result = match row.get_ref(9)? {
+        ValueRef::Blob(bytes) => Some(std::str::from_utf8(bytes).map_err(|_| damaged())?),
+        _ => None,
+    };
+    let state = match (row.get(6)?, event, result) {
+        (OPEN, ..) => WaitState::Open,
+        (RESOLVED, Some(event), _) => WaitState::Resolved(Resolution::Event(event)),
+        (RESOLVED, None, Some(error)) if row.get(8)? => {
+            WaitState::Resolved(Resolution::Failed(serde_json::from_str(error).map_err(|_| damaged())?))
+        }
+        (RESOLVED, None, Some(value)) => WaitState::Resolved(Resolution::Value(Arc::from(value))),
+        (RESOLVED, None, None) => WaitState::Resolved(Resolution::TimedOut),
+        (RECORDED, event, _) => WaitState::Recorded(event),
+        _ => return Err(damaged()),
+    };
+    Ok(WaitRow {
+        wait: WaitKey { run: Id(row.get(0)?), kind, key: row.get(2)? },
+        what: Arc::new(serde_json::from_slice(what).map_err(|_| damaged())?),
+        opened: Millis(row.get(4)?),
+        until: row.get::<_, Option<i64>>(5)?.map(Millis),
+        state,
+    })
+}
+
+/// Calls `each` with the waits of one run, or of all, in the order of their opening.
+pub(super) fn read(connection: &Connection, run: Option<RunId>, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+    let (condition, value) = match run {
+        Some(run) => ("WHERE run = ?1", vec![Value::Integer(run.0)]),
+        None => ("", Vec::new()),
+    };
+    let mut statement = connection.prepare_cached(&format!("SELECT {WAIT} FROM waits {condition} ORDER BY id"))?;
+    let mut rows = statement.query(rusqlite::params_from_iter(value))?;
+    while let Some(row) = rows.next()? {
+        each(decode(row)?);
+    }
+    Ok(())
+}

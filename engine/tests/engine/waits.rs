@@ -1,0 +1,391 @@
+//! Events and signals that runs send, wait for, and miss; runs that invoke others.
+
+use std::sync::Arc;
+
+use stepwell::base::{EventId, RunId};
+use stepwell::rules::{Failure, Kind, RunRow, RunState};
+use stepwell::store::{EventQuery, RunQuery, Store};
+
+use super::{World, event};
+
+const EVENTS: &str =
+    "events: { a/b: {}, x/y: {}, x/z: {}, n/s: { schema: { type: object, required: [n], properties: { n: { type: integer } } } } }\n";
+
+fn world(functions: &str, handlers: &[(&str, &str)]) -> World {
+    World::new(&format!("{EVENTS}functions: {{ {functions} }}\n"), handlers)
+}
+
+impl World {
+    fn runs_of(&self, function: &str) -> Vec<RunRow> {
+        self.store.runs(&RunQuery { function: Some(function.into()), ..RunQuery::default() }).unwrap()
+    }
+
+    fn events_of(&self, name: &str) -> Vec<EventId> {
+        let query = EventQuery { name: Some(name.into()), oldest_first: true, ..EventQuery::default() };
+        self.store.events(&query).unwrap().iter().map(|row| row.id).collect()
+    }
+
+    /// Waits until the only run of a function has come to one of these states.
+    async fn run_until(&self, function: &str, states: &[RunState]) -> RunRow {
+        let mut notices = self.engine.subscribe();
+        loop {
+            if let Some(run) = self.runs_of(function).into_iter().find(|run| states.contains(&run.state)) {
+                return run;
+            }
+            notices.recv().await.unwrap();
+        }
+    }
+
+    /// What the only run of a function has come to.
+    async fn output(&self, event: EventId) -> String {
+        let run = self.ended(event).await;
+        assert_eq!(run.state, RunState::Completed, "{run:?}");
+        run.output.unwrap().to_string()
+    }
+
+    async fn error(&self, event: EventId) -> Arc<Failure> {
+        let run = self.ended(event).await;
+        assert_eq!(run.state, RunState::Failed, "{run:?}");
+        run.error.unwrap()
+    }
+
+    fn nothing_waits(&self) {
+        self.store.all_waits(&mut |row| panic!("{row:?} is left behind")).unwrap();
+    }
+}
+
+const WAITING: &[RunState] = &[RunState::Waiting];
+const ENDED: &[RunState] = &[RunState::Completed, RunState::Failed, RunState::Cancelled];
+
+// ---- send_event ----
+
+#[test]
+fn what_a_run_sends_starts_others_once_however_often_the_run_is_tried() {
+    let script = r#"
+        let ids = send_event("x/y", #{ n: 1 });
+        ids += send_event([#{ name: "x/y", data: #{ n: 2 } }, #{ name: "x/z", data: #{ n: 3 } }]);
+        if run.attempt < 3 { throw "again"; }
+        ids.len()
+    "#;
+    let world = world(
+        "f: { on: a/b, retries: { attempts: 3, backoff: fixed, initial: 1m } }, g: { on: x/y }",
+        &[("f", script), ("g", "event.data.n")],
+    );
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        assert_eq!(world.output(id).await, "3");
+        let sent = world.events_of("x/y");
+        assert_eq!(sent.len(), 2);
+        assert_eq!(world.output(sent[0]).await, "1");
+        assert_eq!(world.output(sent[1]).await, "2");
+        assert_eq!((world.runs_of("g").len(), world.events_of("x/z").len()), (2, 1));
+        let run = world.ended(id).await;
+        let records = world.store.journal(run.id).unwrap().records;
+        assert_eq!(
+            records.iter().map(|record| (record.kind, &*record.key)).collect::<Vec<_>>(),
+            [(Kind::Send, "x/y"), (Kind::Send, "x/y#2")]
+        );
+        let derived = world.store.event(sent[1]).unwrap().unwrap().sender_id.unwrap();
+        assert_eq!(*derived, format!("{}.x/y#2", run.id));
+    });
+}
+
+#[test]
+fn an_event_that_is_not_as_declared_fails_its_step_at_once() {
+    let script = r#"
+        let caught = "";
+        try { send_event([#{ name: "x/y", data: #{} }, #{ name: "n/s", data: #{ n: "one" } }]); } catch (e) { caught = `${e.step} ${e.code} ${e.message}`; }
+        caught
+    "#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let output = world.output(id).await;
+        assert_eq!(output, r#""x/y E0221 the event is refused: /data/n: expected an integer, found \"one\"""#);
+        assert!(world.events_of("x/y").is_empty(), "all or none");
+    });
+}
+
+#[test]
+fn an_event_with_an_id_of_its_own_is_sent_once_by_all() {
+    let script = r#"send_event([#{ name: "x/y", data: #{ n: 1 }, id: "k" }, #{ name: "x/y", data: #{ n: 2 }, id: "k" }, #{ name: "x/y", data: #{ n: 3 } }])"#;
+    let world = world("f: { on: a/b }, g: { on: x/y, idempotency: event.data.same }", &[("f", script), ("g", "event.data.n")]);
+    world.block_on(async {
+        let first = world.output(world.send("a/b", "{}").await.unwrap()).await;
+        let second = world.output(world.send("a/b", "{}").await.unwrap()).await;
+        let sent = world.events_of("x/y");
+        assert_eq!(sent.len(), 3, "one with the id, and one without from each run");
+        assert_eq!(first, format!(r#"["{0}","{0}","{1}"]"#, sent[0], sent[1]));
+        assert_eq!(second, format!(r#"["{0}","{0}","{1}"]"#, sent[0], sent[2]));
+    });
+}
+
+#[test]
+fn idempotency_holds_for_events_of_one_sending_too() {
+    let script = r#"send_event([#{ name: "x/y", data: #{ k: 1 } }, #{ name: "x/y", data: #{ k: 1 } }]); send_event("x/y", #{ k: 1 }); 0"#;
+    let world = world("f: { on: a/b }, g: { on: x/y, idempotency: event.data.k }", &[("f", script), ("g", "1")]);
+    world.block_on(async {
+        world.output(world.send("a/b", "{}").await.unwrap()).await;
+        assert_eq!((world.events_of("x/y").len(), world.runs_of("g").len()), (3, 1));
+    });
+}
+
+// ---- wait_for_event, wait_for_any ----
+
+#[test]
+fn a_run_waits_for_the_event_of_the_same_user() {
+    let script = r#"let got = wait_for_event("x/y", #{ "if": "async.data.user == event.data.user && async.data.n > 0" }); `${got.name} ${got.data.n}`"#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let (ada, bob) = (world.send("a/b", r#"{"user":"ada"}"#).await.unwrap(), world.send("a/b", r#"{"user":"bob"}"#).await.unwrap());
+        let waiting = world.until(ada, WAITING).await;
+        world.until(bob, WAITING).await;
+        let why = world.engine.why(&waiting).await.unwrap();
+        assert!(why.contains("x/y"), "{why}");
+        for data in
+            [r#"{"user":"ada","n":0}"#, r#"{"user":"eve","n":1}"#, r#"{"user":"bob","n":2}"#, r#"{"n":3}"#, r#"{"user":"ada","n":4}"#]
+        {
+            world.send("x/y", data).await.unwrap();
+        }
+        assert_eq!(world.output(ada).await, r#""x/y 4""#);
+        assert_eq!(world.output(bob).await, r#""x/y 2""#);
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn a_wait_that_nothing_resolves_ends_with_its_time_out() {
+    let script = r#"let got = wait_for_event("x/y", #{ timeout: "10m", id: "reply" }); got == ()"#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        assert_eq!(world.output(id).await, "true");
+        let run = world.ended(id).await;
+        let record = world.store.journal(run.id).unwrap().records.remove(0);
+        assert_eq!((record.kind, &*record.key), (Kind::Wait, "reply"));
+        assert!(record.ended.since(record.started).0 >= 600_000, "{record:?}");
+        // What comes too late is for somebody else.
+        world.send("x/y", "{}").await.unwrap();
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn what_came_since_the_run_began_is_not_lost_and_is_had_once() {
+    let script = r#"
+        send_event("x/y", #{ n: 1 });
+        send_event([#{ name: "x/y", data: #{ n: 2 } }, #{ name: "x/y", data: #{ n: 3 } }]);
+        let got = [];
+        for i in 0..2 { got.push(wait_for_event("x/y", #{ "if": "async.data.n != 2" }).data.n); }
+        got.push(wait_for_event("x/y", #{ timeout: "1h" }).data.n);
+        got.push(wait_for_event("x/y", #{ timeout: "1h" }));
+        got
+    "#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        world.send("x/y", r#"{"n": 0}"#).await.unwrap();
+        let id = world.send("a/b", "{}").await.unwrap();
+        assert_eq!(world.output(id).await, "[1,3,2,null]");
+    });
+}
+
+#[test]
+fn a_run_does_not_wait_for_the_event_that_started_it_and_others_may_have_the_same_one() {
+    let script = r#"wait_for_event("a/b").data.n"#;
+    let world = world("f: { on: { event: a/b, if: \"event.data.n < 3\" } }", &[("f", script)]);
+    world.block_on(async {
+        let (first, second) = (world.send("a/b", r#"{"n":1}"#).await.unwrap(), world.send("a/b", r#"{"n":2}"#).await.unwrap());
+        // A run sees what comes after its start alone, so both have to have started.
+        for run in [first, second] {
+            world.until(run, &[RunState::Waiting, RunState::Completed]).await;
+        }
+        world.send("a/b", r#"{"n":3}"#).await.unwrap();
+        let outputs = (world.output(first).await, world.output(second).await);
+        assert!(["2", "3"].contains(&&*outputs.0), "{outputs:?}");
+        assert_eq!(outputs.1, "3", "not its own");
+    });
+}
+
+#[test]
+fn the_first_of_several_events_ends_a_wait_for_any() {
+    let script =
+        r#"let got = wait_for_any([#{ event: "x/y", "if": "async.data.n == 1" }, #{ event: "x/z" }]); `${got.name} ${got.data.n}`"#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let first = world.send("a/b", "{}").await.unwrap();
+        world.until(first, WAITING).await;
+        world.send("x/y", r#"{"n":2}"#).await.unwrap();
+        world.send("x/z", r#"{"n":5}"#).await.unwrap();
+        assert_eq!(world.output(first).await, r#""x/z 5""#);
+        let second = world.send("a/b", "{}").await.unwrap();
+        world.until(second, WAITING).await;
+        world.send("x/y", r#"{"n":1}"#).await.unwrap();
+        assert_eq!(world.output(second).await, r#""x/y 1""#);
+    });
+}
+
+#[test]
+fn a_wait_outlives_a_restart_and_a_crash() {
+    let script = r#"let n = step("a", || 1); let got = wait_for_event("x/y", #{ "if": "async.data.k == event.data.k" }); got.data.n + n"#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    let (first, second) =
+        (world.block_on(world.send("a/b", r#"{"k":1}"#)).unwrap(), world.block_on(world.send("a/b", r#"{"k":2}"#)).unwrap());
+    world.block_on(world.until(first, WAITING));
+    world.block_on(world.until(second, WAITING));
+    let world = world.restart();
+    world.block_on(world.send("x/y", r#"{"k":1,"n":1}"#)).unwrap();
+    assert_eq!(world.block_on(world.output(first)), "2");
+    let world = world.crash();
+    world.block_on(world.send("x/y", r#"{"k":2,"n":2}"#)).unwrap();
+    assert_eq!(world.block_on(world.output(second)), "3");
+}
+
+#[test]
+fn a_cancelled_run_waits_for_nothing_any_more() {
+    let world = world("f: { on: a/b }", &[("f", r#"wait_for_event("x/y"); wait_for_signal("s")"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.until(id, WAITING).await;
+        world.engine.cancel(run.id, "enough").await.unwrap();
+        world.nothing_waits();
+        world.send("x/y", "{}").await.unwrap();
+        assert_eq!(world.ended(id).await.state, RunState::Cancelled);
+    });
+}
+
+#[test]
+fn many_waits_of_one_event_are_resolved_together() {
+    let world = world("f: { on: a/b }", &[("f", r#"wait_for_event("x/y", #{ "if": "async.data.k == event.data.k" }).data.k"#)]);
+    world.block_on(async {
+        let events = (0..40).map(|n| event("a/b", &format!(r#"{{"k":{}}}"#, n % 2))).collect();
+        let ids = world.engine.accept(events).await.unwrap();
+        for id in &ids {
+            world.until(*id, WAITING).await;
+        }
+        world.engine.accept(vec![event("x/y", r#"{"k":0}"#), event("x/y", r#"{"k":1}"#)]).await.unwrap();
+        for (n, id) in ids.into_iter().enumerate() {
+            assert_eq!(world.output(id).await, (n % 2).to_string());
+        }
+    });
+}
+
+// ---- signals ----
+
+#[test]
+fn a_signal_reaches_those_who_wait_for_it() {
+    let waits = r#"wait_for_signal("go", #{ id: "s" })"#;
+    let world = world(
+        "f: { on: a/b }, g: { on: x/y }",
+        &[("f", waits), ("g", r#"send_signal("go", #{ n: event.data.n }); send_signal("nobody"); 1"#)],
+    );
+    world.block_on(async {
+        assert_eq!(world.engine.signal("go", "1".into()).await.unwrap(), 0, "nobody waits yet, and it is not kept");
+        let (first, second) = (world.send("a/b", "{}").await.unwrap(), world.send("a/b", "{}").await.unwrap());
+        world.until(first, WAITING).await;
+        world.until(second, WAITING).await;
+        let sender = world.send("x/y", r#"{"n":7}"#).await.unwrap();
+        assert_eq!(world.output(sender).await, "1");
+        assert_eq!((world.output(first).await, world.output(second).await), (r#"{"n":7}"#.to_owned(), r#"{"n":7}"#.to_owned()));
+        let third = world.send("a/b", "{}").await.unwrap();
+        world.until(third, WAITING).await;
+        assert_eq!(world.engine.signal("go", r#"{"n":8}"#.into()).await.unwrap(), 1);
+        assert_eq!(world.output(third).await, r#"{"n":8}"#);
+    });
+}
+
+// ---- invoke ----
+
+const PARENT: &str = r#"
+    let got = ();
+    try { got = invoke("g", #{ n: event.data.n }, #{ timeout: "1h" }); } catch (e) { got = `${e.step} ${e.code} ${e.data}`; }
+    got
+"#;
+
+#[test]
+fn an_invoked_run_gives_its_result_or_a_step_error() {
+    let child = r#"if event.name != "stepwell/invoked" { throw "?"; } if event.data.n == 2 { fail("no", 17); } step("double", || event.data.n * 2)"#;
+    let world = world("f: { on: a/b }, g: { on: n/s }", &[("f", PARENT), ("g", child)]);
+    world.block_on(async {
+        assert_eq!(world.output(world.send("a/b", r#"{"n":1}"#).await.unwrap()).await, "2");
+        assert_eq!(world.output(world.send("a/b", r#"{"n":2}"#).await.unwrap()).await, r#""g E0426 17""#);
+        assert_eq!(
+            world.output(world.send("a/b", r#"{"n":"x"}"#).await.unwrap()).await,
+            r#""g E0221 ""#,
+            "checked against its trigger's schema"
+        );
+        assert_eq!(world.runs_of("g").len(), 2);
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn an_invoked_run_that_takes_too_long_is_cancelled_with_all_that_it_started() {
+    let world = world(
+        "f: { on: a/b }, g: { on: x/y }, h: { on: x/z }",
+        &[("f", PARENT), ("g", r#"invoke("h", #{})"#), ("h", r#"sleep("30d"); 1"#)],
+    );
+    world.block_on(async {
+        assert_eq!(world.output(world.send("a/b", "{}").await.unwrap()).await, r#""g E0425 ""#);
+        let (child, grandchild) = (world.run_until("g", ENDED).await, world.run_until("h", ENDED).await);
+        assert_eq!((child.state, grandchild.state), (RunState::Cancelled, RunState::Cancelled));
+        assert_eq!(child.reason.as_deref(), Some("the run that invoked it waited no longer"));
+        assert!(grandchild.reason.unwrap().contains("the run that invoked it was cancelled"));
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn a_cancel_goes_down_to_what_the_run_has_started_and_up_to_who_waits_for_it() {
+    let world = world(
+        "f: { on: a/b }, g: { on: x/y }, h: { on: x/z }",
+        &[("f", PARENT), ("g", r#"invoke("h", #{})"#), ("h", r#"wait_for_event("x/y"); 1"#)],
+    );
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        world.run_until("h", WAITING).await;
+        let child = world.run_until("g", WAITING).await;
+        world.engine.cancel(child.id, "enough").await.unwrap();
+        assert_eq!(world.run_until("h", ENDED).await.state, RunState::Cancelled);
+        assert_eq!(world.output(id).await, r#""g E0426 ""#);
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn an_invoked_run_outlives_a_crash() {
+    let world = world(
+        "f: { on: a/b }, g: { on: x/y }",
+        &[("f", r#"invoke("g", #{ n: 4 }) + 1"#), ("g", r#"wait_for_event("x/y").data.n + event.data.n"#)],
+    );
+    let id = world.block_on(world.send("a/b", "{}")).unwrap();
+    let child = world.block_on(world.run_until("g", WAITING));
+    let world = world.crash();
+    assert_eq!(world.runs_of("g").len(), 1);
+    world.block_on(world.send("x/y", r#"{"n":10}"#)).unwrap();
+    assert_eq!(world.block_on(world.output(id)), "15");
+    assert_eq!(world.runs_of("g").iter().map(|run| run.id).filter(|run| *run == child.id).collect::<Vec<RunId>>(), [child.id]);
+}
+
+#[test]
+fn a_run_that_would_wait_for_its_own_slot_is_told() {
+    let script = r#"if event.data.deep == true { try { invoke("f", #{ k: event.data.k }) } catch (e) { return e.code; } } "through""#;
+    let world = world("f: { on: a/b, concurrency: { limit: 1, key: event.data.k } }", &[("f", script)]);
+    world.block_on(async {
+        assert_eq!(world.output(world.send("a/b", r#"{"k":1,"deep":true}"#).await.unwrap()).await, r#""E0424""#);
+        assert_eq!(world.runs_of("f").len(), 1);
+    });
+    let world = super::waits::world("f: { on: a/b, concurrency: { limit: 1, key: event.data.k, hold: active } }", &[("f", script)]);
+    world.block_on(async {
+        assert_eq!(world.output(world.send("a/b", r#"{"k":1,"deep":true}"#).await.unwrap()).await, r#""through""#);
+        assert_eq!(world.runs_of("f").len(), 2);
+    });
+}
+
+#[test]
+fn a_function_that_is_not_there_cannot_be_invoked() {
+    let world = world("f: { on: a/b }", &[("f", r#"let name = "ff"; invoke(name, #{})"#)]);
+    world.block_on(async {
+        let error = world.error(world.send("a/b", "{}").await.unwrap()).await;
+        assert_eq!((&*error.code, error.help.as_deref()), ("E0423", Some("did you mean `f`?")));
+    });
+}
