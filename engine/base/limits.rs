@@ -57,3 +57,7 @@ pub const KEY_BYTES: usize = 512;
 pub const RUN_OPERATIONS: u64 = 100_000_000;
 /// Events that one `wait_for_any` takes: each is an entry of the index.
 pub const WANTED_MOST: usize = 20;
+/// Branches of one `parallel` that are under way at once, unless it says otherwise.
+pub const BRANCHES_DEFAULT: usize = 32;
+/// The most that it may say: each has a stack of its own.
+pub const BRANCHES_MOST: usize = 256;

@@ -74,6 +74,10 @@ impl Post for Clerk {
         Box::pin(async move { open(&inner, &run, wait, with).await })
     }
 
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.inner.store.waits(run)
+    }
+
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         self.inner.store.event(id)
     }

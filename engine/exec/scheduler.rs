@@ -299,7 +299,8 @@ impl Scheduler {
     /// A wait has come to something: a run that waits goes on.
     fn resolved(&mut self, run: RunId) {
         let Some(live) = self.live.get_mut(&run) else { return };
-        if live.stop.is_some() {
+        if let Some(stop) = &live.stop {
+            stop.poke();
             live.resolved = true;
         } else if live.state == RunState::Waiting {
             live.wake = None;

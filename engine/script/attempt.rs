@@ -3,6 +3,7 @@
 //! Natives reach the attempt of the running coroutine by `current`. It looks records up, buffers and commits what is new,
 //! and remembers why the script has to end: the halt decides how the attempt stopped, whatever error the script ends with.
 
+mod branches;
 mod journal;
 mod limits;
 mod posts;
@@ -13,21 +14,23 @@ use std::sync::Arc;
 
 use rhai::NativeCallContext;
 
-use crate::base::alloc;
+use crate::base::alloc::{self, Account};
 use crate::base::{Json, Millis};
 use crate::rules::row::{LogLevel, Place, Recorded};
 use crate::rules::run::{Outcome, Stopped};
-use crate::rules::{AttemptRow, Failure, Kind, LogRow, Retry, RunState, WaitRow, Write};
+use crate::rules::{AttemptRow, Failure, Kind, LogRow, Retry, RunState, Write};
 use crate::store::StoreError;
 
 use super::coroutine;
 use super::error::{Fault, Thrown, Verdict, terminated};
 use super::{Call, Ports, Program, Stop};
 
+pub(super) use branches::{Body, Counts, Own, Running, Stage};
 pub(super) use journal::{Found, Made};
 pub(super) use limits::{load, on_progress};
 pub(super) use posts::Opening;
 
+use branches::{Branch, Common};
 use journal::State;
 use limits::Outer;
 
@@ -76,9 +79,11 @@ pub(super) struct Attempt {
     pub(super) call: Rc<Call>,
     pub(super) ports: Arc<Ports>,
     pub(super) stop: Arc<Stop>,
-    state: RefCell<State>,
-    /// The run's waits, as they are now as far as it knows.
-    waits: RefCell<Vec<WaitRow>>,
+    /// What the branches of the run share.
+    common: Rc<Common>,
+    own: RefCell<Own>,
+    /// Which branch it is; none for the script itself.
+    branch: Option<Branch>,
     inside: RefCell<Option<Inside>>,
     halt: RefCell<Option<Halt>>,
     halted: Cell<bool>,
@@ -90,6 +95,8 @@ pub(super) struct Attempt {
     outer: RefCell<Option<Outer>>,
     me: std::rc::Weak<Attempt>,
 }
+
+type Parts = (Arc<Program>, Rc<Call>, Arc<Ports>, Arc<Stop>);
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Attempt>>> = const { RefCell::new(None) };
@@ -111,15 +118,22 @@ impl Attempt {
     /// An attempt that has not begun.
     pub(super) fn new(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Rc<Attempt> {
         let now = ports.clock.now();
-        let state = State::new(&call, now);
-        let waits = RefCell::new(call.waits.clone());
+        let most = call.surroundings.limits.memory_bytes.saturating_mul(limits::STARVE_AT).min(i64::MAX as u64) as i64;
+        let account = Account { bytes: 0, most, ..Account::NOBODY };
+        let common = Rc::new(Common::new(State::new(&call), call.waits.clone(), account));
+        Attempt::with((program, call, ports, stop), common, Own { began: now, ..Own::default() }, None)
+    }
+
+    fn with((program, call, ports, stop): Parts, common: Rc<Common>, own: Own, branch: Option<Branch>) -> Rc<Attempt> {
+        let now = own.began;
         Rc::new_cyclic(|me| Attempt {
-            waits,
             program,
             call,
             ports,
             stop,
-            state: RefCell::new(state),
+            common,
+            own: RefCell::new(own),
+            branch,
             inside: RefCell::new(None),
             halt: RefCell::new(None),
             halted: Cell::new(false),
@@ -139,7 +153,7 @@ impl Attempt {
 
     /// The attempt of the code between steps that is under way.
     pub(super) fn number(&self) -> u32 {
-        self.state.borrow().attempt
+        self.common.state.borrow().attempt
     }
 
     /// What is known about the step whose closure runs.
@@ -188,7 +202,7 @@ impl Attempt {
 
     /// Whether what it knows can still be changed: not where its coroutine was suspended for ever in the middle of that.
     pub(super) fn is_usable(&self) -> bool {
-        self.state.try_borrow_mut().is_ok()
+        self.common.state.try_borrow_mut().is_ok()
     }
 
     /// Whether the script has to end.
@@ -268,7 +282,8 @@ impl Attempt {
         let rests = Cell::new(false);
         let ready = std::future::poll_fn(|context| {
             let polled = both.as_mut().poll(context);
-            if polled.is_pending() && !rests.replace(true) {
+            // A run that has branches may be busy in another one.
+            if polled.is_pending() && !self.is_branch() && !rests.replace(true) {
                 self.ports.desk.rest();
             }
             polled
@@ -290,10 +305,10 @@ impl Attempt {
         if self.is_replaying() || self.is_halted() {
             return;
         }
-        let mut state = self.state.borrow_mut();
-        let before = state.log_bytes;
-        state.log_bytes = before + LINE_LEAST_BYTES + message.len() + data.map_or(0, str::len);
-        let (level, message, data) = match state.log_bytes {
+        let mut own = self.own.borrow_mut();
+        let before = own.log_bytes;
+        own.log_bytes = before + LINE_LEAST_BYTES + message.len() + data.map_or(0, str::len);
+        let (level, message, data) = match own.log_bytes {
             bytes if bytes <= LOG_BYTES => (level, message, data),
             _ if before <= LOG_BYTES => {
                 (LogLevel::Warn, "more lines follow here than a log takes between two records; they are left out", None)
@@ -310,7 +325,7 @@ impl Attempt {
             step: self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key)),
         });
         self.ports.watch.logged(self.call.run.id, &line);
-        alloc::uncounted(|| state.pending.push(Write::Log { run: self.call.run.id, line }));
+        alloc::uncounted(|| own.pending.push(Write::Log { run: self.call.run.id, line }));
     }
 
     /// Hides every known secret in a failure.
@@ -336,13 +351,13 @@ impl Attempt {
     /// How the attempt stopped, with all that is still to be stored. What a coroutine that is suspended for ever holds
     /// cannot be taken; then only the outcome counts.
     pub(super) fn stopped(&self, outcome: Outcome) -> Stopped {
-        // What cannot be looked at may hold something.
-        let waited = self.waits.try_borrow().map_or(true, |waits| !waits.is_empty());
-        match self.state.try_borrow_mut() {
-            Ok(mut state) => {
-                let pending = if outcome == Outcome::Lost { Vec::new() } else { std::mem::take(&mut state.pending) };
+        let waited = self.common.waited.get();
+        let own = self.take_own();
+        match self.common.state.try_borrow_mut() {
+            Ok(state) => {
+                let pending = if outcome == Outcome::Lost { Vec::new() } else { own.pending };
                 let recorded = state.next_index as usize > self.call.journal.records.len();
-                Stopped { outcome, pending, attempt: state.attempt, began: state.began, recorded, waited }
+                Stopped { outcome, pending, attempt: state.attempt, began: own.began, recorded, waited }
             }
             Err(_) => {
                 Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false, waited }

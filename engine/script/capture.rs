@@ -28,24 +28,42 @@ impl Captured {
         &self.body
     }
 
-    /// Refuses a closure whose copies have become other than what they were copied from.
+    /// Refuses a step's closure whose copies have become other than what they were copied from.
     pub(super) fn check(&self, context: &NativeCallContext<'_>, original: &FnPtr) -> Result<(), Fault> {
-        let mut seen = Vec::new();
-        for (at, (before, after)) in original.curry().iter().zip(self.body.curry()).enumerate() {
-            if !same(before, after, &mut seen, 0) {
-                let name = variable(context, original, at);
-                let what = name.as_deref().map_or("a captured variable".to_owned(), |name| format!("the captured variable `{name}`"));
-                let help = match name {
-                    Some(name) => format!("return the new value from the step, and assign it outside: {name} = step(…)"),
-                    None => "return the new value from the step, and assign it outside".to_owned(),
-                };
-                return Err(Thrown::last("E0410", format!("the step changes {what}; the change would be lost at the next replay"))
-                    .help(help)
-                    .fault());
-            }
-        }
-        Ok(())
+        let Some(name) = self.changed(context, original) else { return Ok(()) };
+        let help = match &name {
+            Some(name) => format!("return the new value from the step, and assign it outside: {name} = step(…)"),
+            None => "return the new value from the step, and assign it outside".to_owned(),
+        };
+        let message = format!("the step changes {}; the change would be lost at the next replay", shown(name.as_deref()));
+        Err(Thrown::last("E0410", message).help(help).fault())
     }
+
+    /// The same of a branch's closure.
+    pub(super) fn check_branch(&self, context: &NativeCallContext<'_>, original: &FnPtr) -> Result<(), Fault> {
+        let Some(name) = self.changed(context, original) else { return Ok(()) };
+        let message = format!("a branch of parallel changes {}; each branch works on a copy of its own", shown(name.as_deref()));
+        Err(Thrown::last("E0411", message)
+            .help("return the new value from the branch, and put the results together after parallel")
+            .fault())
+    }
+
+    /// The name of a captured variable that the closure has changed, if it has changed any and the name is known.
+    fn changed(&self, context: &NativeCallContext<'_>, original: &FnPtr) -> Option<Option<String>> {
+        let mut seen = Vec::new();
+        let pairs = original.curry().iter().zip(self.body.curry()).enumerate();
+        let mut changed = pairs.filter(|(_, (before, after))| !same(before, after, &mut seen, 0)).map(|(at, _)| at);
+        changed.next().map(|at| variable(context, original, at))
+    }
+}
+
+fn shown(name: Option<&str>) -> String {
+    name.map_or("a captured variable".to_owned(), |name| format!("the captured variable `{name}`"))
+}
+
+/// A value that shares nothing with another one.
+pub(super) fn copied(value: &Dynamic) -> Result<Dynamic, Fault> {
+    Copier { copies: HashMap::new() }.value(value, 0)
 }
 
 /// The name of the captured variable at a place among the curried values: a closure's first parameters are named after them.

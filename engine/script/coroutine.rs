@@ -80,8 +80,10 @@ pub(super) trait Local {
     /// Whether the driver has to end the script now; asked before each resumption, with the waker that is to be called
     /// when that changes.
     fn stopped(&self, waker: &Waker) -> bool;
-    /// The memory account to begin with.
+    /// The memory account, before it goes on.
     fn account(&self) -> Account;
+    /// Takes the account back, after it has switched back.
+    fn keep(&self, account: Account);
 }
 
 type Inner<T> = corosensei::Coroutine<Signal, Switch, Result<T, String>, Stack>;
@@ -90,7 +92,6 @@ type Inner<T> = corosensei::Coroutine<Signal, Switch, Result<T, String>, Stack>;
 pub(super) struct Coroutine<T> {
     inner: Option<Inner<T>>,
     local: Rc<dyn Local>,
-    account: Account,
     /// The lowest address of its stack that was noted.
     lowest: usize,
 }
@@ -134,8 +135,7 @@ impl<T: 'static> Coroutine<T> {
             None => Stack::new(bytes).or_else(|| Stack::new(STACK_LEAST_BYTES)).ok_or(Broken::NoStack)?,
         };
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
-        let account = Account { starve, ..local.account() };
-        Ok(Coroutine { inner: Some(inner), local, account, lowest: usize::MAX })
+        Ok(Coroutine { inner: Some(inner), local, lowest: usize::MAX })
     }
 
     fn resume(&mut self, signal: Signal) -> Option<CoroutineResult<Switch, Result<T, String>>> {
@@ -143,11 +143,11 @@ impl<T: 'static> Coroutine<T> {
         // A driver may be polled within another coroutine's driver, never within a coroutine; the cell is put back for tests that do.
         let outer = CURRENT.take();
         self.local.enter();
-        let before = alloc::swap(self.account);
+        let before = alloc::swap(Account { starve, ..self.local.account() });
         let outer_lowest = LOWEST.replace(self.lowest);
         let result = inner.resume(signal);
         self.lowest = LOWEST.replace(outer_lowest);
-        self.account = alloc::swap(before);
+        self.local.keep(alloc::swap(before));
         self.local.leave();
         CURRENT.set(outer);
         Some(result)
@@ -302,7 +302,7 @@ impl<T> Drop for Coroutine<T> {
         }
         let outer = CURRENT.take();
         self.local.enter();
-        let before = alloc::swap(self.account);
+        let before = alloc::swap(Account { starve, ..self.local.account() });
         let mut ended = false;
         for _ in 0..LAST_WORDS {
             match inner.resume(Signal::End) {
@@ -314,7 +314,7 @@ impl<T> Drop for Coroutine<T> {
                 CoroutineResult::Yield(Switch::Starved) => break,
             }
         }
-        alloc::swap(before);
+        self.local.keep(alloc::swap(before));
         self.local.leave();
         CURRENT.set(outer);
         if !ended {

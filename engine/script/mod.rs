@@ -21,7 +21,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
@@ -352,6 +352,7 @@ impl Watch for Unwatched {}
 #[derive(Debug, Default)]
 pub struct Stop {
     state: AtomicU8,
+    poked: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -374,6 +375,16 @@ impl Stop {
     pub fn abort(&self) {
         self.state.fetch_max(ABORTED, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// Tells the script that a wait of its run has come to something, for a branch that waits while others are at work.
+    pub fn poke(&self) {
+        self.poked.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    fn take_poke(&self) -> bool {
+        self.poked.load(Ordering::Relaxed) && self.poked.swap(false, Ordering::SeqCst)
     }
 
     fn is_draining(&self) -> bool {

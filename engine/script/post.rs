@@ -74,6 +74,11 @@ pub trait Post: Send + Sync {
     /// Opens a wait, and looks back to the run's start for an event that fits it already: the wait as it is then. Where
     /// it was opened before, by an attempt that may have ended before it had looked back, `with` is none.
     fn open(&self, run: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow>;
+    /// The waits of a run, as they are stored.
+    ///
+    /// # Errors
+    /// The store's.
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// A stored event.
     ///
     /// # Errors
@@ -107,6 +112,10 @@ impl Post for Alone {
 
     fn open(&self, _: &RunRow, _: WaitRow, _: Option<OwnWrites>) -> Reply<WaitRow> {
         Box::pin(std::future::ready(Err(PostError::Lost)))
+    }
+
+    fn waits(&self, _: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn event(&self, _: EventId) -> Result<Option<EventRow>, StoreError> {

@@ -12,7 +12,7 @@ use crate::rules::{EventRow, Failure};
 use crate::store::StoreError;
 
 use super::api::steps;
-use super::attempt::{Attempt, Halt};
+use super::attempt::{Attempt, Halt, Stage};
 use super::coroutine::{self, Broken, Coroutine, Local};
 use super::error::{Fault, verdict};
 use super::value::{self, RunHandle};
@@ -31,11 +31,9 @@ const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
 pub async fn call(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
     let attempt = Attempt::new(program, call, ports, stop);
     let script = Rc::clone(&attempt);
-    let memory = usize::try_from(attempt.call.surroundings.limits.memory_bytes).unwrap_or(usize::MAX);
-    let stack = COROUTINE_STACK_BYTES.max(memory.saturating_mul(COROUTINE_STACK_SHARE).min(STACK_MOST_BYTES));
-    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, stack, move || evaluate(&script));
+    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, stack_bytes(&attempt), move || evaluate(&script));
     let result = match coroutine {
-        Ok(coroutine) => coroutine.await,
+        Ok(root) => Stage { root, attempt: Rc::clone(&attempt) }.await,
         Err(broken) => Err(broken),
     };
     let outcome = match result {
@@ -49,6 +47,12 @@ pub async fn call(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop
         Ok(outcome) => Ok(attempt.stopped(outcome)),
         Err(error) => Err(error),
     }
+}
+
+/// The stack of each coroutine of a run.
+pub(super) fn stack_bytes(attempt: &Attempt) -> usize {
+    let memory = usize::try_from(attempt.call.surroundings.limits.memory_bytes).unwrap_or(usize::MAX);
+    COROUTINE_STACK_BYTES.max(memory.saturating_mul(COROUTINE_STACK_SHARE).min(STACK_MOST_BYTES))
 }
 
 /// The body of the coroutine: the script, and its result as JSON text.
@@ -130,7 +134,7 @@ fn failed(attempt: &Attempt, failure: Failure) -> Outcome {
 }
 
 /// The coroutine gave no result.
-fn broke(attempt: &Attempt, broken: Broken) -> Result<Outcome, StoreError> {
+pub(super) fn broke(attempt: &Attempt, broken: Broken) -> Result<Outcome, StoreError> {
     if let Some(halt @ (Halt::Stop(_) | Halt::Store(_))) = attempt.take_halt() {
         return halted(attempt, halt);
     }

@@ -41,6 +41,7 @@ pages! {
     how_it_is_tested: "docs/how-it-is-tested.md",
     http: "docs/http.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
+    fan_out: "examples/fan-out/README.md",
     hello: "examples/hello/README.md",
     invoke: "examples/invoke/README.md",
     retries: "examples/retries/README.md",

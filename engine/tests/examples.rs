@@ -214,3 +214,14 @@ fn invoke_gives_results_and_failures() {
     let (result, _) = try_example(folder.path(), "order/placed");
     assert_eq!(result, serde_json::json!({"price": 13, "stock": "no cups"}));
 }
+
+#[test]
+fn fan_out_runs_branches_at_once() {
+    let folder = example("fan-out");
+    let (result, tree) = try_example(folder.path(), "trip/wanted");
+    assert_eq!(result["hotel"], serde_json::json!({"hotel": "Baixa", "price": 150}));
+    assert_eq!((&result["asked"], &result["failed"]), (&4.into(), &1.into()));
+    for key in ["flight › reserve", "flight › book", "weather › look", "0 › ask", "3 › ask"] {
+        assert!(tree.contains(key), "{tree}");
+    }
+}

@@ -90,6 +90,16 @@ An assignment in a step's closure changes a variable that the closure captured. 
     let total = step(\"add\", || total + 1);   // return the value instead",
     },
     Entry {
+        code: "E0411",
+        title: "a branch changes a variable from outside",
+        text: "\
+Each branch of `parallel` works on its own copy of what it captured: branches that changed the same variable would give
+another result each time. Return the value, and put the results together afterwards:
+
+    let parts = parallel(event.data.items, |item| step(`price-${item}`, || item.len()));
+    let total = parts.reduce(|sum, part| sum + part, 0);",
+    },
+    Entry {
         code: "E0412",
         title: "a run needs more memory than it may",
         text: "\

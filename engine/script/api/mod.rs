@@ -2,6 +2,7 @@
 //! the natives behind it, a file per family.
 
 mod later;
+mod parallel;
 mod send;
 mod sizes;
 pub(super) mod steps;
@@ -112,7 +113,9 @@ pub const ENTRIES: &[Entry] = &[
         "Sends a signal to every run that waits for it at that moment."),
     entry("invoke", &["invoke(function, data)", "invoke(function, data, #{timeout, id})"], &[2, 3], BetweenSteps,
         "Starts a run of another function, waits for its end, and gives its result. Where it fails, is cancelled, or does not end in time, a StepError is thrown; where this run is cancelled, so is the other one."),
-    later("parallel"), later("template"),
+    entry("parallel", &["parallel(#{name: || …})", "parallel([|| …])", "parallel(list, |item| …)", "parallel(…, #{limit, settle})"], &[1, 2, 3], BetweenSteps,
+        "Runs branches at once, each with records of its own, and gives their results in the same shape. When all have ended, the first error is thrown, unless `settle` is true: then each result is #{ok} or #{err}. At most `limit` branches (32) are under way at once."),
+    later("template"),
     later("base64::encode"), later("base64::decode"), later("hex::encode"), later("hex::decode"),
     later("url::encode"), later("url::decode"), later("url::parse"), later("url::build"), later("html::escape"),
     later("regex::test"), later("regex::find"), later("regex::replace"), later("regex::captures"),
@@ -130,6 +133,7 @@ pub(super) fn register(engine: &mut Engine) {
     steps::register(engine);
     tiny::register(engine);
     send::register(engine);
+    parallel::register(engine);
     waits::register(engine);
     text::register(engine);
     world::register(engine);

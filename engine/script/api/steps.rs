@@ -134,7 +134,11 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
     // What was drawn between the steps must be on disk before anything depends on it.
     attempt.commit_records()?;
     let now = attempt.now();
-    let (failed, first) = attempt.failed_attempts(&key);
+    let (failed, first, last) = attempt.failed_attempts(&key);
+    // A branch may be run again for another reason, before the time of its step's next attempt.
+    if let Some((wake, last)) = last.and_then(|last| Some((last.next.filter(|next| *next > now)?, last))) {
+        return Err(attempt.suspend(RunState::BackingOff, wake, Some(last.error)));
+    }
     let inside = Inside {
         key: Arc::clone(&key),
         attempt: failed + 1,

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 
 use super::super::Call;
 use super::super::error::{Fault, terminated};
+use super::branches::{Added, Own};
 use super::{Attempt, Halt};
 
 /// The wait before a checkpoint is tried again on a full disk.
@@ -45,24 +46,18 @@ pub(super) struct State {
     /// Made at the first record that is not where it is expected.
     pub(super) index: Option<HashMap<(Arc<str>, Kind), usize>>,
     pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
-    pub(super) pending: Vec<Write>,
     /// Whether the store knows that this version of the handler makes the journal.
     pub(super) adopted: bool,
-    /// Whether `pending` holds a record.
-    pub(super) pending_record: bool,
-    /// Whether a record is being committed.
-    pub(super) pending_fresh: bool,
     pub(super) next_index: u32,
     pub(super) journal_bytes: u64,
-    /// Bytes of the log lines in `pending`.
-    pub(super) log_bytes: usize,
     pub(super) attempt: u32,
-    pub(super) began: Millis,
+    /// What this attempt has added under branches.
+    pub(super) added: Added,
 }
 
 impl State {
     /// The state of an attempt that begins now.
-    pub(super) fn new(call: &Call, now: Millis) -> State {
+    pub(super) fn new(call: &Call) -> State {
         let records = &call.journal.records;
         State {
             cursor: 0,
@@ -70,32 +65,46 @@ impl State {
             asked_count: 0,
             index: None,
             counts: HashMap::new(),
-            pending: Vec::new(),
             adopted: false,
-            pending_record: false,
-            pending_fresh: false,
             next_index: records.last().map_or(0, |last| last.index + 1),
             journal_bytes: records.iter().map(size).sum(),
-            log_bytes: 0,
             attempt: call.run.attempt,
-            began: now,
+            added: Added::default(),
         }
     }
 
     /// The key of the next record of this kind and name: `x`, then `x#2`.
-    fn next_key(&mut self, kind: Kind, name: &str) -> Arc<str> {
+    pub(super) fn next_key(&mut self, kind: Kind, name: &str) -> Arc<str> {
         let name: Arc<str> = Arc::from(name);
         let count = self.counts.entry((kind, Arc::clone(&name))).or_insert(0);
         *count += 1;
         if *count == 1 { name } else { Arc::from(format!("{name}#{count}")) }
+    }
+
+    /// The place of a record.
+    pub(super) fn look_up(&mut self, records: &[Record], key: &Arc<str>, kind: Kind) -> Option<usize> {
+        let index = self
+            .index
+            .get_or_insert_with(|| records.iter().enumerate().map(|(at, record)| ((Arc::clone(&record.key), record.kind), at)).collect());
+        index.get(&(Arc::clone(key), kind)).copied()
+    }
+
+    /// A record is asked for.
+    pub(super) fn ask_for(&mut self, at: usize) {
+        self.cursor = at + 1;
+        if !std::mem::replace(&mut self.asked[at], true) {
+            self.asked_count += 1;
+        }
     }
 }
 
 impl Attempt {
     /// Whether the script goes over what it has recorded before.
     pub(in crate::script) fn is_replaying(&self) -> bool {
-        let state = self.state.borrow();
-        state.asked_count < self.call.journal.records.len()
+        if let Some(is_replaying) = self.branch_is_replaying() {
+            return is_replaying;
+        }
+        self.common.state.borrow().asked_count < self.call.journal.records.len()
     }
 
     /// Asks for the next record of this kind and name.
@@ -103,8 +112,11 @@ impl Attempt {
         if self.is_halted() {
             return Err(terminated());
         }
+        if let Some(branch) = &self.branch {
+            return self.ask_in_branch(branch, kind, name);
+        }
         let records = &self.call.journal.records;
-        let mut state = self.state.borrow_mut();
+        let mut state = self.common.state.borrow_mut();
         let key = state.next_key(kind, name);
         let cursor = state.cursor;
         let here = |at: usize| records.get(at).is_some_and(|record| record.kind == kind && record.key == key);
@@ -113,16 +125,10 @@ impl Attempt {
         } else if state.asked_count == records.len() {
             None
         } else {
-            let index = state.index.get_or_insert_with(|| {
-                records.iter().enumerate().map(|(at, record)| ((Arc::clone(&record.key), record.kind), at)).collect()
-            });
-            index.get(&(Arc::clone(&key), kind)).copied()
+            state.look_up(records, &key, kind)
         };
         if let Some(at) = found {
-            state.cursor = at + 1;
-            if !std::mem::replace(&mut state.asked[at], true) {
-                state.asked_count += 1;
-            }
+            state.ask_for(at);
             self.operations.set(0);
             return Ok(Found::Recorded(records[at].result.clone()));
         }
@@ -135,7 +141,7 @@ impl Attempt {
     }
 
     /// The outcome of a handler that does not ask for a record.
-    fn unfit(&self, missed: usize, instead: &str) -> Outcome {
+    pub(super) fn unfit(&self, missed: usize, instead: &str) -> Outcome {
         let record = &self.call.journal.records[missed];
         let reason = format!("the journal has {} `{}` where the handler asks for {instead}", record.kind.word(), record.key);
         Outcome::Unfit(Arc::from(reason))
@@ -143,24 +149,25 @@ impl Attempt {
 
     /// The outcome of a script that has ended although records are left that it never asked for.
     pub(in crate::script) fn unasked(&self, how: &str) -> Option<Outcome> {
-        let missed = self.state.borrow().asked.iter().position(|asked| !asked)?;
+        let missed = self.common.state.borrow().asked.iter().position(|asked| !asked)?;
         Some(self.unfit(missed, how))
     }
 
-    /// The failed attempts of a step so far.
-    pub(in crate::script) fn failed_attempts(&self, key: &str) -> (u32, Option<Millis>) {
-        let mut rows = self.call.journal.attempts.iter().filter(|row| &*row.key == key);
+    /// The failed attempts of a step so far: how many, when the first began, and the last one.
+    pub(in crate::script) fn failed_attempts(&self, key: &str) -> (u32, Option<Millis>, Option<AttemptRow>) {
+        let added = self.added_attempts(key);
+        let mut rows = self.call.journal.attempts.iter().filter(|row| &*row.key == key).chain(&added);
         let first = rows.next();
         let last = rows.next_back().or(first);
-        (last.map_or(0, |row| row.attempt), first.map(|row| row.started))
+        (last.map_or(0, |row| row.attempt), first.map(|row| row.started), last.filter(|_| self.is_branch()).cloned())
     }
 
     /// Adds a record to what is committed next.
     pub(in crate::script) fn append(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<(), Fault> {
         let record = self.next_record(key, kind, result, made)?;
-        let mut state = self.state.borrow_mut();
-        state.pending_record = true;
-        alloc::uncounted(|| state.pending.push(Write::Append { run: self.call.run.id, record }));
+        let mut own = self.own.borrow_mut();
+        own.pending_record = true;
+        alloc::uncounted(|| own.pending.push(Write::Append { run: self.call.run.id, record }));
         Ok(())
     }
 
@@ -168,7 +175,7 @@ impl Attempt {
     pub(super) fn next_record(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<Record, Fault> {
         let limits = &self.call.surroundings.limits;
         let now = self.now();
-        let mut state = self.state.borrow_mut();
+        let mut state = self.common.state.borrow_mut();
         let record = Record {
             index: state.next_index,
             key,
@@ -196,34 +203,45 @@ impl Attempt {
         state.next_index += 1;
         state.journal_bytes = bytes;
         state.attempt = 1;
-        state.began = now;
         self.operations.set(0);
-        alloc::uncounted(|| self.adopt(&mut state));
+        let mut own = self.own.borrow_mut();
+        own.began = now;
+        alloc::uncounted(|| {
+            self.adopt(&mut state, &mut own);
+            if self.is_branch() {
+                state.added.records.push(record.clone());
+            }
+        });
         Ok(record)
     }
 
     /// Notes, before this attempt's first record, that the journal fits another version of the handler from now on than
     /// the one that it was made with: should a third one not fit, this one does.
-    fn adopt(&self, state: &mut State) {
+    fn adopt(&self, state: &mut State, own: &mut Own) {
         let (run, version) = (&self.call.run, self.program.hash());
         let another = run.version.as_ref().is_some_and(|made_with| made_with != version);
         if another && !std::mem::replace(&mut state.adopted, true) {
-            state.pending.push(Write::Adopt { run: run.id, version: Arc::clone(version) });
+            own.pending.push(Write::Adopt { run: run.id, version: Arc::clone(version) });
         }
     }
 
     /// Adds a failed attempt to what is committed next.
     pub(in crate::script) fn add_attempt(&self, attempt: AttemptRow) {
-        alloc::uncounted(|| self.state.borrow_mut().pending.push(Write::Attempt { run: self.call.run.id, attempt }));
+        alloc::uncounted(|| {
+            if self.is_branch() {
+                self.common.state.borrow_mut().added.attempts.push(attempt.clone());
+            }
+            self.own.borrow_mut().pending.push(Write::Attempt { run: self.call.run.id, attempt });
+        });
     }
 
     /// Commits what is pending, and goes on once it is durable.
     pub(in crate::script) fn commit(&self) -> Result<(), Fault> {
         let writes = {
-            let mut state = self.state.borrow_mut();
-            state.pending_fresh |= std::mem::take(&mut state.pending_record);
-            state.log_bytes = 0;
-            std::mem::take(&mut state.pending)
+            let mut own = self.own.borrow_mut();
+            own.pending_fresh |= std::mem::take(&mut own.pending_record);
+            own.log_bytes = 0;
+            std::mem::take(&mut own.pending)
         };
         if writes.is_empty() {
             return Ok(());
@@ -240,10 +258,10 @@ impl Attempt {
                     self.tell(&writes);
                     alloc::uncounted(|| drop(writes));
                     // The wait for the disk is not the script's time.
-                    let mut state = self.state.borrow_mut();
-                    if state.pending_fresh {
-                        state.pending_fresh = false;
-                        state.began = self.now();
+                    let mut own = self.own.borrow_mut();
+                    if own.pending_fresh {
+                        own.pending_fresh = false;
+                        own.began = self.now();
                     }
                     return Ok(());
                 }
@@ -271,7 +289,7 @@ impl Attempt {
 
     /// Commits the records that are only buffered, before something happens that must not be lost behind them.
     pub(in crate::script) fn commit_records(&self) -> Result<(), Fault> {
-        let has_record = self.state.borrow().pending_record;
+        let has_record = self.own.borrow().pending_record;
         if has_record { self.commit() } else { Ok(()) }
     }
 }

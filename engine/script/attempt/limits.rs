@@ -24,7 +24,7 @@ const SLICE: Span = Span(2);
 /// Operations that the statements of all imported files may take together while a handler is loaded.
 const LOADING_OPERATIONS: u64 = 1_000_000;
 /// Times the memory limit that one native call may reach before its coroutine is suspended for ever.
-const STARVE_AT: u64 = 4;
+pub(super) const STARVE_AT: u64 = 4;
 
 thread_local! {
     /// Operations until the next look at the clock.
@@ -89,7 +89,7 @@ pub(super) fn go_on() {
 }
 
 /// What a thread is while a file's own statements are evaluated outside of a run.
-struct Loading;
+struct Loading(Cell<Account>);
 
 impl Local for Loading {
     fn enter(&self) {
@@ -108,13 +108,19 @@ impl Local for Loading {
     }
 
     fn account(&self) -> Account {
-        Account { bytes: 0, most: (RUN_MEMORY_BYTES * STARVE_AT) as i64, ..Account::NOBODY }
+        self.0.get()
+    }
+
+    fn keep(&self, account: Account) {
+        self.0.set(account);
     }
 }
 
 /// Evaluates a file's own statements outside of a run: on a coroutine too, so that nothing in them ends the process.
 pub(in crate::script) fn load<T: 'static>(work: impl FnOnce() -> T + 'static) -> Result<T, Broken> {
-    let mut coroutine = std::pin::pin!(Coroutine::new(Rc::new(Loading), COROUTINE_STACK_BYTES.max(4 * RUN_MEMORY_BYTES as usize), work)?);
+    let account = Account { bytes: 0, most: (RUN_MEMORY_BYTES * STARVE_AT) as i64, ..Account::NOBODY };
+    let loading = Rc::new(Loading(Cell::new(account)));
+    let mut coroutine = std::pin::pin!(Coroutine::new(loading, COROUTINE_STACK_BYTES.max(4 * RUN_MEMORY_BYTES as usize), work)?);
     match coroutine.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         // No native waits outside of a run, so it has come to its end.
@@ -148,8 +154,11 @@ impl Local for Attempt {
     }
 
     fn account(&self) -> Account {
-        let most = self.call.surroundings.limits.memory_bytes.saturating_mul(STARVE_AT).min(i64::MAX as u64) as i64;
-        Account { bytes: 0, most, ..Account::NOBODY }
+        self.common.account.get()
+    }
+
+    fn keep(&self, account: Account) {
+        self.common.account.set(account);
     }
 }
 
@@ -194,7 +203,7 @@ impl Attempt {
         } else if self.stop.is_draining() {
             let _ = self.halt(Halt::Stop(Outcome::Interrupted));
             return true;
-        } else if now.since(self.state.borrow().began) > self.call.timeouts.step {
+        } else if now.since(self.own.borrow().began) > self.call.timeouts.step {
             let message = format!("the code between steps took longer than {}", self.call.timeouts.step);
             self.limit("E0414", message, "do the work in steps, or raise timeouts.step in events.yaml");
             return true;

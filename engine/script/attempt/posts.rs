@@ -43,10 +43,10 @@ impl Attempt {
 
     /// What is pending, to be committed together with what the engine makes of a demand.
     fn checkpoint(&self, record: Option<Record>, wait: Option<WaitRow>) -> OwnWrites {
-        let mut state = self.state.borrow_mut();
-        state.pending_record = false;
-        state.log_bytes = 0;
-        let mut writes = std::mem::take(&mut state.pending);
+        let mut own = self.own.borrow_mut();
+        own.pending_record = false;
+        own.log_bytes = 0;
+        let mut writes = std::mem::take(&mut own.pending);
         alloc::uncounted(|| {
             writes.extend(wait.clone().map(Write::OpenWait));
             let run = &self.call.run;
@@ -70,7 +70,7 @@ impl Attempt {
         let stored = self.deliver(parcel.commit(with))?;
         self.tell(&writes);
         // The wait for the disk is not the script's time.
-        self.state.borrow_mut().began = self.now();
+        self.own.borrow_mut().began = self.now();
         match stored {
             Some(record) => {
                 self.ports.watch.recorded(self.call.run.id, &record);
@@ -115,7 +115,7 @@ impl Attempt {
 
     /// The events that the run's waits have had.
     fn remember(&self, row: WaitRow) {
-        let mut waits = self.waits.borrow_mut();
+        let mut waits = self.common.waits.borrow_mut();
         alloc::uncounted(|| match waits.iter_mut().find(|old| old.wait == row.wait) {
             Some(old) => *old = row,
             None => waits.push(row),
@@ -123,7 +123,7 @@ impl Attempt {
     }
 
     fn known(&self, wait: &WaitKey) -> Option<WaitRow> {
-        self.waits.borrow().iter().find(|row| row.wait == *wait).cloned()
+        self.common.waits.borrow().iter().find(|row| row.wait == *wait).cloned()
     }
 
     /// What a wait that is not recorded has come to, with its row; ends the script where nothing has.
@@ -166,6 +166,8 @@ impl Attempt {
 
     fn open(&self, opening: Opening) -> Result<(), Fault> {
         let Opening { row, parcel } = opening;
+        // From here on it may be stored, also where this branch is ended before it hears of that.
+        self.common.waited.set(true);
         let with = self.checkpoint(None, Some(row.clone()));
         let writes = with.list.writes.clone();
         let row = match parcel {
@@ -185,7 +187,7 @@ impl Attempt {
         let event = row.event();
         let wait = row.wait.clone();
         self.append(Arc::clone(&wait.key), wait.kind, result, made)?;
-        alloc::uncounted(|| self.state.borrow_mut().pending.push(Write::RecordWait(wait)));
+        alloc::uncounted(|| self.own.borrow_mut().pending.push(Write::RecordWait(wait)));
         self.remember(WaitRow { state: WaitState::Recorded(event), ..row });
         Ok(())
     }

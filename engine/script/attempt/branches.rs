@@ -1,0 +1,352 @@
+//! The branches of a `parallel`: each is a script of its own on a coroutine of its own, over its part of the journal.
+//!
+//! What the branches of a run share is here: the journal, the waits, the account of memory, and the coroutines that run
+//! beside the script's own. A branch that has nothing more to replay stops until every other one has come as far, so that
+//! nothing is executed before the handler has asked for all that the run has recorded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rhai::Dynamic;
+
+use crate::base::Millis;
+use crate::base::alloc::{self, Account};
+use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
+
+use super::super::coroutine::{Broken, Coroutine};
+use super::super::error::Fault;
+use super::journal::{Found, State};
+use super::{Attempt, Halt};
+
+/// What stands between the names of branches, and before the name of a record.
+const BELOW: &str = " › ";
+
+/// What a branch's body gives.
+pub(in crate::script) type Body = Result<Dynamic, Fault>;
+
+/// What the branches of a run share.
+pub(in crate::script) struct Common {
+    pub(super) state: RefCell<State>,
+    /// The run's waits, as they are now as far as it knows.
+    pub(super) waits: RefCell<Vec<WaitRow>>,
+    /// The memory of all of them.
+    pub(super) account: Cell<Account>,
+    /// The coroutines beside the script's own.
+    beside: RefCell<Vec<Rc<Running>>>,
+    /// Something has happened that another coroutine of the run may wait for.
+    changed: Cell<bool>,
+    /// All coroutines were asked since, and none could go on.
+    quiet: Cell<bool>,
+    /// A wait has been opened, or is about to be.
+    pub(super) waited: Cell<bool>,
+    /// Coroutines that do not wait for their own branches.
+    leaves: Cell<usize>,
+    /// Those of them that have nothing more to replay and wait for the others.
+    arrived: Cell<usize>,
+}
+
+/// What one branch has to commit.
+#[derive(Default)]
+pub(in crate::script) struct Own {
+    pub(super) pending: Vec<Write>,
+    /// Whether `pending` holds a record.
+    pub(super) pending_record: bool,
+    /// Whether a record is being committed.
+    pub(super) pending_fresh: bool,
+    /// Bytes of the log lines in `pending`.
+    pub(super) log_bytes: usize,
+    /// When the code that is under way began.
+    pub(super) began: Millis,
+}
+
+/// What this attempt has added under branches: one that is started again goes over it as over the journal.
+#[derive(Default)]
+pub(super) struct Added {
+    pub(super) records: Vec<Record>,
+    pub(super) attempts: Vec<AttemptRow>,
+}
+
+/// The place of a branch.
+pub(in crate::script) struct Branch {
+    /// The names of the branches that lead to it: `mail`, `mail › 0`.
+    pub(super) path: Arc<str>,
+    /// Its records that it has not asked for again.
+    left: Cell<usize>,
+}
+
+/// How often the names under a path were asked for.
+pub(in crate::script) type Counts = HashMap<(Kind, Arc<str>), u32>;
+
+/// A branch on its coroutine.
+pub(in crate::script) struct Running {
+    pub(in crate::script) attempt: Rc<Attempt>,
+    coroutine: RefCell<Option<Coroutine<Body>>>,
+    result: RefCell<Option<Result<Body, Broken>>>,
+}
+
+impl Running {
+    /// What came of it, once it has ended.
+    pub(in crate::script) fn take(&self) -> Option<Result<Body, Broken>> {
+        self.result.borrow_mut().take()
+    }
+}
+
+fn is_under(name: &str, path: &str) -> bool {
+    name.strip_prefix(path).is_some_and(|rest| rest.starts_with(BELOW))
+}
+
+/// Whether a record is one of this branch itself.
+fn is_own(key: &str, path: &str) -> bool {
+    key.rsplit_once(BELOW).is_some_and(|(above, _)| above == path)
+}
+
+impl Common {
+    pub(super) fn new(state: State, waits: Vec<WaitRow>, account: Account) -> Common {
+        Common {
+            state: RefCell::new(state),
+            waited: Cell::new(!waits.is_empty()),
+            waits: RefCell::new(waits),
+            account: Cell::new(account),
+            beside: RefCell::default(),
+            changed: Cell::new(false),
+            quiet: Cell::new(false),
+            leaves: Cell::new(1),
+            arrived: Cell::new(0),
+        }
+    }
+
+    fn change(&self) {
+        self.changed.set(true);
+        self.quiet.set(false);
+    }
+
+    /// Whether every coroutine waits for the others to replay, and none can.
+    fn is_stuck(&self) -> bool {
+        self.arrived.get() > 0 && self.arrived.get() >= self.leaves.get()
+    }
+
+    fn count(cell: &Cell<usize>, by: isize) {
+        cell.set(cell.get().saturating_add_signed(by));
+    }
+}
+
+impl Attempt {
+    /// The name of a record here, with the branches that lead to it.
+    fn named(branch: &Branch, name: &str) -> String {
+        format!("{}{BELOW}{name}", branch.path)
+    }
+
+    /// Whether it is a branch's.
+    pub(in crate::script) fn is_branch(&self) -> bool {
+        self.branch.is_some()
+    }
+
+    /// The path of a branch of this name below this one.
+    pub(in crate::script) fn path_below(&self, name: &str) -> Arc<str> {
+        match &self.branch {
+            None => Arc::from(name),
+            Some(branch) => Arc::from(Attempt::named(branch, name)),
+        }
+    }
+
+    /// How often the names under a path were asked for so far.
+    pub(in crate::script) fn counts_under(&self, path: &str) -> Counts {
+        let state = self.common.state.borrow();
+        state.counts.iter().filter(|((_, name), _)| is_under(name, path)).map(|(key, count)| (key.clone(), *count)).collect()
+    }
+
+    /// An attempt of a branch. `counts` are as they were when it first began, and `own` is what it has left behind.
+    pub(in crate::script) fn branch(&self, path: &Arc<str>, counts: &Counts, own: Option<Own>) -> Rc<Attempt> {
+        let now = self.now();
+        let mut state = self.common.state.borrow_mut();
+        state.counts.retain(|(_, name), _| !is_under(name, path));
+        state.counts.extend(counts.iter().map(|(key, count)| (key.clone(), *count)));
+        let all = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_own(&record.key, path)).count();
+        let had: u32 = counts.iter().filter(|((_, name), _)| is_own(name, path)).map(|(_, count)| *count).sum();
+        drop(state);
+        let branch = Branch { path: Arc::clone(path), left: Cell::new(all.saturating_sub(had as usize)) };
+        let own = Own { began: now, ..own.unwrap_or_default() };
+        Attempt::with(
+            (Arc::clone(&self.program), Rc::clone(&self.call), Arc::clone(&self.ports), Arc::clone(&self.stop)),
+            Rc::clone(&self.common),
+            own,
+            Some(branch),
+        )
+    }
+
+    /// Runs a branch on its coroutine, beside the others.
+    pub(in crate::script) fn run_beside(&self, attempt: Rc<Attempt>, coroutine: Coroutine<Body>) -> Rc<Running> {
+        let running = Rc::new(Running { attempt, coroutine: RefCell::new(Some(coroutine)), result: RefCell::new(None) });
+        self.common.beside.borrow_mut().push(Rc::clone(&running));
+        Common::count(&self.common.leaves, 1);
+        self.common.change();
+        running
+    }
+
+    /// The branch waits for branches of its own, or goes on.
+    pub(in crate::script) fn waits_for_branches(&self, waits: bool) {
+        Common::count(&self.common.leaves, if waits { -1 } else { 1 });
+        self.common.change();
+    }
+
+    /// What the attempt has to commit.
+    pub(in crate::script) fn take_own(&self) -> Own {
+        self.own.try_borrow_mut().map(|mut own| std::mem::take(&mut *own)).unwrap_or_default()
+    }
+
+    /// Takes over what a branch has left behind.
+    pub(in crate::script) fn inherit(&self, left: Own) {
+        let mut own = self.own.borrow_mut();
+        alloc::uncounted(|| own.pending.extend(left.pending));
+        own.pending_record |= left.pending_record;
+        own.log_bytes += left.log_bytes;
+    }
+
+    /// The failed attempts that this attempt has added to a branch's step.
+    pub(super) fn added_attempts(&self, key: &str) -> Vec<AttemptRow> {
+        if self.branch.is_none() {
+            return Vec::new();
+        }
+        self.common.state.borrow().added.attempts.iter().filter(|row| &*row.key == key).cloned().collect()
+    }
+
+    /// Whether a branch goes over what it has recorded before.
+    pub(super) fn branch_is_replaying(&self) -> Option<bool> {
+        self.branch.as_ref().map(|branch| branch.left.get() > 0)
+    }
+
+    /// Asks for the next record of this kind and name of a branch.
+    pub(super) fn ask_in_branch(&self, branch: &Branch, kind: Kind, name: &str) -> Result<Found, Fault> {
+        let records = &self.call.journal.records;
+        let mut state = self.common.state.borrow_mut();
+        let key = state.next_key(kind, &Attempt::named(branch, name));
+        let found = state.look_up(records, &key, kind);
+        if let Some(at) = found {
+            self.common.change();
+            state.ask_for(at);
+        }
+        let result = match found {
+            Some(at) => Some(records[at].result.clone()),
+            None => state.added.records.iter().find(|record| record.key == key && record.kind == kind).map(|record| record.result.clone()),
+        };
+        if let Some(result) = result {
+            branch.left.set(branch.left.get().saturating_sub(1));
+            self.operations.set(0);
+            return Ok(Found::Recorded(result));
+        }
+        let own = |(record, asked): (&Record, &bool)| !asked && is_own(&record.key, &branch.path);
+        let missed = records.iter().zip(&state.asked).position(own);
+        let all_asked = state.asked_count == records.len();
+        drop(state);
+        if let Some(at) = missed {
+            return Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word())))));
+        }
+        if !all_asked {
+            self.wait_for_others(kind, &key)?;
+        }
+        Ok(Found::New(key))
+    }
+
+    /// Waits until all branches have asked for everything that is recorded.
+    fn wait_for_others(&self, kind: Kind, key: &str) -> Result<(), Fault> {
+        let common = &self.common;
+        Common::count(&common.arrived, 1);
+        common.change();
+        let all = std::future::poll_fn(|_| {
+            let state = common.state.borrow();
+            if state.asked_count == self.call.journal.records.len() {
+                return Poll::Ready(None);
+            }
+            let missed = state.asked.iter().position(|asked| !asked);
+            // Nobody is left who could ask for it.
+            if common.quiet.get() { Poll::Ready(missed) } else { Poll::Pending }
+        });
+        let missed = self.wait(all);
+        Common::count(&common.arrived, -1);
+        common.change();
+        match missed? {
+            None => Ok(()),
+            Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word()))))),
+        }
+    }
+
+    /// Takes the waits of the run as they are stored now. Whether one of those under this path has come to something.
+    pub(in crate::script) fn look_at_waits(&self, path: &str) -> Result<bool, Fault> {
+        let rows = alloc::uncounted(|| self.ports.post.waits(self.call.run.id)).map_err(|error| self.halt(Halt::Store(error)))?;
+        let mut waits = self.common.waits.borrow_mut();
+        let mut news = false;
+        // What this attempt has recorded itself may not be stored yet.
+        for known in waits.iter_mut().filter(|known| known.state == WaitState::Open && is_under(&known.wait.key, path)) {
+            if let Some(row) = rows.iter().find(|row| row.wait == known.wait && row.state != WaitState::Open) {
+                alloc::uncounted(|| *known = row.clone());
+                news = true;
+            }
+        }
+        Ok(news)
+    }
+}
+
+/// The script's own coroutine and those of its branches: ready when the script's own is.
+pub(in crate::script) struct Stage<T> {
+    pub(in crate::script) root: Coroutine<T>,
+    pub(in crate::script) attempt: Rc<Attempt>,
+}
+
+impl<T: 'static> Future for Stage<T> {
+    type Output = Result<T, Broken>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, Broken>> {
+        let common = Rc::clone(&self.attempt.common);
+        loop {
+            common.changed.set(false);
+            let root = Pin::new(&mut self.root).poll(context);
+            if root.is_ready() {
+                self.end_branches();
+                return root;
+            }
+            if common.beside.borrow().is_empty() {
+                return Poll::Pending;
+            }
+            let all: Vec<Rc<Running>> = common.beside.borrow().clone();
+            for running in all {
+                let mut coroutine = running.coroutine.borrow_mut();
+                let Some(branch) = coroutine.as_mut() else { continue };
+                if let Poll::Ready(result) = Pin::new(branch).poll(context) {
+                    *coroutine = None;
+                    running.result.replace(Some(result));
+                    Common::count(&common.leaves, -1);
+                    common.change();
+                }
+            }
+            common.beside.borrow_mut().retain(|running| running.coroutine.borrow().is_some());
+            if !common.changed.get() {
+                if common.quiet.get() || !common.is_stuck() {
+                    return Poll::Pending;
+                }
+                common.quiet.set(true);
+            }
+        }
+    }
+}
+
+impl<T> Stage<T> {
+    /// Ends the branches that are under way: the script has ended without them.
+    fn end_branches(&self) {
+        let all = std::mem::take(&mut *self.attempt.common.beside.borrow_mut());
+        for running in all {
+            drop(running.coroutine.borrow_mut().take());
+            self.attempt.inherit(running.attempt.take_own());
+        }
+    }
+}
+
+impl<T> Drop for Stage<T> {
+    fn drop(&mut self) {
+        self.end_branches();
+    }
+}
