@@ -177,9 +177,10 @@ impl Sqlite {
         }
         self.readers.close();
         let (connection, outcome) = ended.map_err(|_| StoreError::Io("the writer's thread panicked".to_owned()))?;
-        outcome.and_then(|()| writer::finish(&connection))?;
-        // The mark in the file says that it was closed, so a note that stays is not read.
-        let _ = Note::beside(&self.path).remove();
+        if outcome.and_then(|()| writer::finish(&connection))? {
+            // The mark in the file says that it was closed, so a note that stays is not read.
+            let _ = Note::beside(&self.path).remove();
+        }
         Ok(())
     }
 

@@ -244,9 +244,21 @@ fn checkpoint(connection: &Connection, mode: &str) -> Result<i64, StoreError> {
     Ok(pragma.query_row([], |row| row.get(1))?)
 }
 
-/// The last acts of an owner that has nothing left to write: clears the mark and puts everything into the main file.
-pub(super) fn finish(connection: &Connection) -> Result<(), StoreError> {
-    open::mark_open(connection, false)?;
-    checkpoint(connection, "TRUNCATE")?;
-    Ok(())
+/// The last acts of an owner that has nothing left to write: marks the file as closed and puts everything into the main
+/// file. Answers whether the mark is there: a full disk has no room for it, which loses nothing, since the next owner reads
+/// the log.
+pub(super) fn finish(connection: &Connection) -> Result<bool, StoreError> {
+    let marked = unless_full(open::mark_open(connection, false).map_err(StoreError::from))?;
+    let copied = unless_full(checkpoint(connection, "TRUNCATE"))?;
+    if marked.is_none() || copied.is_none() {
+        tracing::warn!("the disk is full: the write-ahead log stays beside the database; the next start reads it");
+    }
+    Ok(marked.is_some())
+}
+
+fn unless_full<T>(outcome: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match outcome {
+        Err(StoreError::Full) => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
