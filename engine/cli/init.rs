@@ -27,7 +27,7 @@ pub struct Init {
 enum Template {
     /// One event, one function of two steps and a sleep
     Hello,
-    /// Payments in steps, one of a customer at a time
+    /// Payments that wait for a one-time code, one of a customer at a time
     Payments,
 }
 
@@ -44,7 +44,6 @@ const HELLO: &[Page] = &[
 const PAYMENTS: &[Page] = &[
     ("events.yaml", include_str!("../../events.yaml")),
     ("handlers/payment-initiated.rhai", include_str!("../../handlers/payment-initiated.rhai")),
-    ("handlers/otp-received.rhai", include_str!("../../handlers/otp-received.rhai")),
     ("schemas/payment-initiate.json", include_str!("../../schemas/payment-initiate.json")),
     ("schemas/otp-received.json", include_str!("../../schemas/otp-received.json")),
     ("schemas/user-id.json", include_str!("../../schemas/user-id.json")),
@@ -58,11 +57,11 @@ impl Template {
         }
     }
 
-    /// The event to try first.
-    fn event(self) -> &'static str {
+    /// What to try first.
+    fn first(self) -> &'static str {
         match self {
-            Template::Hello => "hello/said",
-            Template::Payments => "payment/initiate",
+            Template::Hello => "stepwell try hello/said --example",
+            Template::Payments => "stepwell try payment/initiate --example --then otp/received@5m --fast-forward",
         }
     }
 }
@@ -95,7 +94,7 @@ impl Init {
         if self.folder != Path::new(".") {
             out.say(format!("  {}", paint(BOLD, format!("cd {}", self.folder.display()))));
         }
-        out.say(format!("  {}   runs it once, here and now", paint(BOLD, format!("stepwell try {} --example", self.template.event()))));
+        out.say(format!("  {}   runs it once, here and now", paint(BOLD, self.template.first())));
         out.say(format!("  {}   starts the engine", paint(BOLD, "stepwell dev")));
         Ok(Exit::Done)
     }

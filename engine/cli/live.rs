@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::base::{EventId, Millis, RunId};
 use crate::exec::Notice;
-use crate::rules::RunState;
+use crate::rules::{Kind, RunState};
 use crate::server::view::{LogView, NoticeView, StepStatus, Trace};
 
 use super::exit::{Exit, Trouble};
@@ -89,6 +89,16 @@ pub struct Show<'a> {
     /// Lines of the log that are newer than what has been seen of their run.
     held: HashMap<RunId, Vec<LogView>>,
     said: HashSet<(RunId, String)>,
+    hints: bool,
+}
+
+/// What happens to what is watched.
+#[derive(Debug)]
+pub enum Later {
+    /// An event is about to be sent: all that has happened before is told, then this line; then the answer is given.
+    Coming(String, oneshot::Sender<()>),
+    /// It was sent: its runs are watched as well.
+    Sent(EventId),
 }
 
 impl<'a> Show<'a> {
@@ -98,7 +108,13 @@ impl<'a> Show<'a> {
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
-        Show { out, reader, bar, steps: Steps::default(), logs: HashMap::new(), held: HashMap::new(), said: HashSet::new() }
+        Show { out, reader, bar, steps: Steps::default(), logs: HashMap::new(), held: HashMap::new(), said: HashSet::new(), hints: false }
+    }
+
+    /// Says how `try` lets a run that waits for an event go on, once there is one.
+    pub fn with_hints(mut self) -> Show<'a> {
+        self.hints = true;
+        self
     }
 
     /// Shows what happens until every run of the events has ended or is parked. Gives their traces; none for events that
@@ -106,7 +122,23 @@ impl<'a> Show<'a> {
     ///
     /// # Errors
     /// Those of reading.
-    pub async fn until_ended(&mut self, events: &[EventId], mut watcher: Watcher) -> Result<Vec<Trace>, Trouble> {
+    pub async fn until_ended(&mut self, events: &[EventId], watcher: Watcher) -> Result<Vec<Trace>, Trouble> {
+        let (_, none) = mpsc::unbounded_channel();
+        self.until_all_ended(events, none, watcher).await
+    }
+
+    /// As `until_ended`, with the runs of events that are yet to be sent, until `more` is closed.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn until_all_ended(
+        &mut self,
+        events: &[EventId],
+        mut more: mpsc::UnboundedReceiver<Later>,
+        mut watcher: Watcher,
+    ) -> Result<Vec<Trace>, Trouble> {
+        let mut is_open = !more.is_closed();
+        let mut coming: Option<(String, oneshot::Sender<()>)> = None;
         let mut redraw = tokio::time::interval(REDRAW);
         redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(LOOK);
@@ -120,8 +152,13 @@ impl<'a> Show<'a> {
                 }
                 known.insert(event, traces);
             }
+            if let Some((line, told)) = coming.take() {
+                self.line(&line);
+                // Whoever broke off does not wait for it.
+                let _ = told.send(());
+            }
             let traces: Vec<&Trace> = known.values().flatten().collect();
-            if traces.iter().all(|trace| has_stopped(trace.run.state)) {
+            if !is_open && traces.iter().all(|trace| has_stopped(trace.run.state)) {
                 self.clear();
                 return Ok(known.into_values().flatten().collect());
             }
@@ -130,6 +167,14 @@ impl<'a> Show<'a> {
             }
             tokio::select! {
                 _ = redraw.tick(), if !self.bar.is_hidden() => {}
+                later = more.recv(), if is_open => {
+                    changed.extend(going_on(&known));
+                    match later {
+                        Some(Later::Coming(line, told)) => coming = Some((line, told)),
+                        Some(Later::Sent(event)) => drop(changed.insert(event)),
+                        None => is_open = false,
+                    }
+                }
                 // A notice may have been missed; runs that go on are looked at again, if seldom.
                 _ = look.tick() => changed.extend(going_on(&known)),
                 notice = watcher.next() => {
@@ -166,7 +211,8 @@ impl<'a> Show<'a> {
         let (lines, next) = self.reader.logs(run, from).await?;
         self.logs.insert(run, next);
         if !self.bar.is_hidden() {
-            lines.iter().for_each(|line| self.bar.println(coloured(&format!("  {}", log_line(line)))));
+            lines.iter().for_each(|line| self.line(&format!("  {}", log_line(line))));
+            self.hint(trace);
             return Ok(());
         }
         if self.said.insert((run, String::new())) {
@@ -187,10 +233,26 @@ impl<'a> Show<'a> {
         news.extend(fresh.map(|(_, order, line)| (order, line)));
         news.sort_by_key(|(order, _)| *order);
         news.iter().for_each(|(_, line)| self.out.say(line));
+        self.hint(trace);
         if has_stopped(trace.run.state) && self.said.insert((run, "end".to_owned())) {
             self.out.say(tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// Says a line above what is drawn.
+    fn line(&self, line: &str) {
+        if self.bar.is_hidden() { self.out.say(line) } else { self.bar.println(coloured(line)) }
+    }
+
+    /// Says once how a run that waits for an event goes on.
+    fn hint(&mut self, trace: &Trace) {
+        let waits = trace.steps.iter().find(|step| step.status == StepStatus::Waiting && step.kind == Kind::Wait);
+        let name = waits.and_then(|step| step.waits_for.as_deref()?.strip_prefix("event `")?.split('`').next());
+        if let Some(name) = name.filter(|_| std::mem::take(&mut self.hints)) {
+            let hint = format!("to go on: --then {}@1m sends the event after a minute, --fast-forward lets no time pass", shown(name));
+            self.line(&paint(DIM, hint));
+        }
     }
 
     /// Says how the runs ended: on a terminal the whole trees, then every error with its picture, then the results on
@@ -247,6 +309,10 @@ fn happened(trace: &Trace, now: Millis) -> Vec<(String, Order, String)> {
         let ended = step.ended_at.map_or(started, |ended| ended.0);
         let (at, line) = match (step.status, step.until) {
             (StepStatus::Completed, Some(until)) => (until.0, format!("  {} {name} slept", paint(GREEN, "✓"))),
+            (StepStatus::Completed, None) if step.kind == Kind::Wait => {
+                (ended, format!("  {} {name} {}  {}", paint(GREEN, "✓"), short(ended.since(started)), tree::came(step)))
+            }
+            (StepStatus::Waiting, _) => (started, format!("  {} {name} {}", paint(YELLOW, "◷"), tree::waits(step, None))),
             (StepStatus::Completed, None) => (ended, format!("  {} {name} {}", paint(GREEN, "✓"), short(ended.since(started)))),
             (StepStatus::Sleeping, _) => (started, format!("  {} {name} sleeps", paint(YELLOW, "◷"))),
             (StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned, _) => continue,

@@ -29,6 +29,7 @@ mod serve;
 mod settings;
 mod signal;
 mod sql;
+mod then;
 mod tree;
 mod try_event;
 mod validate;

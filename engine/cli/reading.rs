@@ -386,7 +386,8 @@ async fn pages<T: DeserializeOwned>(remote: &Remote, path: &str, query: Vec<(&st
 pub fn trace_of(store: &dyn Store, row: &RunRow, now: Millis) -> Result<Trace, StoreError> {
     let event = store.event(row.event)?;
     let journal = store.journal(row.id)?;
-    let mut trace = Trace::of(row, event.as_ref(), &journal, now);
+    let waits = store.waits(row.id)?;
+    let mut trace = Trace::of(row, event.as_ref(), &journal, &waits, now);
     if let Some(version) = &row.version {
         trace.add_sources(store.source(version)?.as_ref());
     }

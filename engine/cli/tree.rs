@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::base::{Diagnostic, Location, Millis, Source, Span, codes};
-use crate::rules::{Failure, RunState};
+use crate::rules::{Failure, Kind, RunState};
 use crate::server::view::{AttemptView, StepStatus, StepView, Time, Trace};
 
 use super::out::{BOLD, CYAN, DIM, GREEN, RED, YELLOW, cut, paint, relative, short, shown};
@@ -102,6 +104,9 @@ fn node(step: &StepView, active: Option<&Active>, now: Millis) -> Node {
             let slept = short(Span(until.since(step.started_at.0).0));
             (paint(GREEN, "✓"), format!("{slept:>6}  {}", paint(DIM, "slept")))
         }
+        (StepStatus::Completed, None) if step.kind == Kind::Wait => {
+            (paint(GREEN, "✓"), format!("{:>6}  {}", took(step.ended_at), came(step)))
+        }
         (StepStatus::Completed, None) => {
             let output = step.output.as_ref().map(|raw| raw.get()).filter(|json| *json != "null");
             let result = output.map(|json| paint(DIM, format!("  {}", cut(json, RESULT_MOST)))).unwrap_or_default();
@@ -115,6 +120,7 @@ fn node(step: &StepView, active: Option<&Active>, now: Millis) -> Node {
             let wakes = until.map(|Time(until)| format!("wakes {}", relative(now, until))).unwrap_or_default();
             (paint(YELLOW, "◷"), paint(YELLOW, wakes))
         }
+        (StepStatus::Waiting, _) => (paint(YELLOW, "◷"), paint(YELLOW, waits(step, Some(now)))),
         (StepStatus::BackingOff, _) => (paint(YELLOW, "◷"), paint(YELLOW, "backing off")),
         (StepStatus::Retrying, _) => match active {
             Some(active) => (paint(CYAN, "▸"), format!("{:>6}", short(now.since(active.since)))),
@@ -127,6 +133,33 @@ fn node(step: &StepView, active: Option<&Active>, now: Millis) -> Node {
     let attempts = attempts.filter(|_| step.status != StepStatus::Failed || step.attempts.len() > 1);
     let attempts = attempts.map(|attempt| format!("{} {}", paint(RED, "✗"), paint(DIM, failed(attempt, now)))).collect();
     Node { began: step.started_at.0, mark, name: shown(&step.key), text, attempts }
+}
+
+/// What a wait that is not over waits for, and when it gives up: seen from `now`, or else from its beginning.
+pub fn waits(step: &StepView, now: Option<Millis>) -> String {
+    let what = step.waits_for.as_deref().map(|what| cut(what, MESSAGE_MOST)).unwrap_or_default();
+    match (step.until, now) {
+        (Some(Time(until)), Some(now)) if until > now => format!("waits for {what}, gives up {}", relative(now, until)),
+        (Some(Time(until)), None) => format!("waits for {what}, gives up after {}", short(until.since(step.started_at.0))),
+        _ => format!("waits for {what}"),
+    }
+}
+
+/// What a wait came to: the event that ended it with its data, a signal's data, or that nothing came.
+pub fn came(step: &StepView) -> String {
+    let json = step.output.as_ref().map_or("null", |raw| raw.get());
+    if json == "null" {
+        return paint(YELLOW, "nothing came in time");
+    }
+    let event: Option<Value> =
+        serde_json::from_str(json).ok().filter(|value: &Value| ["id", "name", "data", "ts"].iter().all(|key| value.get(key).is_some()));
+    match event {
+        Some(event) => {
+            let name = event["name"].as_str().map(shown).unwrap_or_default();
+            format!("by {name}  {}", paint(DIM, cut(&event["data"].to_string(), RESULT_MOST)))
+        }
+        None => paint(DIM, cut(json, RESULT_MOST)),
+    }
 }
 
 /// A failed attempt in words.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::base::{Clock, Diagnostic, EventId};
 use crate::clock::{JumpingClock, SystemClock, SystemEntropy};
@@ -17,13 +18,16 @@ use super::backup::store_trouble;
 use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble};
 use super::fields::{Data, Fields};
-use super::live::{Show, Watcher};
-use super::out::Out;
+use super::live::{Later, Show, Watcher};
+use super::out::{CYAN, DIM, Out, cut, paint, shown};
 use super::place::{self, ConfigOption, Throwaway};
 use super::reading::Reader;
+use super::then::{Then, had_effect};
 
 /// How long a step that is under way at the end may hold the command up.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest data on the line of an event that is sent later, in characters.
+const DATA_MOST: usize = 80;
 
 /// Arguments of `try`.
 #[derive(Debug, clap::Args)]
@@ -33,9 +37,12 @@ pub struct Try {
     name: String,
     #[command(flatten)]
     fields: Fields,
-    /// Run on a virtual clock: sleeps and back-offs end at once
+    /// Run on a virtual clock: sleeps, waits and back-offs take no time
     #[arg(long)]
     fast_forward: bool,
+    /// Send another event that long after the first: NAME@TIME, with its example as data; or 'NAME@TIME {json}', 'NAME@TIME name=value …'
+    #[arg(long, value_name = "NAME@TIME")]
+    then: Vec<String>,
     /// Print one JSON document: the runs with their traces
     #[arg(long)]
     json: bool,
@@ -62,10 +69,12 @@ impl Try {
             Data { value: Value::Object(serde_json::Map::new()), text: "{}".to_owned() }
         };
         project.check_event(&self.name, &data.value).map_err(|problems| refused(&self.name, &problems))?;
-        super::runtime()?.block_on(self.attempt(out, Arc::new(project), host, &data))
+        let mut later = self.then.iter().map(|text| Then::read(text, &project)).collect::<Result<Vec<_>, _>>()?;
+        later.sort_by_key(|then| then.after);
+        super::runtime()?.block_on(self.attempt(out, Arc::new(project), host, &data, &later))
     }
 
-    async fn attempt(&self, out: &Out, project: Arc<Project>, host: Arc<Host>, data: &Data) -> Result<Exit, Trouble> {
+    async fn attempt(&self, out: &Out, project: Arc<Project>, host: Arc<Host>, data: &Data, later: &[Then]) -> Result<Exit, Trouble> {
         let folder = Throwaway::new("try")?;
         let database = folder.path.join("try.db");
         let options = Options { durability: Durability::Normal, ..Options::default() };
@@ -83,22 +92,56 @@ impl Try {
         .map_err(|error| store_trouble(&error))?;
         engine.until_ready().await;
         let watcher = Watcher::Here(engine.subscribe());
-        let text = Arc::from(data.text.as_str());
-        let new = NewEvent { name: Arc::from(self.name.as_str()), data: text, sender_id: None, dedupe: None, ts: None, extra: None };
-        let accepted = engine.accept(vec![new]).await.map_err(|error| not_accepted(&self.name, &error))?;
-        let event = accepted.first().copied().ok_or_else(|| store_trouble(&StoreError::Closed))?;
+        // The clock must not jump before it knows of what is to be sent later.
+        let busy = engine.busy();
+        let start = clock.now();
+        let times: Vec<_> = later.iter().map(|then| engine.at(start.after(then.after))).collect();
+        let event = accept(&engine, &self.name, data).await?;
+        drop(busy);
 
         let reader = Reader::Store { store: Arc::clone(&store), clock };
         let mut show = Show::new(out, &reader);
+        if later.is_empty() && !self.fast_forward {
+            show = show.with_hints();
+        }
         let events = [event];
+        let (sent, more) = mpsc::unbounded_channel();
+        let sending = async {
+            // The sender goes with this: then nothing more will come.
+            let sent = sent;
+            let mut events = Vec::with_capacity(later.len());
+            for (then, time) in later.iter().zip(times) {
+                // Time stands still until all that came before is told, and the event stored with what it means to others.
+                let Some(_busy) = time.await else { break };
+                let data = paint(DIM, cut(&then.data.text, DATA_MOST));
+                let line = format!("  {} {} {}  {data}", paint(CYAN, "→"), shown(&then.name), then.after);
+                let (told, is_told) = oneshot::channel();
+                // Nobody listens any more where the command was broken off.
+                let _ = sent.send(Later::Coming(line, told));
+                let _ = is_told.await;
+                let event = accept(&engine, &then.name, &then.data).await?;
+                let _ = sent.send(Later::Sent(event));
+                events.push(event);
+            }
+            Ok::<_, Trouble>(events)
+        };
+        let both = async {
+            let (traces, sent) = tokio::join!(show.until_all_ended(&events, more, watcher), sending);
+            for (then, event) in later.iter().zip(sent?) {
+                if !had_effect(&*store, event).map_err(|error| store_trouble(&error))? {
+                    out.problems(&[then.missed()]);
+                }
+            }
+            traces
+        };
         let ended = tokio::select! {
-            ended = show.until_ended(&events, watcher) => ended,
+            ended = both => ended,
             error = engine.until_fault() => Err(store_trouble(&error)),
             _ = tokio::signal::ctrl_c() => Err(Trouble::silent(Exit::Failed)),
         };
         show.clear();
         let exit = match ended {
-            Ok(traces) if traces.is_empty() => Err(self.nothing(&*store, event, &project)?),
+            Ok(traces) if !traces.iter().any(|trace| trace.run.event_id == event) => Err(self.nothing(&*store, event, &project)?),
             Ok(traces) => show.conclude(&traces, self.json),
             Err(trouble) => Err(trouble),
         };
@@ -121,6 +164,14 @@ impl Try {
         }
         Ok(Trouble::new(Exit::NothingMatched, problem))
     }
+}
+
+/// Sends an event; gives its id.
+async fn accept(engine: &Engine, name: &str, data: &Data) -> Result<EventId, Trouble> {
+    let text = Arc::from(data.text.as_str());
+    let new = NewEvent { name: Arc::from(name), data: text, sender_id: None, dedupe: None, ts: None, extra: None };
+    let accepted = engine.accept(vec![new]).await.map_err(|error| not_accepted(name, &error))?;
+    accepted.first().copied().ok_or_else(|| store_trouble(&StoreError::Closed))
 }
 
 /// The refusal of an event's name or data.

@@ -3,6 +3,7 @@
 //! Everything that changes goes decide, commit, act: a rule gives a list, the store commits it, and only then is
 //! anything done. HTTP, YAML and SQL are not known here.
 
+mod appointment;
 mod gather;
 mod ingest;
 mod invoke;
@@ -29,6 +30,7 @@ use crate::rules::{List, RunRow, RunState, SourceRow, Write};
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
+pub use appointment::Busy;
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use notice::Notice;
 use scheduler::{Message, Scheduler};
@@ -71,6 +73,8 @@ pub(crate) struct Inner {
     watch: Arc<notice::Broadcast>,
     intake: gather::Intake,
     resting: AtomicUsize,
+    /// What is under way beside the scheduler's turns, which time must not jump over.
+    errands: AtomicUsize,
     waits: RwLock<wait_index::Index>,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
@@ -180,6 +184,7 @@ impl Engine {
             watch,
             intake: gather::Intake::default(),
             resting: AtomicUsize::new(0),
+            errands: AtomicUsize::new(0),
             ids: IdMaker::above(stats.largest_id),
             messages,
             notices,

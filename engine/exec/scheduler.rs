@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +19,7 @@ use crate::rules::{Ending, EventRow, Expect, List, RunRow, RunState, Write};
 use crate::script::Stop;
 use crate::store::{Lane, StoreError};
 
+use super::appointment::{Appointments, Busy};
 use super::worker::{Assign, Batch};
 use super::{CancelError, Inner, recovery};
 
@@ -49,6 +50,8 @@ pub(super) enum Message {
     Cancelled(RunId),
     /// Waits of these runs have come to something.
     Resolved(Vec<RunId>),
+    /// Somebody outside wants to be told when it is this time.
+    Appoint { at: Millis, reply: oneshot::Sender<Busy> },
     /// Why does this queued run wait?
     Why { run: RunId, reply: oneshot::Sender<Option<String>> },
     /// Stop: answered when nothing is running any more.
@@ -111,8 +114,7 @@ pub(super) struct Scheduler {
     /// The suspect that runs alone at the moment.
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
-    /// What is done beside the turns at the moment.
-    errands: Arc<AtomicUsize>,
+    appointments: Appointments,
 }
 
 impl Scheduler {
@@ -139,7 +141,7 @@ impl Scheduler {
             quiet_until: Millis(0),
             alone: None,
             draining: Vec::new(),
-            errands: Arc::default(),
+            appointments: Appointments::default(),
         }
     }
 
@@ -158,10 +160,12 @@ impl Scheduler {
             if !self.draining.is_empty() && self.executing == 0 {
                 break;
             }
-            let next = self.timers.peek().map_or(now.after(IDLE), |Reverse((at, _, _))| *at);
+            let due = self.timers.peek().map(|Reverse((at, _, _))| *at);
+            let due = due.into_iter().chain(self.appointments.next()).min();
+            let next = due.unwrap_or(now.after(IDLE));
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
-            let under_way = self.executing > 0 || self.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
-            let idle = !under_way && !self.timers.is_empty();
+            let under_way = self.executing > 0 || self.inner.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
+            let idle = !under_way && due.is_some();
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => {
@@ -254,6 +258,7 @@ impl Scheduler {
                 self.forget(run);
             }
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
+            Message::Appoint { at, reply } => self.appointments.add(at, reply),
             Message::Why { run, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(self.why(run));
@@ -327,6 +332,7 @@ impl Scheduler {
             self.timers.pop();
             self.fire(at, run, due);
         }
+        self.appointments.keep(now, &self.inner);
         if self.draining.is_empty() {
             let runs = self.next_runs(now);
             self.start(runs, now);
@@ -384,12 +390,10 @@ impl Scheduler {
 
     /// Does something beside the scheduler's turns that time must not jump over.
     fn errand(&self, work: impl Future<Output = ()> + 'static) {
-        let (inner, errands) = (Arc::clone(&self.inner), Arc::clone(&self.errands));
-        errands.fetch_add(1, Ordering::Relaxed);
+        let busy = Busy::new(&self.inner);
         tokio::task::spawn_local(async move {
             work.await;
-            errands.fetch_sub(1, Ordering::Relaxed);
-            inner.tell(Message::Stopped(Vec::new()));
+            drop(busy);
         });
     }
 

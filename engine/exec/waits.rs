@@ -41,18 +41,11 @@ impl Inner {
 
     fn waits_for(&self, row: &WaitRow, now: Millis) -> String {
         let what = match &*row.what {
-            What::Events(wanted) => {
-                let one = |wanted: &crate::rules::Wanted| match &wanted.condition {
-                    Some(condition) => format!("event `{}` with `{condition}`", wanted.event),
-                    None => format!("event `{}`", wanted.event),
-                };
-                wanted.iter().map(one).collect::<Vec<_>>().join(" or ")
-            }
-            What::Signal(name) => format!("signal `{name}`"),
             What::Run(child) => match self.store.run(*child) {
                 Ok(Some(child)) => format!("run {} of `{}`, which is {}", child.id, child.function, child.state.word()),
-                _ => format!("run {child}"),
+                _ => row.what.words(),
             },
+            what => what.words(),
         };
         let until = match row.until {
             Some(until) if until > now => format!("gives up in {}", Span(until.since(now).0.max(1000) / 1000 * 1000)),

@@ -295,12 +295,13 @@ fn function(
 
 /// A note on a script that sleeps while it holds its slot: the runs of its key queue up behind the sleep.
 fn holds_while_it_sleeps(id: &Spanned<String>, declared: &config::Function, program: &Program) -> Option<Diagnostic> {
-    let holds = declared.concurrency.iter().any(|limit| limit.policy().hold == Hold::Run);
+    // Who writes `hold: run` knows what it means.
+    let holds = declared.concurrency.iter().any(|limit| limit.hold.is_none() && limit.policy().hold == Hold::Run);
     let sleep = program.uses().iter().find(|used| used.kind == UseKind::Sleep).filter(|_| holds)?;
     let (does, during) = if sleep.name.starts_with("sleep") { ("sleeps", "a sleep") } else { ("waits", "a wait") };
     let message = format!("`{}` keeps its concurrency slot while it {does}, and the other runs of its key wait", id.value);
     let note = Diagnostic::note("N0217", message).at(sleep.place.clone());
-    Some(note.help(format!("that keeps the runs of a key from overlapping; with `hold: active` the slot is free during {during}")))
+    Some(note.help(format!("that keeps the runs of a key from overlapping; with `hold: active` the slot is free during {during}; `hold: run` says that this is meant")))
 }
 
 /// The declared events that a trigger may be given: the one of that name, or those of the family.

@@ -88,6 +88,23 @@ pub enum Resolution {
     TimedOut,
 }
 
+impl What {
+    /// What it is, in words: "event `a/b` with `async.data.n > 1`".
+    pub fn words(&self) -> String {
+        match self {
+            What::Events(wanted) => {
+                let one = |wanted: &Wanted| match &wanted.condition {
+                    Some(condition) => format!("event `{}` with `{condition}`", wanted.event),
+                    None => format!("event `{}`", wanted.event),
+                };
+                wanted.iter().map(one).collect::<Vec<_>>().join(" or ")
+            }
+            What::Signal(name) => format!("signal `{name}`"),
+            What::Run(run) => format!("run {run}"),
+        }
+    }
+}
+
 impl WaitRow {
     /// The event that it has had.
     pub fn event(&self) -> Option<EventId> {

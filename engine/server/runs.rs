@@ -184,13 +184,13 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
                     Some(version) => store.source(version)?,
                     None => None,
                 };
-                Some((store.event(row.event)?, store.journal(id)?, source, row))
+                Some((store.event(row.event)?, store.journal(id)?, store.waits(id)?, source, row))
             }
             None => None,
         })
     });
-    let (event, journal, source, row) = found.await?.ok_or_else(|| no_run(id))?;
-    let mut trace = Trace::of(&row, event.as_ref(), &journal, now);
+    let (event, journal, waits, source, row) = found.await?.ok_or_else(|| no_run(id))?;
+    let mut trace = Trace::of(&row, event.as_ref(), &journal, &waits, now);
     trace.add_sources(source.as_ref());
     if trace.run.why.is_none() {
         trace.run.why = app.engine.why(&row).await;

@@ -173,6 +173,13 @@ A signal reaches the runs that wait for it at that moment with `wait_for_signal(
 what comes may come early, send an event: `wait_for_event` looks back to the run's start.",
     },
     Entry {
+        code: "W0549",
+        title: "an event of --then did nothing",
+        text: "\
+`try --then` sent it, and it neither started a run nor ended a wait nor cancelled a run. The run that was to take it may have
+ended before, or its `if` does not fit the data: by hand `stepwell runs get` says what a run waits for, and until when.",
+    },
+    Entry {
         code: "E0550",
         title: "a measurement failed",
         text: "\

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState, SourceRow};
+use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState, SourceRow, WaitRow, WaitState};
 use crate::store::Journal;
 
 use super::{EventView, Raw, RunView, Time, raw};
@@ -18,7 +18,7 @@ pub struct Trace {
     pub run: RunView,
     /// The event that started it.
     pub event: Option<EventView>,
-    /// Its steps in order of commit, then those that are still being tried. Tiny records are left out.
+    /// Its steps in order of commit, then those that are still being tried, then what it waits for. Tiny records are left out.
     pub steps: Vec<StepView>,
     /// Failed attempts of the code between steps.
     pub attempts: Vec<AttemptView>,
@@ -37,6 +37,8 @@ pub enum StepStatus {
     Failed,
     /// A sleep whose end has not come.
     Sleeping,
+    /// A wait that nothing has ended yet, or an invoked run that has not ended.
+    Waiting,
     /// Its last attempt failed, the next one is due later.
     BackingOff,
     /// Its last attempt failed, and the next one is due or under way.
@@ -61,9 +63,12 @@ pub struct StepView {
     /// `file:line` of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
-    /// Until when it sleeps or slept.
+    /// Until when it sleeps or slept, or waits at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+    /// What it waits for, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Raw>,
@@ -92,8 +97,8 @@ pub struct AttemptView {
 }
 
 impl Trace {
-    /// The trace of a stored run at `now`.
-    pub fn of(run: &RunRow, event: Option<&EventRow>, journal: &Journal, now: Millis) -> Trace {
+    /// The trace of a stored run at `now`, with its waits as they are stored.
+    pub fn of(run: &RunRow, event: Option<&EventRow>, journal: &Journal, waits: &[WaitRow], now: Millis) -> Trace {
         let mut tried: HashMap<&str, Vec<&AttemptRow>> = HashMap::new();
         let mut order: Vec<&str> = Vec::new();
         for attempt in &journal.attempts {
@@ -111,6 +116,7 @@ impl Trace {
         }
         let open = order.into_iter().filter_map(|key| tried.remove(key).and_then(|rows| unrecorded(run, key, &rows, now)));
         steps.extend(open);
+        steps.extend(waits.iter().filter(|row| !matches!(row.state, WaitState::Recorded(_))).map(waiting));
         let mut view = RunView::of(run, now);
         view.steps = Some(counted(journal));
         Trace {
@@ -174,6 +180,7 @@ fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], now: Millis) 
         ended_at: Some(Time(record.ended)),
         line: record.line.as_deref().map(str::to_owned),
         until,
+        waits_for: None,
         output,
         error,
         attempts,
@@ -196,10 +203,28 @@ fn unrecorded(run: &RunRow, key: &str, rows: &[&AttemptRow], now: Millis) -> Opt
         ended_at: None,
         line: last.line.as_deref().map(str::to_owned),
         until: None,
+        waits_for: None,
         output: None,
         error: Some((*last.error).clone()),
         attempts: rows.iter().map(|row| AttemptView::of(row)).collect(),
     })
+}
+
+/// A wait that its run has not recorded.
+fn waiting(row: &WaitRow) -> StepView {
+    StepView {
+        key: row.wait.key.to_string(),
+        kind: row.wait.kind,
+        status: StepStatus::Waiting,
+        started_at: Time(row.opened),
+        ended_at: None,
+        line: None,
+        until: row.until.map(Time),
+        waits_for: Some(row.what.words()),
+        output: None,
+        error: None,
+        attempts: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +255,7 @@ mod tests {
             ],
             attempts: vec![failed("", 1, Some(5)), failed("charge", 1, Some(30)), failed("mail", 1, Some(300))],
         };
-        let trace = Trace::of(&row(RunState::BackingOff), None, &journal, Millis(100));
+        let trace = Trace::of(&row(RunState::BackingOff), None, &journal, &[], Millis(100));
         let keys: Vec<_> = trace.steps.iter().map(|step| (step.key.as_str(), step.status)).collect();
         let expected = [("charge", StepStatus::Completed), ("cool", StepStatus::Sleeping), ("mail", StepStatus::BackingOff)];
         assert_eq!(keys, expected);
@@ -244,13 +269,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_waits_for_stands_last() {
+        use crate::base::{Id, RunId};
+        use crate::rules::{Resolution, WaitKey, What};
+        let wait = |key: &str, state| WaitRow {
+            wait: WaitKey { run: RunId::default(), kind: Kind::Wait, key: Arc::from(key) },
+            what: Arc::new(What::Signal(Arc::from("go"))),
+            opened: Millis(95),
+            until: Some(Millis(500)),
+            state,
+        };
+        let waits = [
+            wait("recorded", WaitState::Recorded(Some(Id(7)))),
+            wait("open", WaitState::Open),
+            wait("come", WaitState::Resolved(Resolution::TimedOut)),
+        ];
+        let journal = Journal { records: vec![record(0, "recorded", Kind::Wait, Recorded::Value(Arc::from("1")), 1)], attempts: vec![] };
+        let trace = Trace::of(&row(RunState::Waiting), None, &journal, &waits, Millis(100));
+        let seen: Vec<_> = trace.steps.iter().map(|step| (step.key.as_str(), step.status, step.waits_for.as_deref())).collect();
+        let go = Some("signal `go`");
+        assert_eq!(seen, [("recorded", StepStatus::Completed, None), ("open", StepStatus::Waiting, go), ("come", StepStatus::Waiting, go)]);
+        assert_eq!(trace.steps[1].until, Some(Time(Millis(500))));
+    }
+
+    #[test]
     fn the_last_failed_attempt_of_a_failed_step_is_shown_once() {
         let failure = Arc::new(Failure { message: "no 2".into(), ..Failure::default() });
         let journal = Journal {
             records: vec![record(0, "charge", Kind::Step, Recorded::Failed(failure), 2)],
             attempts: vec![failed("charge", 1, Some(30)), failed("charge", 2, None)],
         };
-        let trace = Trace::of(&row(RunState::Failed), None, &journal, Millis(100));
+        let trace = Trace::of(&row(RunState::Failed), None, &journal, &[], Millis(100));
         assert_eq!(trace.steps[0].status, StepStatus::Failed);
         assert_eq!(trace.steps[0].attempts.len(), 2);
     }
@@ -258,12 +307,12 @@ mod tests {
     #[test]
     fn a_step_that_the_end_of_its_run_cut_off_is_abandoned() {
         let journal = Journal { records: vec![], attempts: vec![failed("charge", 1, Some(3_000))] };
-        assert_eq!(Trace::of(&row(RunState::Cancelled), None, &journal, Millis(100)).steps[0].status, StepStatus::Abandoned);
-        assert_eq!(Trace::of(&row(RunState::Queued), None, &journal, Millis(9_000)).steps[0].status, StepStatus::Retrying);
+        assert_eq!(Trace::of(&row(RunState::Cancelled), None, &journal, &[], Millis(100)).steps[0].status, StepStatus::Abandoned);
+        assert_eq!(Trace::of(&row(RunState::Queued), None, &journal, &[], Millis(9_000)).steps[0].status, StepStatus::Retrying);
         let asleep = Journal { records: vec![record(0, "nap", Kind::Sleep, Recorded::Until(Millis(500)), 1)], attempts: vec![] };
         let status = |ended, now| {
             let run = RunRow { ended: Some(Millis(ended)), ..row(RunState::Cancelled) };
-            Trace::of(&run, None, &asleep, Millis(now)).steps[0].status
+            Trace::of(&run, None, &asleep, &[], Millis(now)).steps[0].status
         };
         assert_eq!(
             (status(200, 300), status(200, 900), status(600, 900)),

@@ -158,7 +158,8 @@ impl Engine {
         }
     }
 
-    fn spawn(mut command: Command) -> Engine {
+    /// Starts a command; it is killed with the value.
+    pub fn spawn(mut command: Command) -> Engine {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, stderr) = std::sync::mpsc::channel();
         let lines = std::io::BufReader::new(child.stderr.take().unwrap());
