@@ -185,6 +185,7 @@ impl Reader {
                     states: filter.states.clone(),
                     function: filter.function.as_deref().map(Arc::from),
                     event: filter.event,
+                    replay_of: None,
                     key: filter.key.as_deref().map(|text| Arc::from(crate::server::key_of(text))),
                     since: filter.since,
                     from,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{EventId, Json, Millis, json};
+use crate::base::{EventId, Json, Millis, RunId, json};
 use crate::project::EventProblem;
 use crate::rules::matching::{self, Candidate};
 use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
@@ -62,7 +62,7 @@ pub(super) struct Pending {
     pub(super) row: EventRow,
     pub(super) dedupe: Option<Arc<str>>,
     pub(super) candidates: Vec<Candidate>,
-    pub(super) taken: Vec<Arc<str>>,
+    pub(super) taken: Vec<(Arc<str>, RunId)>,
 }
 
 impl Engine {
@@ -159,7 +159,7 @@ impl Inner {
             }
         })?;
         self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
-        let mut created = Vec::new();
+        let (mut created, mut repeated) = (Vec::new(), Vec::new());
         if !fitting.is_empty() {
             self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(pending.len())));
         }
@@ -169,9 +169,12 @@ impl Inner {
                     let row = Arc::new(event.row);
                     created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
                 }
-                Err(Conflict::EventKeyTaken(first)) => ids[event.at] = first,
-                Err(Conflict::IdempotencyTaken(function, _)) => {
-                    event.taken.push(function);
+                Err(Conflict::EventKeyTaken(first)) => {
+                    ids[event.at] = first;
+                    repeated.push((first, event.row.name));
+                }
+                Err(Conflict::IdempotencyTaken(function, by)) => {
+                    event.taken.push((function, by));
                     pending.push(event);
                 }
                 Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),
@@ -179,6 +182,11 @@ impl Inner {
         }
         if !created.is_empty() {
             self.created(created, now);
+        }
+        if !repeated.is_empty() {
+            let note = |(event, name)| List { expect: Vec::new(), writes: vec![matching::repeated(event, name, now)] };
+            // Only people who look at the event want to know, so the sender does not wait for it.
+            drop(Intake::commit(self, repeated.into_iter().map(note).collect()));
         }
         Ok(())
     }

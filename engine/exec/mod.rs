@@ -4,6 +4,7 @@
 //! anything done. HTTP, YAML and SQL are not known here.
 
 mod appointment;
+mod condition;
 mod gather;
 mod ingest;
 mod invoke;
@@ -14,6 +15,7 @@ mod scheduler;
 mod upkeep;
 mod wait_index;
 mod waits;
+mod why;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -31,6 +33,7 @@ use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
 pub use appointment::Busy;
+pub use condition::Condition;
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use notice::Notice;
 use scheduler::{Message, Scheduler};
@@ -235,32 +238,6 @@ impl Engine {
     /// `NotFound`, `Ended`, or the store's error.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
         self.inner.cancel(run, reason).await
-    }
-
-    /// One sentence that says why a run is not moving, and when it will; none for one that has ended or is running.
-    pub async fn why(&self, run: &RunRow) -> Option<String> {
-        let now = self.inner.clock.now();
-        let due = |wake: Option<Millis>| match wake {
-            Some(at) if at > now => format!("in {}", Span(at.since(now).0.max(1000) / 1000 * 1000)),
-            _ => "as soon as it gets its turn".to_owned(),
-        };
-        match run.state {
-            RunState::Completed | RunState::Failed | RunState::Cancelled | RunState::Running => None,
-            RunState::Parked => Some(format!("parked: {}", run.reason.as_deref().unwrap_or("no reason was recorded"))),
-            RunState::Sleeping => Some(format!("sleeping; goes on {}", due(run.wake))),
-            RunState::Waiting => Some(self.inner.why_waiting(run, now)),
-            RunState::BackingOff => {
-                let error = run.error.as_ref().map(|error| error.message.as_str()).unwrap_or("an attempt failed");
-                Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake)))
-            }
-            RunState::Queued if run.enter > now => Some(format!("its event's time has not come; starts {}", due(Some(run.enter)))),
-            RunState::Queued => {
-                let (reply, answer) = oneshot::channel();
-                self.inner.tell(Message::Why { run: run.id, reply });
-                let blocked = answer.await.ok().flatten();
-                Some(blocked.unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned()))
-            }
-        }
     }
 
     /// Whether the engine is well.

@@ -3,7 +3,7 @@
 //! Whatever changes more than the run itself goes on in a task of its own, so that what follows a commit is done also
 //! where the script is ended while it waits for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::oneshot;
@@ -184,28 +184,28 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
     // The first event of each name and id in the same list is the one that counts.
     let mut ids: Vec<EventId> = pending.iter().map(|event| event.row.id).collect();
     same_ids(&mut pending, &mut ids);
+    let mut repeated: Vec<Write> = Vec::new();
     loop {
         let record = with.record.clone().map(|record| Record { result: Recorded::Value(ids_json(&ids)), ..record });
         let (ticket, created, fitting) = {
             let index = inner.waits();
             let mut list = with.list.clone();
+            list.writes.extend(repeated.iter().cloned());
             let mut created = Vec::new();
-            let mut keys = HashSet::new();
+            let mut keys: HashMap<(Arc<str>, Arc<str>), RunId> = HashMap::new();
             for event in &pending {
                 // Of two runs with one idempotency key that the same list would start, the first one counts.
                 let mut taken = event.taken.clone();
-                let keyed = |candidate: &&matching::Candidate| candidate.applies && !event.taken.contains(&candidate.function);
-                for candidate in event.candidates.iter().filter(keyed) {
-                    if let Some(key) = &candidate.idempotency
-                        && !keys.insert((Arc::clone(&candidate.function), Arc::clone(key)))
-                    {
-                        taken.push(Arc::clone(&candidate.function));
-                    }
+                for candidate in &event.candidates {
+                    let holder =
+                        candidate.idempotency.as_ref().and_then(|key| keys.get(&(Arc::clone(&candidate.function), Arc::clone(key))));
+                    taken.extend(holder.map(|run| (Arc::clone(&candidate.function), *run)));
                 }
                 let mut new_id = || inner.ids.next(now);
                 let (part, runs) = matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &taken, now, &mut new_id);
                 list.expect.extend(part.expect);
                 list.writes.extend(part.writes);
+                keys.extend(runs.iter().filter_map(|run| Some(((Arc::clone(&run.function), run.idempotency.clone()?), run.id))));
                 let row = Arc::new(event.row.clone());
                 created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
             }
@@ -228,7 +228,9 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                 return Ok(record);
             }
             Some(Err(Again::Stop(error))) => return Err(error),
-            Some(Err(Again::Conflict(conflict))) => decide_again(inner, &mut pending, &mut ids, &conflict)?,
+            Some(Err(Again::Conflict(conflict))) => {
+                repeated.extend(decide_again(inner, &mut pending, &mut ids, &conflict, now)?);
+            }
         }
     }
 }
@@ -251,8 +253,14 @@ fn same_ids(pending: &mut Vec<Pending>, ids: &mut [EventId]) {
     });
 }
 
-/// An expectation of a sending did not hold: what it was about is left out.
-fn decide_again(inner: &Inner, pending: &mut Vec<Pending>, ids: &mut [EventId], conflict: &Conflict) -> Result<(), PostError> {
+/// An expectation of a sending did not hold: what it was about is left out. The note of an event that was sent before.
+fn decide_again(
+    inner: &Inner,
+    pending: &mut Vec<Pending>,
+    ids: &mut [EventId],
+    conflict: &Conflict,
+    now: Millis,
+) -> Result<Option<Write>, PostError> {
     let store = |error: StoreError| {
         inner.fail(error.clone());
         PostError::Store(error)
@@ -267,10 +275,10 @@ fn decide_again(inner: &Inner, pending: &mut Vec<Pending>, ids: &mut [EventId], 
             };
             let event = pending.remove(at);
             ids.iter_mut().filter(|id| **id == event.row.id).for_each(|id| *id = *first);
-            Ok(())
+            Ok(Some(matching::repeated(*first, event.row.name, now)))
         }
-        Conflict::IdempotencyTaken(function, holder) => {
-            let holder = inner.store.run(*holder).map_err(store)?;
+        Conflict::IdempotencyTaken(function, by) => {
+            let holder = inner.store.run(*by).map_err(store)?;
             for event in pending {
                 // A holder that is deleted already names no key: then every event of the list counts as having it.
                 let is_it = |candidate: &&matching::Candidate| {
@@ -278,9 +286,9 @@ fn decide_again(inner: &Inner, pending: &mut Vec<Pending>, ids: &mut [EventId], 
                         && candidate.idempotency.is_some()
                         && holder.as_ref().is_none_or(|run| run.idempotency == candidate.idempotency)
                 };
-                event.taken.extend(event.candidates.iter().filter(is_it).map(|candidate| Arc::clone(&candidate.function)));
+                event.taken.extend(event.candidates.iter().filter(is_it).map(|candidate| (Arc::clone(&candidate.function), *by)));
             }
-            Ok(())
+            Ok(None)
         }
         other => Err(store(StoreError::Corrupt(format!("unexpected conflict: {other:?}")))),
     }

@@ -52,8 +52,8 @@ pub(super) enum Message {
     Resolved(Vec<RunId>),
     /// Somebody outside wants to be told when it is this time.
     Appoint { at: Millis, reply: oneshot::Sender<Busy> },
-    /// Why does this queued run wait?
-    Why { run: RunId, reply: oneshot::Sender<Option<String>> },
+    /// Why do these runs, which stand in line, wait? Answered for those about which there is something to say.
+    Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
     /// Stop: answered when nothing is running any more.
     Drain(oneshot::Sender<()>),
 }
@@ -259,9 +259,9 @@ impl Scheduler {
             }
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
-            Message::Why { run, reply } => {
+            Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
-                let _ = reply.send(self.why(run));
+                let _ = reply.send(runs.into_iter().filter_map(|run| Some((run, self.why(run)?))).collect());
             }
             Message::Drain(reply) => {
                 self.draining.push(reply);

@@ -120,6 +120,22 @@ impl Expr {
         &self.uses
     }
 
+    /// Every path that it reads, with the value that it finds there: each once, in order of appearance.
+    pub fn seen(&self, scope: &Scope<'_>) -> Vec<(String, Value)> {
+        let paths = match &self.form {
+            Form::Path(path) => std::slice::from_ref(path),
+            Form::Program { paths, .. } => paths.as_slice(),
+        };
+        let mut seen: Vec<(String, Value)> = Vec::new();
+        for path in paths {
+            let name = path.to_string();
+            if !seen.iter().any(|(known, _)| *known == name) {
+                seen.push((name, scope.find(path).to_json()));
+            }
+        }
+        seen
+    }
+
     /// Its value. A missing field is null.
     ///
     /// # Errors

@@ -17,17 +17,6 @@ use super::{Function, Project};
 /// Names that belong to the engine's own events.
 const RESERVED: &str = "stepwell/";
 
-/// What became of one function at an event.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Explained {
-    /// The function's id.
-    pub function: Arc<str>,
-    /// Whether its `if` holds.
-    pub applies: bool,
-    /// Why it does not apply.
-    pub why: Option<String>,
-}
-
 impl Project {
     /// Checks an event's name and data.
     ///
@@ -82,21 +71,12 @@ impl Project {
         self.with_scope(event, data, |scope| function.invoked(scope))
     }
 
-    /// What became of each function that the event's name starts, and why.
-    pub fn explain(&self, event: &EventRow, data: &Value) -> Vec<Explained> {
-        let explained = |function: &Arc<Function>, scope: &Scope<'_>| {
-            let verdict = function.verdict(&event.name, scope);
-            Explained { function: Arc::clone(&function.id), applies: verdict.applies, why: verdict.why }
-        };
-        self.with_scope(event, data, |scope| self.started_by(&event.name).map(|function| explained(function, scope)).collect())
-    }
-
-    fn with_scope<T>(&self, event: &EventRow, data: &Value, run: impl FnOnce(&Scope<'_>) -> T) -> T {
+    pub(super) fn with_scope<T>(&self, event: &EventRow, data: &Value, run: impl FnOnce(&Scope<'_>) -> T) -> T {
         let id = event.id.to_string();
         run(&Scope::of_event(EventView { id: &id, name: &event.name, data, ts: event.ts.0 }))
     }
 
-    fn started_by(&self, name: &str) -> impl Iterator<Item = &Arc<Function>> {
+    pub(super) fn started_by(&self, name: &str) -> impl Iterator<Item = &Arc<Function>> {
         let index = &self.index;
         let mut found: Vec<usize> = index.started.get(name).cloned().unwrap_or_default();
         let of_family = index.started_by_family.iter().filter(|(stem, _)| name.len() > stem.len() && name.starts_with(stem));

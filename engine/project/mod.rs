@@ -5,6 +5,7 @@
 
 mod documents;
 mod event;
+mod explain;
 mod expressions;
 mod function;
 mod load;
@@ -22,7 +23,7 @@ use crate::config::Model;
 use crate::rules::policy::Retention;
 use crate::script::Surroundings;
 
-pub use event::Explained;
+pub use explain::{Condition, Explained};
 pub use function::{Function, Trigger};
 pub use schema::typed_value;
 pub use violation::EventProblem;

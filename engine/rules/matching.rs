@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::base::limits::DEDUPE_WINDOW_MS;
-use crate::base::{Millis, RunId, Span};
+use crate::base::{EventId, Millis, RunId, Span};
 
+use super::outcome::Outcome;
 use super::row::{EventRow, RunRow};
 use super::write::{Expect, List, Write};
 
@@ -26,12 +27,12 @@ pub struct Candidate {
 /// The list that stores `event` and the runs it starts, and those runs.
 ///
 /// `dedupe` is the sender's id or the request's seed and number. `taken` names the functions whose idempotency key an
-/// earlier commit found taken: they start nothing. `new_id` makes the runs' ids.
+/// earlier commit found taken, and by which run: they start nothing, which is noted. `new_id` makes the runs' ids.
 pub fn plan(
     event: EventRow,
     dedupe: Option<Arc<str>>,
     candidates: &[Candidate],
-    taken: &[Arc<str>],
+    taken: &[(Arc<str>, RunId)],
     now: Millis,
     new_id: &mut dyn FnMut() -> RunId,
 ) -> (List, Vec<RunRow>) {
@@ -42,7 +43,12 @@ pub fn plan(
         list.expect.push(Expect::EventKeyFree { name: Arc::clone(&event.name), key: Arc::clone(&key), now });
         list.writes.push(Write::TakeEventKey { name: Arc::clone(&event.name), key, event: event.id, expires });
     }
-    for candidate in candidates.iter().filter(|candidate| candidate.applies && !taken.contains(&candidate.function)) {
+    let mut outcomes = Vec::new();
+    for candidate in candidates.iter().filter(|candidate| candidate.applies) {
+        if let Some((function, by)) = taken.iter().find(|(function, _)| *function == candidate.function) {
+            outcomes.push((Arc::clone(function), Outcome::IdempotencyTaken(*by)));
+            continue;
+        }
         let run = new_run(new_id(), &event, candidate, now);
         if let Some(key) = &candidate.idempotency {
             let function = Arc::clone(&candidate.function);
@@ -51,9 +57,16 @@ pub fn plan(
         }
         runs.push(run);
     }
+    let id = event.id;
     list.writes.push(Write::InsertEvent(event));
+    list.writes.extend(outcomes.into_iter().map(|(function, outcome)| Write::NoteOutcome { event: id, function, outcome }));
     list.writes.extend(runs.iter().cloned().map(Write::CreateRun));
     (list, runs)
+}
+
+/// The note on an event that it was sent again.
+pub fn repeated(event: EventId, name: Arc<str>, now: Millis) -> Write {
+    Write::NoteOutcome { event, function: name, outcome: Outcome::Repeated { at: now } }
 }
 
 /// A run of a candidate, that has not begun.
@@ -80,7 +93,7 @@ mod tests {
         Candidate { function: function.into(), applies, keys: Arc::from([]), priority_ms: 0, idempotency: idempotency.map(Arc::from) }
     }
 
-    fn planned(event: EventRow, candidates: &[Candidate], taken: &[Arc<str>]) -> (List, Vec<RunRow>) {
+    fn planned(event: EventRow, candidates: &[Candidate], taken: &[(Arc<str>, RunId)]) -> (List, Vec<RunRow>) {
         let mut last = 10;
         plan(event, Some("k".into()), candidates, taken, Millis(100), &mut || {
             last += 1;
@@ -121,9 +134,11 @@ mod tests {
     #[test]
     fn a_taken_idempotency_key_leaves_its_function_out_and_keeps_the_event() {
         let candidates = [candidate("x", true, Some("1")), candidate("y", true, None)];
-        let (list, runs) = planned(event(0), &candidates, &["x".into()]);
+        let (list, runs) = planned(event(0), &candidates, &[("x".into(), Id(7))]);
         assert_eq!(runs.iter().map(|run| &*run.function).collect::<Vec<_>>(), ["y"]);
         assert!(list.writes.iter().any(|write| matches!(write, Write::InsertEvent(_))));
         assert!(!list.writes.iter().any(|write| matches!(write, Write::TakeIdempotency { .. })));
+        let note = Write::NoteOutcome { event: Id(1), function: "x".into(), outcome: Outcome::IdempotencyTaken(Id(7)) };
+        assert!(list.writes.contains(&note), "{:?}", list.writes);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod family;
 pub mod matching;
+pub mod outcome;
 pub mod policy;
 pub mod queue;
 pub mod recovery;
@@ -12,8 +13,10 @@ pub mod retry;
 pub mod row;
 pub mod run;
 pub mod waits;
+pub mod why;
 pub mod write;
 
+pub use outcome::{Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};

@@ -131,6 +131,8 @@ pub struct RunRow {
     pub reason: Option<Arc<str>>,
     /// The value of its idempotency key as canonical JSON text.
     pub idempotency: Option<Arc<str>>,
+    /// The run that it repeats.
+    pub replay_of: Option<RunId>,
 }
 
 impl RunRow {
@@ -156,6 +158,7 @@ impl RunRow {
             error: None,
             reason: None,
             idempotency: None,
+            replay_of: None,
         }
     }
 }

@@ -172,6 +172,7 @@ pub(super) fn example() -> RunRow {
         error: None,
         reason: None,
         idempotency: None,
+        replay_of: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{EventId, Json, Millis, RunId};
 
+use super::outcome::Outcome;
 use super::policy::Retention;
 use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
 use super::waits::{Resolution, WaitKey, WaitRow};
@@ -124,6 +125,16 @@ pub enum Write {
         /// End of its window.
         expires: Millis,
     },
+    /// Notes what a gate of a function said about an event, in place of what it said before; nothing where the event is
+    /// gone. It is deleted with its event.
+    NoteOutcome {
+        /// The event.
+        event: EventId,
+        /// The function's id.
+        function: Arc<str>,
+        /// What the gate said.
+        outcome: Outcome,
+    },
     /// Stores a new run (its `rev` as given).
     CreateRun(RunRow),
     /// queued → running: a worker is about to start it. Sets `started` and `version` the first time only.
@@ -155,6 +166,13 @@ pub enum Write {
         attempt: u32,
         /// The error that it backs off from.
         error: Option<Arc<Failure>>,
+    },
+    /// Any state but terminal → queued, and what the run backs off from is due at once. Clears `wake`, `error` and `reason`.
+    RetryNow {
+        /// The run.
+        run: RunId,
+        /// The time.
+        at: Millis,
     },
     /// Any state but terminal → queued: woken, drained, recovered. Clears `wake`, `error` and `reason`.
     Requeue {

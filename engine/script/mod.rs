@@ -34,7 +34,7 @@ use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{ENTRIES, Entry, Where};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
-pub use run::call;
+pub use run::{call, fits};
 pub use secret::Secrets;
 
 /// The engine's natives and the compiler of handlers. One is enough for a process: it takes 0.5 ms and 0.5 MB to make.
@@ -352,6 +352,8 @@ impl Watch for Unwatched {}
 #[derive(Debug, Default)]
 pub struct Stop {
     state: AtomicU8,
+    /// Whether it only goes over its records.
+    probes: bool,
     poked: AtomicBool,
     waker: AtomicWaker,
 }
@@ -363,6 +365,11 @@ impl Stop {
     /// A script that may run.
     pub fn new() -> Arc<Stop> {
         Arc::new(Stop::default())
+    }
+
+    /// A script that only goes over its records, to see whether it asks for each of them.
+    fn probe() -> Arc<Stop> {
+        Arc::new(Stop { probes: true, ..Stop::default() })
     }
 
     /// Ends the script at the next boundary of a step: a step that runs comes to its end and is recorded.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Map, Scope};
 
 use crate::base::limits::{COROUTINE_STACK_BYTES, COROUTINE_STACK_SHARE, STEP_RESULT_BYTES};
-use crate::base::{Json, Millis};
+use crate::base::{Clock, Entropy, Json, Millis};
 use crate::rules::run::{Outcome, Stopped};
 use crate::rules::{EventRow, Failure};
-use crate::store::StoreError;
+use crate::store::{Memory, StoreError};
 
 use super::api::steps;
 use super::attempt::{Attempt, Halt, Stage};
 use super::coroutine::{self, Broken, Coroutine, Local};
 use super::error::{Fault, verdict};
 use super::value::{self, RunHandle};
-use super::{Call, Ports, Program, Stop};
+use super::{Alone, Call, Ports, Program, Stop, Unwatched};
 
 /// The largest stack that a run's memory may ask for, in bytes of address space.
 const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
@@ -30,22 +30,45 @@ const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
 /// The store's, where a checkpoint could not be made for another reason than a full disk.
 pub async fn call(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop: Arc<Stop>) -> Result<Stopped, StoreError> {
     let attempt = Attempt::new(program, call, ports, stop);
-    let script = Rc::clone(&attempt);
-    let coroutine = Coroutine::new(Rc::clone(&attempt) as Rc<dyn Local>, stack_bytes(&attempt), move || evaluate(&script));
-    let result = match coroutine {
-        Ok(root) => Stage { root, attempt: Rc::clone(&attempt) }.await,
-        Err(broken) => Err(broken),
-    };
-    let outcome = match result {
-        Ok(Ok(output)) => ended(&attempt, output),
-        Ok(Err(error)) => erred(&attempt, &error),
-        Err(broken) => broke(&attempt, broken),
-    };
-    match outcome {
+    match run(&attempt).await {
         // Whoever aborts it has already decided what becomes of the run.
         Ok(_) if attempt.stop.is_aborted() => Ok(attempt.stopped(Outcome::Lost)),
         Ok(outcome) => Ok(attempt.stopped(outcome)),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a program asks for each record of a run's journal, before it asks for anything else. Nothing is executed but
+/// the code between the records, and nothing is stored.
+///
+/// # Errors
+/// The first difference.
+pub async fn fits(program: Arc<Program>, call: Rc<Call>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(), Arc<str>> {
+    let desk = Arc::new(Memory::new());
+    let ports = Arc::new(Ports { desk, clock, entropy, watch: Arc::new(Unwatched), post: Arc::new(Alone) });
+    let attempt = Attempt::new(program, call, ports, Stop::probe());
+    match run(&attempt).await {
+        Ok(Outcome::Unfit(reason)) => Err(reason),
+        Ok(_) => match attempt.unasked("nothing more") {
+            Some(Outcome::Unfit(reason)) => Err(reason),
+            _ => Ok(()),
+        },
+        Err(error) => Err(Arc::from(error.to_string())),
+    }
+}
+
+/// Runs the script of an attempt until it stops.
+async fn run(attempt: &Rc<Attempt>) -> Result<Outcome, StoreError> {
+    let script = Rc::clone(attempt);
+    let coroutine = Coroutine::new(Rc::clone(attempt) as Rc<dyn Local>, stack_bytes(attempt), move || evaluate(&script));
+    let result = match coroutine {
+        Ok(root) => Stage { root, attempt: Rc::clone(attempt) }.await,
+        Err(broken) => Err(broken),
+    };
+    match result {
+        Ok(Ok(output)) => ended(attempt, output),
+        Ok(Err(error)) => erred(attempt, &error),
+        Err(broken) => broke(attempt, broken),
     }
 }
 

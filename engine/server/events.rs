@@ -19,11 +19,13 @@ use super::inbound::{self, Incoming, Seed};
 use super::persist::persist;
 use super::query::{Params, fill, path_id};
 use super::runs;
-use super::view::{Accepted, Detail, EventView, One, Page, RunView};
+use super::view::{Accepted, Detail, EventView, ExplainView, One, Page, RunView};
 use super::{App, Shared};
 
 /// Seconds after which a sender may come again while the engine drains.
 const DRAINING_SECONDS: u32 = 5;
+/// The most runs of one event that are explained.
+const EXPLAINED_RUNS: usize = 1_000;
 /// Seconds after which a sender may come again while too much waits for the disk.
 const CROWDED_SECONDS: u32 = 1;
 
@@ -166,6 +168,25 @@ pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejecti
     let row = app.read(move |store| store.event(id)).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
     Ok(Json(One::at(now, EventView::of(&row))))
+}
+
+/// `GET /v1/events/{id}/explain`
+pub(super) async fn explain(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<One<ExplainView>>, ApiError> {
+    let id = path_id("an event", id)?;
+    Params::of(&uri, &[])?;
+    let now = app.now();
+    let project = app.engine.project();
+    let found = app.read(move |store| {
+        let Some(event) = store.event(id)? else { return Ok(None) };
+        let runs = store.runs(&RunQuery { event: Some(id), limit: EXPLAINED_RUNS, ..RunQuery::default() })?;
+        Ok(Some(ExplainView::of(&event, &project, &store.outcomes(id)?, &runs, now)))
+    });
+    let view = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
+    Ok(Json(One::at(now, view)))
 }
 
 /// `GET /v1/events/{id}/runs`

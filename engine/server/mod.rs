@@ -116,6 +116,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/runs", get(events::runs))
+        .route("/v1/events/{id}/explain", get(events::explain))
         .route("/v1/functions", get(functions::list))
         .route("/v1/runs", get(runs::list))
         .route("/v1/runs/{id}", get(runs::get).delete(runs::cancel))

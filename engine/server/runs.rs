@@ -17,8 +17,6 @@ use super::query::{Params, fill, path_id};
 use super::view::{LogView, One, Page, RunView, Status, Trace, counted, shown_state};
 use super::{App, Shared};
 
-/// Runs of one page for which the scheduler is asked why they wait.
-const ASKED_WHY: usize = 100;
 /// The reason of a cancelled run where the request gives none.
 const CANCELLED: &str = "cancelled by request";
 /// Longest reason for a cancel, in characters.
@@ -80,12 +78,13 @@ impl Filter {
 
 /// `GET /v1/runs`
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
-    let params = Params::of(&uri, &["status", "function", "key", "event", "since", "prefix", "limit", "cursor"])?;
+    let params = Params::of(&uri, &["status", "function", "key", "event", "replay_of", "since", "prefix", "limit", "cursor"])?;
     let (from, to) = params.bounds()?;
     let query = RunQuery {
         states: Vec::new(),
         function: params.one("function")?.map(Arc::from),
         event: params.id("event")?,
+        replay_of: params.id("replay_of")?,
         key: params.one("key")?.map(|text| Arc::from(key_of(text))),
         since: params.time("since", app.now())?,
         from,
@@ -132,15 +131,12 @@ pub(super) async fn page(app: &App, query: RunQuery, filter: Filter, limit: usiz
         fill(limit, query.to, |row| filter.passes(row, now), read)
     });
     let (rows, cursor) = filled.await?;
-    let mut views = Vec::with_capacity(rows.len());
-    for (at, row) in rows.iter().enumerate() {
+    let views = app.engine.whys(&rows).await.into_iter().zip(&rows).map(|(why, row)| {
         let mut view = RunView::of(row, now);
-        if at < ASKED_WHY && view.why.is_none() {
-            view.why = app.engine.why(row).await;
-        }
-        views.push(view);
-    }
-    Ok(Page::at(now, views, cursor.map(|id| id.to_string())))
+        view.why = view.why.or(why);
+        view
+    });
+    Ok(Page::at(now, views.collect(), cursor.map(|id| id.to_string())))
 }
 
 fn no_run(id: Id) -> ApiError {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::policy::Retention;
 use crate::rules::row::{LogLevel, Recorded};
-use crate::rules::{AttemptRow, Conflict, EventRow, Expect, Failure, Kind, List, LogRow, Record, RunRow, RunState, SourceRow, Write};
+use crate::rules::{
+    AttemptRow, Conflict, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, Write,
+};
 
 use super::{EventQuery, Lane, RunQuery, Store, StoreError, Verdict};
 
@@ -19,7 +21,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 21] = [
+    let examples: [fn(&dyn Store); 22] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -34,6 +36,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_source_is_stored_once,
         runs_are_found_by_everything_a_query_can_say,
         events_are_found_by_everything_a_query_can_say,
+        outcomes_are_kept_as_long_as_their_event,
         a_sweep_takes_what_is_old_and_unneeded,
         figures_tell_open_runs_and_the_largest_id,
         waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
@@ -170,6 +173,7 @@ fn runs_come_back_whole(store: &dyn Store) {
         version: Some(Arc::from("abc")),
         error: Some(failure("no")),
         idempotency: Some(Arc::from("\"k\"")),
+        replay_of: Some(bare.id),
         ..run(ids.next(NOW), event.id)
     };
     let ended = RunRow {
@@ -217,9 +221,25 @@ fn a_run_goes_through_every_state(store: &dyn Store) {
     put(store, vec![Write::Requeue { run: id, suspects: 0 }, start(id)]);
     row = RunRow { rev: 8, state: RunState::Running, suspects: 0, reason: None, ..row };
     reads_back(store, &row);
+    put(store, vec![Write::Suspend { run: id, state: RunState::BackingOff, wake: Some(later), attempt: 2, error: Some(failure("no")) }]);
+    let due = |at: &Millis| AttemptRow {
+        key: Arc::from("x"),
+        attempt: 1,
+        started: NOW,
+        ended: NOW,
+        error: failure("no"),
+        next: Some(*at),
+        line: None,
+    };
+    let (past, soon) = (NOW.after(Span::seconds(1)), NOW.after(Span::seconds(4)));
+    put(store, [past, later].iter().map(|at| Write::Attempt { run: id, attempt: due(at) }).collect());
+    put(store, vec![Write::RetryNow { run: id, at: soon }, start(id)]);
+    row = RunRow { rev: 11, attempt: 2, ..row };
+    reads_back(store, &row);
+    assert_eq!(store.journal(id).map(|journal| journal.attempts), Ok(vec![due(&past), due(&soon)]), "what was to come later is due now");
     let output: Option<crate::base::Json> = Some(Arc::from(r#"{"status":"paid"}"#));
     put(store, vec![Write::End { run: id, state: RunState::Completed, at: later, output: output.clone(), error: None, reason: None }]);
-    row = RunRow { rev: 9, state: RunState::Completed, ended: Some(later), output, ..row };
+    row = RunRow { rev: 12, state: RunState::Completed, ended: Some(later), output, ..row };
     reads_back(store, &row);
 }
 
@@ -401,9 +421,10 @@ fn runs_are_found_by_everything_a_query_can_say(store: &dyn Store) {
     let ids = ids();
     let events: Vec<EventRow> = (0..3).map(|at| event(ids.next(NOW.after(Span::seconds(at))))).collect();
     put(store, events.iter().cloned().map(Write::InsertEvent).collect());
-    let mut rows = Vec::new();
+    let mut rows: Vec<RunRow> = Vec::new();
     for (at, state) in RunState::ALL.into_iter().cycle().take(36).enumerate() {
         let at_time = NOW.after(Span::seconds(10 + at as i64));
+        let replay_of = (at % 5 == 4).then(|| rows[3].id);
         let keys: Vec<Arc<str>> = match at % 4 {
             0 => vec![],
             1 => vec![Arc::from("\"u1\"")],
@@ -415,6 +436,7 @@ fn runs_are_found_by_everything_a_query_can_say(store: &dyn Store) {
             state,
             keys: Arc::from(keys),
             ended: state.is_terminal().then_some(at_time),
+            replay_of,
             ..run(ids.next(at_time), events[at % 2].id)
         });
     }
@@ -436,6 +458,9 @@ fn runs_are_found_by_everything_a_query_can_say(store: &dyn Store) {
         let key: Arc<str> = Arc::from(key);
         assert_eq!(found(RunQuery { key: Some(Arc::clone(&key)), ..any() }), wanted(&|run| run.keys.contains(&key)), "{key}");
     }
+    for of in [rows[3].id, rows[4].id] {
+        assert_eq!(found(RunQuery { replay_of: Some(of), ..any() }), wanted(&|run| run.replay_of == Some(of)));
+    }
     let since = rows[20].created;
     assert_eq!(found(RunQuery { since: Some(since), ..any() }), wanted(&|run| run.created >= since));
     let (from, to) = (rows[5].id, rows[30].id);
@@ -444,6 +469,7 @@ fn runs_are_found_by_everything_a_query_can_say(store: &dyn Store) {
         states: RunState::ALL.to_vec(),
         function: Some(Arc::from("mail")),
         event: Some(events[1].id),
+        replay_of: None,
         key: Some(Arc::from("\"u1\"")),
         since: Some(rows[3].created),
         from: Some(from),
@@ -485,6 +511,40 @@ fn events_are_found_by_everything_a_query_can_say(store: &dyn Store) {
         oldest_first: false,
     };
     assert_eq!(found(query), wanted(&|row| &*row.name == "a/b" && row.accepted > after && from <= row.id && row.id <= to));
+}
+
+fn outcomes_are_kept_as_long_as_their_event(store: &dyn Store) {
+    let ids = ids();
+    let (one, other, gone) = (event(ids.next(NOW)), event(ids.next(NOW)), ids.next(NOW));
+    let run = ids.next(NOW);
+    let later = NOW.after(Span::seconds(5));
+    let note = |event: EventId, function: &str, outcome: Outcome| Write::NoteOutcome { event, function: Arc::from(function), outcome };
+    // In another order than they are read, and one that is noted in place of an older one.
+    let outcomes = [
+        ("mail", Outcome::SingletonReplaced(run)),
+        ("mail", Outcome::RateLimited { until: NOW }),
+        ("charge", Outcome::Repeated { at: later }),
+        ("charge", Outcome::DebouncedInto(run)),
+        ("audit", Outcome::IdempotencyTaken(run)),
+        ("mail", Outcome::RateLimited { until: later }),
+    ];
+    put(store, vec![Write::InsertEvent(one.clone()), Write::InsertEvent(other.clone())]);
+    put(store, outcomes.iter().map(|(function, outcome)| note(one.id, function, *outcome)).collect());
+    put(store, vec![note(other.id, "charge", Outcome::BatchedInto(run)), note(gone, "charge", Outcome::SingletonSkipped(run))]);
+    let row = |function: &str, outcome: Outcome| OutcomeRow { function: Arc::from(function), outcome };
+    let noted = vec![
+        row("audit", Outcome::IdempotencyTaken(run)),
+        row("charge", Outcome::DebouncedInto(run)),
+        row("charge", Outcome::Repeated { at: later }),
+        row("mail", Outcome::RateLimited { until: later }),
+        row("mail", Outcome::SingletonReplaced(run)),
+    ];
+    assert_eq!(store.outcomes(one.id), Ok(noted));
+    assert_eq!(store.outcomes(other.id), Ok(vec![row("charge", Outcome::BatchedInto(run))]));
+    assert_eq!(store.outcomes(gone), Ok(Vec::new()), "nothing is noted about an event that is not there");
+    put(store, vec![Write::Sweep { now: NOW.after(Span::seconds(100)), keep: KEEP, most: 100 }]);
+    assert_eq!(store.event(one.id), Ok(None));
+    assert_eq!(store.outcomes(one.id), Ok(Vec::new()));
 }
 
 fn a_sweep_takes_what_is_old_and_unneeded(store: &dyn Store) {

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
-    Conflict, Ending, EventRow, Expect, List, LogRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow, WaitState, Write,
+    Conflict, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow,
+    WaitState, Write,
 };
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
@@ -24,6 +25,8 @@ pub struct Memory {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Disk {
     events: BTreeMap<EventId, EventRow>,
+    /// By event, then by function and which outcome.
+    outcomes: BTreeMap<EventId, BTreeMap<(Arc<str>, u8), Outcome>>,
     runs: BTreeMap<RunId, Life>,
     event_keys: HashMap<(Arc<str>, Arc<str>), (EventId, Millis)>,
     idempotency: HashMap<(Arc<str>, Arc<str>), (RunId, Millis)>,
@@ -125,6 +128,11 @@ impl Disk {
                 self.largest = self.largest.max(row.id);
                 self.events.insert(row.id, row);
             }
+            Write::NoteOutcome { event, function, outcome } => {
+                if self.events.contains_key(&event) {
+                    self.outcomes.entry(event).or_default().insert((function, outcome.numbers().0), outcome);
+                }
+            }
             Write::CreateRun(row) => {
                 if self.runs.contains_key(&row.id) {
                     return Err(twice("run", row.id));
@@ -190,11 +198,15 @@ impl Disk {
             Write::Start { run, .. }
             | Write::Suspend { run, .. }
             | Write::Requeue { run, .. }
+            | Write::RetryNow { run, .. }
             | Write::Park { run, .. }
             | Write::End { run, .. } => {
                 if let Some(life) = self.live(run) {
                     life.row.rev += 1;
                     life.row.wake = None;
+                    if let Write::RetryNow { at, .. } = &write {
+                        life.journal.attempts.iter_mut().for_each(|attempt| attempt.next = attempt.next.map(|next| next.min(*at)));
+                    }
                     change(&mut life.row, write);
                 }
             }
@@ -225,6 +237,7 @@ impl Disk {
             self.events.keys().copied().filter(|id| now.since(id.made_at()) > keep.events && !named.contains(id)).take(most).collect();
         for id in old {
             self.events.remove(&id);
+            self.outcomes.remove(&id);
         }
     }
 }
@@ -260,6 +273,11 @@ fn change(row: &mut RunRow, write: Write) {
             row.error = None;
             row.reason = None;
         }
+        Write::RetryNow { .. } => {
+            row.state = RunState::Queued;
+            row.error = None;
+            row.reason = None;
+        }
         Write::Park { reason, .. } => {
             row.state = RunState::Parked;
             row.reason = Some(reason);
@@ -290,6 +308,7 @@ fn run_matches(query: &RunQuery, row: &RunRow) -> bool {
     (query.states.is_empty() || query.states.contains(&row.state))
         && query.function.as_ref().is_none_or(|function| *function == row.function)
         && query.event.is_none_or(|event| event == row.event)
+        && query.replay_of.is_none_or(|run| row.replay_of == Some(run))
         && query.key.as_ref().is_none_or(|key| row.keys.contains(key))
         && query.since.is_none_or(|since| row.created >= since)
         && query.from.is_none_or(|from| row.id >= from)
@@ -324,6 +343,12 @@ impl Store for Memory {
         let rows = disk.events.values().filter(|row| event_matches(query, row));
         let most = at_most(query.limit);
         Ok(if query.oldest_first { rows.take(most).cloned().collect() } else { rows.rev().take(most).cloned().collect() })
+    }
+
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        let disk = self.disk();
+        let noted = disk.outcomes.get(&event).into_iter().flatten();
+        Ok(noted.map(|((function, _), outcome)| OutcomeRow { function: Arc::clone(function), outcome: *outcome }).collect())
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, Record, RunRow, RunState, SourceRow, WaitRow};
+use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitRow};
 
 pub use memory::Memory;
 pub use sqlite::Sqlite;
@@ -100,6 +100,8 @@ pub struct RunQuery {
     pub function: Option<Arc<str>>,
     /// Started by this event.
     pub event: Option<EventId>,
+    /// A replay of this run.
+    pub replay_of: Option<RunId>,
     /// One of its concurrency keys has this value (canonical JSON text).
     pub key: Option<Arc<str>>,
     /// Created then or later.
@@ -188,6 +190,8 @@ pub trait Store: Send + Sync {
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
     /// Events, newest first unless the query says otherwise.
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError>;
+    /// What gates said about an event, in the order of the functions' ids and of the gates.
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError>;
     /// One run.
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
     /// Runs, newest first.

@@ -17,7 +17,7 @@ use stepwell::base::{EventId, RunId};
 use stepwell::clock::{SystemClock, SystemEntropy};
 use stepwell::exec::{Engine, Notice, Setup};
 use stepwell::project::{Mode, Project};
-use stepwell::rules::{EventRow, List, LogRow, RunRow, RunState, SourceRow, WaitRow};
+use stepwell::rules::{EventRow, List, LogRow, OutcomeRow, RunRow, RunState, SourceRow, WaitRow};
 use stepwell::script::Host;
 use stepwell::server::{ServerOptions, serve};
 use stepwell::store::{Answer as Reply, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
@@ -248,6 +248,9 @@ impl Store for Disk {
     }
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
         self.memory.events(query)
+    }
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        self.memory.outcomes(event)
     }
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
         self.memory.run(id)

@@ -249,6 +249,7 @@ impl Attempt {
         if !all_asked {
             self.wait_for_others(kind, &key)?;
         }
+        self.go_beyond_records()?;
         Ok(Found::New(key))
     }
 

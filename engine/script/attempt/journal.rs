@@ -137,7 +137,13 @@ impl Attempt {
         if let Some(at) = missed {
             return Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word())))));
         }
+        self.go_beyond_records()?;
         Ok(Found::New(key))
+    }
+
+    /// The script asks for something new. One that is only held against its records ends here.
+    pub(super) fn go_beyond_records(&self) -> Result<(), Fault> {
+        if self.stop.probes { Err(self.halt(Halt::Stop(Outcome::Interrupted))) } else { Ok(()) }
     }
 
     /// The outcome of a handler that does not ask for a record.

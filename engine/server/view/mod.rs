@@ -4,6 +4,7 @@
 
 mod error;
 mod event;
+mod explain;
 mod function;
 mod log;
 mod notice;
@@ -20,6 +21,7 @@ use crate::base::{EventId, Millis};
 
 pub use error::{Detail, ErrorView};
 pub use event::EventView;
+pub use explain::{ConditionView, Deduplication, ExplainView, FunctionOutcome, GateView, StartedView};
 pub use function::{ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use log::LogView;
 pub use notice::NoticeView;

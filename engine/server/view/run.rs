@@ -96,6 +96,12 @@ pub struct RunView {
     pub keys: Vec<Value>,
     /// Its error, once failed; the last one while backing off.
     pub error: Option<Failure>,
+    /// The run that it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<RunId>,
+    /// The runs that repeat it, oldest first; in the answers about one run alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replayed_as: Vec<RunId>,
     /// Steps recorded so far; in the answer about one run alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
@@ -124,6 +130,8 @@ impl RunView {
             key: keys.iter().find(|key| !key.is_null()).cloned(),
             keys,
             error: row.error.as_deref().cloned(),
+            replay_of: row.replay_of,
+            replayed_as: Vec::new(),
             steps: None,
         }
     }

@@ -106,6 +106,12 @@ impl<'c> Applier<'c> {
                 self.sql.take_idempotency.execute(params![function, &**key, run.0, expires.0])?;
                 Ok(())
             }
+            Write::NoteOutcome { event, function, outcome } => {
+                let function = self.names.id(function)?;
+                let (kind, value) = outcome.numbers();
+                self.sql.note_outcome.execute(params![event.0, function, kind, value])?;
+                Ok(())
+            }
             Write::CreateRun(run) => self.create_run(run),
             Write::Append { run, record } => self.append(*run, record),
             Write::Adopt { run, version } => self.adopt(*run, version),
@@ -128,6 +134,7 @@ impl<'c> Applier<'c> {
             Write::Start { run, .. }
             | Write::Suspend { run, .. }
             | Write::Requeue { run, .. }
+            | Write::RetryNow { run, .. }
             | Write::Park { run, .. }
             | Write::End { run, .. } => self.change(*run, write),
         }
@@ -172,6 +179,7 @@ impl<'c> Applier<'c> {
             run.output.as_deref().map(str::as_bytes),
             error,
             run.reason.as_deref(),
+            run.replay_of.map(|run| run.0),
         ])?;
         if !run.state.is_terminal() {
             self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
@@ -197,6 +205,11 @@ impl<'c> Applier<'c> {
             Write::Requeue { suspects, .. } => {
                 (head.state, head.suspects) = (RunState::Queued, *suspects);
                 self.sql.requeue.execute(params![run.0, head.rev, head.state as u8, suspects])?;
+            }
+            Write::RetryNow { at, .. } => {
+                head.state = RunState::Queued;
+                self.sql.requeue.execute(params![run.0, head.rev, head.state as u8, head.suspects])?;
+                self.sql.hurry.execute(params![run.0, at.0])?;
             }
             Write::Park { reason, .. } => {
                 head.state = RunState::Parked;
@@ -320,7 +333,7 @@ impl<'c> Applier<'c> {
 fn is_plain(run: &RunRow) -> bool {
     let bare = run.keys.is_empty() && run.idempotency.is_none() && run.version.is_none() && run.output.is_none();
     let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created;
-    bare && quiet && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
+    bare && quiet && run.replay_of.is_none() && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
 }
 
 /// The writer's statements, prepared once.
@@ -329,6 +342,7 @@ struct Statements<'c> {
     find_idempotency: Statement<'c>,
     head: Statement<'c>,
     insert_event: Statement<'c>,
+    note_outcome: Statement<'c>,
     take_event_key: Statement<'c>,
     take_idempotency: Statement<'c>,
     create_run: Statement<'c>,
@@ -337,6 +351,7 @@ struct Statements<'c> {
     adopt: Statement<'c>,
     suspend: Statement<'c>,
     requeue: Statement<'c>,
+    hurry: Statement<'c>,
     park: Statement<'c>,
     end: Statement<'c>,
     progress: Statement<'c>,
@@ -354,10 +369,13 @@ impl<'c> Statements<'c> {
             find_idempotency: sql("SELECT run FROM idempotency WHERE name = ?1 AND key = ?2 AND expires > ?3")?,
             head: sql("SELECT rev, state, attempt, suspects FROM runs WHERE id = ?1")?,
             insert_event: sql(&format!("INSERT INTO events ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::EVENT))?,
+            note_outcome: sql("INSERT OR REPLACE INTO outcomes (event, function, kind, value) \
+                 SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE id = ?1)")?,
             take_event_key: sql("INSERT OR REPLACE INTO event_keys (name, key, event, expires) VALUES (?1, ?2, ?3, ?4)")?,
             take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
             create_run: sql(&format!(
-                "INSERT INTO runs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                "INSERT INTO runs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
+                 ?20)",
                 row::RUN
             ))?,
             create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \
@@ -367,6 +385,7 @@ impl<'c> Statements<'c> {
             adopt: sql("UPDATE runs SET version = ?2 WHERE id = ?1")?,
             suspend: sql("UPDATE runs SET rev = ?2, state = ?3, wake = ?4, attempt = ?5, error = ?6 WHERE id = ?1")?,
             requeue: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, suspects = ?4, error = NULL, reason = NULL WHERE id = ?1")?,
+            hurry: sql("UPDATE attempts SET next = ?2 WHERE run = ?1 AND next > ?2")?,
             park: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, reason = ?4 WHERE id = ?1")?,
             end: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, ended = ?4, output = ?5, error = ?6, reason = ?7 WHERE id = ?1")?,
             progress: sql("UPDATE runs SET attempt = 1, suspects = 0 WHERE id = ?1")?,

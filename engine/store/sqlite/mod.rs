@@ -28,7 +28,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -294,6 +294,10 @@ impl Store for Sqlite {
 
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
         self.readers.events(query)
+    }
+
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        self.readers.outcomes(event)
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {

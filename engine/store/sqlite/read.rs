@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{EventRow, LogRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
@@ -116,6 +116,19 @@ impl Readers {
         })
     }
 
+    pub(super) fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        let decode = |decoder: &Decoder<'_>, row: &Row<'_>| {
+            let outcome = Outcome::from_numbers(row.get(1)?, row.get(2)?);
+            let outcome = outcome.ok_or_else(|| StoreError::Corrupt("outcomes.kind holds a value that was never written".to_owned()))?;
+            Ok(OutcomeRow { function: decoder.names.text(decoder.connection, row.get(0)?)?, outcome })
+        };
+        let sql = "SELECT function, kind, value FROM outcomes WHERE event = ?1 ORDER BY kind";
+        let mut rows = self.within(|decoder| all(decoder, sql, [Value::Integer(event.0)], decode))?;
+        // Numbers of names say nothing of their order; the sort keeps the order of the kinds.
+        rows.sort_by(|one, other| one.function.cmp(&other.function));
+        Ok(rows)
+    }
+
     pub(super) fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
         self.within(|decoder| run(decoder, id))
     }
@@ -150,6 +163,9 @@ impl Readers {
             }
             if let Some(event) = query.event {
                 filter.add("event = ?", event.0);
+            }
+            if let Some(run) = query.replay_of {
+                filter.add("replay_of = ?", run.0);
             }
             if let Some(key) = &query.key {
                 filter.add("instr(char(10) || keys || char(10), char(10) || ? || char(10))", key.to_string());

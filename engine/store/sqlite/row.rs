@@ -17,7 +17,7 @@ use super::names::Names;
 pub(super) const EVENT: &str = "id, name, data, sender_id, ts, accepted, extra";
 /// The columns of `runs`, in the order that `run` reads them.
 pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event, created, enter, started, ended, wake, priority_ms, \
-                              version, keys, idempotency, output, error, reason";
+                              version, keys, idempotency, output, error, reason, replay_of";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -76,6 +76,7 @@ impl Decoder<'_> {
             output: optional_json(row, 16)?,
             error: optional_json(row, 17)?.map(|text| failure(&text)).transpose()?,
             reason: row.get(18)?,
+            replay_of: row.get::<_, Option<i64>>(19)?.map(Id),
         })
     }
 

@@ -17,6 +17,15 @@ CREATE TABLE events (
 
 CREATE INDEX events_name ON events (name);
 
+-- What gates said about an event; kind and value by the numbers of rules::outcome.
+CREATE TABLE outcomes (
+    event INTEGER NOT NULL,
+    function INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (event, function, kind)
+) STRICT, WITHOUT ROWID;
+
 -- The columns stand in the order of use: the first ones are read and written with each change of state.
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
@@ -37,9 +46,11 @@ CREATE TABLE runs (
     idempotency TEXT,
     output BLOB,
     error BLOB,
-    reason TEXT
+    reason TEXT,
+    replay_of INTEGER
 ) STRICT;
 CREATE INDEX runs_event ON runs (event);
+CREATE INDEX runs_replay ON runs (replay_of) WHERE replay_of IS NOT NULL;
 CREATE INDEX runs_function ON runs (function);
 CREATE INDEX runs_open ON runs (ended) WHERE ended IS NULL;
 

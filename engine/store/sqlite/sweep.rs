@@ -34,7 +34,7 @@ pub(super) struct Sweeper<'c> {
     old_events: Statement<'c>,
     is_named: Statement<'c>,
     delete_run: [Statement<'c>; 5],
-    delete_event: Statement<'c>,
+    delete_event: [Statement<'c>; 2],
     note_largest: Statement<'c>,
     event_keys: Keys<'c>,
     idempotency: Keys<'c>,
@@ -57,7 +57,7 @@ impl<'c> Sweeper<'c> {
                 sql("DELETE FROM waits WHERE run = ?1")?,
                 sql("DELETE FROM runs WHERE id = ?1")?,
             ],
-            delete_event: sql("DELETE FROM events WHERE id = ?1")?,
+            delete_event: [sql("DELETE FROM outcomes WHERE event = ?1")?, sql("DELETE FROM events WHERE id = ?1")?],
             note_largest: sql("INSERT INTO meta (key, value) SELECT 'largest', max(coalesce((SELECT max(id) FROM events), 0), \
                  coalesce((SELECT max(id) FROM runs), 0)) WHERE true \
                  ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)")?,
@@ -148,7 +148,9 @@ impl<'c> Sweeper<'c> {
         }
         drop(rows);
         for id in old {
-            self.delete_event.execute([id])?;
+            for delete in &mut self.delete_event {
+                delete.execute([id])?;
+            }
         }
         Ok(())
     }

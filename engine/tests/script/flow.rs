@@ -383,6 +383,9 @@ impl Store for Failing {
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
         self.inner.events(query)
     }
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        self.inner.outcomes(event)
+    }
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
         self.inner.run(id)
     }

@@ -18,7 +18,9 @@ use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Diagnostic, Entropy, EventId, Id, Json, Millis, RunId, Span};
 use stepwell::rules::policy::Timeouts;
 use stepwell::rules::run::{Outcome, Stopped, next};
-use stepwell::rules::{AttemptRow, Backoff, EventRow, Expect, List, LogRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, Write};
+use stepwell::rules::{
+    AttemptRow, Backoff, EventRow, Expect, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, Write,
+};
 use stepwell::script::{Alone, Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
@@ -143,6 +145,9 @@ impl Store for Silent {
         Err(StoreError::Closed)
     }
     fn events(&self, _: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn outcomes(&self, _: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
         Err(StoreError::Closed)
     }
     fn run(&self, _: RunId) -> Result<Option<RunRow>, StoreError> {

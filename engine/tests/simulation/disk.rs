@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{Ending, EventRow, List, LogRow, RunRow, SourceRow, WaitRow};
+use stepwell::rules::{Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
@@ -265,6 +265,11 @@ impl Store for Disk {
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
         self.read()?;
         self.memory.events(query)
+    }
+
+    fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
+        self.read()?;
+        self.memory.outcomes(event)
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {

@@ -216,6 +216,7 @@ impl Facts {
                 self.note(now, &format!("{run} queued again, suspects {suspects}"));
                 self.moved(run, RunState::Queued, None, now);
             }
+            Write::RetryNow { run, .. } => self.moved(run, RunState::Queued, None, now),
             Write::Park { run, reason } => {
                 self.note(now, &format!("{run} parked: {reason}"));
                 self.parked(run, &reason, now);
@@ -227,7 +228,11 @@ impl Facts {
                 self.ended(run, state, &said, at);
             }
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
-            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) => {}
+            Write::TakeEventKey { .. }
+            | Write::TakeIdempotency { .. }
+            | Write::NoteOutcome { .. }
+            | Write::Log { .. }
+            | Write::PutSource(_) => {}
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
         }
     }

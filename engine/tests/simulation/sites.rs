@@ -87,7 +87,11 @@ impl Site {
         let last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. }))?;
         let adopts = list.writes.iter().any(|write| matches!(write, Write::Adopt { .. }));
         Some(match last {
-            Write::InsertEvent(_) | Write::CreateRun(_) | Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } => Site::Accept,
+            Write::InsertEvent(_)
+            | Write::NoteOutcome { .. }
+            | Write::CreateRun(_)
+            | Write::TakeEventKey { .. }
+            | Write::TakeIdempotency { .. } => Site::Accept,
             Write::Start { .. } => Site::Start,
             _ if adopts => Site::Adopt,
             Write::Append { record, .. } => match (record.kind, &record.result) {
@@ -106,7 +110,7 @@ impl Site {
                 _ => Site::Cancel,
             },
             Write::Requeue { .. } if recovering => Site::Recover,
-            Write::Requeue { .. } => Site::Requeue,
+            Write::Requeue { .. } | Write::RetryNow { .. } => Site::Requeue,
             Write::Park { reason, .. } if &**reason == POISON_REASON => Site::Poison,
             Write::Park { .. } => Site::Gone,
             Write::PutSource(_) => Site::Sources,

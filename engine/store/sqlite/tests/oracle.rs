@@ -9,7 +9,7 @@ use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, EventRow, Expect, Kind, List, LogRow, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow, Write,
+    AttemptRow, EventRow, Expect, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow, Write,
 };
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -102,7 +102,8 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(20) {
+        match self.random.below(21) {
+            20 => self.outcome(),
             16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
             18 => Write::RecordWait(self.wait()),
             19 => self.resolve(),
@@ -132,6 +133,13 @@ impl World {
             }
             _ => self.change(),
         }
+    }
+
+    fn outcome(&mut self) -> Write {
+        let event = self.random.one(&self.events);
+        let (kind, value) = (self.random.below(7) as i64, self.random.next() as i64);
+        let outcome = Outcome::from_numbers(kind, value).expect("seven outcomes");
+        Write::NoteOutcome { event, function: self.function(), outcome }
     }
 
     fn wait(&mut self) -> WaitKey {
@@ -170,13 +178,14 @@ impl World {
         let id = self.id();
         self.runs.push((id, 0));
         let keys: Vec<Arc<str>> = (0..self.random.below(3)).map(|_| self.key()).collect();
-        let idempotency = self.key();
+        let (idempotency, first) = (self.key(), self.some_run());
         Write::CreateRun(RunRow {
             function: self.function(),
             keys: keys.into(),
             priority_ms: self.random.below(3) as i64 - 1,
             enter: self.random.one(&[id.made_at(), self.now.after(Span::seconds(5))]),
             idempotency: self.random.maybe(idempotency),
+            replay_of: self.random.maybe(first),
             ..run(id, self.random.one(&self.events))
         })
     }
@@ -220,7 +229,8 @@ impl World {
     fn change(&mut self) -> Write {
         let (run, at) = (self.some_run(), self.now);
         let error = Some(failure(&self.random.text()));
-        match self.random.below(7) {
+        match self.random.below(8) {
+            7 => Write::RetryNow { run, at },
             6 => Write::Adopt { run, version: self.random.one(&["v1", "v2"]).into() },
             0 | 1 => Write::Start { run, at, version: self.random.one(&["v1", "v2"]).into() },
             2 => {
@@ -248,6 +258,7 @@ impl World {
             states: self.random.maybe(states).unwrap_or_default(),
             function: self.random.maybe(function),
             event: self.random.maybe(event),
+            replay_of: (self.random.below(6) == 0).then_some(to),
             key: self.random.maybe(key),
             since: self.random.maybe(since),
             from: self.random.maybe(from),
@@ -285,6 +296,9 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
         assert_eq!(left.waits(*run), right.waits(*run), "waits of {run}");
         let (from, limit) = (world.random.below(3) as u64, world.random.below(4));
         assert_eq!(left.logs(*run, from, limit), right.logs(*run, from, limit), "log of {run}");
+    }
+    for event in &world.events {
+        assert_eq!(left.outcomes(*event), right.outcomes(*event), "outcomes of {event}");
     }
     for hash in ["h1", "h2"] {
         assert_eq!(left.source(hash), right.source(hash));

@@ -1,0 +1,78 @@
+//! Why runs are not moving, and when they will: asked of their rows, of the waits, and of whoever decides who runs next.
+
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
+use crate::base::{Millis, RunId};
+use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
+
+use super::scheduler::Message;
+use super::{Engine, Inner};
+
+impl Engine {
+    /// One sentence that says why a run is not moving, and when it will; none for one that has ended or is running. Where
+    /// several branches of it wait, it names each.
+    pub async fn why(&self, run: &RunRow) -> Option<String> {
+        match self.inner.branches(run, self.inner.clock.now()) {
+            Some(parts) => Some(parts),
+            None => self.whys(std::slice::from_ref(run)).await.pop().flatten(),
+        }
+    }
+
+    /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.
+    pub async fn whys(&self, runs: &[RunRow]) -> Vec<Option<String>> {
+        let now = self.inner.clock.now();
+        let in_line: Vec<RunId> = runs.iter().filter(|run| why::is_in_line(run, now)).map(|run| run.id).collect();
+        let mut blocked: HashMap<RunId, String> = HashMap::new();
+        if !in_line.is_empty() {
+            let (reply, answer) = oneshot::channel();
+            self.inner.tell(Message::Why { runs: in_line, reply });
+            // A scheduler that has stopped answers nothing.
+            blocked.extend(answer.await.unwrap_or_default());
+        }
+        runs.iter().map(|run| self.inner.why(run, blocked.remove(&run.id), now)).collect()
+    }
+}
+
+impl Inner {
+    fn why(&self, run: &RunRow, blocked: Option<String>, now: Millis) -> Option<String> {
+        if blocked.is_some() {
+            return blocked;
+        }
+        match run.state {
+            RunState::Waiting => {
+                let open = self.open_waits(run.id, now);
+                let open: Vec<String> = open.into_iter().map(|(_, text)| text).collect();
+                Some(if open.is_empty() { "it waits; goes on as soon as it gets its turn".to_owned() } else { open.join("; ") })
+            }
+            RunState::Queued => Some(why::row(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
+            _ => why::row(run, now),
+        }
+    }
+
+    /// What the branches of a suspended run wait for, where there are several.
+    fn branches(&self, run: &RunRow, now: Millis) -> Option<String> {
+        if !matches!(run.state, RunState::Sleeping | RunState::Waiting | RunState::BackingOff) || why::is_in_line(run, now) {
+            return None;
+        }
+        let journal = self.store.journal(run.id).ok()?;
+        let parts = why::branches(&journal.records, &journal.attempts, &self.open_waits(run.id, now), now);
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// The open waits of a run, each with its sentence.
+    fn open_waits(&self, run: RunId, now: Millis) -> Vec<(WaitRow, String)> {
+        // A page that lacks a reason for a moment is better than none.
+        let rows = self.store.waits(run).unwrap_or_default();
+        let sentence = |row: WaitRow| {
+            let child = match &*row.what {
+                What::Run(child) => self.store.run(*child).ok().flatten(),
+                _ => None,
+            };
+            let text = why::wait(&row, child.as_ref(), now);
+            (row, text)
+        };
+        rows.into_iter().filter(|row| row.state == WaitState::Open).map(sentence).collect()
+    }
+}

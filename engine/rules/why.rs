@@ -1,0 +1,158 @@
+//! Why a run is not moving, and when it will: sentences made of its rows.
+
+use crate::base::{Millis, Span};
+
+use super::row::{AttemptRow, Record, Recorded, RunRow, RunState};
+use super::waits::{WaitRow, WaitState, What};
+
+/// What a run's row alone tells; none where it is under way, has ended, stands in line, or waits for something from outside.
+pub fn row(run: &RunRow, now: Millis) -> Option<String> {
+    match run.state {
+        RunState::Parked => Some(format!("parked: {}", run.reason.as_deref().unwrap_or("no reason was recorded"))),
+        RunState::Sleeping => Some(format!("sleeping; goes on {}", due(run.wake, now))),
+        RunState::BackingOff => {
+            let error = run.error.as_ref().map_or("an attempt failed", |error| error.message.as_str());
+            Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake, now)))
+        }
+        RunState::Queued if run.enter > now && run.started.is_none() => {
+            Some(format!("its event's time has not come; starts {}", due(Some(run.enter), now)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a run stands in line: it is queued, or its time to go on has come.
+pub fn is_in_line(run: &RunRow, now: Millis) -> bool {
+    match run.state {
+        RunState::Queued => run.started.is_some() || run.enter <= now,
+        RunState::Sleeping | RunState::BackingOff | RunState::Waiting => run.wake.is_some_and(|wake| wake <= now),
+        _ => false,
+    }
+}
+
+/// What an open wait is for, and when it is given up. `child` is the run that it waits for, if it waits for one.
+pub fn wait(row: &WaitRow, child: Option<&RunRow>, now: Millis) -> String {
+    let what = match &*row.what {
+        What::Run(id) => match child {
+            Some(child) => format!("run {id} of `{}`, which is {}", child.function, child.state.word()),
+            None => row.what.words(),
+        },
+        what => what.words(),
+    };
+    let until = match row.until {
+        Some(until) if until > now => format!("gives up {}", due(Some(until), now)),
+        Some(_) => "its time is over".to_owned(),
+        None => "without a time-out".to_owned(),
+    };
+    format!("waits for {what}; {until}")
+}
+
+/// What each branch of a suspended run waits for, with the key of its step; empty where it is one thing alone, which `row`
+/// or `wait` tells. `open` has the sentence of each open wait.
+pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, String)], now: Millis) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for record in records {
+        if let Recorded::Until(until) = record.result
+            && until > now
+        {
+            parts.push(format!("`{}` sleeps; goes on {}", record.key, due(Some(until), now)));
+        }
+    }
+    for (at, attempt) in attempts.iter().enumerate() {
+        let is_last = !attempts[at + 1..].iter().any(|later| later.key == attempt.key);
+        if let Some(next) = attempt.next.filter(|next| is_last && *next > now)
+            && !attempt.key.is_empty()
+        {
+            let error = &attempt.error.message;
+            parts.push(format!(
+                "`{}` backs off after a failed attempt ({error}); the next one comes {}",
+                attempt.key,
+                due(Some(next), now)
+            ));
+        }
+    }
+    parts.extend(open.iter().filter(|(row, _)| row.state == WaitState::Open).map(|(row, text)| format!("`{}` {text}", row.wait.key)));
+    if parts.len() > 1 { parts } else { Vec::new() }
+}
+
+/// When something goes on, seen from now.
+fn due(at: Option<Millis>, now: Millis) -> String {
+    match at {
+        Some(at) if at > now => format!("in {}", Span(at.since(now).0.max(1000) / 1000 * 1000)),
+        _ => "as soon as it gets its turn".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Id;
+    use crate::rules::{Failure, Kind, WaitKey};
+
+    const NOW: Millis = Millis(100_000);
+
+    fn run(state: RunState, wake: Option<i64>) -> RunRow {
+        RunRow { state, wake: wake.map(Millis), started: Some(Millis(1)), ..RunRow::queued(Id(1), "pay", Id(2), Millis(0)) }
+    }
+
+    #[test]
+    fn a_suspended_run_says_when_it_goes_on() {
+        let failure = Arc::new(Failure { message: "no money".into(), ..Failure::default() });
+        let backing_off = RunRow { error: Some(failure), ..run(RunState::BackingOff, Some(190_500)) };
+        assert_eq!(row(&backing_off, NOW).as_deref(), Some("backing off after a failed attempt (no money); the next one comes in 1m30s"));
+        assert_eq!(row(&run(RunState::Sleeping, Some(100_200)), NOW).as_deref(), Some("sleeping; goes on in 1s"));
+        assert_eq!(row(&run(RunState::Sleeping, Some(100_000)), NOW).as_deref(), Some("sleeping; goes on as soon as it gets its turn"));
+        let later = RunRow { enter: Millis(160_000), started: None, ..run(RunState::Queued, None) };
+        assert_eq!(row(&later, NOW).as_deref(), Some("its event's time has not come; starts in 1m"));
+        assert!(!is_in_line(&later, NOW) && is_in_line(&run(RunState::Queued, None), NOW));
+        assert!(is_in_line(&run(RunState::Waiting, Some(100_000)), NOW) && !is_in_line(&run(RunState::Waiting, None), NOW));
+        for state in [RunState::Running, RunState::Completed, RunState::Failed, RunState::Cancelled] {
+            assert_eq!(row(&run(state, None), NOW), None);
+        }
+    }
+
+    #[test]
+    fn a_run_with_several_branches_says_what_each_of_them_waits_for() {
+        let record = |key: &str, until: i64| Record {
+            index: 0,
+            key: key.into(),
+            kind: Kind::Sleep,
+            result: Recorded::Until(Millis(until)),
+            attempts: 1,
+            started: Millis(0),
+            ended: Millis(0),
+            line: None,
+        };
+        let attempt = |number: u32, next: Option<i64>| AttemptRow {
+            key: "mail › send".into(),
+            attempt: number,
+            started: Millis(0),
+            ended: Millis(0),
+            error: Arc::new(Failure { message: format!("no {number}"), ..Failure::default() }),
+            next: next.map(Millis),
+            line: None,
+        };
+        let wait = WaitRow {
+            wait: WaitKey { run: Id(1), kind: Kind::Wait, key: "pay › otp".into() },
+            what: Arc::new(What::Signal("otp".into())),
+            opened: Millis(0),
+            until: None,
+            state: WaitState::Open,
+        };
+        let text = super::wait(&wait, None, NOW);
+        let open = [(wait, text)];
+        let records = [record("nap › rest", 130_000), record("past", 90_000)];
+        let all = branches(&records, &[attempt(1, Some(90_000)), attempt(2, Some(110_000))], &open, NOW);
+        assert_eq!(
+            all,
+            [
+                "`nap › rest` sleeps; goes on in 30s",
+                "`mail › send` backs off after a failed attempt (no 2); the next one comes in 10s",
+                "`pay › otp` waits for signal `otp`; without a time-out"
+            ]
+        );
+        assert!(branches(&records, &[attempt(1, Some(110_000)), attempt(2, None)], &[], NOW).is_empty(), "one thing alone");
+    }
+}

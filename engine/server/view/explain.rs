@@ -1,0 +1,227 @@
+//! Why an event did or did not start runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::limits::DEDUPE_WINDOW_MS;
+use crate::base::{Millis, RunId, Span, json};
+use crate::project::{Explained, Project};
+use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState};
+
+use super::{EventView, Time, shown_state};
+
+/// An event, and what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The event.
+    pub event: EventView,
+    /// All of it in one sentence.
+    pub summary: String,
+    /// What became of each function that its name starts, and of each one that did something for it, in the order of the
+    /// config. The `if`s are evaluated anew, by the config in force now.
+    pub functions: Vec<FunctionOutcome>,
+    /// How the same event sent again is known; none for an event without an id of its sender's that never came again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplication: Option<Deduplication>,
+}
+
+/// What became of one function at an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionOutcome {
+    /// The function.
+    pub function_id: String,
+    /// `started`, `not_matched`, `idempotency_taken`, `rate_limited`, `debounced_into`, `batched_into`,
+    /// `singleton_skipped`, or `nothing` where no trace of it is left.
+    pub outcome: String,
+    /// The same in a sentence.
+    pub why: String,
+    /// The `if`s that were looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionView>,
+    /// The runs of the function that the event started, oldest first; those that repeat one name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<StartedView>,
+    /// What its gates said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateView>,
+    /// Options that do not apply to this event, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// An `if` and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConditionView {
+    /// Its text.
+    #[serde(rename = "if")]
+    pub text: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Every path that it reads, with the value found there.
+    pub values: BTreeMap<String, Value>,
+    /// Why it counts as false although it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A run that an event started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedView {
+    /// Its id.
+    pub run_id: RunId,
+    /// Where it stands.
+    pub state: RunState,
+    /// The run that it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<RunId>,
+}
+
+/// What a gate said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateView {
+    /// Which outcome, in the words of `FunctionOutcome::outcome`, and `singleton_replaced`.
+    pub outcome: String,
+    /// The run that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// Until when it held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// The same in a sentence.
+    pub why: String,
+}
+
+/// How the same event sent again is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deduplication {
+    /// The sender's id; none where the request's header tells events apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Until then, an event of the same name with the same id gets this one's id, and starts nothing.
+    pub until: Time,
+    /// When it came again for the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated_at: Option<Time>,
+}
+
+impl ExplainView {
+    /// What became of a stored event: by the snapshot that is asked, what its gates said, and its runs in any order.
+    pub fn of(event: &EventRow, project: &Project, outcomes: &[OutcomeRow], runs: &[RunRow], now: Millis) -> ExplainView {
+        let data = json::value(&event.data).unwrap_or_default();
+        let explained = project.explain(event, &data);
+        let is_noted = |row: &&OutcomeRow| !matches!(row.outcome, Outcome::Repeated { .. });
+        let mut ids: Vec<&str> = explained.iter().map(|function| &*function.function).collect();
+        // Functions that are not declared any more, or not for this event.
+        let others = runs.iter().map(|run| &*run.function).chain(outcomes.iter().filter(is_noted).map(|row| &*row.function));
+        for id in others {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let functions: Vec<FunctionOutcome> = ids
+            .into_iter()
+            .map(|id| {
+                let verdict = explained.iter().find(|function| *function.function == *id);
+                let gates = outcomes.iter().filter(is_noted).filter(|row| *row.function == *id).map(|row| row.outcome).collect();
+                let mut runs: Vec<&RunRow> = runs.iter().filter(|run| *run.function == *id).collect();
+                runs.sort_by_key(|run| run.id);
+                outcome(id, verdict, gates, &runs, now)
+            })
+            .collect();
+        let repeated_at = outcomes.iter().find_map(|row| match row.outcome {
+            Outcome::Repeated { at } => Some(Time(at)),
+            _ => None,
+        });
+        let deduplication = (event.sender_id.is_some() || repeated_at.is_some()).then(|| Deduplication {
+            id: event.sender_id.as_deref().map(str::to_owned),
+            until: Time(event.accepted.after(Span(DEDUPE_WINDOW_MS))),
+            repeated_at,
+        });
+        let summary = summary(event, &functions);
+        ExplainView { event: EventView::of(event), summary, functions, deduplication }
+    }
+}
+
+fn summary(event: &EventRow, functions: &[FunctionOutcome]) -> String {
+    if functions.is_empty() {
+        return format!("no function is declared `on: {}`, so it started nothing", event.name);
+    }
+    let count = |wanted: &str| functions.iter().filter(|function| function.outcome == wanted).count();
+    let started: usize = functions.iter().flat_map(|function| &function.runs).filter(|run| run.replay_of.is_none()).count();
+    let functions_word = |count: usize| if count == 1 { "1 function".to_owned() } else { format!("{count} functions") };
+    let mut parts = match started {
+        0 => vec!["it started nothing".to_owned()],
+        1 => vec!["it started 1 run".to_owned()],
+        more => vec![format!("it started {more} runs")],
+    };
+    let (not_matched, other) = (count("not_matched"), functions.len() - count("started") - count("not_matched"));
+    if not_matched > 0 {
+        parts.push(format!("the `if` of {} is false", functions_word(not_matched)));
+    }
+    if other > 0 {
+        parts.push(format!("{} matched without a run of its own", functions_word(other)));
+    }
+    parts.join("; ")
+}
+
+fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&RunRow], now: Millis) -> FunctionOutcome {
+    let started: Vec<StartedView> =
+        runs.iter().map(|run| StartedView { run_id: run.id, state: shown_state(run, now), replay_of: run.replay_of }).collect();
+    let own = started.iter().find(|run| run.replay_of.is_none());
+    let gate = gates.iter().find(|gate| !matches!(gate, Outcome::SingletonReplaced(_)));
+    let (word, why) = match (own, gate, verdict) {
+        (_, Some(gate), _) => (gate.word(), sentence(*gate)),
+        (Some(run), None, _) => ("started", format!("started run {}, which is {}", run.run_id, run.state.word().replace('_', " "))),
+        (None, None, Some(verdict)) if !verdict.applies => {
+            ("not_matched", verdict.why.clone().unwrap_or_else(|| "its `if` does not hold".to_owned()))
+        }
+        (None, None, Some(_)) => (
+            "nothing",
+            "it matches now, but nothing was started: the function or its `if` is newer than the event, or its run was deleted since"
+                .to_owned(),
+        ),
+        (None, None, None) => ("started", "its run was repeated".to_owned()),
+    };
+    let conditions = verdict.map(|verdict| verdict.conditions.as_slice()).unwrap_or_default();
+    let conditions = conditions.iter().map(|condition| ConditionView {
+        text: condition.text.to_string(),
+        holds: condition.holds,
+        values: condition.values.iter().cloned().collect(),
+        error: condition.error.clone(),
+    });
+    let mut notes = verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default();
+    if verdict.is_none() {
+        notes.push("the config in force does not declare this function for this event".to_owned());
+    }
+    FunctionOutcome {
+        function_id: id.to_owned(),
+        outcome: word.to_owned(),
+        why,
+        conditions: conditions.collect(),
+        runs: started,
+        gates: gates.into_iter().map(gate_view).collect(),
+        notes,
+    }
+}
+
+fn gate_view(gate: Outcome) -> GateView {
+    let until = match gate {
+        Outcome::RateLimited { until } => Some(Time(until)),
+        _ => None,
+    };
+    GateView { outcome: gate.word().to_owned(), run_id: gate.run(), until, why: sentence(gate) }
+}
+
+fn sentence(gate: Outcome) -> String {
+    match gate {
+        Outcome::IdempotencyTaken(run) => format!("skipped: run {run} has its idempotency key already"),
+        Outcome::RateLimited { until } => format!("skipped: its rate limit was reached until {}", Time(until)),
+        Outcome::DebouncedInto(run) => format!("debounced into run {run}"),
+        Outcome::BatchedInto(run) => format!("batched into run {run}"),
+        Outcome::SingletonSkipped(run) => format!("skipped: run {run} of the same singleton had not ended"),
+        Outcome::SingletonReplaced(run) => format!("run {run} of the same singleton was cancelled for it"),
+        Outcome::Repeated { at } => format!("it was sent again at {}", Time(at)),
+    }
+}
