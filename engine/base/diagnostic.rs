@@ -62,6 +62,19 @@ impl Location {
         Location { source: Arc::clone(source), range, label: String::new() }
     }
 
+    /// The place of a range of `text`, which stands here: bare, or within quotes without escapes. Elsewhere all of this place.
+    pub fn within(&self, text: &str, range: Range<usize>) -> Location {
+        let written = self.source.text.get(self.range.clone()).unwrap_or_default();
+        let skip = match written {
+            _ if written == text => 0,
+            _ if written.get(1..written.len().saturating_sub(1)) == Some(text) => 1,
+            _ => return self.clone(),
+        };
+        let start = self.range.start + skip;
+        let end = (start + range.end).min(self.range.end);
+        Location::new(&self.source, (start + range.start).min(end)..end)
+    }
+
     /// The location of the word that begins at a 1-based line and column: letters, digits, `_`, or one character of another kind.
     pub fn word_at(source: &Arc<Source>, line: usize, column: usize) -> Location {
         let start = source.offset(line, column);

@@ -1,5 +1,7 @@
 //! `stepwell functions`: looking at what is declared.
 
+use crate::base::Clock;
+use crate::clock::SystemClock;
 use crate::project::{Mode, Project};
 use crate::script::Host;
 use crate::server::view::{FunctionView, Page};
@@ -49,6 +51,11 @@ impl Functions {
                 Some(condition) => format!("{} if {condition}", trigger.event),
                 None => trigger.event.clone(),
             });
+            let cron = function.cron.iter().map(|cron| match cron.tz.as_str() {
+                "UTC" => format!("cron {}", cron.schedule),
+                zone => format!("cron {} {zone}", cron.schedule),
+            });
+            let triggers = triggers.chain(cron);
             let limits = function.concurrency.iter().map(|limit| match &limit.key {
                 Some(key) => format!("{} per {key}", limit.limit),
                 None => limit.limit.to_string(),
@@ -76,9 +83,10 @@ impl Ls {
             let page: Page<FunctionView> = understood(&remote, remote.get("/v1/functions", &[]).await?)?;
             return Ok(page.data);
         }
+        let now = SystemClock::default().now();
         let path = place::config(self.target.database.config.config.as_deref())?;
         let (project, _) = Project::load(&path, &Host::new(), &place::environment, Mode::Check).map_err(Trouble::invalid)?;
         out.say(paint(DIM, format!("no engine answers at {}: reading {}", remote.url(), path.display())));
-        Ok(project.functions.iter().map(|function| FunctionView::of(function)).collect())
+        Ok(project.functions.iter().map(|function| FunctionView::of(function, now)).collect())
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::base::diagnostic::nearest;
 use crate::base::{Clock, Diagnostic, EventId};
 use crate::clock::{JumpingClock, SystemClock, SystemEntropy};
 use crate::exec::{AcceptError, Engine, NewEvent, Setup};
 use crate::project::{EventProblem, Mode, Project};
+use crate::rules::cron::SCHEDULED;
 use crate::script::Host;
 use crate::store::sqlite::{Durability, Options, Sqlite};
 use crate::store::{Store, StoreError};
@@ -33,8 +35,11 @@ const DATA_MOST: usize = 80;
 #[derive(Debug, clap::Args)]
 pub struct Try {
     /// The event's name
-    #[arg(value_name = "EVENT")]
-    name: String,
+    #[arg(value_name = "EVENT", required_unless_present = "cron", conflicts_with = "cron")]
+    name: Option<String>,
+    /// Start this function as the clock would, now
+    #[arg(long, value_name = "FUNCTION", conflicts_with_all = ["example", "data"])]
+    cron: Option<String>,
     #[command(flatten)]
     fields: Fields,
     /// Run on a virtual clock: sleeps, waits and back-offs take no time
@@ -59,18 +64,24 @@ impl Try {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
         let host = Host::new();
-        let (project, notes) = Project::load(&path, &host, &place::environment, Mode::Try).map_err(Trouble::invalid)?;
+        let (mut project, notes) = Project::load(&path, &host, &place::environment, Mode::Try).map_err(Trouble::invalid)?;
+        project.has_clock = false;
         out.problems(&notes);
-        let typed = |field: &str, text: &str| project.typed_value(&self.name, field, text);
-        let data = if project.config.event(&self.name).is_some() {
-            self.fields.data(&typed, project.example(&self.name))?
+        if let Some(function) = &self.cron {
+            scheduled(&project, function)?;
+            let nothing = Data { value: Value::Object(serde_json::Map::new()), text: "{}".to_owned() };
+            let later = self.later(&project)?;
+            return super::runtime()?.block_on(self.attempt(out, Arc::new(project), host, &nothing, &later));
+        }
+        let typed = |field: &str, text: &str| project.typed_value(self.name(), field, text);
+        let data = if project.config.event(self.name()).is_some() {
+            self.fields.data(&typed, project.example(self.name()))?
         } else {
             // What is wrong with the name says more than what may be missing beside it.
             Data { value: Value::Object(serde_json::Map::new()), text: "{}".to_owned() }
         };
-        project.check_event(&self.name, &data.value).map_err(|problems| refused(&self.name, &problems))?;
-        let mut later = self.then.iter().map(|text| Then::read(text, &project)).collect::<Result<Vec<_>, _>>()?;
-        later.sort_by_key(|then| then.after);
+        project.check_event(self.name(), &data.value).map_err(|problems| refused(self.name(), &problems))?;
+        let later = self.later(&project)?;
         super::runtime()?.block_on(self.attempt(out, Arc::new(project), host, &data, &later))
     }
 
@@ -96,7 +107,7 @@ impl Try {
         let busy = engine.busy();
         let start = clock.now();
         let times: Vec<_> = later.iter().map(|then| engine.at(start.after(then.after))).collect();
-        let event = accept(&engine, &self.name, data).await?;
+        let event = self.accept(&engine, data).await?;
         drop(busy);
 
         let reader = Reader::Store { store: Arc::clone(&store), clock };
@@ -150,13 +161,31 @@ impl Try {
         exit
     }
 
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(SCHEDULED)
+    }
+
+    /// The events that are sent later, in order.
+    fn later(&self, project: &Project) -> Result<Vec<Then>, Trouble> {
+        let mut later = self.then.iter().map(|text| Then::read(text, project)).collect::<Result<Vec<_>, _>>()?;
+        later.sort_by_key(|then| then.after);
+        Ok(later)
+    }
+
+    /// Sends the event, or starts the function; gives the event's id.
+    async fn accept(&self, engine: &Engine, data: &Data) -> Result<EventId, Trouble> {
+        let Some(function) = &self.cron else { return accept(engine, self.name(), data).await };
+        let started = engine.start_by_clock(function).await.map_err(|error| not_accepted(self.name(), &error))?;
+        started.ok_or_else(|| store_trouble(&StoreError::Closed))
+    }
+
     /// Why the event started nothing.
     fn nothing(&self, store: &dyn Store, event: EventId, project: &Project) -> Result<Trouble, Trouble> {
-        let mut problem = Diagnostic::error("E0545", format!("{} started no run", self.name));
+        let mut problem = Diagnostic::error("E0545", format!("{} started no run", self.name()));
         let row = store.event(event).map_err(|error| store_trouble(&error))?;
         let explained = row.map(|row| project.explain(&row, &serde_json::from_str(&row.data).unwrap_or_default())).unwrap_or_default();
         if explained.is_empty() {
-            problem = problem.help(format!("no function is declared `on: {}`", self.name));
+            problem = problem.help(format!("no function is declared `on: {}`", self.name()));
         }
         for function in explained {
             let why = function.why.unwrap_or_else(|| "its `if` does not hold".to_owned());
@@ -172,6 +201,22 @@ async fn accept(engine: &Engine, name: &str, data: &Data) -> Result<EventId, Tro
     let new = NewEvent { name: Arc::from(name), data: text, sender_id: None, dedupe: None, ts: None, extra: None };
     let accepted = engine.accept(vec![new]).await.map_err(|error| not_accepted(name, &error))?;
     accepted.first().copied().ok_or_else(|| store_trouble(&StoreError::Closed))
+}
+
+/// Refuses to start a function by the clock that is not there, or has no schedule.
+fn scheduled(project: &Project, function: &str) -> Result<(), Trouble> {
+    let problem = match project.function(function) {
+        Some(found) if found.cron.is_some() => return Ok(()),
+        Some(_) => Diagnostic::error("E0551", format!("the function `{function}` has no `cron`")),
+        None => Diagnostic::error("E0551", format!("there is no function `{function}`")),
+    };
+    let with_cron: Vec<&str> = project.functions.iter().filter(|function| function.cron.is_some()).map(|function| &*function.id).collect();
+    let problem = match nearest(function, with_cron.iter().copied()) {
+        Some(right) => problem.help(format!("did you mean `{right}`?")),
+        None if with_cron.is_empty() => problem.help("no function has a `cron`"),
+        None => problem.help(format!("the functions with a `cron` are {}", with_cron.join(", "))),
+    };
+    Err(Trouble::new(Exit::NotFound, problem))
 }
 
 /// The refusal of an event's name or data.

@@ -129,6 +129,14 @@ fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut
             list.add(format!("{on}.if"), &condition.value, &condition.place);
         }
     }
+    if let Some(Spanned { value: cron, .. }) = &function.cron {
+        if let Some(schedule) = &cron.schedule {
+            list.add(path("cron.schedule"), &schedule.value, &schedule.place);
+        }
+        list.put(&path("cron.tz"), cron.tz.as_ref().map_or("UTC", |zone| &zone.value), &cron.tz);
+        list.put(&path("cron.jitter"), shown(cron.jitter()), &cron.jitter);
+        list.put(&path("cron.missed"), cron.missed().word(), &cron.missed);
+    }
     let default_handler = function.handler.place == id.place;
     let origin = if default_handler { Origin::Default } else { Origin::Written(function.handler.place.clone()) };
     list.0.push(Setting { path: path("handler"), value: json!(function.handler.value), origin });

@@ -208,6 +208,13 @@ impl<'n, 'r> Fields<'n, 'r> {
         self.optional(key)
     }
 
+    /// The value of a key that may be left out, with the place of the key: a caret under the first brace of a map would say
+    /// little.
+    pub fn optional_at_key<T: Value>(&mut self, key: &'static str) -> Option<Spanned<T>> {
+        let (name, node) = self.entry(key)?;
+        T::read(node, self.reader).map(|value| Spanned::new(value, name.place.clone()))
+    }
+
     /// The value of a key whose behaviour is not there yet: it is read, and its key is an error.
     pub fn later<T: Value>(&mut self, key: &'static str) -> Option<T> {
         let (name, node) = self.entry(key)?;

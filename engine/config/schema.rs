@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as JsonValue;
 
 use crate::base::Span;
+use crate::rules::cron::Missed;
 use crate::rules::policy::{Growth, Hold};
 
 use super::keys::cancel_on::Cancel;
@@ -128,6 +129,7 @@ shape!(Size, "Size", |_generator| json_schema!({
 }));
 shape!(EnvValue, "EnvValue", |_generator| json_schema!({ "type": ["string", "number", "boolean"] }));
 shape!(Growth, "Growth", |_generator| json_schema!({ "type": "string", "enum": Growth::WORDS.map(|(word, _)| word) }));
+shape!(Missed, "Missed", |_generator| json_schema!({ "type": "string", "enum": Missed::WORDS.map(|(word, _)| word) }));
 shape!(Hold, "Hold", |_generator| json_schema!({ "type": "string", "enum": ["run", "active"] }));
 
 /// Any JSON value.

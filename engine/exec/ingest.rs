@@ -63,6 +63,16 @@ pub(super) struct Pending {
     pub(super) dedupe: Option<Arc<str>>,
     pub(super) candidates: Vec<Candidate>,
     pub(super) taken: Vec<(Arc<str>, RunId)>,
+    /// For a start by the clock: the list that moves its function on in its schedule, to be committed with the event.
+    pub(super) position: Option<List>,
+}
+
+impl Pending {
+    /// Whether both are starts of one function by the clock.
+    fn follows_same_clock(&self, other: &Pending) -> bool {
+        let function = |pending: &Pending| pending.candidates.first().map(|candidate| Arc::clone(&candidate.function));
+        self.position.is_some() && other.position.is_some() && function(self) == function(other)
+    }
 }
 
 impl Engine {
@@ -125,18 +135,28 @@ impl Inner {
                 extra: event.extra,
             };
             let candidates = project.candidates(&row, &data);
-            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, taken: Vec::new() });
+            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, taken: Vec::new(), position: None });
         }
         if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
     }
 
-    /// Commits what is pending and leaves there what has to be decided again.
-    async fn commit_events(self: &Arc<Self>, pending: &mut Vec<Pending>, ids: &mut [EventId], now: Millis) -> Result<(), AcceptError> {
+    /// Commits what is pending, in order, and leaves there what has to be decided again.
+    pub(super) async fn commit_events(
+        self: &Arc<Self>,
+        pending: &mut Vec<Pending>,
+        ids: &mut [EventId],
+        now: Millis,
+    ) -> Result<(), AcceptError> {
         let mut lists: Vec<List> = Vec::with_capacity(pending.len());
         let mut planned: Vec<Vec<RunRow>> = Vec::with_capacity(pending.len());
         for event in pending.iter() {
             let mut new_id = || self.ids.next(now);
-            let (list, runs) = matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &event.taken, now, &mut new_id);
+            let (mut list, runs) =
+                matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &event.taken, now, &mut new_id);
+            if let Some(position) = event.position.clone() {
+                list.expect.extend(position.expect);
+                list.writes.extend(position.writes);
+            }
             lists.push(list);
             planned.push(runs);
         }
@@ -177,6 +197,9 @@ impl Inner {
                     event.taken.push((function, by));
                     pending.push(event);
                 }
+                // The start before it is to be decided again, and this one comes after it.
+                Err(Conflict::CronMoved) if pending.iter().any(|other: &Pending| other.follows_same_clock(&event)) => pending.push(event),
+                Err(Conflict::CronMoved) => tracing::debug!(event = %event.row.id, "a start by the clock was decided on before"),
                 Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),
             }
         }

@@ -5,6 +5,7 @@
 
 mod appointment;
 mod condition;
+mod crons;
 mod gather;
 mod ingest;
 mod invoke;

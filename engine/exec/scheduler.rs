@@ -15,11 +15,12 @@ use crate::base::{Millis, RunId, Span};
 use crate::project::Function;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{Ending, EventRow, Expect, List, RunRow, RunState, Write};
+use crate::rules::{CronRow, Ending, EventRow, Expect, List, RunRow, RunState, Write};
 use crate::script::Stop;
 use crate::store::{Lane, StoreError};
 
 use super::appointment::{Appointments, Busy};
+use super::crons::Crons;
 use super::worker::{Assign, Batch};
 use super::{CancelError, Inner, recovery};
 
@@ -52,6 +53,8 @@ pub(super) enum Message {
     Resolved(Vec<RunId>),
     /// Somebody outside wants to be told when it is this time.
     Appoint { at: Millis, reply: oneshot::Sender<Busy> },
+    /// Functions that the clock starts stand there in their schedules.
+    Ticked(Vec<CronRow>),
     /// Why do these runs, which stand in line, wait? Answered for those about which there is something to say.
     Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
     /// Stop: answered when nothing is running any more.
@@ -102,6 +105,7 @@ pub(super) struct Scheduler {
     queue: Queue,
     live: IdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
+    crons: Crons,
     fresh: IdMap<Created>,
     /// Runs that were found suspended with a wait that had come to something.
     resolved: HashSet<RunId>,
@@ -133,6 +137,7 @@ impl Scheduler {
             queue: Queue::default(),
             live: IdMap::default(),
             timers: BinaryHeap::new(),
+            crons: Crons::default(),
             fresh: IdMap::default(),
             resolved,
             executing: 0,
@@ -152,6 +157,10 @@ impl Scheduler {
             Ok(rows) => rows.iter().for_each(|row| self.take_up(row)),
             Err(error) => return self.inner.fail(error),
         }
+        match Crons::take_up(&self.inner).await {
+            Ok(crons) => self.crons = crons,
+            Err(error) => return self.inner.fail(error),
+        }
         self.inner.ready.send_replace(true);
         let mut fault = self.inner.fault.subscribe();
         loop {
@@ -160,8 +169,10 @@ impl Scheduler {
             if !self.draining.is_empty() && self.executing == 0 {
                 break;
             }
-            let due = self.timers.peek().map(|Reverse((at, _, _))| *at);
-            let due = due.into_iter().chain(self.appointments.next()).min();
+            let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
+            // An engine that drains starts nothing more.
+            let cron = self.crons.next().filter(|_| self.draining.is_empty());
+            let due = timer.into_iter().chain(self.appointments.next()).chain(cron).min();
             let next = due.unwrap_or(now.after(IDLE));
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
             let under_way = self.executing > 0 || self.inner.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
@@ -259,6 +270,7 @@ impl Scheduler {
             }
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
+            Message::Ticked(rows) => rows.into_iter().for_each(|row| self.crons.put(row)),
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(runs.into_iter().filter_map(|run| Some((run, self.why(run)?))).collect());
@@ -334,6 +346,7 @@ impl Scheduler {
         }
         self.appointments.keep(now, &self.inner);
         if self.draining.is_empty() {
+            self.tick(now);
             let runs = self.next_runs(now);
             self.start(runs, now);
         }
@@ -368,6 +381,20 @@ impl Scheduler {
             Due::Company if self.alone == Some(run) => self.alone = None,
             Due::Wake | Due::StartTimeout | Due::Company => {}
         }
+    }
+
+    /// Starts the functions whose time has come.
+    fn tick(&mut self, now: Millis) {
+        let due = self.crons.take_due(now);
+        if due.is_empty() {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        let work = self.crons.start(&inner, due, now);
+        self.errand(async move {
+            let rows = work.await;
+            inner.tell(Message::Ticked(rows));
+        });
     }
 
     fn cancel(&self, run: RunId, reason: &'static str) {

@@ -71,6 +71,11 @@ impl Project {
         self.with_scope(event, data, |scope| function.invoked(scope))
     }
 
+    /// The function as the candidate of a start by the clock, with its expressions evaluated on the start's event.
+    pub fn scheduled(&self, function: &Function, event: &EventRow, data: &Value) -> Candidate {
+        self.with_scope(event, data, |scope| function.started(scope))
+    }
+
     pub(super) fn with_scope<T>(&self, event: &EventRow, data: &Value, run: impl FnOnce(&Scope<'_>) -> T) -> T {
         let id = event.id.to_string();
         run(&Scope::of_event(EventView { id: &id, name: &event.name, data, ts: event.ts.0 }))

@@ -1,9 +1,7 @@
 //! The config's expressions: compiled, and their paths held against the schemas of the events they will see.
 
-use std::ops::Range;
-
+use crate::base::Diagnostic;
 use crate::base::diagnostic::nearest;
-use crate::base::{Diagnostic, Location};
 use crate::config::Spanned;
 use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Segment};
 
@@ -48,7 +46,7 @@ fn checked(
             problems.extend(errors.into_iter().map(|error| {
                 let code = if error.message.starts_with("unknown") { "E0212" } else { "E0211" };
                 let problem = Diagnostic::error(code, format!("in this {what}: {}", error.message));
-                let problem = problem.at(within(&text.place, &text.value, error.range));
+                let problem = problem.at(text.place.within(&text.value, error.range));
                 match error.help {
                     Some(help) => problem.help(help),
                     None => problem,
@@ -59,7 +57,7 @@ fn checked(
     };
     for path in expr.paths() {
         let Some((_, events)) = seen.iter().find(|(variable, _)| *variable == path.root) else { continue };
-        let place = || within(&text.place, &text.value, path.range.clone());
+        let place = || text.place.within(&text.value, path.range.clone());
         problems.extend(check(path, &text.value, what, events).map(|problem| problem.at(place())));
     }
     Some(expr)
@@ -95,17 +93,4 @@ fn check(path: &PathUse, text: &str, what: &str, events: &[Seen<'_>]) -> Option<
             None => problem.help(format!("the schema declares no `{property}` here, and allows no other properties")),
         })
     })
-}
-
-/// The place of a range of an expression's text in the file, where the text stands there as it is; else the whole value's.
-fn within(place: &Location, text: &str, range: Range<usize>) -> Location {
-    let written = place.source.text.get(place.range.clone()).unwrap_or_default();
-    let skip = match written {
-        _ if written == text => 0,
-        _ if written.get(1..written.len().saturating_sub(1)) == Some(text) => 1,
-        _ => return place.clone(),
-    };
-    let start = place.range.start + skip;
-    let end = (start + range.end).min(place.range.end);
-    Location::new(&place.source, (start + range.start).min(end)..end)
 }

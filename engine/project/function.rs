@@ -10,6 +10,7 @@ use crate::base::Location;
 use crate::base::limits::KEY_BYTES;
 use crate::config::Versions;
 use crate::expr::{Expr, Scope, canonical, is_inexact};
+use crate::rules::cron::Cron;
 use crate::rules::matching::Candidate;
 use crate::rules::policy::{Limit, Retry, Timeouts};
 use crate::script::Program;
@@ -26,6 +27,8 @@ pub struct Function {
     pub place: Location,
     /// What starts it.
     pub triggers: Vec<Trigger>,
+    /// Its schedule, if the clock starts it.
+    pub cron: Option<Cron>,
     /// How often something is tried.
     pub retry: Retry,
     /// How long its runs and their steps may take.
@@ -130,9 +133,14 @@ impl Function {
             let keys = self.limits.iter().map(|_| Arc::from("null")).collect();
             return Candidate { function: Arc::clone(&self.id), applies, keys, priority_ms: 0, idempotency: None };
         }
+        self.started(scope)
+    }
+
+    /// The function as a candidate for an event that starts it, whatever its `if` says: a start by the clock.
+    pub(super) fn started(&self, scope: &Scope<'_>) -> Candidate {
         Candidate {
             function: Arc::clone(&self.id),
-            applies,
+            applies: true,
             keys: self.keys.iter().map(|key| self.key(key.as_ref(), scope)).collect(),
             priority_ms: self.priority_ms(scope),
             idempotency: self.idempotency_key(scope),

@@ -71,7 +71,7 @@ impl Project {
         });
         let hash = hash(&model, loaded.source.as_ref(), &documents, &functions);
         let index = index(&model, schemas, &functions);
-        let project = Project { config: model, root, functions, surroundings, hash, index };
+        let project = Project { config: model, root, functions, surroundings, has_clock: true, hash, index };
         Ok((project, sorted(problems)))
     }
 }
@@ -281,6 +281,7 @@ fn function(
         id: Arc::from(id.value.as_str()),
         place: id.place.clone(),
         triggers,
+        cron: declared.cron.as_ref().and_then(|cron| cron.value.policy()),
         retry: declared.retry(&model.defaults),
         timeouts: declared.timeouts(&model.defaults),
         limits: declared.concurrency.iter().map(config::Concurrency::policy).collect(),

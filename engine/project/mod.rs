@@ -56,6 +56,8 @@ pub struct Project {
     pub functions: Vec<Arc<Function>>,
     /// What scripts find around them: environment, secrets, limits.
     pub surroundings: Arc<Surroundings>,
+    /// Whether the clock starts the functions that have a schedule; `try` starts one alone, and at once.
+    pub has_clock: bool,
     /// Hex of the SHA-256 over everything that makes up the snapshot but the environment.
     pub hash: String,
     index: Index,

@@ -3,6 +3,7 @@
 //! A function here takes a state, an input and the time, and returns `Write`s and what they expect to find. Nothing
 //! here waits, asks a clock, opens a file, or knows of YAML, Rhai, SQLite, tokio or HTTP.
 
+pub mod cron;
 pub mod family;
 pub mod matching;
 pub mod outcome;
@@ -16,6 +17,7 @@ pub mod waits;
 pub mod why;
 pub mod write;
 
+pub use cron::CronRow;
 pub use outcome::{Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{EventId, Json, Millis, RunId};
 
+use super::cron::CronRow;
 use super::outcome::Outcome;
 use super::policy::Retention;
 use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
@@ -76,6 +77,13 @@ pub enum Expect {
         /// The event.
         event: Option<EventId>,
     },
+    /// The function stands there in its schedule; nowhere where it is none.
+    CronAt {
+        /// The function's id.
+        function: Arc<str>,
+        /// The last time of its schedule that was decided on.
+        last: Option<Millis>,
+    },
 }
 
 /// Why a list was skipped: what was found instead.
@@ -96,6 +104,8 @@ pub enum Conflict {
     RunGone,
     /// The wait is not open, or the event cannot resolve it.
     WaitClosed,
+    /// The function stands elsewhere in its schedule.
+    CronMoved,
 }
 
 /// One change. Every change of a run's state raises its `rev` by one; records, attempts and log lines do not.
@@ -239,6 +249,10 @@ pub enum Write {
     DropWaits(RunId),
     /// Stores a handler's sources, unless they are there.
     PutSource(SourceRow),
+    /// Stores where a function stands in its schedule.
+    PutCron(CronRow),
+    /// Forgets where a function stood: it is not started by the clock any more.
+    DropCron(Arc<str>),
     /// Gives back the idempotency keys and event keys that expired before `now`, and deletes ended runs (with journal,
     /// attempts and log) and unneeded events that are older than `keep` says: at most `most` of each in one list.
     Sweep {

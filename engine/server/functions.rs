@@ -13,6 +13,7 @@ use super::view::{FunctionView, Page};
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<FunctionView>>, ApiError> {
     Params::of(&uri, &[])?;
     let project = app.engine.project();
-    let views = project.functions.iter().map(|function| FunctionView::of(function)).collect();
-    Ok(Json(Page::at(app.now(), views, None)))
+    let now = app.now();
+    let views = project.functions.iter().map(|function| FunctionView::of(function, now)).collect();
+    Ok(Json(Page::at(now, views, None)))
 }

@@ -8,7 +8,8 @@ use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::policy::Retention;
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, Conflict, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, Write,
+    AttemptRow, Conflict, CronRow, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow,
+    Write,
 };
 
 use super::{EventQuery, Lane, RunQuery, Store, StoreError, Verdict};
@@ -21,7 +22,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 22] = [
+    let examples: [fn(&dyn Store); 23] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -39,6 +40,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         outcomes_are_kept_as_long_as_their_event,
         a_sweep_takes_what_is_old_and_unneeded,
         figures_tell_open_runs_and_the_largest_id,
+        crons_stand_where_they_were_put,
         waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
         waits::an_event_resolves_one_wait_of_a_run,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
@@ -154,6 +156,29 @@ fn events_come_back_whole(store: &dyn Store) {
     assert_eq!(store.event(bare.id), Ok(Some(bare)));
     assert_eq!(store.event(full.id), Ok(Some(full)));
     assert_eq!(store.event(ids.next(NOW)), Ok(None));
+}
+
+fn crons_stand_where_they_were_put(store: &dyn Store) {
+    let row = |function: &str, last: i64, due: Option<i64>| CronRow {
+        function: Arc::from(function),
+        schedule: Arc::from("0 7 * * * Europe/Berlin"),
+        last: NOW.after(Span(last)),
+        due: due.map(|due| NOW.after(Span(due))),
+    };
+    let at =
+        |function: &str, last: Option<i64>| Expect::CronAt { function: Arc::from(function), last: last.map(|last| NOW.after(Span(last))) };
+    put(store, vec![Write::PutCron(row("ü", 0, Some(5))), Write::PutCron(row("b", 1, None))]);
+    assert_eq!(store.crons(), Ok(vec![row("b", 1, None), row("ü", 0, Some(5))]));
+    let moved = |expect: Expect, to: CronRow| List { expect: vec![expect], writes: vec![Write::PutCron(to)] };
+    let lists = vec![
+        moved(at("ü", Some(1)), row("ü", 9, None)),
+        moved(at("ü", Some(0)), row("ü", 3, Some(8))),
+        moved(at("c", Some(0)), row("c", 9, None)),
+        moved(at("c", None), row("c", 4, Some(6))),
+    ];
+    assert_eq!(commit(store, lists), Ok(vec![Err(Conflict::CronMoved), Ok(()), Err(Conflict::CronMoved), Ok(())]));
+    put(store, vec![Write::DropCron(Arc::from("b")), Write::DropCron(Arc::from("nobody"))]);
+    assert_eq!(store.crons(), Ok(vec![row("c", 4, Some(6)), row("ü", 3, Some(8))]));
 }
 
 fn runs_come_back_whole(store: &dyn Store) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
-    Conflict, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow,
+    Conflict, CronRow, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow,
     WaitState, Write,
 };
 
@@ -31,6 +31,7 @@ pub struct Disk {
     event_keys: HashMap<(Arc<str>, Arc<str>), (EventId, Millis)>,
     idempotency: HashMap<(Arc<str>, Arc<str>), (RunId, Millis)>,
     sources: HashMap<Arc<str>, SourceRow>,
+    crons: BTreeMap<Arc<str>, CronRow>,
     largest: Id,
     broken: Option<StoreError>,
 }
@@ -116,6 +117,7 @@ impl Disk {
                     event.is_none_or(|event| self.events.contains_key(&event) && !waits.iter().any(|row| row.event() == Some(event)));
                 (!is_open || !is_free).then_some(Conflict::WaitClosed)
             }
+            Expect::CronAt { function, last } => (self.crons.get(function).map(|row| row.last) != *last).then_some(Conflict::CronMoved),
         }
     }
 
@@ -148,6 +150,12 @@ impl Disk {
             }
             Write::PutSource(row) => {
                 self.sources.entry(Arc::clone(&row.hash)).or_insert(row);
+            }
+            Write::PutCron(row) => {
+                self.crons.insert(Arc::clone(&row.function), row);
+            }
+            Write::DropCron(function) => {
+                self.crons.remove(&function);
             }
             Write::Sweep { now, keep, most } => self.sweep(now, &keep, most as usize),
             Write::Append { run, record } => match self.live(run) {
@@ -381,6 +389,10 @@ impl Store for Memory {
         let rows: Vec<WaitRow> = self.disk().runs.values().flat_map(|life| life.waits.clone()).collect();
         rows.into_iter().for_each(each);
         Ok(())
+    }
+
+    fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
+        Ok(self.disk().crons.values().cloned().collect())
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

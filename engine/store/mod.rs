@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{AttemptRow, Conflict, Ending, EventRow, List, LogRow, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitRow};
+use crate::rules::{
+    AttemptRow, Conflict, CronRow, Ending, EventRow, List, LogRow, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitRow,
+};
 
 pub use memory::Memory;
 pub use sqlite::Sqlite;
@@ -217,6 +219,8 @@ pub trait Store: Send + Sync {
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
+    /// Where each function that is started by the clock stands in its schedule, by the functions' ids.
+    fn crons(&self) -> Result<Vec<CronRow>, StoreError>;
     /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.

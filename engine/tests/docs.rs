@@ -41,6 +41,7 @@ pages! {
     how_it_is_tested: "docs/how-it-is-tested.md",
     http: "docs/http.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
+    cron: "examples/cron/README.md",
     fan_out: "examples/fan-out/README.md",
     hello: "examples/hello/README.md",
     invoke: "examples/invoke/README.md",
@@ -179,7 +180,7 @@ fn every_key_of_the_config_is_on_its_page() {
     let schema = stepwell::config::schema();
     let mut found = BTreeSet::new();
     keys(&schema, &schema, &mut found);
-    assert!(found.contains(&("jitter".to_owned(), true)) && found.contains(&("cron".to_owned(), false)), "{found:?}");
+    assert!(found.contains(&("jitter".to_owned(), true)) && found.contains(&("webhooks".to_owned(), false)), "{found:?}");
     let page = text("docs/configuration.md");
     let (now, later) = page.split_once("## Not supported yet").unwrap();
     let missing: Vec<_> =

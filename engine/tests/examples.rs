@@ -216,6 +216,23 @@ fn invoke_gives_results_and_failures() {
 }
 
 #[test]
+fn cron_starts_a_report_that_knows_its_time() {
+    let folder = example("cron");
+    let ended = stepwell(folder.path(), ["try", "--cron", "weekday-report"]);
+    let result = json(&ended);
+    assert_eq!(result, serde_json::json!({"missed": 0, "orders": 3, "schedule": "0 7 * * MON-FRI", "zone": "Europe/Berlin"}));
+    assert!(ended.stderr.contains("weekday-report") && ended.stderr.contains("deliver"), "{}", ended.stderr);
+    let server = start(folder.path());
+    let functions = ask(folder.path(), &server, &["functions", "ls"]);
+    let next = functions[0]["cron"]["next"].as_str().unwrap();
+    assert!(next.contains("T07:00:00+0"), "{functions}");
+    assert!(server.stop().0.success());
+    let refused = stepwell(folder.path(), ["try", "--cron", "weekly-report"]);
+    assert_eq!(refused.exit, 3);
+    assert!(refused.stderr.contains("did you mean `weekday-report`?"), "{}", refused.stderr);
+}
+
+#[test]
 fn fan_out_runs_branches_at_once() {
     let folder = example("fan-out");
     let (result, tree) = try_example(folder.path(), "trip/wanted");

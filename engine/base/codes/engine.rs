@@ -187,4 +187,17 @@ ended before, or its `if` does not fit the data: by hand `stepwell runs get` say
 a temporary folder. The message says which of that failed. `--dir` chooses another folder, on the disk that is to be
 measured. A figure that could not be taken is never left out in silence: the whole measurement stops. Exit code 74.",
     },
+    Entry {
+        code: "E0551",
+        title: "the function is not started by the clock",
+        text: "\
+`try --cron` starts a function as its schedule would, so the function has to have one.
+
+    functions:
+      nightly-report: { cron: \"0 3 * * *\" }
+
+    stepwell try --cron nightly-report
+
+A function that events start is tried with its event: `stepwell try EVENT`. Exit code 3.",
+    },
 ];

@@ -251,6 +251,21 @@ refuse to start without it:
 Versions of handlers are another matter: `versions`.",
     },
     Entry {
+        code: "E0127",
+        title: "a schedule cannot be read",
+        text: "\
+A schedule has five fields: minute, hour, day of the month, month, day of the week. Six are read as with the second
+before them.
+
+    cron: \"0 7 * * MON-FRI\"       # 7:00 from Monday to Friday
+    cron: \"*/15 * * * *\"          # every 15 minutes
+    cron: \"0 0 L * *\"             # the last day of each month
+    cron: \"@daily\"                # as 0 0 * * *
+
+A field is `*`, a number, a list `1,15`, a range `1-5`, or a step `*/15` or `10-50/20`. Months are 1 to 12 or JAN to DEC, days of
+the week 0 to 7 (0 and 7 are Sunday) or SUN to SAT. The zone has a key of its own: `{ schedule: \"0 7 * * *\", tz: Europe/Berlin }`.",
+    },
+    Entry {
         code: "E0128",
         title: "a name is a secret and has a value in the file",
         text: "\
@@ -264,6 +279,13 @@ more and should be changed.",
         text: "\
 Two files that are included declare an event, function, webhook or variable of the same name. Neither wins: rename one or
 remove it.",
+    },
+    Entry {
+        code: "E0131",
+        title: "a time zone is not known",
+        text: "\
+`tz` is the name of a zone in the IANA database, by continent and city, since such a zone knows when its clock is set:
+`Europe/Berlin`, `America/New_York`, `Asia/Kolkata`; or `UTC`, the default. Distances such as `+01:00` are none.",
     },
     Entry {
         code: "E0190",

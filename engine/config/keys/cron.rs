@@ -1,38 +1,86 @@
-//! `cron`: starts by the clock. Read and checked for shape; not supported yet.
+//! `cron`: starts by the clock.
 
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 
-use crate::base::Span;
+use crate::base::diagnostic::nearest;
+use crate::base::{Diagnostic, Span};
+use crate::rules::cron::{self, Missed, Schedule};
 
 use super::super::reader::{Fields, MapShape, Reader, Value, choose};
-use super::super::spanned::Spanned;
+use super::super::spanned::{Spanned, or};
 use super::super::tree::{Node, Shape};
 
 /// Starts a function by the clock.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Cron {
-    /// Minute, hour, day of the month, month, day of the week: `0 7 * * MON-FRI`.
+    /// Minute, hour, day of the month, month, day of the week: `0 7 * * MON-FRI`. A sixth field before them is the
+    /// second; `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` are short for the usual ones.
     #[schemars(required)]
     pub schedule: Option<Spanned<String>>,
     /// The time zone, such as `Europe/Berlin`; default UTC.
     pub tz: Option<Spanned<String>>,
     /// The most time that a start is delayed at random; default none.
     pub jitter: Option<Spanned<Span>>,
-    /// What becomes of starts that were missed while the engine did not run; default `run-once`.
+    /// What becomes of starts that were missed while the engine did not run: `skip` leaves them out, `run-once` (default)
+    /// makes up for all of them by one start, `run-all` for each.
     pub missed: Option<Spanned<Missed>>,
 }
 
-/// What becomes of missed starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "kebab-case")]
-pub enum Missed {
-    /// They are left out.
-    Skip,
-    /// One start makes up for all of them.
-    RunOnce,
-    /// Each is made up for.
-    RunAll,
+impl Cron {
+    /// The schedule as the rules take it; none where it cannot be read, which was told before.
+    pub fn policy(&self) -> Option<cron::Cron> {
+        let zone = zone(self.tz.as_ref().map(|zone| zone.value.as_str()))?;
+        Some(cron::Cron {
+            schedule: Schedule::new(&self.schedule.as_ref()?.value, zone).ok()?,
+            jitter: self.jitter(),
+            missed: self.missed(),
+        })
+    }
+
+    /// The most time that a start is delayed.
+    pub fn jitter(&self) -> Span {
+        or(&self.jitter, Span(0))
+    }
+
+    /// What becomes of missed starts.
+    pub fn missed(&self) -> Missed {
+        or(&self.missed, Missed::RunOnce)
+    }
+
+    fn check(&self, reader: &mut Reader) {
+        if let Some(problem) = self.tz.as_ref().and_then(zone_problem) {
+            reader.note(problem);
+        }
+        let Some(schedule) = &self.schedule else { return };
+        let Err(bad) = Schedule::new(&schedule.value, TimeZone::UTC) else { return };
+        let place = schedule.place.within(&schedule.value, bad.range);
+        let problem = Diagnostic::error("E0127", bad.message).labelled(place, bad.expected);
+        reader.note(match bad.help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
+    }
+}
+
+fn zone(name: Option<&str>) -> Option<TimeZone> {
+    name.map_or(Some(TimeZone::UTC), |name| TimeZone::get(name).ok())
+}
+
+fn zone_problem(name: &Spanned<String>) -> Option<Diagnostic> {
+    if zone(Some(&name.value)).is_some() {
+        return None;
+    }
+    let problem = Diagnostic::error("E0131", format!("there is no time zone `{}`", name.value)).at(name.place.clone());
+    let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    // Many write the city alone.
+    let city = known.iter().find(|zone| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(name.value.trim())));
+    let near = city.map(String::as_str).or_else(|| nearest(&name.value, known.iter().map(String::as_str)));
+    Some(match near {
+        Some(right) => problem.help(format!("did you mean `{right}`?")),
+        None => problem.help("a zone is named by continent and city, such as `Europe/Berlin` or `America/New_York`, or it is `UTC`"),
+    })
 }
 
 impl MapShape for Cron {
@@ -41,23 +89,26 @@ impl MapShape for Cron {
 
 impl Value for Cron {
     fn read(node: &Node, reader: &mut Reader) -> Option<Cron> {
-        if let Shape::Text(schedule) = &node.shape {
-            return Some(Cron { schedule: Some(Spanned::new(schedule.clone(), node.place.clone())), ..Cron::default() });
-        }
-        let mut fields = Fields::of::<Cron>(node, "`cron`", reader)?;
-        let cron = Cron {
-            schedule: fields.required("schedule"),
-            tz: fields.optional("tz"),
-            jitter: fields.optional("jitter"),
-            missed: fields.optional("missed"),
+        let cron = if let Shape::Text(schedule) = &node.shape {
+            Cron { schedule: Some(Spanned::new(schedule.clone(), node.place.clone())), ..Cron::default() }
+        } else {
+            let mut fields = Fields::of::<Cron>(node, "`cron`", reader)?;
+            let cron = Cron {
+                schedule: fields.required("schedule"),
+                tz: fields.optional("tz"),
+                jitter: fields.optional("jitter"),
+                missed: fields.optional("missed"),
+            };
+            fields.done();
+            cron
         };
-        fields.done();
+        cron.check(reader);
         Some(cron)
     }
 }
 
 impl Value for Missed {
     fn read(node: &Node, reader: &mut Reader) -> Option<Missed> {
-        choose(node, &[("skip", Missed::Skip), ("run-once", Missed::RunOnce), ("run-all", Missed::RunAll)], reader)
+        choose(node, &Missed::WORDS, reader)
     }
 }

@@ -65,7 +65,7 @@ pub struct Function {
     pub batch: Option<Spanned<Batch>>,
     /// One run at a time, without a queue. Not supported yet.
     pub singleton: Option<Spanned<Singleton>>,
-    /// Starts by the clock. Not supported yet.
+    /// Starts by the clock: a schedule such as `0 7 * * MON-FRI`, or `{ schedule, tz, jitter, missed }`.
     #[schemars(with = "Option<CronShape>")]
     pub cron: Option<Spanned<Cron>>,
 }
@@ -134,7 +134,7 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         debounce: fields.later_at_key("debounce"),
         batch: fields.later_at_key("batch"),
         singleton: fields.later_at_key("singleton"),
-        cron: fields.later_at_key("cron"),
+        cron: fields.optional_at_key("cron"),
     };
     let started_by_clock = fields.entry("cron").is_some();
     fields.done();
@@ -142,7 +142,7 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         reader.note(
             Diagnostic::error("E0108", format!("nothing starts the function `{}`: it has no `on`", id.value))
                 .at(id.place.clone())
-                .help("name an event: `on: payment/initiate`"),
+                .help("name an event: `on: payment/initiate`, or a schedule: `cron: \"0 7 * * *\"`"),
         );
     }
     Some(function)

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Millis;
 use crate::project::{Function, Trigger};
+use crate::rules::cron::Cron;
 use crate::rules::{Backoff, Hold};
 
 /// A declared function.
@@ -12,6 +14,9 @@ pub struct FunctionView {
     pub id: String,
     /// What starts it.
     pub triggers: Vec<TriggerView>,
+    /// Its schedule, if the clock starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<CronView>,
     /// The hash of its handler's sources.
     pub version: String,
     /// How often its steps are tried.
@@ -30,6 +35,23 @@ pub struct TriggerView {
     /// The condition.
     #[serde(rename = "if", default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+}
+
+/// When the clock starts a function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronView {
+    /// Minute, hour, day of the month, month, day of the week.
+    pub schedule: String,
+    /// The zone that it is read in.
+    pub tz: String,
+    /// The most time that a start is delayed at random, as a duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// What becomes of missed starts: `skip`, `run-once` or `run-all`.
+    pub missed: String,
+    /// The next time of the schedule, in its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// How often something is tried.
@@ -70,8 +92,8 @@ pub struct TimeoutsView {
 }
 
 impl FunctionView {
-    /// The view of a function of the snapshot in force.
-    pub fn of(function: &Function) -> FunctionView {
+    /// The view of a function of the snapshot in force, at `now`.
+    pub fn of(function: &Function, now: Millis) -> FunctionView {
         let backoff = match function.retry.backoff {
             Backoff::Table => "table",
             Backoff::Exponential { .. } => "exponential",
@@ -87,6 +109,7 @@ impl FunctionView {
         FunctionView {
             id: function.id.to_string(),
             triggers: function.triggers.iter().map(trigger).collect(),
+            cron: function.cron.as_ref().map(|cron| CronView::of(cron, now)),
             version: function.program.hash().to_string(),
             retries: RetryView { attempts: function.retry.attempts, backoff: backoff.to_owned() },
             concurrency: limits.collect(),
@@ -95,6 +118,20 @@ impl FunctionView {
                 finish: function.timeouts.finish.map(|span| span.to_string()),
                 step: function.timeouts.step.to_string(),
             },
+        }
+    }
+}
+
+impl CronView {
+    /// The view of a schedule at `now`.
+    pub fn of(cron: &Cron, now: Millis) -> CronView {
+        let schedule = &cron.schedule;
+        CronView {
+            schedule: schedule.text().to_string(),
+            tz: schedule.zone_name().to_owned(),
+            jitter: (cron.jitter.0 > 0).then(|| cron.jitter.to_string()),
+            missed: cron.missed.word().to_owned(),
+            next: schedule.next(now).map(|at| schedule.local(at)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use crate::base::id::IdMap;
-use crate::base::{Id, RunId};
+use crate::base::{Id, Millis, RunId};
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
 
@@ -89,6 +89,11 @@ impl<'c> Applier<'c> {
                 Some(head) if head.rev == *rev => None,
                 Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
             },
+            Expect::CronAt { function, last } => {
+                let function = self.names.id(function)?;
+                let found: Option<i64> = self.sql.find_cron.query_row([function], |row| row.get(0)).optional()?;
+                (found.map(Millis) != *last).then_some(Conflict::CronMoved)
+            }
             Expect::WaitOpen { wait, event } => (!self.waits.is_open(wait, *event)?).then_some(Conflict::WaitClosed),
         })
     }
@@ -123,6 +128,16 @@ impl<'c> Applier<'c> {
             }
             Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) => {
                 if self.live(wait.run)?.is_some() { self.waits.write(write) } else { Ok(()) }
+            }
+            Write::PutCron(row) => {
+                let function = self.names.id(&row.function)?;
+                self.sql.put_cron.execute(params![function, &*row.schedule, row.last.0, row.due.map(|at| at.0)])?;
+                Ok(())
+            }
+            Write::DropCron(function) => {
+                let function = self.names.id(function)?;
+                self.sql.drop_cron.execute([function])?;
+                Ok(())
             }
             Write::DropWaits(run) => self.waits.drop(*run),
             Write::Sweep { now, keep, most } => {
@@ -359,6 +374,9 @@ struct Statements<'c> {
     attempt: Statement<'c>,
     log: Statement<'c>,
     put_source: Statement<'c>,
+    find_cron: Statement<'c>,
+    put_cron: Statement<'c>,
+    drop_cron: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -400,6 +418,9 @@ impl<'c> Statements<'c> {
                 row::LOG
             ))?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
+            find_cron: sql("SELECT last FROM crons WHERE function = ?1")?,
+            put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,
+            drop_cron: sql("DELETE FROM crons WHERE function = ?1")?,
         })
     }
 }

@@ -28,7 +28,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -326,6 +326,10 @@ impl Store for Sqlite {
 
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
         waits::read(&open::reader(&self.path)?, None, each)
+    }
+
+    fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
+        self.readers.crons()
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
@@ -199,6 +199,16 @@ impl Readers {
             let mut found = Vec::new();
             waits::read(decoder.connection, Some(run), &mut |row| found.push(row))?;
             Ok(found)
+        })
+    }
+
+    pub(super) fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
+        self.within(|decoder| {
+            let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function ORDER BY names.text";
+            all(decoder, sql, [], |_, row| {
+                let due = row.get::<_, Option<i64>>(3)?.map(Millis);
+                Ok(CronRow { function: row.get(0)?, schedule: row.get(1)?, last: Millis(row.get(2)?), due })
+            })
         })
     }
 

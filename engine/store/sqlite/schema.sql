@@ -125,4 +125,7 @@ CREATE TABLE idempotency (
     PRIMARY KEY (name, key)
 ) STRICT, WITHOUT ROWID;
 
+-- Where a function that is started by the clock stands in its schedule.
+CREATE TABLE crons (function INTEGER PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL, due INTEGER) STRICT;
+
 CREATE TABLE sources (hash TEXT PRIMARY KEY, files BLOB NOT NULL) STRICT, WITHOUT ROWID;

@@ -404,6 +404,9 @@ impl Store for Failing {
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
         self.inner.all_waits(each)
     }
+    fn crons(&self) -> Result<Vec<stepwell::rules::CronRow>, StoreError> {
+        self.inner.crons()
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.inner.logs(run, from, limit)
     }

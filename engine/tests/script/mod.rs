@@ -168,6 +168,9 @@ impl Store for Silent {
     fn all_waits(&self, _: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
+    fn crons(&self) -> Result<Vec<stepwell::rules::CronRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
     fn logs(&self, _: RunId, _: u64, _: usize) -> Result<Vec<LogRow>, StoreError> {
         Err(StoreError::Closed)
     }

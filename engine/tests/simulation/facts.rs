@@ -234,6 +234,7 @@ impl Facts {
             | Write::Log { .. }
             | Write::PutSource(_) => {}
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
+            Write::PutCron(_) | Write::DropCron(_) => {}
         }
     }
 

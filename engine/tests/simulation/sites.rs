@@ -116,6 +116,7 @@ impl Site {
             Write::PutSource(_) => Site::Sources,
             Write::Sweep { .. } => Site::Sweep,
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
+            Write::PutCron(_) | Write::DropCron(_) => return None,
             Write::Adopt { .. } | Write::Log { .. } => return None,
         })
     }

@@ -9,7 +9,8 @@ use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, EventRow, Expect, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow, Write,
+    AttemptRow, CronRow, EventRow, Expect, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow,
+    Write,
 };
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -84,7 +85,11 @@ impl World {
 
     fn expect(&mut self) -> Expect {
         let now = self.now;
-        match self.random.below(5) {
+        match self.random.below(6) {
+            5 => {
+                let last = Millis(self.random.below(3) as i64);
+                Expect::CronAt { function: self.function(), last: self.random.maybe(last) }
+            }
             4 => {
                 let event = self.random.one(&self.events);
                 Expect::WaitOpen { wait: self.wait(), event: self.random.maybe(event) }
@@ -102,8 +107,10 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(21) {
+        match self.random.below(23) {
             20 => self.outcome(),
+            21 => Write::PutCron(self.cron()),
+            22 => Write::DropCron(self.function()),
             16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
             18 => Write::RecordWait(self.wait()),
             19 => self.resolve(),
@@ -140,6 +147,12 @@ impl World {
         let (kind, value) = (self.random.below(7) as i64, self.random.next() as i64);
         let outcome = Outcome::from_numbers(kind, value).expect("seven outcomes");
         Write::NoteOutcome { event, function: self.function(), outcome }
+    }
+
+    fn cron(&mut self) -> CronRow {
+        let due = self.now;
+        let (function, schedule) = (self.function(), self.random.text());
+        CronRow { function, schedule, last: Millis(self.random.below(3) as i64), due: self.random.maybe(due) }
     }
 
     fn wait(&mut self) -> WaitKey {
@@ -303,6 +316,7 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
     for hash in ["h1", "h2"] {
         assert_eq!(left.source(hash), right.source(hash));
     }
+    assert_eq!(left.crons(), right.crons());
     let unfinished = |store: &dyn Store| {
         let mut rows = Vec::new();
         store.unfinished(&mut |row| rows.push(row)).map(|()| rows)

@@ -1,0 +1,203 @@
+//! Functions that the clock starts: each time once, also over restarts and kills.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stepwell::base::time::Waiting;
+use stepwell::base::{Clock, Millis, Span};
+use stepwell::clock::{JumpingClock, SystemClock, SystemEntropy};
+use stepwell::exec::{Engine, Notice, Setup};
+use stepwell::project::{Mode, Project};
+use stepwell::rules::{CronRow, RunRow, RunState};
+use stepwell::script::Host;
+use stepwell::store::sqlite::{Options, Sqlite};
+use stepwell::store::{EventQuery, Memory, RunQuery, Store};
+
+use super::{World, start_at};
+
+const TICK: &str = "stepwell/scheduled.timer";
+
+/// A system clock that is ahead.
+struct Ahead(SystemClock, Span);
+
+impl Clock for Ahead {
+    fn now(&self) -> Millis {
+        self.0.now().after(self.1)
+    }
+
+    fn sleep_until(&self, until: Millis, idle: bool) -> Waiting {
+        self.0.sleep_until(Millis(until.0 - self.1.0), idle)
+    }
+}
+
+impl World {
+    fn position(&self, function: &str) -> CronRow {
+        self.store.crons().unwrap().into_iter().find(|row| &*row.function == function).unwrap()
+    }
+
+    /// Waits until a function has so many ended runs; gives them, the oldest first.
+    async fn ended_runs(&self, function: &str, least: usize) -> Vec<RunRow> {
+        let mut notices = self.engine.subscribe();
+        loop {
+            let query = RunQuery { function: Some(function.into()), states: vec![RunState::Completed], ..RunQuery::default() };
+            let mut runs = self.store.runs(&query).unwrap();
+            if runs.len() >= least {
+                runs.reverse();
+                return runs;
+            }
+            while !matches!(notices.recv().await, Ok(Notice::Run { state: RunState::Completed, .. })) {}
+        }
+    }
+
+    /// Ends the engine in order; gives the folder, and where each function stood with the number of its runs.
+    fn stopped(self) -> (tempfile::TempDir, BTreeMap<String, (Millis, usize)>) {
+        self.block_on(self.engine.drain());
+        let World { folder, engine, store } = self;
+        drop(engine);
+        store.close().unwrap();
+        // What was on its way to the store when the engine ended is there now.
+        let store = Sqlite::open(&folder.path().join("stepwell.db"), Options::default()).unwrap();
+        let runs = |function: &Arc<str>| RunQuery { function: Some(Arc::clone(function)), ..RunQuery::default() };
+        let stand = |row: CronRow| (row.function.to_string(), (row.last, store.runs(&runs(&row.function)).unwrap().len()));
+        let stood = store.crons().unwrap().into_iter().map(stand).collect();
+        store.close().unwrap();
+        (folder, stood)
+    }
+}
+
+/// An engine on a folder, so much later than `than`.
+fn later(folder: tempfile::TempDir, than: Millis, span: Span) -> World {
+    let system = SystemClock::default();
+    let ahead = Span(than.after(span).since(system.now()).0);
+    let (engine, store) = start_at(folder.path(), Arc::new(Ahead(system, ahead)));
+    World { folder, engine, store }
+}
+
+/// The times for which a function was started, as its runs tell them.
+fn starts(runs: &[RunRow]) -> Vec<String> {
+    runs.iter().map(|run| serde_json::from_str(run.output.as_deref().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn a_year_of_days_starts_each_day_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("handlers")).unwrap();
+    let yaml = "functions: { report: { cron: { schedule: \"30 2 * * *\", tz: Europe/Berlin, jitter: 10m } } }\n";
+    std::fs::write(folder.path().join("events.yaml"), yaml).unwrap();
+    std::fs::write(folder.path().join("handlers/report.rhai"), "event.data.at").unwrap();
+    let host = Host::new();
+    let (project, _) = Project::load(&folder.path().join("events.yaml"), &host, &|_| None, Mode::Try).unwrap();
+    let store = Arc::new(Memory::new());
+    let clock: Arc<dyn Clock> = Arc::new(JumpingClock::default());
+    let began = clock.now();
+    let setup = Setup {
+        project: Arc::new(project),
+        host,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        clock: Arc::clone(&clock),
+        entropy: Arc::new(SystemEntropy),
+        threads: 1,
+    };
+    let engine = Engine::start(setup).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut notices = engine.subscribe();
+        while clock.now() < began.after(Span(366 * 86_400_000)) {
+            // Some may be missed: what counts is stored.
+            let _ = notices.recv().await;
+        }
+        engine.drain().await;
+    });
+    let runs: Vec<RunRow> = store.runs(&RunQuery { states: vec![RunState::Completed], ..RunQuery::default() }).unwrap();
+    let mut days: BTreeMap<String, usize> = BTreeMap::new();
+    let mut offsets: BTreeMap<String, usize> = BTreeMap::new();
+    for start in starts(&runs) {
+        *days.entry(start[..10].to_owned()).or_default() += 1;
+        *offsets.entry(start[19..].to_owned()).or_default() += 1;
+    }
+    assert!(days.len() >= 365, "{}", days.len());
+    assert!(days.values().all(|times| *times == 1), "{days:?}");
+    let (first, last) = (days.keys().next().unwrap(), days.keys().last().unwrap());
+    let date = |text: &str| text.parse::<jiff::civil::Date>().unwrap();
+    assert_eq!(date(first).until(date(last)).unwrap().get_days() as usize + 1, days.len(), "no day is left out");
+    assert_eq!(offsets.keys().collect::<Vec<_>>(), ["+01:00", "+02:00"]);
+    for event in store.events(&EventQuery { name: Some(TICK.into()), ..EventQuery::default() }).unwrap() {
+        let late = event.accepted.since(event.ts);
+        assert!(event.accepted >= event.ts, "a start came before its time");
+        assert!(late < Span::seconds(660), "{late} is more than the jitter");
+    }
+}
+
+const HOURLY: &str = "functions: { h: { cron: { schedule: \"0 * * * *\", missed: run-all } } }\n";
+
+#[test]
+fn each_time_starts_once_over_restarts_and_kills() {
+    let mut world = World::new(HOURLY, &[("h", r#"step("a", || event.data.at)"#)]);
+    for (life, least) in [8, 16, 24].into_iter().enumerate() {
+        world.block_on(world.ended_runs("h", least));
+        world = if life % 2 == 0 { world.killed() } else { world.restart() };
+    }
+    let runs = world.block_on(world.ended_runs("h", 30));
+    let hours: Vec<i64> = starts(&runs).iter().map(|at| at.parse::<jiff::Timestamp>().unwrap().as_second() / 3_600).collect();
+    let mut sorted = hours.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let stored = world.store.events(&EventQuery { name: Some(TICK.into()), ..EventQuery::default() }).unwrap();
+    let cancelled = world.store.runs(&RunQuery { states: vec![RunState::Cancelled], ..RunQuery::default() }).unwrap();
+    assert_eq!(cancelled.len(), 0);
+    assert_eq!(sorted.len(), hours.len(), "an hour started twice: {hours:?}");
+    let mut slots: Vec<i64> = stored.iter().map(|event| event.ts.0 / 3_600_000).collect();
+    slots.sort_unstable();
+    let whole: Vec<i64> = (slots[0]..slots[0] + slots.len() as i64).collect();
+    assert_eq!(slots, whole, "every hour once");
+}
+
+#[test]
+fn what_a_pause_missed_is_made_up_for_as_the_function_says() {
+    let yaml = "functions:\n  all: { cron: { schedule: \"0 * * * *\", missed: run-all } }\n  once: { cron: \"0 * * * *\" }\n  \
+                skip: { cron: { schedule: \"0 * * * *\", missed: skip } }\n";
+    let script = "event.data.missed";
+    let world = World::new(yaml, &[("all", script), ("once", script), ("skip", script)]);
+    for function in ["all", "once", "skip"] {
+        world.block_on(world.ended_runs(function, 1));
+    }
+    let (folder, before) = world.stopped();
+    let last = before.values().map(|(last, _)| *last).max().unwrap();
+    let world = later(folder, last, Span::seconds(3 * 3_600 + 1_200));
+    let hours = |function: &str| (last.0 - before[function].0.0) as usize / 3_600_000 + 3;
+    let all = world.block_on(world.ended_runs("all", before["all"].1 + hours("all")));
+    assert_eq!(all.len(), before["all"].1 + hours("all"));
+    let once = world.block_on(world.ended_runs("once", before["once"].1 + 1));
+    assert_eq!(once.last().unwrap().output.as_deref(), Some((hours("once") - 1).to_string().as_str()), "it tells how many it makes up for");
+    // Their positions were moved before the others were started.
+    assert_eq!(world.position("skip").last, last.after(Span::seconds(3 * 3_600)));
+    let query = RunQuery { function: Some("skip".into()), ..RunQuery::default() };
+    assert_eq!(world.store.runs(&query).unwrap().len(), before["skip"].1);
+}
+
+#[test]
+fn another_schedule_begins_anew_and_one_that_is_gone_is_forgotten() {
+    let world = World::new("functions: { a: { cron: \"0 * * * *\" }, b: { cron: \"0 * * * *\" } }\n", &[("a", "1"), ("b", "2")]);
+    world.block_on(world.ended_runs("a", 1));
+    let (folder, stood) = world.stopped();
+    let last = stood["a"].0;
+    std::fs::write(folder.path().join("events.yaml"), "functions: { a: { cron: \"30 4 * * *\" } }\n").unwrap();
+    let world = later(folder, last, Span(100 * 86_400_000));
+    let rows = world.store.crons().unwrap();
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((&*row.function, &*row.schedule), ("a", "30 4 * * * UTC"));
+    assert!(row.last > last.after(Span(99 * 86_400_000)), "the hundred days were not this schedule's");
+}
+
+#[test]
+fn a_function_may_have_events_and_a_schedule() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: { event: a/b, if: event.data.go }, cron: \"@daily\", concurrency: { limit: 1, key: event.data.k } } }\n";
+    let world = World::new(yaml, &[("f", "event.name")]);
+    world.block_on(async {
+        let by_event = world.ended(world.send("a/b", r#"{"k":1,"go":true}"#).await.unwrap()).await;
+        assert_eq!(by_event.output.as_deref(), Some("\"a/b\""));
+        let runs = world.ended_runs("f", 3).await;
+        let by_clock = runs.iter().find(|run| run.output.as_deref() == Some(&format!("\"{TICK}\""))).unwrap();
+        assert_eq!(&*by_clock.keys[0], "null");
+    });
+}
