@@ -50,7 +50,7 @@ impl Dev {
         let throwaway = if self.ephemeral { Some(Throwaway::new("dev")?) } else { None };
         let database = throwaway.as_ref().map(|folder| folder.path.join("stepwell.db")).or_else(|| self.database.clone());
         let port = self.port.unwrap_or_else(|| project.config.engine.listen().port());
-        let over = Overrides { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))), database, durability: None };
+        let over = Overrides { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))), database, durability: None, flush_delay: 0 };
         let settings = Settings::new(&project.config, place::root(&path), &over);
         let mut options = options(&project, Keys::from_environment());
         options.any_key = true;

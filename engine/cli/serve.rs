@@ -1,7 +1,6 @@
 //! An engine with its server, from start to the last commit: what `run` and `dev` have in common.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -65,7 +64,7 @@ impl Service {
         let mut stops = Stops::new()?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
-        let store = open(&settings.database, settings.durability)?;
+        let store = open(&settings)?;
         crash::note_in(&store.note());
         let setup = Setup {
             project,
@@ -119,9 +118,9 @@ impl Service {
     }
 }
 
-fn open(path: &Path, durability: crate::store::sqlite::Durability) -> Result<Arc<Sqlite>, Trouble> {
-    let options = Options { durability, ..Options::default() };
-    Sqlite::open(path, options).map(Arc::new).map_err(|error| cannot_open(path, &error))
+fn open(settings: &Settings) -> Result<Arc<Sqlite>, Trouble> {
+    let options = Options { durability: settings.durability, flush_delay: settings.flush_delay, ..Options::default() };
+    Sqlite::open(&settings.database, options).map(Arc::new).map_err(|error| cannot_open(&settings.database, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Trouble {

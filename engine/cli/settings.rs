@@ -22,6 +22,9 @@ pub struct Overrides {
     /// What a commit survives, instead of what the config says
     #[arg(long, value_enum)]
     pub durability: Option<Kept>,
+    /// Wait so many milliseconds before each flush, as a slow disk does
+    #[arg(long, value_name = "MS", default_value_t = 0, hide = true)]
+    pub flush_delay: u32,
 }
 
 /// The durability as it is said on a command line.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub durability: Durability,
     /// How long running steps may take to finish once the engine is told to stop.
     pub grace: Span,
+    /// The wait before each flush, for measurements of a slow disk.
+    pub flush_delay: Span,
 }
 
 impl Settings {
@@ -58,6 +63,7 @@ impl Settings {
             database: over.database.clone().unwrap_or_else(|| place::database(model, root)),
             durability,
             grace: model.engine.shutdown_grace(),
+            flush_delay: Span(i64::from(over.flush_delay)),
         }
     }
 }

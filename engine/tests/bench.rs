@@ -1,43 +1,95 @@
 //! `stepwell bench` as a person calls it, with so little work that its figures mean nothing: what is tested is that each
 //! figure is there, beside its raw limit from the same run, in both files.
 
-use std::process::Command;
+use serde_json::Value;
+
+use crate::cli::support::Place;
+
+/// Every figure, by a part of its name that no other has, and whether a raw limit stands beside it.
+const FIGURES: [(&str, bool); 34] = [
+    ("events accepted, one a request", true),
+    ("events accepted, 100 a request", true),
+    ("1-step no-op runs, 100 events", true),
+    ("3-step no-op runs, 100 events", true),
+    ("50-step no-op runs, 100 events", true),
+    ("resident memory, idle", false),
+    ("resident memory after", false),
+    ("disk a 3-step run", false),
+    ("one unloaded 1-step run, sent to finished, p50", true),
+    ("one unloaded 1-step run, sent to finished, p99", true),
+    ("a 20 ms HTTP call in the step, 1,000 runs in flight", true),
+    ("a step's commit under load, p50", true),
+    ("a step's commit under load, p99", true),
+    ("runs beside these commits", false),
+    ("start-up to ready, empty", true),
+    ("start-up to ready, 1,000 runs that sleep", true),
+    ("memory each, 1,000 runs that sleep", false),
+    ("most memory while it starts, 1,000 runs that sleep", false),
+    ("start-up to ready, 1,000 runs that wait for an event", true),
+    ("memory each, 1,000 runs that wait for an event", false),
+    ("most memory while it starts, 1,000 runs that wait for an event", false),
+    ("3-step no-op runs with 1,000 finished ones in the file", true),
+    ("the file with 1,000 finished", false),
+    ("3-step no-op runs on a slow disk", true),
+    ("one unloaded 1-step run on the slow disk", true),
+    ("3-step no-op runs beside 100 reads a second", true),
+    ("a read of 50 runs or events beside them, p50", true),
+    ("a read of 50 runs or events beside them, p99", true),
+    ("1-step runs, 1,000 keys with limit 1", true),
+    ("one hot key with limit 1, 1,000 runs queued", true),
+    ("another run beside 1,000 queued ones", true),
+    ("1,000 sleeping runs that wake in one second", true),
+    ("an event that one of 1,000 open waits fits, sent to its run's end, p50", true),
+    ("an event that one of 1,000 open waits fits, sent to its run's end, p99", true),
+];
+
+const TINY: [&str; 8] = ["bench", "--quick", "--runs", "1000", "--waiting", "1000", "--finished", "1000"];
 
 #[test]
 fn bench_writes_every_figure_beside_its_raw_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    let (json, page) = (folder.path().join("figures.json"), folder.path().join("figures.md"));
-    let ran = Command::new(env!("CARGO_BIN_EXE_stepwell"))
-        .args(["bench", "--runs", "2000", "--quick", "--dir"])
-        .arg(folder.path())
-        .arg("--figures")
-        .arg(&json)
-        .arg("--markdown")
-        .arg(&page)
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
-    let page = std::fs::read_to_string(page).unwrap();
-    let shown = String::from_utf8(ran.stdout).unwrap();
+    let place = Place::new();
+    let files = ["--dir", ".", "--figures", "figures.json", "--markdown", "pages/figures.md"];
+    std::fs::create_dir(place.path("pages")).unwrap();
+    let ran = place.run(&[&TINY[..], &files].concat()).exits(0);
+    let report: Value = serde_json::from_str(&place.read("figures.json")).unwrap();
+    let page = place.read("pages/figures.md");
     let figures = report["figures"].as_array().unwrap();
-    for (name, raw) in [
-        ("events accepted, one a request", true),
-        ("events accepted, 100 a request", true),
-        ("1-step no-op runs", true),
-        ("3-step no-op runs", true),
-        ("resident memory, idle", false),
-        ("resident memory after", false),
-        ("disk a 3-step run", false),
-        ("sent to finished, p50", true),
-        ("sent to finished, p99", true),
-    ] {
-        let figure =
-            figures.iter().find(|figure| figure["name"].as_str().unwrap().contains(name)).unwrap_or_else(|| panic!("{name}: {report}"));
-        assert!(figure["value"].as_f64().unwrap() > 0.0, "{figure}");
+    assert_eq!(figures.len(), FIGURES.len(), "{report:#}");
+    for (name, raw) in FIGURES {
+        let found: Vec<&Value> = figures.iter().filter(|figure| figure["name"].as_str().unwrap().contains(name)).collect();
+        let [figure] = found[..] else { panic!("{name} stands there {} times: {report:#}", found.len()) };
+        // So little memory may come out below nothing; everything else is more.
+        assert!(figure["value"].as_f64().unwrap() > 0.0 || name.starts_with("memory each"), "{figure}");
         assert_eq!(figure["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), raw, "{figure}");
-        assert!(page.contains(name) && shown.contains(name), "{name} is on the page and on stdout");
+        assert_eq!(figure["met"].is_boolean(), figure["aim"] != "", "{figure}");
+        assert!(page.contains(name) && ran.out.contains(name), "{name} is on the page and on stdout");
     }
     assert!(report["machine"].as_array().unwrap().iter().any(|line| line.as_str().unwrap().contains("cores")), "{report}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "the databases are gone");
+    for plot in ["calls-by-runs-in-flight", "runs-by-file-size"] {
+        assert!(page.contains(&format!("](docs/plots/{plot}.svg)")), "{page}");
+        let svg = place.read(&format!("pages/docs/plots/{plot}.svg"));
+        assert!(svg.matches("<circle").count() >= 3, "{svg}");
+    }
+    let mut left: Vec<_> = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["figures.json", "pages"], "the databases are gone");
+}
+
+#[test]
+fn bench_tells_the_change_since_the_page_that_is_there() {
+    let place = Place::new();
+    place.write("BENCHMARKS.md", "| measure | stepwell |\n|---|---|\n| start-up to ready, empty | 0.001 ms |\n");
+    let only = ["--only", "start-up", "--times", "3", "--dir", "."];
+    let ran = place.run(&[&TINY[..], &only].concat()).exits(0).says("1/1 start-up and memory with waiting runs (3 of 3)");
+    let row = ran.out.lines().find(|line| line.starts_with("start-up to ready, empty")).unwrap();
+    let change = row.rsplit('\t').next().unwrap();
+    assert!(change.starts_with('+') && change.ends_with(" %"), "{row}");
+    let json = place.run(&[&TINY[..], &only, &["--json"]].concat()).exits(0).json();
+    assert_eq!((&json["figures"][0]["before"], &json["times"]), (&Value::from(0.001), &Value::from(3)), "{json:#}");
+}
+
+#[test]
+fn bench_names_its_figures_where_none_is_meant() {
+    Place::new().run(&["bench", "--only", "nothing"]).exits(2).says("--only `nothing` names no figure").says("one hot key");
+    Place::new().run(&["bench", "--against", "no.md"]).exits(74).says("no.md");
 }

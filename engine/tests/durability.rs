@@ -7,6 +7,7 @@
 mod backup;
 pub mod ledger;
 mod load;
+mod soak;
 mod syscalls;
 mod verify;
 

@@ -5,10 +5,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::clock::Stopwatch;
 
 /// Makes the body of the n-th request.
 pub type Body = Arc<dyn Fn(u64) -> String + Send + Sync>;
@@ -76,7 +79,20 @@ impl Connection {
         );
         let mut request = head.into_bytes();
         request.extend_from_slice(body.as_bytes());
-        self.stream.write_all(&request).await?;
+        self.exchange(&request).await
+    }
+
+    /// Asks for `path` and reads the answer.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub async fn get(&mut self, path: &str) -> io::Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        self.exchange(request.as_bytes()).await
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request).await?;
         self.received.clear();
         loop {
             if self.stream.read_buf(&mut self.received).await? == 0 {
@@ -114,6 +130,29 @@ impl Connection {
             }
         }
     }
+}
+
+/// Reads one of `paths` after the other, each so long after the one before as `every` says, until `enough` is set; the times
+/// that the answers took.
+///
+/// # Errors
+/// As `send`.
+pub fn read_now_and_then(address: SocketAddr, paths: &[String], every: Duration, enough: &AtomicBool) -> io::Result<Vec<Duration>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = Connection::open(address).await?;
+        let mut taken = Vec::new();
+        for path in paths.iter().cycle() {
+            let watch = Stopwatch::start();
+            connection.get(path).await?;
+            taken.push(watch.elapsed());
+            if enough.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::time::sleep(every.saturating_sub(watch.elapsed())).await;
+        }
+        Ok(taken)
+    })
 }
 
 /// The lengths of an answer's head and body, once its head is complete.

@@ -3,167 +3,253 @@
 //! The engine runs as a process of its own, as it does in production: on a real file, `durability: full`, over HTTP.
 
 mod bare;
+mod beside;
+mod called;
+mod calls;
+mod fill;
+mod flow;
 mod load;
+mod plot;
 mod project;
 mod raw;
 mod report;
+mod served;
+mod standing;
+mod throughput;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use crate::base::{Clock, Diagnostic};
-use crate::clock::{Stopwatch, SystemClock};
+use crate::clock::SystemClock;
 
 use super::exit::{Exit, Trouble};
 use super::out::{Cell, Out};
-use project::Served;
-use report::{Figure, Report, number};
+use plot::Curve;
+use project::{Scale, Site};
+use report::{Figure, Report};
 
 /// Keep-alive connections of the load generator.
 const CONNECTIONS: usize = 64;
+/// Connections that send the events of runs.
+const SENDERS: usize = 8;
 /// Events in one request of the bulk figures.
 const MANY: u64 = 100;
+/// The page whose figures a run is compared with, unless it is told another one.
+const PAGE: &str = "BENCHMARKS.md";
+/// How often the bar of a terminal moves.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What a group of figures came to.
+struct Taken {
+    figures: Vec<Figure>,
+    curves: Vec<Curve>,
+}
+
+impl From<Vec<Figure>> for Taken {
+    fn from(figures: Vec<Figure>) -> Taken {
+        Taken { figures, curves: Vec::new() }
+    }
+}
+
+impl From<Figure> for Taken {
+    fn from(figure: Figure) -> Taken {
+        vec![figure].into()
+    }
+}
 
 /// Takes a group of figures.
-type Measure<'a> = &'a dyn Fn() -> std::io::Result<Vec<Figure>>;
+type Measure = fn(&Site) -> io::Result<Taken>;
+
+/// Every group, by the name that `--only` looks at.
+const GROUPS: [(&str, Measure); 16] = [
+    ("events accepted, one a request", throughput::accepting_one),
+    ("events accepted, 100 a request", throughput::accepting_many),
+    ("1-step runs", throughput::one_step),
+    ("3-step runs, memory, disk", throughput::three_steps),
+    ("50-step runs", throughput::long_runs),
+    ("latency of one run", throughput::latency),
+    ("HTTP calls by runs in flight", calls::in_flight),
+    ("commits under load", calls::commits_under_load),
+    ("start-up and memory with waiting runs", standing::start_up),
+    ("finished runs in the file", standing::finished),
+    ("slow disk", beside::slow_disk),
+    ("readers beside writers", beside::readers),
+    ("many keys", flow::many_keys),
+    ("one hot key", flow::hot_key),
+    ("sleepers that wake together", flow::sleepers),
+    ("open waits", flow::open_waits),
+];
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// A tenth of the work: a first look in well under a minute
+    /// A part of the work: a first look in under a minute on two cores
     #[arg(long)]
     quick: bool,
     /// Runs of each throughput figure
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     runs: u64,
-    /// Take only the figures whose name holds this text
+    /// Runs that wait while an engine starts
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    waiting: u64,
+    /// Finished runs in the file of the figure about a large one; they take a minute or two to write
+    #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    finished: u64,
+    /// Take each figure so many times, and tell the middle one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    times: u32,
+    /// Take only the groups of figures whose name holds this text
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Write the figures as JSON, to compare runs by
+    /// Compare with the figures on this page [default: BENCHMARKS.md, if it is there]
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Write the report as JSON, to compare runs by
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
-    /// Write the figures as a page
+    /// Write the figures as a page, into their place where it has one; its plots go to docs/plots/ beside it
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Folder for the databases, on the disk to be measured [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Be the server that the measured steps call
+    #[arg(long, hide = true)]
+    answer_calls: bool,
 }
 
 impl Bench {
     /// Measures, prints the table and writes the files that were asked for.
     ///
     /// # Errors
-    /// Exit 74 where a file, a port or the engine's process fails; a figure that could not be taken is never left out
-    /// in silence.
+    /// Exit 2 where `--only` names no figure. Exit 74 where a file, a port or the engine's process fails; a figure that
+    /// could not be taken is never left out in silence.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        let failed = |error: std::io::Error| Trouble::new(Exit::Io, Diagnostic::error("E0550", format!("the measurement failed: {error}")));
-        let report = self.measure(out).map_err(failed)?;
-        let rows = report.figures.iter().map(|figure| {
-            let with_unit = |value: f64| format!("{} {}", number(value), figure.unit);
-            let ratio = figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-            let raw = figure.raw.map(with_unit).unwrap_or_default();
-            let cells: [String; 5] = [figure.name.clone(), with_unit(figure.value), raw, ratio, figure.aim.to_owned()];
-            cells.into_iter().map(Cell::from).collect()
-        });
-        out.table(&["measure", "stepwell", "raw limit", "ratio", "aim"], rows.collect())?;
-        if let Some(path) = &self.figures {
-            let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-            std::fs::write(path, text + "\n").map_err(failed)?;
+        let failed = |error: io::Error| Trouble::new(Exit::Io, Diagnostic::error("E0550", format!("the measurement failed: {error}")));
+        if self.answer_calls {
+            called::serve(|url| out.line(url)).map_err(failed)?;
+            return Ok(Exit::Done);
         }
-        if let Some(path) = &self.markdown {
-            std::fs::write(path, report.markdown()).map_err(failed)?;
+        let wanted: Vec<&(&str, Measure)> = GROUPS.iter().filter(|(name, _)| name.contains(&self.only)).collect();
+        if wanted.is_empty() {
+            let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+            return Err(Trouble::usage(format!("--only `{}` names no figure", self.only)).help(format!("there are: {}", names.join("; "))));
+        }
+        let before = self.before()?;
+        let mut report = self.measure(out, &wanted).map_err(failed)?;
+        for figure in &mut report.figures {
+            figure.before = before.iter().find(|(name, _)| *name == figure.name).map(|(_, value)| *value);
+        }
+        self.write(&report)?;
+        if self.json {
+            out.json(&serde_json::to_value(&report).unwrap_or_default())?;
+        } else {
+            let rows = report.figures.iter().map(|figure| figure.cells().into_iter().map(Cell::from).collect());
+            out.table(&["measure", "stepwell", "raw limit", "ratio", "aim", "", "change"], rows.collect())?;
         }
         Ok(Exit::Done)
     }
 
-    fn measure(&self, out: &Out) -> std::io::Result<Report> {
+    /// The figures that this run is compared with.
+    fn before(&self) -> Result<Vec<(String, f64)>, Trouble> {
+        let path = self.against.as_deref().unwrap_or(Path::new(PAGE));
+        match std::fs::read_to_string(path) {
+            Ok(page) => Ok(report::kept(&page)),
+            Err(_) if self.against.is_none() => Ok(Vec::new()),
+            Err(error) => Err(Trouble::file(path, "read", &error)),
+        }
+    }
+
+    fn scale(&self) -> Scale {
+        if self.quick {
+            let part = |number: u64, of: u64| (number / of).max(1_000);
+            Scale {
+                runs: part(self.runs, 10),
+                waiting: part(self.waiting, 50),
+                finished: part(self.finished, 100),
+                latencies: part(self.runs, 500).min(200),
+            }
+        } else {
+            Scale { runs: self.runs, waiting: self.waiting, finished: self.finished, latencies: 1_000 }
+        }
+    }
+
+    fn measure(&self, out: &Out, wanted: &[&(&str, Measure)]) -> io::Result<Report> {
         if cfg!(debug_assertions) {
             out.say("This is a debug build: its figures say nothing about a release build.");
         }
-        let folder = project::Folder::new(self.dir.as_deref())?;
-        let runs = if self.quick { self.runs.div_ceil(10) } else { self.runs };
-        let mut figures = Vec::new();
-        let machine = report::machine(folder.path());
-        let latencies = if self.quick { 200 } else { 1_000 };
-        let groups: [(&str, Measure<'_>); 5] = [
-            ("events accepted, one a request", &|| accepting(folder.path(), runs, 1)),
-            ("events accepted, 100 a request", &|| accepting(folder.path(), runs, MANY)),
-            ("1-step runs", &|| running(folder.path(), runs, 1)),
-            ("3-step runs, memory, disk", &|| running(folder.path(), runs, 3)),
-            ("latency of one run", &|| latency(folder.path(), latencies)),
-        ];
-        let wanted: Vec<_> = groups.iter().filter(|(name, _)| name.contains(&self.only)).collect();
-        if wanted.is_empty() {
-            let names: Vec<&str> = groups.iter().map(|(name, _)| *name).collect();
-            return Err(std::io::Error::other(format!("--only {} names no figure; there are: {}", self.only, names.join("; "))));
+        more_descriptors();
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed}  {msg}") {
+            bar.set_style(style);
         }
+        let site = Site::new(self.dir.as_deref(), self.scale(), bar)?;
+        let machine = report::machine(site.folder());
+        let (mut figures, mut curves) = (Vec::new(), Vec::new());
         for (at, (name, measure)) in wanted.iter().enumerate() {
-            out.say(format!("{}/{} {name} …", at + 1, wanted.len()));
-            figures.extend(measure()?);
+            let mut takings = Vec::new();
+            for time in 1..=self.times {
+                let again = if self.times > 1 { format!(" ({time} of {})", self.times) } else { String::new() };
+                let doing = format!("{}/{} {name}{again} …", at + 1, wanted.len());
+                site.bar.suspend(|| out.say(&doing));
+                site.bar.reset_elapsed();
+                site.bar.enable_steady_tick(TICK);
+                let taken = measure(&site)?;
+                site.clear()?;
+                takings.push(taken.figures);
+                if time == self.times {
+                    curves.extend(taken.curves);
+                }
+            }
+            figures.extend(report::middle(takings));
         }
+        site.bar.finish_and_clear();
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             taken: SystemClock::default().now().rfc3339(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            times: self.times,
+            quick: self.quick,
             machine,
             figures,
+            curves,
         })
     }
-}
 
-/// Events accepted a second, `many` a request, against a bare axum handler that parses the same body.
-fn accepting(folder: &Path, events: u64, many: u64) -> std::io::Result<Vec<Figure>> {
-    let body: load::Body = Arc::new(move |request| project::body("bench/accepted", request, many));
-    let requests = events / many;
-    let rate = |address| -> std::io::Result<f64> {
-        let watch = Stopwatch::start();
-        load::send(address, CONNECTIONS, requests, &body)?;
-        Ok((requests * many) as f64 / watch.elapsed().as_secs_f64())
-    };
-    let raw = rate(bare::serve(many > 1)?)?;
-    let served = Served::start(folder, &format!("accept-{many}"))?;
-    let value = rate(served.address)?;
-    let name = if many == 1 { "events accepted, one a request".to_owned() } else { format!("events accepted, {many} a request") };
-    let name = format!("{name}, {CONNECTIONS} connections");
-    Ok(vec![Figure::against(name, "events/s", value, raw, "bare axum", "≥ 0.6 (one a request)")])
-}
-
-/// Runs of no-op steps a second, from the first send to the last finish, against rusqlite alone writing the same rows.
-fn running(folder: &Path, runs: u64, steps: u64) -> std::io::Result<Vec<Figure>> {
-    let raw = raw::lives(folder, runs, steps)?;
-    let served = Served::start(folder, &format!("runs-{steps}"))?;
-    let idle = served.resident_mb()?;
-    let event = if steps == 1 { "bench/one" } else { "bench/three" };
-    let body: load::Body = Arc::new(move |request| project::body(event, request, MANY));
-    let watch = Stopwatch::start();
-    load::send(served.address, CONNECTIONS.min(8), runs / MANY, &body)?;
-    served.until_all_ended(runs / MANY * MANY)?;
-    let value = (runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64();
-    let limit = "rusqlite alone, the same rows, 512 operations a transaction";
-    let mut figures =
-        vec![Figure::against(format!("{steps}-step no-op runs, {MANY} events a request"), "runs/s", value, raw, limit, "≥ 0.5")];
-    if steps == 3 {
-        figures.push(Figure::alone("resident memory, idle", "MB", idle, "≤ 30"));
-        figures.push(Figure::alone(format!("resident memory after {} runs", number(runs as f64)), "MB", served.resident_mb()?, "≤ 150"));
-        figures.push(Figure::alone("disk a 3-step run with its event", "bytes", served.bytes_on_disk()? / runs as f64, "≤ 700"));
+    fn write(&self, report: &Report) -> Result<(), Trouble> {
+        let put = |path: &Path, text: String| std::fs::write(path, text).map_err(|error| Trouble::file(path, "write", &error));
+        if let Some(path) = &self.figures {
+            put(path, serde_json::to_string_pretty(report).unwrap_or_default() + "\n")?;
+        }
+        let Some(path) = &self.markdown else { return Ok(()) };
+        let page = std::fs::read_to_string(path).ok();
+        put(path, report.markdown(page.as_deref()))?;
+        for curve in &report.curves {
+            let picture = path.with_file_name(curve.link());
+            if let Some(folder) = picture.parent() {
+                std::fs::create_dir_all(folder).map_err(|error| Trouble::file(folder, "make the folder", &error))?;
+            }
+            put(&picture, curve.svg())?;
+        }
+        Ok(())
     }
-    Ok(figures)
 }
 
-/// The time of one run from the send of its event to the notice of its end, with nothing else under way.
-fn latency(folder: &Path, times: u64) -> std::io::Result<Vec<Figure>> {
-    let mut raw = raw::commits(folder, times)?;
-    let served = Served::start(folder, "latency")?;
-    let mut taken = served.one_by_one("bench/one", times)?;
-    let figure = |name: &str, share: f64, taken: &mut [Duration], raw: &mut [Duration], aim| {
-        let (value, limit) = (percentile(taken, share), percentile(raw, share));
-        Figure::against(name, "ms", value, limit, "one-row commit", aim)
-    };
-    let half = figure("one unloaded 1-step run, sent to finished, p50", 0.5, &mut taken, &mut raw, "≤ 6");
-    let most = figure("one unloaded 1-step run, sent to finished, p99", 0.99, &mut taken, &mut raw, "≤ 15");
-    Ok(vec![half, most])
+/// Takes as many descriptors as the system allows, for this process and those that it starts: ten thousand calls at once
+/// need as many.
+fn more_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it may not, a figure that needs more fails and says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The time in milliseconds below which `share` of the times lie.

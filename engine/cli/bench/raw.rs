@@ -9,36 +9,64 @@ use rusqlite::{Connection, params};
 use crate::clock::Stopwatch;
 use crate::store::sqlite::{Options, Sqlite};
 
+use super::project::Site;
+
 /// Operations in one transaction.
 const OPERATIONS: u64 = 512;
 /// Ids as far apart as the engine's own, which grow by one within a millisecond.
 const FIRST_ID: i64 = 1 << 60;
 
-/// Lives of runs a second: event, run, start, `steps` records and end of each, in transactions of 512 operations.
+/// Lives of runs a second: event, run, start, `steps` records and end of each, in transactions of 512 operations, each
+/// flush of which takes `delay` longer than it does.
 ///
 /// # Errors
 /// Where the database fails.
-pub fn lives(folder: &Path, runs: u64, steps: u64) -> io::Result<f64> {
-    let connection = open(folder, &format!("raw-{steps}.db")).map_err(io::Error::other)?;
+pub fn lives(site: &Site, runs: u64, steps: u64, delay: Duration) -> io::Result<f64> {
+    let connection = open(&site.database("raw")).map_err(io::Error::other)?;
     let watch = Stopwatch::start();
-    write_lives(&connection, runs, steps).map_err(io::Error::other)?;
+    write_lives(&connection, runs, steps, delay).map_err(io::Error::other)?;
     Ok(runs as f64 / watch.elapsed().as_secs_f64())
 }
 
-/// The times of `times` commits of one row each.
+/// The times of `times` commits of one row each, which take `delay` longer than they do.
 ///
 /// # Errors
 /// Where the database fails.
-pub fn commits(folder: &Path, times: u64) -> io::Result<Vec<Duration>> {
-    let connection = open(folder, "raw-commits.db").map_err(io::Error::other)?;
+pub fn commits(site: &Site, times: u64, delay: Duration) -> io::Result<Vec<Duration>> {
+    let connection = open(&site.database("raw")).map_err(io::Error::other)?;
     let mut insert = connection.prepare(INSERT_EVENT).map_err(io::Error::other)?;
     let mut taken = Vec::new();
     for number in 0..times {
         let watch = Stopwatch::start();
+        std::thread::sleep(delay);
         insert.execute(params![FIRST_ID + number as i64, 1, DATA, 1_790_000_000_000i64]).map_err(io::Error::other)?;
         taken.push(watch.elapsed());
     }
     Ok(taken)
+}
+
+/// The time to read every run that has not ended, which an engine has to do before it is ready.
+///
+/// # Errors
+/// Where the database fails.
+pub fn read_open_runs(database: &Path) -> io::Result<Duration> {
+    let watch = Stopwatch::start();
+    let read = || -> rusqlite::Result<i64> {
+        let connection = Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut statement = connection.prepare("SELECT * FROM runs WHERE ended IS NULL ORDER BY id")?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        let mut sum = 0;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                // Each value is looked at; a text counts as nothing.
+                sum += row.get_ref(column)?.as_i64().unwrap_or_default() & 1;
+            }
+        }
+        Ok(sum)
+    };
+    std::hint::black_box(read().map_err(io::Error::other)?);
+    Ok(watch.elapsed())
 }
 
 const DATA: &[u8] = br#"{"n":12345,"user":"user-123"}"#;
@@ -51,15 +79,15 @@ const INSERT_STEP: &str = "INSERT INTO steps (run, idx, key, kind, failed, resul
 const END_RUN: &str = "UPDATE runs SET state = 6, rev = rev + 1, ended = ?2, output = ?3 WHERE id = ?1";
 
 /// The engine's own file with its own tables, opened by rusqlite with the settings of `durability: full`.
-fn open(folder: &Path, name: &str) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
-    let path = folder.join(name);
-    Sqlite::open(&path, Options::default())?.close()?;
-    let connection = Connection::open(&path)?;
+fn open(path: &Path) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
+    Sqlite::open(path, Options::default())?.close()?;
+    let connection = Connection::open(path)?;
     connection.execute_batch("PRAGMA journal_mode = wal; PRAGMA synchronous = full; PRAGMA temp_store = memory;")?;
     Ok(connection)
 }
 
-fn write_lives(connection: &Connection, runs: u64, steps: u64) -> rusqlite::Result<()> {
+fn write_lives(connection: &Connection, runs: u64, steps: u64, delay: Duration) -> rusqlite::Result<()> {
+    let keys: Vec<String> = (0..steps).map(|step| format!("step-{step}")).collect();
     let mut insert_event = connection.prepare(INSERT_EVENT)?;
     let mut insert_run = connection.prepare(INSERT_RUN)?;
     let mut start_run = connection.prepare(START_RUN)?;
@@ -72,13 +100,14 @@ fn write_lives(connection: &Connection, runs: u64, steps: u64) -> rusqlite::Resu
         insert_event.execute(params![event, 1, DATA, now])?;
         insert_run.execute(params![run, event, now])?;
         start_run.execute(params![run, now])?;
-        for (step, key) in (0..steps).zip(["first", "second", "third"]) {
+        for (step, key) in keys.iter().enumerate() {
             insert_step.execute(params![run, step as i64, key, b"1".as_slice(), now])?;
         }
         end_run.execute(params![run, now, b"3".as_slice()])?;
         operations += 4 + steps;
         if operations >= OPERATIONS {
             operations = 0;
+            std::thread::sleep(delay);
             connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
         }
     }

@@ -1,13 +1,44 @@
-//! Figures beside their raw limits, and how they are written down.
+//! Figures beside their raw limits and aims, and how they are written down.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::plot::Curve;
+
+/// Where the part of a page begins that is written here, and where it ends; what stands outside is left alone.
+const BEGIN: &str = "<!-- figures: written by `stepwell bench --markdown` -->";
+const END: &str = "<!-- end of the figures -->";
+
+/// What a figure is to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Aim {
+    /// Nothing: it stands there to be known.
+    None,
+    /// At least this share of its raw limit.
+    Share(f64),
+    /// At most so many times its raw limit.
+    Times(f64),
+    /// At most this, in its own unit.
+    AtMost(f64),
+}
+
+impl Aim {
+    /// As people read it.
+    fn text(self) -> String {
+        match self {
+            Aim::None => String::new(),
+            Aim::Share(least) => format!("≥ {least}"),
+            Aim::Times(most) => format!("≤ {most} ×"),
+            Aim::AtMost(most) => format!("≤ {}", short(most)),
+        }
+    }
+}
+
 /// One measured figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
-    /// What was measured.
+    /// What was measured: its own within a report.
     pub name: String,
     /// The unit of `value` and `raw`.
     pub unit: &'static str,
@@ -20,19 +51,90 @@ pub struct Figure {
     /// `value` over `raw`.
     pub ratio: Option<f64>,
     /// What is aimed at, in words.
-    pub aim: &'static str,
+    pub aim: String,
+    /// Whether it is reached; none where nothing is aimed at.
+    pub met: Option<bool>,
+    /// The value on the page that this report is compared with.
+    pub before: Option<f64>,
+    #[serde(skip)]
+    aims_at: Aim,
 }
 
 impl Figure {
-    /// A figure with its raw limit.
-    pub fn against(name: impl Into<String>, unit: &'static str, value: f64, raw: f64, limit: &'static str, aim: &'static str) -> Figure {
-        Figure { name: name.into(), unit, value, raw: Some(raw), limit, ratio: Some(value / raw), aim }
+    /// A figure that stands for itself.
+    pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Figure {
+        let name = name.into();
+        Figure { name, unit, value, raw: None, limit: "", ratio: None, aim: String::new(), met: None, before: None, aims_at: Aim::None }
     }
 
-    /// A figure that stands for itself.
-    pub fn alone(name: impl Into<String>, unit: &'static str, value: f64, aim: &'static str) -> Figure {
-        Figure { name: name.into(), unit, value, raw: None, limit: "", ratio: None, aim }
+    /// The same beside its raw limit.
+    #[must_use]
+    pub fn against(self, raw: f64, limit: &'static str) -> Figure {
+        Figure { raw: Some(raw), limit, ratio: Some(self.value / raw), ..self }.judged()
     }
+
+    /// The same with an aim.
+    #[must_use]
+    pub fn aims(self, aim: Aim) -> Figure {
+        Figure { aims_at: aim, aim: aim.text(), ..self }.judged()
+    }
+
+    fn judged(mut self) -> Figure {
+        self.met = match self.aims_at {
+            Aim::None => None,
+            Aim::Share(least) => self.ratio.map(|ratio| ratio >= least),
+            Aim::Times(most) => self.ratio.map(|ratio| ratio <= most),
+            Aim::AtMost(most) => Some(self.value <= most),
+        };
+        self
+    }
+
+    /// What decides which of several takings is the middle one.
+    fn rank(&self) -> f64 {
+        self.ratio.unwrap_or(self.value)
+    }
+
+    /// How the value has changed since the page that it is compared with, in percent.
+    pub fn change(&self) -> Option<f64> {
+        self.before.filter(|before| *before != 0.0).map(|before| (self.value / before - 1.0) * 100.0)
+    }
+
+    /// The cells of its row: name, value, raw limit, ratio, aim, whether it is met, change.
+    pub fn cells(&self) -> [String; 7] {
+        let with_unit = |value: f64| format!("{} {}", number(value), self.unit);
+        let met = match self.met {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "",
+        };
+        [
+            self.name.clone(),
+            with_unit(self.value),
+            self.raw.map(with_unit).unwrap_or_default(),
+            self.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            self.aim.clone(),
+            met.to_owned(),
+            self.change().map(|change| format!("{change:+.1} %")).unwrap_or_default(),
+        ]
+    }
+}
+
+/// Of several takings of the same figures, the middle one of each, by its ratio or, where it has none, by its value.
+pub fn middle(takings: Vec<Vec<Figure>>) -> Vec<Figure> {
+    let mut columns: Vec<Vec<Figure>> = Vec::new();
+    for taking in takings {
+        for (at, figure) in taking.into_iter().enumerate() {
+            match columns.get_mut(at) {
+                Some(column) => column.push(figure),
+                None => columns.push(vec![figure]),
+            }
+        }
+    }
+    let of = |mut column: Vec<Figure>| {
+        column.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
+        column.swap_remove(column.len() / 2)
+    };
+    columns.into_iter().map(of).collect()
 }
 
 /// All figures of one run, with the machine they were taken on.
@@ -44,10 +146,16 @@ pub struct Report {
     pub taken: String,
     /// `release` or `debug`.
     pub build: &'static str,
+    /// How often each figure was taken; the middle one is told.
+    pub times: u32,
+    /// Whether there was less work than usual (`--quick`).
+    pub quick: bool,
     /// Processor, cores, memory, kernel, file system: a line each.
     pub machine: Vec<String>,
     /// The figures, in order.
     pub figures: Vec<Figure>,
+    /// What is drawn.
+    pub curves: Vec<Curve>,
 }
 
 /// A number with as many digits as it deserves: 12,345 or 1.234.
@@ -69,25 +177,62 @@ pub fn number(value: f64) -> String {
     grouped
 }
 
+/// The same, without the digits that say nothing: 12,345, 0.5 or 30.
+pub fn short(value: f64) -> String {
+    let text = number(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 impl Report {
-    /// The report as a page.
-    pub fn markdown(&self) -> String {
-        let mut page = String::from(
-            "# Benchmarks\n\nWritten by `stepwell bench`: each figure stands beside its raw limit from the same run, on the same machine.\nRatios are what counts; absolute figures depend on the machine and on what else it does.\n\n",
-        );
+    /// The report as a page; in place of the figures that `page` holds already, where it holds some.
+    pub fn markdown(&self, page: Option<&str>) -> String {
+        let figures = format!("{BEGIN}\n\n{}\n{END}", self.figures_as_markdown());
+        let around = page.and_then(|page| {
+            let (before, rest) = page.split_once(BEGIN)?;
+            Some((before, rest.split_once(END)?.1))
+        });
+        match around {
+            Some((before, after)) => format!("{before}{figures}{after}"),
+            None => format!(
+                "# Benchmarks\n\n`stepwell bench` takes these figures: each stands beside its raw limit from the same run, on the same machine.\nRatios are what counts; absolute figures depend on the machine and on what else it does.\n\n{figures}\n"
+            ),
+        }
+    }
+
+    fn figures_as_markdown(&self) -> String {
+        let mut page = String::new();
+        let times = if self.times > 1 { format!(", each figure the middle one of {} takings", self.times) } else { String::new() };
+        let quick = if self.quick { ", with a part of the work (`--quick`)" } else { "" };
         // Writing to a String does not fail.
-        let _ = writeln!(page, "- stepwell {} ({} build), {}", self.version, self.build, self.taken);
+        let _ = writeln!(page, "- stepwell {} ({} build), {}{times}{quick}", self.version, self.build, self.taken);
         for line in &self.machine {
             let _ = writeln!(page, "- {line}");
         }
-        page.push_str("\n| measure | stepwell | raw limit | ratio | aim |\n|---|---:|---:|---:|---|\n");
+        page.push_str("\n| measure | stepwell | raw limit | ratio | aim | |\n|---|---:|---:|---:|---|---|\n");
         for figure in &self.figures {
-            let raw = figure.raw.map_or_else(|| "–".to_owned(), |raw| format!("{} {} ({})", number(raw), figure.unit, figure.limit));
-            let ratio = figure.ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(page, "| {} | {} {} | {raw} | {ratio} | {} |", figure.name, number(figure.value), figure.unit, figure.aim);
+            let [name, value, raw, ratio, aim, met, _] = figure.cells();
+            let dash = |text: String| if text.is_empty() { "–".to_owned() } else { text };
+            let raw = if figure.limit.is_empty() { raw } else { format!("{raw} ({})", figure.limit) };
+            let met = if figure.met == Some(false) { format!("**{met}**") } else { met };
+            let _ = writeln!(page, "| {name} | {value} | {} | {} | {} | {met} |", dash(raw), dash(ratio), dash(aim));
+        }
+        for curve in &self.curves {
+            let _ = writeln!(page, "\n![{}]({})", curve.title, curve.link());
         }
         page
     }
+}
+
+/// The figures of a page, by name: what the next report is compared with.
+pub fn kept(page: &str) -> Vec<(String, f64)> {
+    page.lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            let (name, value) = (cells.next()?, cells.next()?);
+            let value = value.split(' ').next()?.replace(',', "").parse().ok()?;
+            Some((name.to_owned(), value))
+        })
+        .collect()
 }
 
 /// What can be known of the machine without asking anybody else: a line each.
@@ -127,18 +272,72 @@ fn file_system(mounts: &str, folder: &std::path::Path) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn report(figures: Vec<Figure>) -> Report {
+        let machine = vec!["2 cores".into()];
+        Report { version: "0", taken: "now".into(), build: "release", times: 1, quick: false, machine, figures, curves: Vec::new() }
+    }
+
     #[test]
-    fn numbers_are_grouped_and_the_page_has_a_row_a_figure() {
+    fn numbers_are_grouped() {
         assert_eq!((number(1_234_567.0), number(12.34), number(0.5)), ("1,234,567".to_owned(), "12.3".to_owned(), "0.500".to_owned()));
-        let report = Report {
-            version: "0",
-            taken: "now".into(),
-            build: "release",
-            machine: vec!["2 cores".into()],
-            figures: vec![Figure::against("runs", "runs/s", 500.0, 1000.0, "rusqlite", "0.5"), Figure::alone("memory", "MB", 20.0, "30")],
-        };
-        let page = report.markdown();
-        assert!(page.contains("| runs | 500 runs/s | 1,000 runs/s (rusqlite) | 0.50 | 0.5 |"), "{page}");
-        assert!(page.contains("| memory | 20.0 MB | – | – | 30 |"), "{page}");
+        assert_eq!((short(400.0), short(30.0), short(2.5)), ("400".to_owned(), "30".to_owned(), "2.5".to_owned()));
+    }
+
+    #[test]
+    fn an_aim_is_judged_by_what_it_is_about() {
+        let taken = |aim| Figure::new("x", "ms", 6.0).against(2.0, "raw").aims(aim).met;
+        let cases = [
+            (Aim::None, None),
+            (Aim::Share(3.0), Some(true)),
+            (Aim::Share(3.1), Some(false)),
+            (Aim::Times(3.0), Some(true)),
+            (Aim::Times(2.9), Some(false)),
+            (Aim::AtMost(6.0), Some(true)),
+            (Aim::AtMost(5.9), Some(false)),
+        ];
+        for (aim, met) in cases {
+            assert_eq!(taken(aim), met, "{aim:?}");
+        }
+        assert_eq!(Figure::new("x", "ms", 6.0).aims(Aim::Times(3.0)).against(2.0, "raw").met, Some(true), "in either order");
+    }
+
+    #[test]
+    fn a_page_has_a_row_a_figure_and_is_read_back() {
+        let figures = vec![
+            Figure::new("runs", "runs/s", 1500.0).against(2000.0, "rusqlite").aims(Aim::Share(0.8)),
+            Figure::new("memory", "MB", 20.0).aims(Aim::AtMost(30.0)),
+            Figure::new("keys", "runs/s", 5.0),
+        ];
+        let page = report(figures).markdown(None);
+        for row in [
+            "| runs | 1,500 runs/s | 2,000 runs/s (rusqlite) | 0.75 | ≥ 0.8 | **missed** |",
+            "| memory | 20.0 MB | – | – | ≤ 30 | met |",
+            "| keys | 5.000 runs/s | – | – | – |  |",
+        ] {
+            assert!(page.contains(row), "{row}\n{page}");
+        }
+        assert_eq!(kept(&page), [("runs".to_owned(), 1500.0), ("memory".to_owned(), 20.0), ("keys".to_owned(), 5.0)]);
+    }
+
+    #[test]
+    fn what_people_wrote_around_the_figures_stays() {
+        let first = report(vec![Figure::new("old", "ms", 1.0)]).markdown(None);
+        let page = first.replace("# Benchmarks", "# Ours") + "\n## What was tried\n";
+        let second = report(vec![Figure::new("new", "ms", 2.0)]).markdown(Some(&page));
+        assert!(second.starts_with("# Ours\n") && second.ends_with("\n## What was tried\n"), "{second}");
+        assert!(second.contains("| new |") && !second.contains("| old |"), "{second}");
+    }
+
+    #[test]
+    fn the_middle_of_several_takings_is_told() {
+        let taking = |value: f64, raw: f64| vec![Figure::new("a", "ms", value).against(raw, "raw"), Figure::new("b", "ms", value)];
+        let figures = middle(vec![taking(1.0, 1.0), taking(9.0, 3.0), taking(4.0, 2.0)]);
+        assert_eq!((figures[0].value, figures[1].value), (4.0, 4.0));
+    }
+
+    #[test]
+    fn a_change_is_told_in_percent() {
+        let figure = Figure { before: Some(80.0), ..Figure::new("a", "runs/s", 100.0) };
+        assert_eq!(figure.cells()[6], "+25.0 %");
     }
 }

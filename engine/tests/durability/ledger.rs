@@ -1,5 +1,6 @@
 //! A small HTTP server that writes down every effect, in the order of their coming, and every kill between them.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -33,6 +34,8 @@ pub struct Effect {
     pub part: u64,
     /// The value of the run's concurrency key.
     pub user: Option<String>,
+    /// What else the handler says of itself.
+    pub more: serde_json::Value,
     /// The header that makes it recognisable.
     pub idempotency_key: String,
     pub at: Millis,
@@ -46,6 +49,8 @@ pub struct Ledger {
 #[derive(Default)]
 struct Book {
     entries: Mutex<Vec<Entry>>,
+    /// The runs whose first effect has come.
+    runs: Mutex<HashSet<String>>,
     grown: Condvar,
 }
 
@@ -86,6 +91,16 @@ impl Ledger {
         }
     }
 
+    /// How many entries there are.
+    pub fn count(&self) -> usize {
+        self.book.entries.lock().unwrap().len()
+    }
+
+    /// The entries from the one with this number on.
+    pub fn entries_from(&self, from: usize) -> Vec<Entry> {
+        self.book.entries.lock().unwrap()[from..].to_vec()
+    }
+
     pub fn entries(&self) -> Vec<Entry> {
         self.book.entries.lock().unwrap().clone()
     }
@@ -116,6 +131,7 @@ fn serve(stream: TcpStream, book: &Book, clock: &SystemClock) -> std::io::Result
         step: text("step").unwrap(),
         part: body["part"].as_u64().unwrap(),
         user: text("user"),
+        more: body["more"].clone(),
         idempotency_key,
         at: clock.now(),
     };
@@ -126,8 +142,8 @@ fn serve(stream: TcpStream, book: &Book, clock: &SystemClock) -> std::io::Result
 impl Book {
     /// What the client is answered: the first try of an `unsure` step has its effect and fails all the same.
     fn write_down(&self, effect: Effect) -> &'static str {
+        let first = self.runs.lock().unwrap().insert(effect.run.clone());
         let mut entries = self.entries.lock().unwrap();
-        let first = !entries.iter().any(|entry| matches!(entry, Entry::Effect(old) if old.run == effect.run));
         let status = if effect.step == "unsure" && first { "503 Service Unavailable" } else { "200 OK" };
         entries.push(Entry::Effect(effect));
         self.grown.notify_all();

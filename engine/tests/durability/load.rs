@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Clients at once.
-const CLIENTS: u64 = 2;
+pub const CLIENTS: u64 = 2;
 /// How long a client waits for an answer that may never come, and for a new engine before it looks again.
 const ANSWER: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -17,18 +18,33 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct Acknowledged {
     pub id: String,
-    pub sender_id: String,
+    /// The sender's own id.
+    pub sender_id: Option<String>,
     pub name: &'static str,
     pub n: u64,
+    /// How often it was sent until it was answered.
+    pub tries: u64,
+}
+
+/// An event that is to be sent.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub name: &'static str,
+    pub n: u64,
+    /// The value of its runs' concurrency key.
+    pub user: String,
+    /// Whether it has an id of the sender, by which a repetition is recognised.
+    pub has_id: bool,
 }
 
 pub struct Load {
-    jobs: Vec<Sender<u64>>,
+    jobs: Vec<Sender<Vec<Event>>>,
     clients: Vec<JoinHandle<()>>,
     /// What was answered so far.
     acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     engine: Arc<Whereabouts>,
     sent: std::cell::Cell<u64>,
+    done: Arc<AtomicU64>,
 }
 
 /// Where the engine is at the moment.
@@ -42,23 +58,38 @@ impl Load {
     pub fn start() -> Load {
         let engine = Arc::new(Whereabouts::default());
         let (mut jobs, mut clients) = (Vec::new(), Vec::new());
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let (acknowledged, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
         for _ in 0..CLIENTS {
             let (sender, receiver) = channel();
-            let (engine, acknowledged) = (Arc::clone(&engine), Arc::clone(&acknowledged));
+            let (engine, acknowledged, done) = (Arc::clone(&engine), Arc::clone(&acknowledged), Arc::clone(&done));
             jobs.push(sender);
-            clients.push(std::thread::spawn(move || client(&receiver, &engine, &acknowledged)));
+            clients.push(std::thread::spawn(move || client(&receiver, &engine, &acknowledged, &done)));
         }
-        Load { jobs, clients, acknowledged, engine, sent: std::cell::Cell::new(0) }
+        Load { jobs, clients, acknowledged, engine, sent: std::cell::Cell::new(0), done }
     }
 
     /// Has so many more requests sent.
     pub fn more(&self, requests: u64) {
         for _ in 0..requests {
-            let number = self.sent.get();
-            self.sent.set(number + 1);
-            self.jobs[(number % CLIENTS) as usize].send(number).unwrap();
+            self.send(events(self.sent.get()));
         }
+    }
+
+    /// Has one request with these events sent.
+    pub fn send(&self, events: Vec<Event>) {
+        let number = self.sent.get();
+        self.sent.set(number + 1);
+        self.jobs[(number % CLIENTS) as usize].send(events).unwrap();
+    }
+
+    /// How many requests were handed over so far.
+    pub fn requests(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// How many of them have not been answered yet.
+    pub fn unanswered(&self) -> u64 {
+        self.sent.get() - self.done.load(Ordering::Relaxed)
     }
 
     /// Tells the clients where to go.
@@ -86,40 +117,47 @@ impl Load {
 }
 
 /// Sends each request until it is answered with 200; the same ids each time, so that a repetition starts nothing.
-fn client(jobs: &Receiver<u64>, engine: &Whereabouts, acknowledged: &Mutex<Vec<Acknowledged>>) {
-    for job in jobs {
-        let events = events(job);
-        let body = serde_json::to_string(
-            &events
-                .iter()
-                .map(|(name, n)| {
-                    // A user's events come from one client, so that there is one order in which they are accepted.
-                    let user = format!("user-{}", job % (2 * CLIENTS));
-                    serde_json::json!({"name": name, "id": format!("event-{n}"), "data": {"n": n, "user": user}})
-                })
-                .collect::<Vec<_>>(),
-        )
-        .unwrap();
+fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mutex<Vec<Acknowledged>>, done: &AtomicU64) {
+    let sender_id = |event: &Event| event.has_id.then(|| format!("event-{}", event.n));
+    for events in jobs {
+        let body: Vec<serde_json::Value> = events
+            .iter()
+            .map(|event| {
+                let mut json = serde_json::json!({"name": event.name, "data": {"n": event.n, "user": event.user}});
+                if let Some(id) = sender_id(event) {
+                    json["id"] = id.into();
+                }
+                json
+            })
+            .collect();
+        let body = serde_json::to_string(&body).unwrap();
+        let mut tries = 0;
         let ids = loop {
             let address = engine.wait();
+            tries += 1;
             match post(&address, &body) {
                 Ok(ids) => break ids,
                 Err(_) => engine.wait_for_a_move(),
             }
         };
         assert_eq!(ids.len(), events.len());
-        acknowledged.lock().unwrap().extend(ids.into_iter().zip(events).map(|(id, (name, n))| Acknowledged {
+        acknowledged.lock().unwrap().extend(ids.into_iter().zip(events).map(|(id, event)| Acknowledged {
             id,
-            sender_id: format!("event-{n}"),
-            name,
-            n,
+            sender_id: sender_id(&event),
+            name: event.name,
+            n: event.n,
+            tries,
         }));
+        done.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The events of a request: one to three of them.
-fn events(job: u64) -> Vec<(&'static str, u64)> {
-    (0..=job % 3).map(|at| job * 10 + at).map(|n| (if n % 2 == 0 { "work/plain" } else { "work/keyed" }, n)).collect()
+fn events(job: u64) -> Vec<Event> {
+    // A user's events come from one client, so that there is one order in which they are accepted.
+    let user = format!("user-{}", job % (2 * CLIENTS));
+    let event = |n: u64| Event { name: if n.is_multiple_of(2) { "work/plain" } else { "work/keyed" }, n, user: user.clone(), has_id: true };
+    (0..=job % 3).map(|at| event(job * 10 + at)).collect()
 }
 
 impl Whereabouts {

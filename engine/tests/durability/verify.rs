@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const RECORDS: [(&str, &[&str]); 4] =
     [("plain", &["reserve", "nap", "confirm"]), ("flaky", &["unsure"]), ("third", &["note"]), ("keyed", &["open", "close"])];
 
-fn open(database: &Path) -> Sqlite {
+pub fn open(database: &Path) -> Sqlite {
     Sqlite::open(database, Options { read_only: true, ..Options::default() }).unwrap()
 }
 
@@ -111,7 +111,7 @@ fn acknowledged_events_are_stored(acknowledged: &[Acknowledged], events: &[Event
     let stored: HashMap<String, &EventRow> = events.iter().map(|event| (event.id.to_string(), event)).collect();
     for noted in acknowledged {
         let event = stored.get(&noted.id).unwrap_or_else(|| panic!("I1: {noted:?} was acknowledged and is not stored"));
-        assert_eq!((&*event.name, event.sender_id.as_deref()), (noted.name, Some(noted.sender_id.as_str())), "I1");
+        assert_eq!((&*event.name, event.sender_id.as_deref()), (noted.name, noted.sender_id.as_deref()), "I1");
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
         assert_eq!(data["n"], noted.n, "I1");
     }

@@ -1,0 +1,147 @@
+//! What flow control and waiting cost, each against the same load without them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Clock as _, Millis, Span};
+use crate::clock::{Stopwatch, SystemClock};
+
+use super::fill::Filler;
+use super::project::{self, Site};
+use super::report::{Aim, Figure, number};
+use super::served::Served;
+use super::throughput::rate;
+use super::{MANY, SENDERS, Taken, load, percentile};
+
+/// The least share of the same load without an option.
+const SHARE: Aim = Aim::Share(0.5);
+/// Runs of the hot key whose time is taken.
+const OF_THE_HOT_KEY: u64 = 2_000;
+/// How often it is looked how many of them have ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long before the sleepers wake an engine is started, besides a millisecond for so many of them.
+const BEFORE_THEY_WAKE: Span = Span(3_000);
+const SLEEPERS_A_MS: u64 = 50;
+/// They wake within this.
+const WAKE_WITHIN_MS: u64 = 1_000;
+
+/// As many keys as runs, each with a limit of 1.
+pub fn many_keys(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let without = rate(&Served::start(site, "plain")?, "bench/one", runs)?;
+    let value = rate(&Served::start(site, "keys")?, "bench/keyed", runs)?;
+    let name = format!("1-step runs, {} keys with limit 1", number(runs as f64));
+    Ok(Figure::new(name, "runs/s", value).against(without, "the same without the limit").aims(SHARE).into())
+}
+
+/// One key that all runs have, with a limit of 1: how fast they go one by one when many stand in line and when few do, and
+/// how fast others go beside them.
+pub fn hot_key(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let measured = OF_THE_HOT_KEY.min(runs / 2) / MANY * MANY;
+    let short = one_by_one(site, measured, measured)?.0;
+    let (long, served) = one_by_one(site, runs, measured)?;
+    let queued = number(runs as f64);
+    let beside = beside(&served, site.scale.latencies / 2)?;
+    let alone = percentile(&mut Served::start(site, "plain")?.one_by_one("bench/one", site.scale.latencies / 2)?, 0.5);
+    let figures = vec![
+        Figure::new(format!("one hot key with limit 1, {queued} runs queued"), "runs/s", long)
+            .against(short, "the same key with a short queue")
+            .aims(SHARE),
+        Figure::new(format!("another run beside {queued} queued ones of one key, p50"), "ms", beside).against(alone, "with nothing queued"),
+    ];
+    Ok(figures.into())
+}
+
+/// Queues runs of the hot key, and takes the rate of the next `measured` ones.
+fn one_by_one(site: &Site, queued: u64, measured: u64) -> io::Result<(f64, Served)> {
+    let served = Served::start(site, "hot")?;
+    let body: load::Body = Arc::new(|request| project::body("bench/hot", request, MANY));
+    let watch = Stopwatch::start();
+    load::send(served.address, SENDERS, queued / MANY, &body)?;
+    if queued == measured {
+        served.until_all_ended()?;
+        return Ok((queued as f64 / watch.elapsed().as_secs_f64(), served));
+    }
+    let open = || -> io::Result<u64> {
+        let count: i64 =
+            served.look()?.query_row("SELECT count(*) FROM runs WHERE ended IS NULL", [], |row| row.get(0)).map_err(io::Error::other)?;
+        Ok(count.unsigned_abs())
+    };
+    let (watch, before) = (Stopwatch::start(), open()?);
+    served.until(LOOK, &format!("SELECT count(*) <= {} FROM runs WHERE ended IS NULL", before.saturating_sub(measured)))?;
+    let taken = watch.elapsed();
+    let ended = before - open()?;
+    Ok((ended as f64 / taken.as_secs_f64(), served))
+}
+
+/// The middle time of a run that has nothing to do with the key, in milliseconds: from its send to the commit of its end.
+fn beside(served: &Served, times: u64) -> io::Result<f64> {
+    let database = served.look()?;
+    let mut last = database
+        .prepare("SELECT count(*) FROM runs WHERE function = (SELECT id FROM names WHERE text = 'one-step') AND ended IS NOT NULL")
+        .map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut taken = Vec::new();
+    let mut sender = runtime.block_on(load::Connection::open(served.address))?;
+    for number in 0..times {
+        let watch = Stopwatch::start();
+        runtime.block_on(sender.post(&project::body("bench/one", number, 1)))?;
+        while last.query_row([], |row| row.get::<_, i64>(0)).map_err(io::Error::other)? <= number as i64 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        taken.push(watch.elapsed());
+    }
+    Ok(percentile(&mut taken, 0.5))
+}
+
+/// Runs that sleep, and all wake within one second.
+pub fn sleepers(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let without = rate(&Served::start(site, "plain")?, "bench/one", runs)?;
+    let database = site.database("sleepers");
+    let mut filler = Filler::open(&database)?;
+    // When they wake has to be written before it is known how long the writing takes.
+    let first = filler.now.after(BEFORE_THEY_WAKE).after(Span((runs / SLEEPERS_A_MS) as i64));
+    filler.fill(runs, &site.bar, |new| new.sleeping(first.after(Span((new.n * WAKE_WITHIN_MS / runs) as i64))))?;
+    filler.close()?;
+    let served = Served::on(site, database, 0)?;
+    let clock = SystemClock::default();
+    let now = clock.now();
+    if now > first {
+        return Err(io::Error::other("the sleepers woke before the engine was there; this machine is too slow for so many"));
+    }
+    std::thread::sleep(first.since(now).std());
+    served.until_all_ended()?;
+    let last: i64 = served.look()?.query_row("SELECT max(ended) FROM runs", [], |row| row.get(0)).map_err(io::Error::other)?;
+    let value = runs as f64 * 1000.0 / Millis(last).since(first).0.max(1) as f64;
+    let name = format!("{} sleeping runs that wake in one second", number(runs as f64));
+    Ok(Figure::new(name, "runs/s", value).against(without, "1-step runs that do not sleep").aims(SHARE).into())
+}
+
+/// Many open waits, and one event after the other that one of them fits.
+pub fn open_waits(site: &Site) -> io::Result<Taken> {
+    let (waiting, times) = (site.scale.runs, site.scale.latencies);
+    let mut few = answered(site, times, times)?;
+    let mut many = answered(site, waiting.max(times), times)?;
+    let open = number(waiting.max(times) as f64);
+    let mut figure = |share, name: &str| {
+        let figure = Figure::new(
+            format!("an event that one of {open} open waits fits, sent to its run's end, {name}"),
+            "ms",
+            percentile(&mut many, share),
+        );
+        figure.against(percentile(&mut few, share), "with few open waits")
+    };
+    // Half the rate is twice the time.
+    Ok(vec![figure(0.5, "p50").aims(Aim::Times(2.0)), figure(0.99, "p99")].into())
+}
+
+fn answered(site: &Site, waiting: u64, times: u64) -> io::Result<Vec<Duration>> {
+    let database = site.database("waits");
+    let mut filler = Filler::open(&database)?;
+    filler.fill(waiting, &site.bar, |new| new.waiting())?;
+    filler.close()?;
+    Served::on(site, database, 0)?.one_by_one("bench/answer", times)
+}

@@ -1,0 +1,203 @@
+//! The engine that is measured: a process of its own, as in production, on a real file with `durability: full`.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::{Connection as Database, OpenFlags};
+
+use crate::clock::Stopwatch;
+
+use super::load::Connection;
+use super::project::Site;
+
+/// The longest wait for the engine's process, and for the end of all runs.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How often a starting process is knocked at.
+const KNOCK: Duration = Duration::from_micros(500);
+/// How often it is looked whether the runs have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// An engine in a process of its own; stopped when it goes out of scope.
+pub struct Served {
+    process: Child,
+    database: PathBuf,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// From the start of its process to the first answer that says it is ready.
+    pub ready_after: Duration,
+}
+
+impl Served {
+    /// Starts it on a fresh database and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where the process cannot be started or ends at once.
+    pub fn start(site: &Site, name: &str) -> io::Result<Served> {
+        Served::on(site, site.database(name), 0)
+    }
+
+    /// The same on a database that may be there already, with a delay before each flush, in milliseconds.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn on(site: &Site, database: PathBuf, flush_delay_ms: u64) -> io::Result<Served> {
+        // The port is free a moment ago; the engine says so if somebody was faster.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let said = site.folder().join("engine.log");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg(site.config()).args(["--listen", &address.to_string(), "--database"]).arg(&database);
+        if flush_delay_ms > 0 {
+            command.args(["--flush-delay", &flush_delay_ms.to_string()]);
+        }
+        for variable in ["STEPWELL_EVENT_KEYS", "STEPWELL_ADMIN_TOKEN", "STEPWELL_READ_TOKEN"] {
+            command.env_remove(variable);
+        }
+        command.env("CALLED", site.called()?.url()).env("STEPWELL_LOG", "warn");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+        let watch = Stopwatch::start();
+        let process = command.spawn()?;
+        let mut served = Served { process, database, address, ready_after: Duration::ZERO };
+        served.until_ready(&watch).map_err(|error| {
+            let said = fs::read_to_string(&said).unwrap_or_default();
+            io::Error::other(format!("{error}\n{}", said.trim()))
+        })?;
+        served.ready_after = watch.elapsed();
+        Ok(served)
+    }
+
+    fn until_ready(&mut self, watch: &Stopwatch) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.process.try_wait()? {
+                return Err(io::Error::other(format!("the engine's process ended: {status}")));
+            }
+            if watch.elapsed() > PATIENCE {
+                return Err(io::Error::other("the engine did not listen in time"));
+            }
+            std::thread::sleep(KNOCK);
+        }
+        // It listens first and answers once it has taken up what the database holds.
+        runtime.block_on(async { Connection::open(self.address).await?.get("/ready").await })
+    }
+
+    /// A connection to its database that only reads.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn look(&self) -> io::Result<Database> {
+        Database::open_with_flags(&self.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(io::Error::other)
+    }
+
+    /// Waits until all runs that are stored have ended.
+    ///
+    /// # Errors
+    /// Where the database cannot be read, or after ten minutes.
+    pub fn until_all_ended(&self) -> io::Result<()> {
+        // One row that is open is enough to know; to count them all, again and again, would take a good part of a core.
+        self.until(LOOK, "SELECT NOT EXISTS (SELECT 1 FROM runs WHERE ended IS NULL)")
+    }
+
+    /// Waits until a question to the database is answered with yes.
+    ///
+    /// # Errors
+    /// As `until_all_ended`.
+    pub fn until(&self, look: Duration, sql: &str) -> io::Result<()> {
+        let database = self.look()?;
+        let mut question = database.prepare(sql).map_err(io::Error::other)?;
+        let watch = Stopwatch::start();
+        while !question.query_row([], |row| row.get::<_, bool>(0)).map_err(io::Error::other)? {
+            if watch.elapsed() > PATIENCE {
+                return Err(io::Error::other("not all runs ended in time"));
+            }
+            std::thread::sleep(look);
+        }
+        Ok(())
+    }
+
+    /// Sends one event at a time and takes the time until the stream tells the end of a run.
+    ///
+    /// # Errors
+    /// Those of the connections.
+    pub fn one_by_one(&self, event: &str, times: u64) -> io::Result<Vec<Duration>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+            let stream = Connection::open(self.address).await?;
+            let mut sender = Connection::open(self.address).await?;
+            let follow = stream.follow("/v1/stream", move |line| {
+                // The first line, before any event, says that the stream is open.
+                let open = line.starts_with("HTTP/1.1 200");
+                let ended = line.contains("\"completed\"") || line.contains("\"failed\"");
+                (open || ended) && told.send(ended).is_err()
+            });
+            let measure = async {
+                let closed = || io::Error::other("the stream ended");
+                ends.recv().await.ok_or_else(closed)?;
+                let mut taken = Vec::new();
+                for number in 0..times {
+                    let watch = Stopwatch::start();
+                    sender.post(&super::project::body(event, number, 1)).await?;
+                    ends.recv().await.ok_or_else(closed)?;
+                    taken.push(watch.elapsed());
+                }
+                Ok(taken)
+            };
+            tokio::select! {
+                ended = follow => Err(ended.err().unwrap_or_else(|| io::Error::other("the stream ended"))),
+                taken = measure => taken,
+            }
+        })
+    }
+
+    /// The resident memory of its process now, in megabytes.
+    ///
+    /// # Errors
+    /// Where `/proc` does not tell.
+    pub fn resident_mb(&self) -> io::Result<f64> {
+        self.status_mb("VmRSS:")
+    }
+
+    /// The most resident memory that its process has had, in megabytes.
+    ///
+    /// # Errors
+    /// As `resident_mb`.
+    pub fn peak_mb(&self) -> io::Result<f64> {
+        self.status_mb("VmHWM:")
+    }
+
+    fn status_mb(&self, line: &str) -> io::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let kb =
+            status.lines().find_map(|text| text.strip_prefix(line)).and_then(|rest| rest.trim().split(' ').next()?.parse::<f64>().ok());
+        kb.map(|kb| kb / 1024.0).ok_or_else(|| io::Error::other(format!("no {line} in /proc")))
+    }
+
+    /// Stops it, and gives the bytes of the database's file, once its write-ahead log is part of it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn bytes_on_disk(mut self) -> io::Result<f64> {
+        self.stop();
+        Ok(fs::metadata(&self.database)?.len() as f64)
+    }
+
+    /// Asks the process to stop and waits for its end.
+    fn stop(&mut self) {
+        if let Some(process) = rustix::process::Pid::from_raw(self.process.id() as i32) {
+            // A process that has ended already needs no signal.
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        }
+        // One that cannot be waited for is none of ours any more.
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,117 @@
+//! What an engine finds when it starts: how long it takes up what waits, what that costs in memory, and what many finished
+//! runs in the file cost.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::base::Span;
+use crate::clock::Stopwatch;
+use crate::rules::Write;
+
+use super::fill::{Filler, New};
+use super::plot::{Curve, Series};
+use super::project::Site;
+use super::report::{Aim, Figure, number};
+use super::served::Served;
+use super::throughput::rate;
+use super::{Taken, raw};
+
+/// How long an engine is left alone before its memory is looked at, so that it can give back what its start took.
+const SETTLES: Duration = Duration::from_secs(1);
+/// Far enough that nobody wakes.
+const FAR: Span = Span::seconds(30 * 24 * 60 * 60);
+/// Starts of an empty engine, of which the middle one is told.
+const STARTS: usize = 5;
+
+/// Start-up to the first answer that says ready, without and with runs that wait, and the memory of each of those.
+pub fn start_up(site: &Site) -> io::Result<Taken> {
+    let (mut empty, mut process) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        process.push(process_alone()?);
+        empty.push(Served::start(site, "empty")?.ready_after);
+    }
+    let idle = settled(&Served::start(site, "empty")?)?;
+    let ms = |times: &mut [Duration]| super::percentile(times, 0.5);
+    let first = Figure::new("start-up to ready, empty", "ms", ms(&mut empty));
+    let mut figures = vec![first.against(ms(&mut process), "the process alone (`stepwell --version`)").aims(Aim::AtMost(60.0))];
+    figures.extend(with_waiting(site, idle, "runs that sleep", Aim::AtMost(200.0), |new, far| new.sleeping(far))?);
+    figures.extend(with_waiting(site, idle, "runs that wait for an event", Aim::AtMost(500.0), |new, _| new.waiting())?);
+    Ok(figures.into())
+}
+
+/// The memory of an engine that has nothing to do, in megabytes.
+fn settled(served: &Served) -> io::Result<f64> {
+    std::thread::sleep(SETTLES);
+    served.resident_mb()
+}
+
+/// The time that the system takes to start the program and to end it.
+fn process_alone() -> io::Result<Duration> {
+    let watch = Stopwatch::start();
+    Command::new(std::env::current_exe()?).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    Ok(watch.elapsed())
+}
+
+fn with_waiting(
+    site: &Site,
+    idle_mb: f64,
+    what: &str,
+    memory: Aim,
+    make: impl Fn(&New, crate::base::Millis) -> Vec<Write>,
+) -> io::Result<Vec<Figure>> {
+    let waiting = site.scale.waiting;
+    let database = site.database("waiting");
+    let mut filler = Filler::open(&database)?;
+    let far = filler.now.after(FAR);
+    filler.fill(waiting, &site.bar, |new| make(new, far))?;
+    filler.close()?;
+    let raw = raw::read_open_runs(&database)?.as_secs_f64() * 1000.0;
+    let served = Served::on(site, database, 0)?;
+    let ready = served.ready_after.as_secs_f64() * 1000.0;
+    let most = served.peak_mb()?;
+    let each = (settled(&served)? - idle_mb) * 1_048_576.0 / waiting as f64;
+    let many = number(waiting as f64);
+    Ok(vec![
+        Figure::new(format!("start-up to ready, {many} {what}"), "ms", ready)
+            .against(raw, "rusqlite alone reading their rows")
+            .aims(Aim::AtMost(1_000.0)),
+        Figure::new(format!("memory each, {many} {what}"), "bytes", each).aims(memory),
+        Figure::new(format!("most memory while it starts, {many} {what}"), "MB", most),
+    ])
+}
+
+/// 3-step runs in a file that holds many finished ones, against an empty one.
+pub fn finished(site: &Site) -> io::Result<Taken> {
+    let database = site.database("finished");
+    let mut points = Vec::new();
+    let mut there = 0;
+    // In an empty file, a quarter full, and full.
+    for share in [0, site.scale.finished / 4, site.scale.finished] {
+        if share > there {
+            let mut filler = Filler::open(&database)?;
+            filler.fill(share - there, &site.bar, New::completed)?;
+            filler.close()?;
+            there = share;
+        }
+        let served = Served::on(site, database.clone(), 0)?;
+        let bytes = std::fs::metadata(&database)?.len() as f64;
+        points.push((bytes.max(1.0) / 1_048_576.0, rate(&served, "bench/three", site.scale.runs)?));
+    }
+    let (Some(&(_, empty)), Some(&(size, full))) = (points.first(), points.last()) else { return Ok(Vec::new().into()) };
+    let many = number(there as f64);
+    let figures = vec![
+        Figure::new(format!("3-step no-op runs with {many} finished ones in the file"), "runs/s", full)
+            .against(empty, "the same with an empty file")
+            .aims(Aim::Share(0.85)),
+        Figure::new(format!("the file with {many} finished 3-step runs"), "MB", size),
+    ];
+    let curve = Curve {
+        file: "runs-by-file-size",
+        title: "3-step runs a second, by the size of the file",
+        x: "MB in the file before",
+        y: "runs a second",
+        series: vec![Series { name: "stepwell", points }],
+    };
+    Ok(Taken { figures, curves: vec![curve] })
+}

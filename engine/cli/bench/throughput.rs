@@ -1,0 +1,101 @@
+//! How much comes in and goes through: events accepted, runs from the first send to the last finish, and the time of one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Stopwatch;
+
+use super::project::{self, Site};
+use super::report::{Aim, Figure, number};
+use super::served::Served;
+use super::{CONNECTIONS, MANY, SENDERS, Taken, bare, load, percentile, raw};
+
+/// What all figures of running are held against.
+pub const ALONE: &str = "rusqlite alone, the same rows, 512 operations a transaction";
+/// Steps of the long runs.
+const LONG: u64 = 50;
+
+/// Events accepted a second, one a request, against a bare axum handler that parses the same body.
+pub fn accepting_one(site: &Site) -> io::Result<Taken> {
+    accepting(site, 1, Aim::Share(0.6))
+}
+
+/// The same, many a request.
+pub fn accepting_many(site: &Site) -> io::Result<Taken> {
+    accepting(site, MANY, Aim::None)
+}
+
+fn accepting(site: &Site, many: u64, aim: Aim) -> io::Result<Taken> {
+    let body: load::Body = Arc::new(move |request| project::body("bench/accepted", request, many));
+    let requests = site.scale.runs / many;
+    let rate = |address| -> io::Result<f64> {
+        let watch = Stopwatch::start();
+        load::send(address, CONNECTIONS, requests, &body)?;
+        Ok((requests * many) as f64 / watch.elapsed().as_secs_f64())
+    };
+    let raw = rate(bare::serve(many > 1)?)?;
+    let value = rate(Served::start(site, "accept")?.address)?;
+    let name = if many == 1 { "events accepted, one a request".to_owned() } else { format!("events accepted, {many} a request") };
+    Ok(Figure::new(format!("{name}, {CONNECTIONS} connections"), "events/s", value).against(raw, "bare axum").aims(aim).into())
+}
+
+/// Runs a second of `event`, from the first send to the last finish.
+pub fn rate(served: &Served, event: &str, runs: u64) -> io::Result<f64> {
+    let event: Arc<str> = event.into();
+    let body: load::Body = Arc::new(move |request| project::body(&event, request, MANY));
+    let watch = Stopwatch::start();
+    load::send(served.address, SENDERS, runs / MANY, &body)?;
+    served.until_all_ended()?;
+    Ok((runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64())
+}
+
+/// Runs of one step, against rusqlite alone writing the same rows.
+pub fn one_step(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let raw = raw::lives(site, runs, 1, Duration::ZERO)?;
+    let value = rate(&Served::start(site, "runs")?, "bench/one", runs)?;
+    Ok(running(1, value, raw).aims(Aim::Share(0.5)).into())
+}
+
+fn running(steps: u64, value: f64, raw: f64) -> Figure {
+    Figure::new(format!("{steps}-step no-op runs, {MANY} events a request"), "runs/s", value).against(raw, ALONE)
+}
+
+/// Runs of three steps, with the memory and the disk that they take.
+pub fn three_steps(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let raw = raw::lives(site, runs, 3, Duration::ZERO)?;
+    let served = Served::start(site, "runs")?;
+    let idle = served.resident_mb()?;
+    let value = rate(&served, "bench/three", runs)?;
+    let after = format!("resident memory after {} runs", number(runs as f64));
+    let figures = vec![
+        running(3, value, raw).aims(Aim::Share(0.5)),
+        Figure::new("resident memory, idle", "MB", idle).aims(Aim::AtMost(30.0)),
+        Figure::new(after, "MB", served.resident_mb()?).aims(Aim::AtMost(150.0)),
+        Figure::new("disk a 3-step run with its event", "bytes", served.bytes_on_disk()? / runs as f64).aims(Aim::AtMost(700.0)),
+    ];
+    Ok(figures.into())
+}
+
+/// Runs of fifty steps.
+pub fn long_runs(site: &Site) -> io::Result<Taken> {
+    let runs = (site.scale.runs / 10).div_ceil(MANY) * MANY;
+    let raw = raw::lives(site, runs, LONG, Duration::ZERO)?;
+    let value = rate(&Served::start(site, "runs")?, "bench/fifty", runs)?;
+    Ok(running(LONG, value, raw).into())
+}
+
+/// The time of one run from the send of its event to the notice of its end, with nothing else under way.
+pub fn latency(site: &Site) -> io::Result<Taken> {
+    let mut raw = raw::commits(site, site.scale.latencies, Duration::ZERO)?;
+    let mut taken = Served::start(site, "latency")?.one_by_one("bench/one", site.scale.latencies)?;
+    let mut figure = |name: &str, share| {
+        let figure = Figure::new(name, "ms", percentile(&mut taken, share));
+        figure.against(percentile(&mut raw, share), "one-row commit")
+    };
+    let half = figure("one unloaded 1-step run, sent to finished, p50", 0.5).aims(Aim::Times(6.0));
+    let most = figure("one unloaded 1-step run, sent to finished, p99", 0.99).aims(Aim::Times(15.0));
+    Ok(vec![half, most].into())
+}
