@@ -10,6 +10,9 @@ use crate::base::{Clock, Entropy, Millis, Span, time::Waiting};
 /// The longest single wait, so that a jump of the wall clock is noticed soon.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
+/// How long the wall clock is taken to run like the other one before it is looked at again, in milliseconds.
+const LOOK_AGAIN_MS: i64 = 10;
+
 /// The wall clock, which never goes back within a process, and never stands still: after somebody has set it back, time
 /// goes on from where it was.
 #[derive(Debug, Clone)]
@@ -17,11 +20,13 @@ pub struct SystemClock {
     start: Instant,
     /// How far the wall clock was ahead of the time since the start, at most.
     ahead_ms: Arc<AtomicI64>,
+    /// The time since the start at which the wall clock was last looked at.
+    looked_ms: Arc<AtomicI64>,
 }
 
 impl Default for SystemClock {
     fn default() -> SystemClock {
-        SystemClock { start: Instant::now(), ahead_ms: Arc::new(AtomicI64::new(i64::MIN)) }
+        SystemClock { start: Instant::now(), ahead_ms: Arc::new(AtomicI64::new(i64::MIN)), looked_ms: Arc::new(AtomicI64::new(i64::MIN)) }
     }
 }
 
@@ -36,11 +41,25 @@ impl SystemClock {
     }
 }
 
+fn milliseconds(time: Duration) -> i64 {
+    time.as_secs() as i64 * 1000 + i64::from(time.subsec_millis())
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
+        // It is asked a dozen times a run: one of the two clocks is enough most times.
+        let elapsed = milliseconds(self.start.elapsed());
+        let looked = self.looked_ms.load(Ordering::Acquire);
+        if looked != i64::MIN && elapsed - looked < LOOK_AGAIN_MS {
+            return Millis(self.ahead_ms.load(Ordering::Relaxed) + elapsed);
+        }
         // In this order: a thread that is held up between the two must not count the time as one that was set forward.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        self.at(wall, self.start.elapsed().as_millis() as i64)
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
+        let elapsed = milliseconds(self.start.elapsed());
+        let now = self.at(wall, elapsed);
+        // Only once `ahead_ms` is known may others go by it.
+        self.looked_ms.store(elapsed, Ordering::Release);
+        now
     }
 
     fn sleep_until(&self, until: Millis, _idle: bool) -> Waiting {

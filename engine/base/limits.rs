@@ -27,9 +27,9 @@ pub const RETRIES_MOST: u32 = 20;
 pub const DEDUPE_WINDOW_MS: i64 = 24 * 60 * 60 * 1000;
 /// Longest sleep, in milliseconds: one year.
 pub const SLEEP_MOST_MS: i64 = 366 * 24 * 60 * 60 * 1000;
-/// Runs that execute at once over all executor threads: enough to fill a transaction while the one before is flushed; more
-/// only cost the processor its caches.
-pub const RUNS_EXECUTING: usize = 512;
+/// Runs that execute at once over all executor threads: twice a transaction, so that scripts go on while the writer is busy with
+/// the records of others. With as many as one transaction takes, writer and executors waited for each other.
+pub const RUNS_EXECUTING: usize = 1_024;
 /// Runs that hold a coroutine at once, executing or waiting inside a step (40,000 meet the kernel's map count).
 pub const COROUTINES_MOST: usize = 20_000;
 /// Virtual stack of one coroutine, in bytes, where a run's memory does not ask for more. The kernel gives memory only for
@@ -41,7 +41,7 @@ pub const COROUTINE_STACK_SHARE: usize = 4;
 /// Script call levels, reached long before the coroutine's stack ends.
 pub const CALL_LEVELS: usize = 64;
 /// Rows that one write transaction takes before it is flushed; larger batches gave steps a p99 of 40 to 90 ms.
-pub const BATCH_ROWS: usize = 1_000;
+pub const BATCH_ROWS: usize = 512;
 /// Default memory of one run, in bytes.
 pub const RUN_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
 /// Default number of records in one run.

@@ -1,16 +1,15 @@
-//! Commits of many, gathered: whoever has something to commit leaves it here and waits; once everybody on the thread who
-//! could go on has gone on, all of it goes to the store together.
+//! Commits of many, gathered: whoever has something to commit leaves it here and waits; once enough has come together, or
+//! everybody on the thread who could go on has gone on, it goes to the store in one call.
 //!
 //! A thousand runs that each wake the writer and the scheduler, or a thousand requests that are each woken by the writer,
 //! cost more than their rows.
 
-use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::base::RunId;
-use crate::base::limits::BATCH_ROWS;
+use crate::base::{RunId, alloc};
 use crate::rules::List;
 use crate::script::Desk;
 use crate::store::{Answer, Lane, Store, StoreError, Ticket, Verdict};
@@ -18,9 +17,9 @@ use crate::store::{Answer, Lane, Store, StoreError, Ticket, Verdict};
 use super::Inner;
 use super::scheduler::{Message, Standing};
 
-/// The weight in rows from which on lists go out as a commit of their own: a commit is never split, so one must not grow
-/// far beyond a transaction.
-const COMMIT_WEIGHT: usize = BATCH_ROWS / 2;
+/// The weight in rows from which on lists do not wait for more to come: the writer is at work on them while the next ones
+/// are made. Were all of them handed over at the end, writer and executors would take turns instead of working side by side.
+const COMMIT_WEIGHT: usize = 64;
 
 /// Lists that are committed in one call, and who waits for how many of them.
 #[derive(Default)]
@@ -30,11 +29,15 @@ struct Together {
     weight: usize,
 }
 
-impl Together {
-    /// Hands everything to the store at once; the future hands each share of the answer back.
-    fn commit(self, store: &dyn Store, lane: Lane) -> impl Future<Output = ()> + Send + 'static {
-        let ticket = store.commit(lane, self.lists);
-        async move { hand_back(ticket.await, self.shares) }
+/// What was handed to the store, and who waits for how many of its verdicts.
+struct Handed {
+    ticket: Ticket,
+    shares: Vec<(usize, Answer)>,
+}
+
+impl Handed {
+    async fn hand_back(self) {
+        hand_back(self.ticket.await, self.shares);
     }
 }
 
@@ -48,27 +51,46 @@ fn hand_back(outcome: Result<Vec<Verdict>, StoreError>, shares: Vec<(usize, Answ
     }
 }
 
-/// What waits for the next commit.
-#[derive(Default)]
+/// Runs that a worker has stopped, from which on it tells the scheduler at once.
+const STOPS_TOLD: usize = 32;
+
+/// What waits for the next commit, or for somebody who awaits its answer.
 struct Waiting {
-    commits: Vec<Together>,
+    lane: Lane,
+    next: Together,
+    handed: Vec<Handed>,
     /// Runs of a worker that have stopped since the last message.
     stopped: Vec<(RunId, Option<Standing>)>,
+    /// Whether the scheduler has to be told at once: of a run that may be due soon, or of one that takes nobody's place now.
+    urgent: bool,
 }
 
 impl Waiting {
-    fn add(&mut self, lists: Vec<List>) -> Ticket {
+    fn new(lane: Lane) -> Waiting {
+        Waiting { lane, next: Together::default(), handed: Vec::new(), stopped: Vec::new(), urgent: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.next.lists.is_empty() && self.handed.is_empty()
+    }
+
+    fn add(&mut self, lists: Vec<List>, store: &dyn Store) -> Ticket {
         let (answer, ticket) = Ticket::new();
-        let weight: usize = lists.iter().map(List::weight).sum();
-        if self.commits.last().is_none_or(|last| last.weight + weight > COMMIT_WEIGHT) {
-            self.commits.push(Together::default());
-        }
-        if let Some(last) = self.commits.last_mut() {
-            last.weight += weight;
-            last.shares.push((lists.len(), answer));
-            last.lists.extend(lists);
+        self.next.weight += lists.iter().map(List::weight).sum::<usize>();
+        self.next.shares.push((lists.len(), answer));
+        self.next.lists.extend(lists);
+        if self.next.weight >= COMMIT_WEIGHT {
+            self.hand_over(store);
         }
         ticket
+    }
+
+    /// Hands over what is there. The caller holds the lock meanwhile: what comes later is stored later.
+    fn hand_over(&mut self, store: &dyn Store) {
+        if !self.next.lists.is_empty() {
+            let Together { lists, shares, .. } = std::mem::take(&mut self.next);
+            self.handed.push(Handed { ticket: store.commit(self.lane, lists), shares });
+        }
     }
 }
 
@@ -77,17 +99,22 @@ fn locked(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 }
 
 /// What the requests of one runtime have to store.
-#[derive(Default)]
 pub(super) struct Intake {
     waiting: Mutex<Waiting>,
+}
+
+impl Default for Intake {
+    fn default() -> Intake {
+        Intake { waiting: Mutex::new(Waiting::new(Lane::Ingest)) }
+    }
 }
 
 impl Intake {
     /// Queues lists for the next commit of the ingest lane. To be called within a tokio runtime.
     pub(super) fn commit(inner: &Arc<Inner>, lists: Vec<List>) -> Ticket {
         let mut waiting = locked(&inner.intake.waiting);
-        let first = waiting.commits.is_empty();
-        let ticket = waiting.add(lists);
+        let first = waiting.is_empty();
+        let ticket = waiting.add(lists, &*inner.store);
         drop(waiting);
         if first {
             tokio::spawn(Intake::send(Arc::clone(inner)));
@@ -98,13 +125,13 @@ impl Intake {
     async fn send(inner: Arc<Inner>) {
         // Whoever can go on now joins in.
         tokio::task::yield_now().await;
-        let answers: Vec<_> = {
-            // Held until all is handed over: what comes later is stored later.
+        let handed = {
             let mut waiting = locked(&inner.intake.waiting);
-            std::mem::take(&mut waiting.commits).into_iter().map(|together| together.commit(&*inner.store, Lane::Ingest)).collect()
+            waiting.hand_over(&*inner.store);
+            std::mem::take(&mut waiting.handed)
         };
-        for answer in answers {
-            answer.await;
+        for handed in handed {
+            handed.hand_back().await;
         }
     }
 }
@@ -114,17 +141,20 @@ pub(super) struct Outbox {
     inner: Arc<Inner>,
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// Commits that were handed over and are not answered yet.
+    under_way: AtomicUsize,
 }
 
 impl Desk for Outbox {
     fn checkpoint(&self, list: List) -> Ticket {
-        self.leave(|waiting| waiting.add(vec![list]))
+        // The lists of others must not count as this run's memory.
+        alloc::uncounted(|| self.leave(|waiting| waiting.add(vec![list], &*self.inner.store)))
     }
 
     fn rest(&self) {
         self.inner.rested(1);
         // The scheduler has to look whether somebody else may start in its place.
-        self.leave(|_| ());
+        self.leave(|waiting| waiting.urgent = true);
     }
 
     fn resume(&self) {
@@ -134,12 +164,15 @@ impl Desk for Outbox {
 
 impl Outbox {
     pub(super) fn new(inner: Arc<Inner>) -> Arc<Outbox> {
-        Arc::new(Outbox { inner, waiting: Mutex::default(), filled: Notify::new() })
+        Arc::new(Outbox { inner, waiting: Mutex::new(Waiting::new(Lane::Steps)), filled: Notify::new(), under_way: AtomicUsize::new(0) })
     }
 
     /// Tells the scheduler that a run has stopped, and where it stands.
     pub(super) fn stopped(&self, run: RunId, now: Option<Standing>) {
-        self.leave(|waiting| waiting.stopped.push((run, now)));
+        self.leave(|waiting| {
+            waiting.urgent |= now.is_some_and(|now| !now.state.is_terminal());
+            waiting.stopped.push((run, now));
+        });
     }
 
     /// Sends what was left here, again and again, for as long as it is polled.
@@ -147,11 +180,29 @@ impl Outbox {
         loop {
             // Whoever leaves the first thing wakes this task, which then stands in line behind every run that can go on.
             self.filled.notified().await;
-            let Waiting { commits, stopped } = std::mem::take(&mut *locked(&self.waiting));
-            self.inner.tell(Message::Stopped(stopped));
-            for together in commits {
-                tokio::task::spawn_local(together.commit(&*self.inner.store, Lane::Steps));
+            let (handed, told) = {
+                let mut waiting = locked(&self.waiting);
+                waiting.hand_over(&*self.inner.store);
+                let under_way = self.under_way.fetch_add(waiting.handed.len(), Ordering::Relaxed) + waiting.handed.len();
+                // While an answer is under way, more runs are about to end: a message for each would wake the scheduler too often.
+                let is_time = under_way == 0 || waiting.stopped.len() >= STOPS_TOLD;
+                let is_told = waiting.urgent || (is_time && !waiting.stopped.is_empty());
+                waiting.urgent &= !is_told;
+                (std::mem::take(&mut waiting.handed), is_told.then(|| std::mem::take(&mut waiting.stopped)))
+            };
+            if let Some(stopped) = told {
+                self.inner.tell(Message::Stopped(stopped));
             }
+            for handed in handed {
+                tokio::task::spawn_local(Arc::clone(&self).answer(handed));
+            }
+        }
+    }
+
+    async fn answer(self: Arc<Self>, handed: Handed) {
+        handed.hand_back().await;
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.filled.notify_one();
         }
     }
 

@@ -31,6 +31,8 @@ const FRESH_KEPT: usize = 65_536;
 const QUIET: Span = Span::seconds(5);
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
+/// Runs that are not worth being split between two desks: each share costs a commit and a wake-up.
+const DEALT_LEAST: usize = 32;
 /// The wait when nothing is due.
 const IDLE: Span = Span::seconds(3_600);
 
@@ -484,7 +486,7 @@ impl Scheduler {
     /// Deals to each desk its share, beginning with another one each time. The starts are handed to the store here, so that
     /// runs begin in the order in which they were let in.
     fn deal(&mut self, mut assigns: Vec<Assign>) {
-        let share = assigns.len().div_ceil(self.desks.len());
+        let share = assigns.len().div_ceil(self.desks.len()).max(DEALT_LEAST);
         while !assigns.is_empty() {
             let rest = assigns.split_off(share.min(assigns.len()));
             self.next_desk = (self.next_desk + 1) % self.desks.len();

@@ -396,7 +396,7 @@ impl Writer {
         } else if let Ok(flag) = value.as_bool() {
             self.out.push_str(if flag { "true" } else { "false" });
         } else if let Ok(number) = value.as_int() {
-            let _ = write!(self.out, "{number}");
+            self.out.push_str(itoa::Buffer::new().format(number));
         } else if let Ok(number) = value.as_float() {
             self.float(number)?;
         } else if let Ok(letter) = value.as_char() {

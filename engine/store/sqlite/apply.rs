@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 use crate::base::id::IdMap;
 use crate::base::{Id, Millis, RunId};
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, Conflict, EventRow, Expect, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
+use crate::rules::{AttemptRow, Conflict, EventRow, Expect, Kind, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
 
 use super::super::{StoreError, Verdict};
 use super::names::Interner;
@@ -157,6 +157,10 @@ impl<'c> Applier<'c> {
 
     fn insert_event(&mut self, event: &EventRow) -> Result<(), StoreError> {
         let name = self.names.id(&event.name)?;
+        if event.sender_id.is_none() && event.extra.is_none() && event.ts == event.accepted {
+            self.sql.insert_plain_event.execute(params![event.id.0, name, event.data.as_bytes(), event.accepted.0])?;
+            return Ok(());
+        }
         let sender_id = event.sender_id.as_deref();
         let extra = event.extra.as_deref().map(str::as_bytes);
         self.sql.insert_event.execute(params![event.id.0, name, event.data.as_bytes(), sender_id, event.ts.0, event.accepted.0, extra])?;
@@ -166,10 +170,8 @@ impl<'c> Applier<'c> {
     fn create_run(&mut self, run: &RunRow) -> Result<(), StoreError> {
         let function = self.names.id(&run.function)?;
         if is_plain(run) {
-            let (attempt, suspects, created) = (run.attempt, run.suspects, run.created.0);
-            let values = params![run.id.0, run.rev, run.state as u8, attempt, suspects, function, run.event.0, created, run.priority_ms];
-            self.sql.create_plain.execute(values)?;
-            self.remember(run.id, Head { rev: run.rev, state: run.state, attempt, suspects });
+            self.sql.create_plain.execute([run.id.0, function, run.event.0, run.created.0])?;
+            self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
             return Ok(());
         }
         let version = run.version.as_ref().map(|version| self.names.id(version)).transpose()?;
@@ -210,7 +212,7 @@ impl<'c> Applier<'c> {
             Write::Start { at, version, .. } => {
                 head.state = RunState::Running;
                 let version = self.names.id(version)?;
-                self.sql.start.execute(params![run.0, head.rev, head.state as u8, at.0, version])?;
+                self.sql.start.execute([run.0, i64::from(head.rev), at.0, version])?;
             }
             Write::Suspend { state, wake, attempt, error, .. } => {
                 (head.state, head.attempt) = (*state, *attempt);
@@ -229,6 +231,10 @@ impl<'c> Applier<'c> {
             Write::Park { reason, .. } => {
                 head.state = RunState::Parked;
                 self.sql.park.execute(params![run.0, head.rev, head.state as u8, &**reason])?;
+            }
+            Write::End { state: RunState::Completed, at, output: Some(output), error: None, reason: None, .. } => {
+                head.state = RunState::Completed;
+                self.sql.complete.execute(params![run.0, head.rev, at.0, output.as_bytes()])?;
             }
             Write::End { state, at, output, error, reason, .. } => {
                 head.state = *state;
@@ -260,6 +266,12 @@ impl<'c> Applier<'c> {
         let line = record.line.as_ref().map(|line| self.names.id(line)).transpose()?;
         let started = record.started.0;
         let (index, key, kind, attempts, ended) = (record.index, &*record.key, record.kind as u8, record.attempts, record.ended.0);
+        if let Recorded::Value(value) = &record.result
+            && (record.kind, attempts, started) == (Kind::Step, 1, ended)
+        {
+            self.sql.append_plain.execute(params![run.0, index, key, value.as_bytes(), ended, line])?;
+            return Ok(());
+        }
         let insert = &mut self.sql.append;
         match &record.result {
             Recorded::Value(value) => insert.execute(params![run.0, index, key, kind, 0, value.as_bytes(), attempts, started, ended, line]),
@@ -344,11 +356,13 @@ impl<'c> Applier<'c> {
     }
 }
 
-/// Whether a new run has nothing but what every new run has: then it is written with half the values.
+/// Whether a new run has nothing but what every new run has. Such a row, and others of the most frequent form, are written by
+/// statements of their own, in which what is always the same stands as a constant: to bind it costs as much as to store it.
 fn is_plain(run: &RunRow) -> bool {
     let bare = run.keys.is_empty() && run.idempotency.is_none() && run.version.is_none() && run.output.is_none();
-    let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created;
-    bare && quiet && run.replay_of.is_none() && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
+    let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created && run.priority_ms == 0;
+    let fresh = (run.rev, run.state, run.attempt, run.suspects) == (0, RunState::Queued, 1, 0);
+    bare && quiet && fresh && run.replay_of.is_none() && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
 }
 
 /// The writer's statements, prepared once.
@@ -358,6 +372,7 @@ struct Statements<'c> {
     head: Statement<'c>,
     insert_event: Statement<'c>,
     note_outcome: Statement<'c>,
+    insert_plain_event: Statement<'c>,
     take_event_key: Statement<'c>,
     take_idempotency: Statement<'c>,
     create_run: Statement<'c>,
@@ -369,8 +384,10 @@ struct Statements<'c> {
     hurry: Statement<'c>,
     park: Statement<'c>,
     end: Statement<'c>,
+    complete: Statement<'c>,
     progress: Statement<'c>,
     append: Statement<'c>,
+    append_plain: Statement<'c>,
     attempt: Statement<'c>,
     log: Statement<'c>,
     put_source: Statement<'c>,
@@ -389,6 +406,7 @@ impl<'c> Statements<'c> {
             insert_event: sql(&format!("INSERT INTO events ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::EVENT))?,
             note_outcome: sql("INSERT OR REPLACE INTO outcomes (event, function, kind, value) \
                  SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE id = ?1)")?,
+            insert_plain_event: sql("INSERT INTO events (id, name, data, ts, accepted) VALUES (?1, ?2, ?3, ?4, ?4)")?,
             take_event_key: sql("INSERT OR REPLACE INTO event_keys (name, key, event, expires) VALUES (?1, ?2, ?3, ?4)")?,
             take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
             create_run: sql(&format!(
@@ -397,17 +415,25 @@ impl<'c> Statements<'c> {
                 row::RUN
             ))?,
             create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?,
-            start: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, started = coalesce(started, ?4), \
-                 version = coalesce(version, ?5) WHERE id = ?1")?,
+                 VALUES (?1, 0, 0, 1, 0, ?2, ?3, ?4, 0)")?,
+            start: sql(&format!(
+                "UPDATE runs SET rev = ?2, state = {}, wake = NULL, started = coalesce(started, ?3), version = coalesce(version, ?4) \
+                 WHERE id = ?1",
+                RunState::Running as u8
+            ))?,
             adopt: sql("UPDATE runs SET version = ?2 WHERE id = ?1")?,
             suspend: sql("UPDATE runs SET rev = ?2, state = ?3, wake = ?4, attempt = ?5, error = ?6 WHERE id = ?1")?,
             requeue: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, suspects = ?4, error = NULL, reason = NULL WHERE id = ?1")?,
             hurry: sql("UPDATE attempts SET next = ?2 WHERE run = ?1 AND next > ?2")?,
             park: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, reason = ?4 WHERE id = ?1")?,
             end: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, ended = ?4, output = ?5, error = ?6, reason = ?7 WHERE id = ?1")?,
+            complete: sql(&format!(
+                "UPDATE runs SET rev = ?2, state = {}, wake = NULL, ended = ?3, output = ?4, error = NULL, reason = NULL WHERE id = ?1",
+                RunState::Completed as u8
+            ))?,
             progress: sql("UPDATE runs SET attempt = 1, suspects = 0 WHERE id = ?1")?,
             append: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", row::STEP))?,
+            append_plain: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, 0, 0, ?4, 1, ?5, ?5, ?6)", row::STEP))?,
             attempt: sql(&format!(
                 "INSERT INTO attempts (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
                  FROM attempts WHERE run = ?1",
