@@ -143,6 +143,17 @@ impl Inner {
 
     /// Ends a run from outside, with all that it has started; the run that waits for it goes on.
     pub(super) async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        let done = self.cancel_tree(run, reason).await;
+        // Nobody else may be about to commit, and find the failure.
+        if let Err(CancelError::Store(error)) = &done
+            && *error != StoreError::Full
+        {
+            self.fail(error.clone());
+        }
+        done
+    }
+
+    async fn cancel_tree(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
         loop {
             let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
             if row.state.is_terminal() {

@@ -407,7 +407,7 @@ impl Scheduler {
                     Ok(_) => break,
                     // A time-out comes once, so it must outlast a full disk.
                     Err(CancelError::Store(StoreError::Full)) => inner.wait_for_room().await,
-                    // A run that has ended meanwhile needs no cancel; a store that failed is noted by whoever commits next.
+                    // A run that has ended meanwhile needs no cancel; that the store failed is noted already.
                     Err(error) => {
                         tracing::debug!(%run, %error, "a time-out came too late");
                         break;

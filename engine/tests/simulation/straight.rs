@@ -151,16 +151,18 @@ impl Walker<'_> {
         }
     }
 
-    /// The next record: the journal's, where it has one here, else the one that must come.
+    /// The next record: the journal's, where it has it, else the one that must come.
     fn record(&mut self, name: &str, kind: Kind, result: Result, attempts: u32) -> std::result::Result<Wanted, Stop> {
         let count = self.counts.entry((kind, name.to_owned())).or_insert(0);
         *count += 1;
         let key = if *count == 1 { name.to_owned() } else { format!("{name}#{count}") };
         let mut wanted = Wanted { key, kind, result, attempts };
-        if let Some(old) = self.journal.get(self.records.len()) {
-            if *old.key != *wanted.key || old.kind != kind {
-                return Err(Stop::Unfit);
-            }
+        // Another version may ask in another order, as long as it asks for all of them before anything new.
+        let old = self.journal.iter().find(|old| *old.key == *wanted.key && old.kind == kind);
+        if old.is_none() && self.records.len() < self.journal.len() {
+            return Err(Stop::Unfit);
+        }
+        if let Some(old) = old {
             if kind == Kind::Step {
                 wanted.attempts = old.attempts;
                 wanted.result = match &old.result {
