@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value as JsonValue, json};
 
 use crate::base::{Location, Span};
+use crate::rules::gates::Singleton;
 use crate::rules::policy::Backoff;
 
 use super::keys::concurrency::hold_word;
@@ -175,8 +176,38 @@ fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut
             list.add(path(key), &text.value, &text.place);
         }
     }
+    gates(&path, function, list);
     let versions = function.versions.clone().or(model.versions.clone());
     list.put(&path("versions"), versions_word(function.versions(&model.versions)), &versions);
+}
+
+fn gates(path: &dyn Fn(&str) -> String, function: &Function, list: &mut List) {
+    let key = |gate: &str, key: &Option<Spanned<String>>, list: &mut List| {
+        if let Some(key) = key {
+            list.add(path(&format!("{gate}.key")), &key.value, &key.place);
+        }
+    };
+    if let Some(throttle) = function.throttle.as_ref().map(|throttle| &throttle.value) {
+        let policy = throttle.policy();
+        list.put(&path("throttle.limit"), policy.limit, &throttle.limit);
+        list.put(&path("throttle.period"), shown(policy.period), &throttle.period);
+        list.put(&path("throttle.burst"), policy.burst, &throttle.burst);
+        key("throttle", &throttle.key, list);
+    }
+    if let Some(rate) = function.rate_limit.as_ref().map(|rate| &rate.value) {
+        let policy = rate.policy();
+        list.put(&path("rate_limit.limit"), policy.limit, &rate.limit);
+        list.put(&path("rate_limit.period"), shown(policy.period), &rate.period);
+        key("rate_limit", &rate.key, list);
+    }
+    if let Some(singleton) = function.singleton.as_ref().map(|singleton| &singleton.value) {
+        let mode = match singleton.policy() {
+            Singleton::Skip => "skip",
+            Singleton::Cancel => "cancel",
+        };
+        list.put(&path("singleton.mode"), mode, &singleton.mode);
+        key("singleton", &singleton.key, list);
+    }
 }
 
 fn shown(span: Span) -> String {

@@ -31,6 +31,7 @@ pub use keys::limits::Limits;
 pub use keys::on::Trigger;
 pub use keys::retention::Retention;
 pub use keys::retries::Retries;
+pub use keys::throttle::Throttle;
 pub use keys::timeouts::Timeouts;
 pub use keys::unknown_events::UnknownEvents;
 pub use keys::versions::Versions;

@@ -95,7 +95,10 @@ async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Mil
                 writes: vec![Write::PutCron(tick.row.clone())],
             };
             match tick.start.map(|slot| event(&inner, cron, slot, tick.missed, now)) {
-                Some((event, data)) => pending.push(scheduled(&project, function, event, &data, Some(position), pending.len())),
+                Some((event, data)) => {
+                    let at = pending.len();
+                    pending.push(scheduled(&inner, &project, function, event, &data, Some(position), at));
+                }
                 None => moves.push(position),
             }
             at = tick.row;
@@ -132,7 +135,7 @@ impl Engine {
         };
         let (event, data) = event(inner, cron, now, 0, now);
         let id = event.id;
-        let mut pending = vec![scheduled(&project, function, event, &data, None, 0)];
+        let mut pending = vec![scheduled(inner, &project, function, event, &data, None, 0)];
         while !pending.is_empty() {
             inner.commit_events(&mut pending, &mut [id], now).await?;
         }
@@ -156,6 +159,7 @@ fn event(inner: &Inner, cron: &Cron, slot: Millis, missed: u32, now: Millis) -> 
 }
 
 fn scheduled(
+    inner: &Inner,
     project: &Project,
     function: &Function,
     row: EventRow,
@@ -164,5 +168,6 @@ fn scheduled(
     at: usize,
 ) -> Pending {
     let candidates = vec![project.scheduled(function, &row, data)];
-    Pending { at, row, dedupe: None, candidates, taken: Vec::new(), position }
+    let runs = inner.run_ids(&candidates, row.accepted);
+    Pending { at, row, dedupe: None, candidates, runs, taken: Vec::new(), position }
 }

@@ -8,6 +8,7 @@ use crate::rules::matching::{self, Candidate};
 use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
 
+use super::gates::{self, Decided, Decision};
 use super::gather::Intake;
 use super::scheduler::{Created, Message};
 use super::{Engine, Inner, Notice};
@@ -62,6 +63,9 @@ pub(super) struct Pending {
     pub(super) row: EventRow,
     pub(super) dedupe: Option<Arc<str>>,
     pub(super) candidates: Vec<Candidate>,
+    /// The id of the run of each candidate that applies. It stays however often it is decided, since its order is the order of acceptance.
+    pub(super) runs: Vec<RunId>,
+    /// Functions that it starts no run of, since another run has its idempotency key.
     pub(super) taken: Vec<(Arc<str>, RunId)>,
     /// For a start by the clock: the list that moves its function on in its schedule, to be committed with the event.
     pub(super) position: Option<List>,
@@ -73,6 +77,14 @@ impl Pending {
         let function = |pending: &Pending| pending.candidates.first().map(|candidate| Arc::clone(&candidate.function));
         self.position.is_some() && other.position.is_some() && function(self) == function(other)
     }
+}
+
+/// An event whose list is on its way.
+struct Planned<'i> {
+    event: Pending,
+    runs: Vec<RunRow>,
+    replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
+    decision: Decision<'i>,
 }
 
 impl Engine {
@@ -87,6 +99,10 @@ impl Engine {
         }
         let now = self.inner.clock.now();
         let mut pending = self.inner.check(events, now)?;
+        if pending.iter().any(|event| gates::ask(&event.candidates)) {
+            // The runs that hold keys are read when the engine takes up what the store holds.
+            self.until_ready().await;
+        }
         let mut ids: Vec<EventId> = pending.iter().map(|event| event.row.id).collect();
         let total = pending.len();
         while !pending.is_empty() {
@@ -135,9 +151,15 @@ impl Inner {
                 extra: event.extra,
             };
             let candidates = project.candidates(&row, &data);
-            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, taken: Vec::new(), position: None });
+            let runs = self.run_ids(&candidates, now);
+            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, runs, taken: Vec::new(), position: None });
         }
         if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
+    }
+
+    /// The id of the run of each candidate that applies.
+    pub(super) fn run_ids(&self, candidates: &[Candidate], now: Millis) -> Vec<RunId> {
+        candidates.iter().filter(|candidate| candidate.applies).map(|_| self.ids.next(now)).collect()
     }
 
     /// Commits what is pending, in order, and leaves there what has to be decided again.
@@ -148,46 +170,79 @@ impl Inner {
         now: Millis,
     ) -> Result<(), AcceptError> {
         let mut lists: Vec<List> = Vec::with_capacity(pending.len());
-        let mut planned: Vec<Vec<RunRow>> = Vec::with_capacity(pending.len());
-        for event in pending.iter() {
-            let mut new_id = || self.ids.next(now);
-            let (mut list, runs) =
-                matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &event.taken, now, &mut new_id);
-            if let Some(position) = event.position.clone() {
-                list.expect.extend(position.expect);
-                list.writes.extend(position.writes);
-            }
-            lists.push(list);
-            planned.push(runs);
-        }
-        let (ticket, fitting) = {
-            // Held until the lists are handed over: a wait that comes into the index later looks back behind them.
+        let mut planned: Vec<Planned<'_>> = Vec::with_capacity(pending.len());
+        // Events whose decision depends on others that are on their way to the disk.
+        let mut unsure = Vec::new();
+        let gated = pending.iter().any(|event| gates::ask(&event.candidates));
+        let moved = gated.then(|| self.gates_moved.subscribe());
+        let handed = {
+            // Both are held until the lists are handed over: a wait that comes into the index later looks back behind them, and
+            // the next decision is made on these.
             let index = self.waits();
-            let fitting: Vec<(WaitKey, EventId)> =
-                pending.iter().flat_map(|event| Inner::awaiting(&index, &event.row).into_iter().map(|wait| (wait, event.row.id))).collect();
+            let mut gates = gated.then(|| self.gates());
+            for event in std::mem::take(pending) {
+                let gates = gates.as_deref_mut().filter(|_| gates::ask(&event.candidates));
+                let mut decision = self.decision();
+                match self.decide(&index, gates, &mut decision, &event, &event.taken, now) {
+                    Ok(Some(Decided { mut list, runs, replaced })) => {
+                        if let Some(position) = event.position.clone() {
+                            list.expect.extend(position.expect);
+                            list.writes.extend(position.writes);
+                        }
+                        lists.push(list);
+                        planned.push(Planned { event, runs, replaced, decision });
+                    }
+                    Ok(None) => unsure.push(event),
+                    Err(error) => {
+                        self.fail(error.clone());
+                        return Err(AcceptError::Store(error));
+                    }
+                }
+            }
+            let fitting: Vec<(WaitKey, EventId)> = planned
+                .iter()
+                .flat_map(|one| Inner::awaiting(&index, &one.event.row).into_iter().map(|wait| (wait, one.event.row.id)))
+                .collect();
             lists.extend(fitting.iter().map(|(wait, event)| waits::resolve(wait, Resolution::Event(*event))));
-            (Intake::commit(self, lists), fitting)
+            (!lists.is_empty()).then(|| (Intake::commit(self, lists), fitting))
         };
-        let verdicts = ticket.await.map_err(|error| match error {
-            StoreError::Full => {
-                self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
-                AcceptError::Full
+        *pending = unsure;
+        let Some((ticket, fitting)) = handed else {
+            if let Some(mut moved) = moved {
+                // The sender is a part of `self`, so it cannot be gone.
+                let _ = moved.changed().await;
             }
-            error => {
+            return Ok(());
+        };
+        let verdicts = match ticket.await {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                for Planned { event, decision, .. } in planned {
+                    decision.settle(false);
+                    pending.push(event);
+                }
+                pending.sort_by_key(|event| event.at);
+                if error == StoreError::Full {
+                    self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
+                    return Err(AcceptError::Full);
+                }
                 self.fail(error.clone());
-                AcceptError::Store(error)
+                return Err(AcceptError::Store(error));
             }
-        })?;
+        };
         self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
         let (mut created, mut repeated) = (Vec::new(), Vec::new());
         if !fitting.is_empty() {
-            self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(pending.len())));
+            self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(planned.len())));
         }
-        for ((mut event, runs), verdict) in std::mem::take(pending).into_iter().zip(planned).zip(verdicts) {
+        let mut gone = Vec::new();
+        for (Planned { mut event, runs, replaced, decision }, verdict) in planned.into_iter().zip(verdicts) {
+            decision.settle(verdict.is_ok());
             match verdict {
                 Ok(()) => {
                     let row = Arc::new(event.row);
                     created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
+                    gone.extend(replaced);
                 }
                 Err(Conflict::EventKeyTaken(first)) => {
                     ids[event.at] = first;
@@ -197,12 +252,14 @@ impl Inner {
                     event.taken.push((function, by));
                     pending.push(event);
                 }
+                // A run whose place this one was to take has moved on.
+                Err(Conflict::RunMoved { .. } | Conflict::RunGone | Conflict::WaitClosed) => pending.push(event),
                 // The start before it is to be decided again, and this one comes after it.
                 Err(Conflict::CronMoved) if pending.iter().any(|other: &Pending| other.follows_same_clock(&event)) => pending.push(event),
                 Err(Conflict::CronMoved) => tracing::debug!(event = %event.row.id, "a start by the clock was decided on before"),
-                Err(conflict) => return Err(AcceptError::Store(StoreError::Corrupt(format!("unexpected conflict: {conflict:?}")))),
             }
         }
+        pending.sort_by_key(|event| event.at);
         if !created.is_empty() {
             self.created(created, now);
         }
@@ -211,6 +268,7 @@ impl Inner {
             // Only people who look at the event want to know, so the sender does not wait for it.
             drop(Intake::commit(self, repeated.into_iter().map(note).collect()));
         }
+        self.replaced(gone, now);
         Ok(())
     }
 

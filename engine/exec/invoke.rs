@@ -115,7 +115,7 @@ impl Invocation {
 impl Inner {
     /// A run and all that it has started and waits for, over all generations, without those that have ended. To be
     /// called while the index is held, so that nothing is started in between.
-    fn tree(&self, index: &super::wait_index::Index, root: RunRow) -> Result<Vec<RunRow>, StoreError> {
+    pub(super) fn tree(&self, index: &super::wait_index::Index, root: RunRow) -> Result<Vec<RunRow>, StoreError> {
         let mut tree = vec![root];
         let mut at = 0;
         while at < tree.len() {
@@ -133,7 +133,7 @@ impl Inner {
     }
 
     /// What is done once runs are cancelled.
-    fn cancelled(&self, tree: &[RunRow], now: Millis) {
+    pub(super) fn cancelled(&self, tree: &[RunRow], now: Millis) {
         for run in tree {
             self.waits_mut().forget(run.id);
             self.tell(Message::Cancelled(run.id));

@@ -6,6 +6,7 @@
 mod appointment;
 mod condition;
 mod crons;
+mod gates;
 mod gather;
 mod ingest;
 mod invoke;
@@ -21,7 +22,7 @@ mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -80,6 +81,10 @@ pub(crate) struct Inner {
     /// What is under way beside the scheduler's turns, which time must not jump over.
     errands: AtomicUsize,
     waits: RwLock<wait_index::Index>,
+    gates: Mutex<gates::Gates>,
+    /// Counts how often decisions on gates have come to something.
+    gates_moved: watch::Sender<u64>,
+    decisions: AtomicU64,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -178,8 +183,12 @@ impl Engine {
         let watch = Arc::new(notice::Broadcast::new(notices.clone()));
         let (mut waits, mut resolved) = (wait_index::Index::default(), HashSet::new());
         setup.store.all_waits(&mut |row| waits.load(&row, &mut resolved))?;
+        let (gates, buckets) = gates::load(&*setup.store, setup.clock.now())?;
         let inner = Arc::new(Inner {
             waits: RwLock::new(waits),
+            gates: Mutex::new(gates),
+            gates_moved: watch::Sender::new(0),
+            decisions: AtomicU64::new(0),
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,
@@ -209,7 +218,7 @@ impl Engine {
             desks.push(desk);
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
-        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, resolved);
+        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, resolved, &buckets);
         Ok((Engine { inner }, scheduler, workers))
     }
 

@@ -17,6 +17,7 @@ use crate::rules::{Conflict, EventRow, Expect, Failure, List, Record, Resolution
 use crate::script::{Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 use crate::store::{EventQuery, Lane, StoreError, Ticket};
 
+use super::gates::{self, Decided};
 use super::gather::Intake;
 use super::ingest::{NewEvent, Pending, Refusal};
 use super::scheduler::{Created, Message};
@@ -187,11 +188,16 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
     let mut repeated: Vec<Write> = Vec::new();
     loop {
         let record = with.record.clone().map(|record| Record { result: Recorded::Value(ids_json(&ids)), ..record });
-        let (ticket, created, fitting) = {
+        let mut moved = inner.gates_moved.subscribe();
+        let mut decision = inner.decision();
+        let handed = {
             let index = inner.waits();
+            let mut gates = pending.iter().any(|event| gates::ask(&event.candidates)).then(|| inner.gates());
             let mut list = with.list.clone();
             list.writes.extend(repeated.iter().cloned());
             let mut created = Vec::new();
+            let mut gone = Vec::new();
+            let mut unsure = false;
             let mut keys: HashMap<(Arc<str>, Arc<str>), RunId> = HashMap::new();
             for event in &pending {
                 // Of two runs with one idempotency key that the same list would start, the first one counts.
@@ -201,11 +207,15 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                         candidate.idempotency.as_ref().and_then(|key| keys.get(&(Arc::clone(&candidate.function), Arc::clone(key))));
                     taken.extend(holder.map(|run| (Arc::clone(&candidate.function), *run)));
                 }
-                let mut new_id = || inner.ids.next(now);
-                let (part, runs) = matching::plan(event.row.clone(), event.dedupe.clone(), &event.candidates, &taken, now, &mut new_id);
+                let decided = inner.decide(&index, gates.as_deref_mut(), &mut decision, event, &taken, now);
+                let Some(Decided { list: part, runs, replaced }) = decided.map_err(|error| failed(inner, error))? else {
+                    unsure = true;
+                    break;
+                };
                 list.expect.extend(part.expect);
                 list.writes.extend(part.writes);
                 keys.extend(runs.iter().filter_map(|run| Some(((Arc::clone(&run.function), run.idempotency.clone()?), run.id))));
+                gone.extend(replaced);
                 let row = Arc::new(event.row.clone());
                 created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
             }
@@ -218,21 +228,41 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                     fitting.push(wait);
                 }
             }
-            (inner.store.commit(Lane::Steps, lists), created, fitting)
+            (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, gone, fitting))
         };
-        match inner.settle(ticket).await {
+        let Some((ticket, created, gone, fitting)) = handed else {
+            decision.settle(false);
+            // The sender is a part of the engine, so it cannot be gone.
+            let _ = moved.changed().await;
+            continue;
+        };
+        let replaces = !gone.is_empty();
+        let outcome = inner.settle(ticket).await;
+        decision.settle(matches!(outcome, Some(Ok(_))));
+        match outcome {
             None => {}
             Some(Ok(verdicts)) => {
                 inner.created(created, now);
+                inner.replaced(gone, now);
                 inner.resolved(fitting.into_iter().zip(verdicts.iter().skip(1)));
                 return Ok(record);
             }
+            // It may be the run whose place another one was to take that has moved on, and not the sender itself.
+            Some(Err(Again::Stop(PostError::Lost))) if replaces && is_where_it_was(inner, &with.list)? => {}
             Some(Err(Again::Stop(error))) => return Err(error),
             Some(Err(Again::Conflict(conflict))) => {
                 repeated.extend(decide_again(inner, &mut pending, &mut ids, &conflict, now)?);
             }
         }
     }
+}
+
+/// Whether the run that a list is about is at the revision that the list expects.
+fn is_where_it_was(inner: &Inner, list: &List) -> Result<bool, PostError> {
+    let expected = list.expect.iter().find_map(|expect| if let Expect::RunRev { run, rev } = expect { Some((*run, *rev)) } else { None });
+    let Some((run, rev)) = expected else { return Ok(true) };
+    let row = inner.store.run(run).map_err(|error| failed(inner, error))?;
+    Ok(row.is_some_and(|row| row.rev == rev))
 }
 
 /// Leaves out events that have the name and id of one before them.
@@ -253,7 +283,14 @@ fn same_ids(pending: &mut Vec<Pending>, ids: &mut [EventId]) {
     });
 }
 
-/// An expectation of a sending did not hold: what it was about is left out. The note of an event that was sent before.
+/// Notes that the store failed for good.
+fn failed(inner: &Inner, error: StoreError) -> PostError {
+    inner.fail(error.clone());
+    PostError::Store(error)
+}
+
+/// An expectation of a sending did not hold: what it was about is left out, or it is decided on anew. The note of an event that
+/// was sent before.
 fn decide_again(
     inner: &Inner,
     pending: &mut Vec<Pending>,
@@ -261,10 +298,7 @@ fn decide_again(
     conflict: &Conflict,
     now: Millis,
 ) -> Result<Option<Write>, PostError> {
-    let store = |error: StoreError| {
-        inner.fail(error.clone());
-        PostError::Store(error)
-    };
+    let store = |error: StoreError| failed(inner, error);
     match conflict {
         Conflict::EventKeyTaken(first) => {
             let known = inner.store.event(*first).map_err(store)?;
@@ -290,6 +324,8 @@ fn decide_again(
             }
             Ok(None)
         }
+        // A run whose place another one was to take has moved on.
+        Conflict::WaitClosed => Ok(None),
         other => Err(store(StoreError::Corrupt(format!("unexpected conflict: {other:?}")))),
     }
 }

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::id::IdMap;
 use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
-use crate::base::{Millis, RunId, Span};
+use crate::base::{Id, Millis, RunId, Span};
 use crate::project::Function;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{CronRow, Ending, EventRow, Expect, List, RunRow, RunState, Write};
+use crate::rules::{CronRow, Ending, EventRow, Expect, Gate, List, RunRow, RunState, WindowKey, WindowRow, Write, why};
 use crate::script::Stop;
 use crate::store::{Lane, StoreError};
 
@@ -81,6 +81,8 @@ struct Live {
     enter_ms: i64,
     /// While a worker has it.
     stop: Option<Arc<Stop>>,
+    /// It has a singleton's key.
+    singleton: bool,
     /// A wait of it has come to something since the worker has it, which the script may not have seen.
     resolved: bool,
 }
@@ -130,13 +132,16 @@ impl Scheduler {
         desks: Vec<mpsc::UnboundedSender<Batch>>,
         end: Ending,
         resolved: HashSet<RunId>,
+        buckets: &[WindowRow],
     ) -> Scheduler {
+        let mut queue = Queue::default();
+        buckets.iter().for_each(|row| queue.load(&row.window.function, &row.window.key, row.value));
         Scheduler {
             inner,
             inbox,
             desks,
             end,
-            queue: Queue::default(),
+            queue,
             live: IdMap::default(),
             timers: BinaryHeap::new(),
             crons: Crons::default(),
@@ -156,7 +161,13 @@ impl Scheduler {
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
         match recovery::recover(&self.inner, self.end).await {
-            Ok(rows) => rows.iter().for_each(|row| self.take_up(row)),
+            Ok(rows) => {
+                let mut gates = self.inner.gates();
+                rows.iter().for_each(|row| gates.load_run(row));
+                drop(gates);
+                self.queue.advance(self.inner.clock.now());
+                rows.iter().for_each(|row| self.take_up(row));
+            }
             Err(error) => return self.inner.fail(error),
         }
         match Crons::take_up(&self.inner).await {
@@ -174,7 +185,7 @@ impl Scheduler {
             let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
             // An engine that drains starts nothing more.
             let cron = self.crons.next().filter(|_| self.draining.is_empty());
-            let due = timer.into_iter().chain(self.appointments.next()).chain(cron).min();
+            let due = timer.into_iter().chain(self.appointments.next()).chain(self.queue.next_start()).chain(cron).min();
             let next = due.unwrap_or(now.after(IDLE));
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
             let under_way = self.executing > 0 || self.inner.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
@@ -213,6 +224,7 @@ impl Scheduler {
             begun: row.started,
             enter_ms: row.enter.0 - row.priority_ms,
             stop: None,
+            singleton: row.singleton().is_some(),
             resolved: false,
         };
         let wants = self.wants(row);
@@ -268,7 +280,7 @@ impl Scheduler {
                 {
                     stop.abort();
                 }
-                self.forget(run);
+                self.ended(run);
             }
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
@@ -295,7 +307,10 @@ impl Scheduler {
         let Some(now) = now else {
             return self.forget(run);
         };
-        if now.state.is_terminal() || now.state == RunState::Parked {
+        if now.state.is_terminal() {
+            return self.ended(run);
+        }
+        if now.state == RunState::Parked {
             return self.forget(run);
         }
         let Some(live) = self.live.get_mut(&run) else { return };
@@ -327,6 +342,14 @@ impl Scheduler {
         }
     }
 
+    /// A run has ended: whoever is kept from starting by it may start.
+    fn ended(&mut self, run: RunId) {
+        if self.live.get(&run).is_some_and(|live| live.singleton) {
+            self.inner.gates().free(run);
+        }
+        self.forget(run);
+    }
+
     fn forget(&mut self, run: RunId) {
         self.live.remove(&run);
         self.fresh.remove(&run);
@@ -339,6 +362,7 @@ impl Scheduler {
 
     /// Fires what is due and starts whom there is room for.
     fn turn(&mut self, now: Millis) {
+        self.queue.advance(now);
         while let Some(&Reverse((at, run, due))) = self.timers.peek() {
             if at > now {
                 break;
@@ -458,6 +482,7 @@ impl Scheduler {
         let mut assigns = Vec::with_capacity(runs.len());
         let mut gone = Vec::new();
         for run in runs {
+            let given = self.queue.given(run);
             let Some(live) = self.live.get_mut(&run) else { continue };
             let Some(function) = project.function(&live.function) else {
                 gone.push((run, live.rev));
@@ -474,7 +499,11 @@ impl Scheduler {
             if first && let Some(finish) = function.timeouts.finish {
                 self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
             }
-            assigns.push(Assign { run, rev, at: now, function: Arc::clone(function), made: self.fresh.remove(&run), stop });
+            let given = given.map(|given| {
+                let window = WindowKey { function: Arc::clone(&function.id), gate: Gate::Throttle, key: given.key };
+                WindowRow { window, entry: Id(0), value: given.bucket.full_us, expires: given.bucket.expires() }
+            });
+            assigns.push(Assign { run, rev, at: now, function: Arc::clone(function), given, made: self.fresh.remove(&run), stop });
         }
         for (run, rev) in gone {
             self.park_gone(run, rev);
@@ -510,7 +539,12 @@ impl Scheduler {
 
     fn wants(&self, row: &RunRow) -> Vec<Want> {
         let project = self.inner.project();
-        project.function(&row.function).map(|function| wants_of(function, &row.keys)).unwrap_or_default()
+        let Some(function) = project.function(&row.function) else { return Vec::new() };
+        let mut wants = wants_of(function, &row.keys);
+        let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
+        // Behind the limits: a run that waits for a slot takes nobody's start.
+        wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
+        wants
     }
 
     fn stored_wants(&self, run: RunId) -> Vec<Want> {
@@ -528,11 +562,8 @@ impl Scheduler {
         if self.suspects.contains(&run) {
             return Some("it was running each time when the engine crashed or was killed; it starts alone, a little later".to_owned());
         }
-        let (scope, key, limit) = self.queue.blocked_by(run)?;
-        let scope = scope.split('#').next().unwrap_or_default();
-        let runs = if limit == 1 { "run" } else { "runs" };
-        let of = if &*key == "null" { String::new() } else { format!(" for key {key}") };
-        Some(format!("waits for a slot: {scope} allows {limit} {runs} at a time{of}"))
+        let function = self.live.get(&run).map_or("", |live| &live.function);
+        self.queue.blocked_by(run).map(|blocked| why::blocked(function, &blocked, self.inner.clock.now()))
     }
 }
 
@@ -547,6 +578,7 @@ pub(super) fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
         key: Arc::clone(keys.get(number).unwrap_or(&null)),
         limit: limit.limit,
         hold: limit.hold,
+        throttle: None,
     };
     function.limits.iter().enumerate().map(want).collect()
 }

@@ -10,7 +10,7 @@ use crate::base::{Millis, RunId};
 use crate::project::Function;
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
-use crate::rules::{Conflict, List, RunRow, WaitRow};
+use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
 use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
@@ -34,6 +34,8 @@ pub(super) struct Assign {
     /// When it starts.
     pub(super) at: Millis,
     pub(super) function: Arc<Function>,
+    /// How the bucket of its throttle stands after its start.
+    pub(super) given: Option<WindowRow>,
     /// The run and its event, where they are still in memory, which means that it has no journal yet.
     pub(super) made: Option<Created>,
     pub(super) stop: Arc<Stop>,
@@ -42,7 +44,9 @@ pub(super) struct Assign {
 impl Assign {
     /// The list that starts it.
     pub(super) fn start(&self) -> List {
-        run::start(self.run, self.rev, self.at, self.function.program.hash())
+        let mut list = run::start(self.run, self.rev, self.at, self.function.program.hash());
+        list.writes.extend(self.given.clone().map(Write::PutWindow));
+        list
     }
 }
 
@@ -103,7 +107,7 @@ impl Table {
         };
         let surroundings = Arc::clone(&self.inner.project().surroundings);
         for assign in running {
-            let Assign { run, rev, at, function, made, stop } = assign;
+            let Assign { run, rev, at, function, made, stop, .. } = assign;
             let made = made.map(|Created { mut run, event }| {
                 run::started(&mut run, at, function.program.hash());
                 Loaded { run, event: Arc::unwrap_or_clone(event), journal: Journal::default() }

@@ -68,7 +68,8 @@ impl Function {
 
     /// Options whose key is null for this event, for which that means that they do not apply.
     fn notes(&self, scope: &Scope<'_>) -> Vec<String> {
-        let options: [(&str, Option<&Expr>); 1] = [("idempotency", self.idempotency.as_ref())];
+        let singleton = self.singleton.as_ref().and_then(|(_, key)| key.as_ref());
+        let options: [(&str, Option<&Expr>); 2] = [("idempotency", self.idempotency.as_ref()), ("singleton", singleton)];
         let note = |(option, key): (&str, Option<&Expr>)| {
             let key = key?;
             let why = match key.eval(scope) {

@@ -11,6 +11,7 @@ use crate::base::limits::KEY_BYTES;
 use crate::config::Versions;
 use crate::expr::{Expr, Scope, canonical, is_inexact};
 use crate::rules::cron::Cron;
+use crate::rules::gates::{Gates, RateLimit, Singleton, Throttle};
 use crate::rules::matching::Candidate;
 use crate::rules::policy::{Limit, Retry, Timeouts};
 use crate::script::Program;
@@ -43,6 +44,11 @@ pub struct Function {
     pub(super) keys: Vec<Option<Expr>>,
     pub(super) idempotency: Option<Expr>,
     pub(super) priority: Option<Expr>,
+    /// Its throttle.
+    pub throttle: Option<Throttle>,
+    pub(super) throttle_key: Option<Expr>,
+    pub(super) rate_limit: Option<(RateLimit, Option<Expr>)>,
+    pub(super) singleton: Option<(Singleton, Option<Expr>)>,
     pub(super) warned: Warned,
 }
 
@@ -62,6 +68,9 @@ pub(super) struct Warned {
     key: AtomicBool,
     idempotency: AtomicBool,
     priority: AtomicBool,
+    throttle: AtomicBool,
+    rate_limit: AtomicBool,
+    singleton: AtomicBool,
 }
 
 /// Whether a trigger applies to an event, and why not.
@@ -130,8 +139,7 @@ impl Function {
     pub(super) fn candidate(&self, name: &str, scope: &Scope<'_>) -> Candidate {
         let applies = self.verdict(name, scope).applies;
         if !applies {
-            let keys = self.limits.iter().map(|_| Arc::from("null")).collect();
-            return Candidate { function: Arc::clone(&self.id), applies, keys, priority_ms: 0, idempotency: None };
+            return Candidate::of(&self.id, applies);
         }
         self.started(scope)
     }
@@ -143,11 +151,12 @@ impl Function {
             applies: true,
             keys: self.keys.iter().map(|key| self.key(key.as_ref(), scope)).collect(),
             priority_ms: self.priority_ms(scope),
-            idempotency: self.idempotency_key(scope),
+            idempotency: self.once_key(self.idempotency.as_ref(), "idempotency", &self.warned.idempotency, scope),
+            gates: self.gates(scope),
         }
     }
 
-    /// The function as the candidate of an invocation: it passes `concurrency` and `priority`, and no other gate.
+    /// The function as the candidate of an invocation: it passes `throttle`, `concurrency` and `priority`, and no other gate.
     pub(super) fn invoked(&self, scope: &Scope<'_>) -> Candidate {
         Candidate {
             function: Arc::clone(&self.id),
@@ -155,23 +164,49 @@ impl Function {
             keys: self.keys.iter().map(|key| self.key(key.as_ref(), scope)).collect(),
             priority_ms: self.priority_ms(scope),
             idempotency: None,
+            gates: Gates { throttle: self.throttle_key(scope), ..Gates::default() },
         }
     }
 
+    fn gates(&self, scope: &Scope<'_>) -> Gates {
+        Gates {
+            rate_limit: self
+                .rate_limit
+                .as_ref()
+                .map(|(rule, key)| (*rule, self.gate_key(key.as_ref(), "rate limit's", &self.warned.rate_limit, scope))),
+            singleton: self.singleton.as_ref().and_then(|(mode, key)| {
+                let value = match key {
+                    None => Some(Arc::from("null")),
+                    key => self.once_key(key.as_ref(), "singleton's", &self.warned.singleton, scope),
+                };
+                value.map(|value| (*mode, value))
+            }),
+            throttle: self.throttle_key(scope),
+        }
+    }
+
+    fn throttle_key(&self, scope: &Scope<'_>) -> Option<Arc<str>> {
+        self.throttle.map(|_| self.gate_key(self.throttle_key.as_ref(), "throttle's", &self.warned.throttle, scope))
+    }
+
     fn key(&self, key: Option<&Expr>, scope: &Scope<'_>) -> Arc<str> {
+        self.gate_key(key, "concurrency", &self.warned.key, scope)
+    }
+
+    /// The key of a gate for which null is a value like others; `whose` names it.
+    fn gate_key(&self, key: Option<&Expr>, whose: &str, warned: &AtomicBool, scope: &Scope<'_>) -> Arc<str> {
         let Some(key) = key else { return Arc::from("null") };
         let value = bounded(key.key(scope));
         if &*value == "null" {
-            let text = key.text();
-            self.warn(&self.warned.key, &format!("the concurrency key `{text}` is null for an event; such runs share one key"));
+            self.warn(warned, &format!("the {whose} key `{}` is null for an event; such runs share one key", key.text()));
         }
         value
     }
 
-    /// The idempotency key; none where it is null, and where two different values could look alike: a run too many is
-    /// better than one that is lost.
-    fn idempotency_key(&self, scope: &Scope<'_>) -> Option<Arc<str>> {
-        let key = self.idempotency.as_ref()?;
+    /// The key of a gate by which runs are skipped; none where it is null, and where two different values could look alike:
+    /// a run too many is better than one that is lost.
+    fn once_key(&self, key: Option<&Expr>, whose: &str, warned: &AtomicBool, scope: &Scope<'_>) -> Option<Arc<str>> {
+        let key = key?;
         let text = key.text();
         let why = match key.eval(scope) {
             Ok(Value::Null) => "is null for an event".to_owned(),
@@ -179,7 +214,7 @@ impl Function {
             Ok(value) => return Some(bounded(canonical(&value).into())),
             Err(error) => format!("fails for an event ({error})"),
         };
-        self.warn(&self.warned.idempotency, &format!("the idempotency key `{text}` {why}; it does not apply then"));
+        self.warn(warned, &format!("the {whose} key `{text}` {why}; it does not apply then"));
         None
     }
 

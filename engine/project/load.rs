@@ -275,6 +275,11 @@ fn function(
     let keys = declared.concurrency.iter().map(|limit| compile(&limit.key, "key")).collect();
     let idempotency = compile(&declared.idempotency, "idempotency key");
     let priority = compile(&declared.priority, "priority");
+    let throttle = declared.throttle.as_ref().map(|throttle| &throttle.value);
+    let throttle_key = throttle.and_then(|throttle| compile(&throttle.key, "throttle's key"));
+    let rate_limit = declared.rate_limit.as_ref().map(|rate| (rate.value.policy(), compile(&rate.value.key, "rate limit's key")));
+    let singleton =
+        declared.singleton.as_ref().map(|singleton| (singleton.value.policy(), compile(&singleton.value.key, "singleton's key")));
     let program = scripts.program(&declared.handler, problems)?;
     problems.extend(holds_while_it_sleeps(id, declared, &program));
     Some(Arc::new(Function {
@@ -290,6 +295,10 @@ fn function(
         keys,
         idempotency,
         priority,
+        throttle: throttle.map(config::Throttle::policy),
+        throttle_key,
+        rate_limit,
+        singleton,
         warned: Warned::default(),
     }))
 }

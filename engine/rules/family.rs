@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_run_cannot_wait_for_a_slot_that_its_ancestors_hold() {
-        let want = |scope: &str, key: &str, limit, hold| Want { scope: scope.into(), key: key.into(), limit, hold };
+        let want = |scope: &str, key: &str, limit, hold| Want { scope: scope.into(), key: key.into(), limit, hold, throttle: None };
         let one = want("f#0", "1", 1, Hold::Run);
         let two = want("f#0", "1", 2, Hold::Run);
         let active = want("f#0", "1", 1, Hold::Active);

@@ -1,10 +1,15 @@
-//! Which runs an accepted event starts.
+//! Which runs an accepted event starts: the gates, in order.
+//!
+//! event id → `if` → `idempotency` → `rate_limit` → `singleton` → the queue, where `throttle`, `concurrency` and `priority`
+//! decide when the run starts. What a gate takes is written in the list of the run that passed all of them; so where a later
+//! one skips, an earlier one has taken nothing.
 
 use std::sync::Arc;
 
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{EventId, Millis, RunId, Span};
 
+use super::gates::{Found, Gate, Gates, Holder, RateLimit, Room, Singleton, WindowKey, WindowRow, singleton};
 use super::outcome::Outcome;
 use super::row::{EventRow, RunRow};
 use super::write::{Expect, List, Write};
@@ -22,38 +27,79 @@ pub struct Candidate {
     pub priority_ms: i64,
     /// The value of the idempotency key; none where the option is not used or the key is null.
     pub idempotency: Option<Arc<str>>,
+    /// Its other gates.
+    pub gates: Gates,
+}
+
+impl Candidate {
+    /// A candidate without any option, or one whose `if` does not hold.
+    pub fn of(function: &Arc<str>, applies: bool) -> Candidate {
+        Candidate {
+            function: Arc::clone(function),
+            applies,
+            keys: Arc::from([]),
+            priority_ms: 0,
+            idempotency: None,
+            gates: Gates::default(),
+        }
+    }
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+enum Passage<'f> {
+    /// It starts a run: with the time from which the event counts in its rate limit, and the run whose place it takes.
+    Starts { counts_from: Option<(RateLimit, Millis)>, replaces: Option<&'f Holder> },
+    /// It starts nothing.
+    Skipped(Outcome),
 }
 
 /// The list that stores `event` and the runs it starts, and those runs.
 ///
-/// `dedupe` is the sender's id or the request's seed and number. `taken` names the functions whose idempotency key an
-/// earlier commit found taken, and by which run: they start nothing, which is noted. `new_id` makes the runs' ids.
+/// `dedupe` is the sender's id or the request's seed and number. `found` says for each candidate what its gates go by; `ids` holds
+/// the id of the run of each candidate that applies, in order. What a gate skips is noted.
 pub fn plan(
     event: EventRow,
     dedupe: Option<Arc<str>>,
     candidates: &[Candidate],
-    taken: &[(Arc<str>, RunId)],
+    found: &[Found],
+    ids: &[RunId],
     now: Millis,
-    new_id: &mut dyn FnMut() -> RunId,
 ) -> (List, Vec<RunRow>) {
     let mut list = List::default();
     let mut runs = Vec::new();
+    let mut cancels = Vec::new();
     let expires = now.after(Span(DEDUPE_WINDOW_MS));
     if let Some(key) = dedupe {
         list.expect.push(Expect::EventKeyFree { name: Arc::clone(&event.name), key: Arc::clone(&key), now });
         list.writes.push(Write::TakeEventKey { name: Arc::clone(&event.name), key, event: event.id, expires });
     }
     let mut outcomes = Vec::new();
-    for candidate in candidates.iter().filter(|candidate| candidate.applies) {
-        if let Some((function, by)) = taken.iter().find(|(function, _)| *function == candidate.function) {
-            outcomes.push((Arc::clone(function), Outcome::IdempotencyTaken(*by)));
-            continue;
-        }
-        let run = new_run(new_id(), &event, candidate, now);
+    let nothing = Found::default();
+    let applying = candidates.iter().enumerate().filter(|(_, candidate)| candidate.applies);
+    for ((at, candidate), id) in applying.zip(ids) {
+        let (counts_from, replaces) = match pass(candidate, found.get(at).unwrap_or(&nothing)) {
+            Passage::Starts { counts_from, replaces } => (counts_from, replaces),
+            Passage::Skipped(outcome) => {
+                outcomes.push((Arc::clone(&candidate.function), outcome));
+                continue;
+            }
+        };
+        let run = new_run(*id, &event, candidate, now);
         if let Some(key) = &candidate.idempotency {
             let function = Arc::clone(&candidate.function);
             list.expect.push(Expect::IdempotencyFree { function: Arc::clone(&function), key: Arc::clone(key), now });
             list.writes.push(Write::TakeIdempotency { function, key: Arc::clone(key), run: run.id, expires });
+        }
+        if let (Some((rule, from)), Some((_, key))) = (counts_from, &candidate.gates.rate_limit) {
+            let window = WindowKey { function: Arc::clone(&candidate.function), gate: Gate::RateLimit, key: Arc::clone(key) };
+            list.writes.push(Write::PutWindow(WindowRow { window, entry: event.id, value: from.0, expires: from.after(rule.period) }));
+        }
+        if let Some(holder) = replaces {
+            outcomes.push((Arc::clone(&candidate.function), Outcome::SingletonReplaced(holder.run())));
+            let List { expect, writes } = singleton::replace(holder, run.id, now);
+            list.expect.extend(expect);
+            cancels.extend(writes);
         }
         runs.push(run);
     }
@@ -61,7 +107,26 @@ pub fn plan(
     list.writes.push(Write::InsertEvent(event));
     list.writes.extend(outcomes.into_iter().map(|(function, outcome)| Write::NoteOutcome { event: id, function, outcome }));
     list.writes.extend(runs.iter().cloned().map(Write::CreateRun));
+    list.writes.extend(cancels);
     (list, runs)
+}
+
+/// Leads a candidate through the gates.
+fn pass<'f>(candidate: &Candidate, found: &'f Found) -> Passage<'f> {
+    if let Some(by) = found.taken {
+        return Passage::Skipped(Outcome::IdempotencyTaken(by));
+    }
+    let counts_from = match (&candidate.gates.rate_limit, found.room) {
+        (Some(_), Some(Room::Full(until))) => return Passage::Skipped(Outcome::RateLimited { until }),
+        (Some((rule, _)), Some(Room::Free(from))) => Some((*rule, from)),
+        _ => None,
+    };
+    let replaces = match (&candidate.gates.singleton, &found.holder) {
+        (Some((Singleton::Skip, _)), Some(holder)) => return Passage::Skipped(Outcome::SingletonSkipped(holder.run())),
+        (Some((Singleton::Cancel, _)), holder) => holder.as_ref(),
+        _ => None,
+    };
+    Passage::Starts { counts_from, replaces }
 }
 
 /// The note on an event that it was sent again.
@@ -76,6 +141,7 @@ pub fn new_run(id: RunId, event: &EventRow, candidate: &Candidate, now: Millis) 
         priority_ms: candidate.priority_ms,
         enter: event.ts.max(now),
         idempotency: candidate.idempotency.clone(),
+        gates: candidate.gates.keys(),
         ..RunRow::queued(id, Arc::clone(&candidate.function), event.id, now)
     }
 }
@@ -90,15 +156,11 @@ mod tests {
     }
 
     fn candidate(function: &str, applies: bool, idempotency: Option<&str>) -> Candidate {
-        Candidate { function: function.into(), applies, keys: Arc::from([]), priority_ms: 0, idempotency: idempotency.map(Arc::from) }
+        Candidate { idempotency: idempotency.map(Arc::from), ..Candidate::of(&function.into(), applies) }
     }
 
-    fn planned(event: EventRow, candidates: &[Candidate], taken: &[(Arc<str>, RunId)]) -> (List, Vec<RunRow>) {
-        let mut last = 10;
-        plan(event, Some("k".into()), candidates, taken, Millis(100), &mut || {
-            last += 1;
-            Id(last)
-        })
+    fn planned(event: EventRow, candidates: &[Candidate], found: &[Found]) -> (List, Vec<RunRow>) {
+        plan(event, Some("k".into()), candidates, found, &[Id(11), Id(12), Id(13)], Millis(100))
     }
 
     #[test]
@@ -134,11 +196,64 @@ mod tests {
     #[test]
     fn a_taken_idempotency_key_leaves_its_function_out_and_keeps_the_event() {
         let candidates = [candidate("x", true, Some("1")), candidate("y", true, None)];
-        let (list, runs) = planned(event(0), &candidates, &[("x".into(), Id(7))]);
+        let taken = Found { taken: Some(Id(7)), ..Found::default() };
+        let (list, runs) = planned(event(0), &candidates, &[taken, Found::default()]);
         assert_eq!(runs.iter().map(|run| &*run.function).collect::<Vec<_>>(), ["y"]);
         assert!(list.writes.iter().any(|write| matches!(write, Write::InsertEvent(_))));
         assert!(!list.writes.iter().any(|write| matches!(write, Write::TakeIdempotency { .. })));
         let note = Write::NoteOutcome { event: Id(1), function: "x".into(), outcome: Outcome::IdempotencyTaken(Id(7)) };
         assert!(list.writes.contains(&note), "{:?}", list.writes);
+    }
+
+    /// A candidate with every gate, and what they find when all of them let it through.
+    fn gated(mode: Singleton) -> (Candidate, Found) {
+        let rule = RateLimit { limit: 2, period: Span(1_000) };
+        let gates = Gates { rate_limit: Some((rule, "\"r\"".into())), singleton: Some((mode, "\"s\"".into())), throttle: Some("1".into()) };
+        (Candidate { gates, ..candidate("x", true, Some("1")) }, Found { room: Some(Room::Free(Millis(107))), ..Found::default() })
+    }
+
+    fn holder() -> Holder {
+        Holder { tree: vec![RunRow { id: Id(3), ..super::super::run::example() }], parent: None, own: false }
+    }
+
+    #[test]
+    fn what_passes_every_gate_is_counted_and_keeps_its_keys() {
+        let (candidate, found) = gated(Singleton::Skip);
+        let (list, runs) = planned(event(0), &[candidate], &[found]);
+        let window = WindowKey { function: "x".into(), gate: Gate::RateLimit, key: "\"r\"".into() };
+        let row = WindowRow { window, entry: Id(1), value: 107, expires: Millis(1_107) };
+        assert!(list.writes.contains(&Write::PutWindow(row)), "{:?}", list.writes);
+        let keys = runs[0].gates.as_deref().expect("keys");
+        assert_eq!((keys.singleton.as_deref(), keys.throttle.as_deref()), (Some("\"s\""), Some("1")));
+    }
+
+    #[test]
+    fn a_gate_that_skips_takes_nothing_and_gives_back_what_those_before_it_took() {
+        let (candidate, found) = gated(Singleton::Skip);
+        let full = Found { room: Some(Room::Full(Millis(500))), ..found.clone() };
+        let held = Found { holder: Some(holder()), ..found };
+        let until = Millis(500);
+        for (found, said) in [(full, Outcome::RateLimited { until }), (held, Outcome::SingletonSkipped(Id(3)))] {
+            let (list, runs) = planned(event(0), std::slice::from_ref(&candidate), &[found]);
+            assert_eq!(runs, []);
+            let [Write::TakeEventKey { .. }, Write::InsertEvent(_), Write::NoteOutcome { event: Id(1), function, outcome }] =
+                &list.writes[..]
+            else {
+                panic!("{:?}", list.writes)
+            };
+            assert_eq!((&**function, *outcome), ("x", said));
+            assert_eq!(list.expect.len(), 1, "{:?}", list.expect);
+        }
+    }
+
+    #[test]
+    fn a_run_that_takes_the_place_of_another_one_cancels_it_in_the_same_list() {
+        let (candidate, found) = gated(Singleton::Cancel);
+        let (list, runs) = planned(event(0), &[candidate], &[Found { holder: Some(holder()), ..found }]);
+        assert_eq!(runs.len(), 1);
+        assert!(list.expect.contains(&Expect::RunRev { run: Id(3), rev: 3 }), "{:?}", list.expect);
+        assert!(matches!(list.writes.last(), Some(Write::End { run: Id(3), .. })), "{:?}", list.writes);
+        let outcome = Outcome::SingletonReplaced(Id(3));
+        assert!(list.writes.contains(&Write::NoteOutcome { event: Id(1), function: "x".into(), outcome }), "{:?}", list.writes);
     }
 }

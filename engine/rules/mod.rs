@@ -5,6 +5,7 @@
 
 pub mod cron;
 pub mod family;
+pub mod gates;
 pub mod matching;
 pub mod outcome;
 pub mod policy;
@@ -18,6 +19,7 @@ pub mod why;
 pub mod write;
 
 pub use cron::CronRow;
+pub use gates::{Gate, GateKeys, WindowKey, WindowRow};
 pub use outcome::{Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;

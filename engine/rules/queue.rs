@@ -4,15 +4,18 @@
 //! it is parked at one slot that is full, and looked at again when that slot gets room. So neither a hundred thousand
 //! keys nor one hot key make an admission dear: each costs a few look-ups and O(log n) in the lines.
 //!
+//! A throttle is a slot too, for runs that have not begun: it is full while its bucket gives no start, and its own time frees it.
+//!
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use crate::base::RunId;
 use crate::base::id::IdMap;
+use crate::base::{Millis, RunId};
 
+use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
 
 /// Where a run stands in line: lower goes first.
@@ -37,7 +40,58 @@ pub struct Want {
     pub limit: u32,
     /// While what it is held.
     pub hold: Hold,
+    /// The throttle that this is, instead of a limit; then `limit` and `hold` say nothing. Only a run that has not begun wants it.
+    pub throttle: Option<Throttle>,
 }
+
+impl Want {
+    /// A start that a throttle of a function has to give.
+    pub fn start(function: &str, key: &Arc<str>, throttle: Throttle) -> Want {
+        Want { scope: throttle_scope(function), key: Arc::clone(key), limit: 1, hold: Hold::Run, throttle: Some(throttle) }
+    }
+}
+
+/// The scope of a function's throttle: no limit has a name like it.
+fn throttle_scope(function: &str) -> Arc<str> {
+    format!("throttle {function}").into()
+}
+
+/// A start that a throttle gave, to be stored with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The value of the throttle's key.
+    pub key: Arc<str>,
+    /// How the bucket stands after it.
+    pub bucket: Bucket,
+}
+
+/// Why a run stands in line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// All slots of a limit are taken.
+    Limit {
+        /// Whose limit it is, as in `Want`.
+        scope: Arc<str>,
+        /// The key's value.
+        key: Arc<str>,
+        /// Runs that may hold it at once.
+        limit: u32,
+    },
+    /// A throttle gives no start yet.
+    Throttle {
+        /// The key's value.
+        key: Arc<str>,
+        /// The rule.
+        rule: Throttle,
+        /// Runs of the key that stand before it; those beyond `AHEAD_MOST` are not counted.
+        ahead: usize,
+        /// When it can start, if all before it do.
+        at: Millis,
+    },
+}
+
+/// Runs before one that are counted for an answer.
+pub const AHEAD_MOST: usize = 100_000;
 
 type SlotAt = u32;
 type LineAt = u32;
@@ -48,10 +102,21 @@ struct Slot {
     limit: u32,
     hold: Hold,
     taken: u32,
+    /// What gives the starts, where the slot is a throttle.
+    bucket: Option<Bucket>,
+    /// When the throttle is looked at again; set while it gives no start and lines wait for one.
+    due: Option<Millis>,
     /// Runs in the queue or with a slot that name this slot; at 0 it is forgotten.
     users: u32,
     /// Lines that wait for room here, by the order of their heads.
     parked: BTreeSet<(Order, LineAt)>,
+}
+
+impl Slot {
+    /// Runs that may take it now.
+    fn free(&self, now: Millis) -> u32 {
+        self.bucket.map_or_else(|| self.limit.saturating_sub(self.taken), |bucket| bucket.starts(now))
+    }
 }
 
 #[derive(Debug)]
@@ -84,12 +149,75 @@ pub struct Queue {
     ready: BTreeSet<(Order, LineAt)>,
     runs: IdMap<Entry>,
     queued: usize,
+    now: Millis,
+    /// Throttles that give a start again at a time, for which lines wait.
+    due: BTreeSet<(Millis, SlotAt)>,
+    /// Throttles that no run names, until they are as if they had never been used.
+    unused: BTreeSet<(Millis, SlotAt)>,
+    /// Starts that throttles gave to runs that were let in since they were last asked for.
+    given: IdMap<Given>,
 }
 
 impl Queue {
     /// Runs that stand in line.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Takes up how the bucket of a throttle stood.
+    pub fn load(&mut self, function: &str, key: &Arc<str>, full_us: i64) {
+        let bucket = Bucket { rule: Throttle { limit: 1, period: crate::base::Span(0), burst: 0 }, full_us };
+        let name = (throttle_scope(function), Arc::clone(key));
+        let slot = Slot {
+            name: name.clone(),
+            limit: 1,
+            hold: Hold::Run,
+            taken: 0,
+            bucket: Some(bucket),
+            due: None,
+            users: 0,
+            parked: BTreeSet::new(),
+        };
+        let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
+        self.slot_of.insert(name, at);
+        self.unused.insert((bucket.expires(), at));
+    }
+
+    /// It is `now`: throttles give the starts that are due. To be called before anything else at that time.
+    pub fn advance(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        while let Some(&(at, slot)) = self.due.first()
+            && at <= self.now
+        {
+            self.due.pop_first();
+            if let Some(slot) = self.slots[slot as usize].as_mut() {
+                slot.due = None;
+            }
+            self.room(slot);
+            self.look_again(slot);
+        }
+        while let Some(&(at, slot)) = self.unused.first()
+            && at <= self.now
+        {
+            self.unused.pop_first();
+            if let Some((0, Some(bucket))) = self.slots[slot as usize].as_ref().map(|slot| (slot.users, slot.bucket)) {
+                if bucket.expires() <= self.now {
+                    self.drop_slot(slot);
+                } else {
+                    self.unused.insert((bucket.expires(), slot));
+                }
+            }
+        }
+    }
+
+    /// When a throttle gives a start again that a run waits for.
+    pub fn next_start(&self) -> Option<Millis> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The start that a throttle gave to a run that was let in.
+    pub fn given(&mut self, run: RunId) -> Option<Given> {
+        self.given.remove(&run)
     }
 
     /// Makes a run known that has begun and is suspended: it takes the slots it holds meanwhile (`hold: run`),
@@ -162,13 +290,26 @@ impl Queue {
     /// limit, so it must be known that there is room.
     pub fn take(&mut self, run: RunId) {
         let Some(entry) = self.runs.get_mut(&run) else { return };
+        let mut throttle = None;
         for (bit, &at) in entry.slots.iter().enumerate() {
             if entry.holds & (1 << bit) == 0
                 && let Some(slot) = self.slots[at as usize].as_mut()
             {
-                slot.taken += 1;
                 entry.holds |= 1 << bit;
+                match &mut slot.bucket {
+                    None => slot.taken += 1,
+                    Some(bucket) => {
+                        bucket.take(self.now);
+                        self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: *bucket });
+                        throttle = Some(at);
+                    }
+                }
             }
+        }
+        if let Some(at) = throttle {
+            // Time may have given it more than one start since somebody was let on to the ready set.
+            self.room(at);
+            self.look_again(at);
         }
     }
 
@@ -190,12 +331,19 @@ impl Queue {
         }
     }
 
-    /// Who holds a slot and how many stand in line before a queued run: (the first slot that is full, its limit, its holders' number).
-    pub fn blocked_by(&self, run: RunId) -> Option<(Arc<str>, Arc<str>, u32)> {
+    /// The first slot that is full of those that a queued run needs.
+    pub fn blocked_by(&self, run: RunId) -> Option<Blocked> {
         let entry = self.runs.get(&run)?;
         let line = entry.line?;
         let at = self.full_slot(line)?;
-        self.slots[at as usize].as_ref().map(|slot| (Arc::clone(&slot.name.0), Arc::clone(&slot.name.1), slot.limit))
+        let slot = self.slots[at as usize].as_ref()?;
+        let (scope, key) = slot.name.clone();
+        let Some(bucket) = slot.bucket else { return Some(Blocked::Limit { scope, key, limit: slot.limit }) };
+        let own = self.lines[line as usize].as_ref()?.runs.iter().find(|Reverse(order)| order.run == run)?.0;
+        let others = slot.parked.iter().take_while(|(head, _)| *head < own).filter_map(|(_, line)| self.lines[*line as usize].as_ref());
+        let before = others.flat_map(|line| &line.runs).filter(|Reverse(order)| *order < own);
+        let ahead = before.take(AHEAD_MOST).count();
+        Some(Blocked::Throttle { key, rule: bucket.rule, ahead, at: bucket.opens(ahead as u64) })
     }
 
     fn give_back(&mut self, run: RunId, which: impl Fn(Hold) -> bool) {
@@ -203,7 +351,7 @@ impl Queue {
         let mut freed = Vec::new();
         for (bit, &at) in entry.slots.iter().enumerate() {
             if entry.holds & (1 << bit) != 0
-                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| which(slot.hold))
+                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.bucket.is_none() && which(slot.hold))
             {
                 entry.holds &= !(1 << bit);
                 slot.taken -= 1;
@@ -221,7 +369,7 @@ impl Queue {
     /// until as many became ready as there is room, or nobody is left.
     fn room(&mut self, at: SlotAt) {
         let Some(slot) = self.slots[at as usize].as_ref() else { return };
-        let mut left = slot.limit.saturating_sub(slot.taken);
+        let mut left = slot.free(self.now);
         while left > 0 {
             let Some(&(order, line)) = self.slots[at as usize].as_ref().and_then(|slot| slot.parked.first()) else { break };
             let full = self.full_slot(line);
@@ -232,9 +380,23 @@ impl Queue {
         }
     }
 
+    /// Sees to it that a throttle that gives no start, and that lines wait for, is looked at in time.
+    fn look_again(&mut self, at: SlotAt) {
+        let Some(slot) = self.slots[at as usize].as_mut() else { return };
+        if let Some(bucket) = slot.bucket
+            && slot.due.is_none()
+            && !slot.parked.is_empty()
+            && bucket.starts(self.now) == 0
+        {
+            let due = bucket.opens(0);
+            slot.due = Some(due);
+            self.due.insert((due, at));
+        }
+    }
+
     fn full_slot(&self, line: LineAt) -> Option<SlotAt> {
         let line = self.lines[line as usize].as_ref()?;
-        line.slots.iter().copied().find(|&at| self.slots[at as usize].as_ref().is_some_and(|slot| slot.taken >= slot.limit))
+        line.slots.iter().copied().find(|&at| self.slots[at as usize].as_ref().is_some_and(|slot| slot.free(self.now) == 0))
     }
 
     /// Files a line under its present head, or forgets it where it is empty.
@@ -280,6 +442,7 @@ impl Queue {
                 if let Some(slot) = self.slots[at as usize].as_mut() {
                     slot.parked.insert((order, line));
                 }
+                self.look_again(at);
             }
             None => {}
         }
@@ -309,7 +472,16 @@ impl Queue {
             let at = match self.slot_of.get(&name) {
                 Some(&at) => at,
                 None => {
-                    let slot = Slot { name: name.clone(), limit: want.limit, hold: want.hold, taken: 0, users: 0, parked: BTreeSet::new() };
+                    let slot = Slot {
+                        name: name.clone(),
+                        limit: want.limit,
+                        hold: want.hold,
+                        taken: 0,
+                        bucket: want.throttle.map(|rule| Bucket { rule, full_us: 0 }),
+                        due: None,
+                        users: 0,
+                        parked: BTreeSet::new(),
+                    };
                     let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
                     self.slot_of.insert(name, at);
                     at
@@ -322,6 +494,9 @@ impl Queue {
             if let Some(slot) = self.slots[at as usize].as_mut() {
                 slot.users += 1;
                 slot.limit = want.limit;
+                if let (Some(bucket), Some(rule)) = (&mut slot.bucket, want.throttle) {
+                    bucket.rule = rule;
+                }
             }
             slots.push(at);
         }
@@ -331,12 +506,24 @@ impl Queue {
     fn release_user(&mut self, at: SlotAt) {
         let Some(slot) = self.slots[at as usize].as_mut() else { return };
         slot.users -= 1;
-        if slot.users == 0 {
-            let name = slot.name.clone();
-            self.slot_of.remove(&name);
-            self.slots[at as usize] = None;
-            self.free_slots.push(at);
+        if slot.users > 0 {
+            return;
         }
+        match slot.bucket {
+            Some(bucket) if bucket.expires() > self.now => {
+                self.unused.insert((bucket.expires(), at));
+            }
+            _ => self.drop_slot(at),
+        }
+    }
+
+    fn drop_slot(&mut self, at: SlotAt) {
+        let Some(slot) = self.slots[at as usize].take() else { return };
+        if let Some(due) = slot.due {
+            self.due.remove(&(due, at));
+        }
+        self.slot_of.remove(&slot.name);
+        self.free_slots.push(at);
     }
 
     fn place<T>(all: &mut Vec<Option<T>>, free: &mut Vec<u32>, item: T) -> u32 {
@@ -354,172 +541,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::base::Id;
-
-    fn want(scope: &str, key: &str, limit: u32, hold: Hold) -> Want {
-        Want { scope: scope.into(), key: key.into(), limit, hold }
-    }
-
-    fn order(run: i64) -> Order {
-        Order { fresh: true, enter_ms: run, run: Id(run) }
-    }
-
-    #[test]
-    fn runs_of_one_key_begin_in_order_and_one_at_a_time() {
-        let mut queue = Queue::default();
-        for run in 1..=4 {
-            let key = if run == 3 { "b" } else { "a" };
-            queue.push(order(run), &[want("f", key, 1, Hold::Run)]);
-        }
-        assert_eq!(queue.admit(10), [Id(1), Id(3)]);
-        assert_eq!(queue.admit(10), []);
-        queue.suspend(Id(1));
-        assert_eq!(queue.admit(10), [], "hold: run keeps the slot over a suspension");
-        queue.remove(Id(1));
-        assert_eq!(queue.admit(10), [Id(2)]);
-        queue.remove(Id(2));
-        queue.remove(Id(3));
-        assert_eq!(queue.admit(10), [Id(4)]);
-        queue.remove(Id(4));
-        assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
-    }
-
-    #[test]
-    fn hold_active_lets_the_slot_go_and_takes_it_again_before_fresh_runs() {
-        let mut queue = Queue::default();
-        for run in 1..=3 {
-            queue.push(order(run), &[want("f", "a", 1, Hold::Active)]);
-        }
-        assert_eq!(queue.admit(10), [Id(1)]);
-        queue.suspend(Id(1));
-        assert_eq!(queue.admit(10), [Id(2)]);
-        queue.push(Order { fresh: false, enter_ms: 100, run: Id(1) }, &[]);
-        assert_eq!(queue.admit(10), []);
-        queue.remove(Id(2));
-        assert_eq!(queue.admit(10), [Id(1)]);
-        queue.remove(Id(1));
-        assert_eq!(queue.admit(10), [Id(3)]);
-    }
-
-    #[test]
-    fn a_run_that_starts_outside_of_the_line_takes_its_slots_too() {
-        let mut queue = Queue::default();
-        queue.hold(Id(1), &[want("f", "a", 1, Hold::Active)]);
-        queue.push(order(2), &[want("f", "a", 1, Hold::Active)]);
-        queue.take(Id(1));
-        assert_eq!(queue.admit(10), []);
-        queue.suspend(Id(1));
-        assert_eq!(queue.admit(10), [Id(2)]);
-    }
-
-    #[test]
-    fn a_run_takes_all_its_slots_or_none_and_others_pass_it() {
-        let mut queue = Queue::default();
-        let both = |user: &str| [want("f#0", "null", 2, Hold::Run), want("f#1", user, 1, Hold::Run)];
-        queue.push(order(1), &both("a"));
-        queue.push(order(2), &both("a"));
-        queue.push(order(3), &both("b"));
-        queue.push(order(4), &both("c"));
-        assert_eq!(queue.admit(10), [Id(1), Id(3)]);
-        queue.remove(Id(3));
-        assert_eq!(queue.admit(10), [Id(4)], "run 2 waits for its user and must not block run 4");
-        queue.remove(Id(1));
-        assert_eq!(queue.admit(10), [Id(2)]);
-    }
-
-    #[test]
-    fn a_cancelled_run_leaves_the_line() {
-        let mut queue = Queue::default();
-        for run in 1..=3 {
-            queue.push(order(run), &[want("f", "a", 1, Hold::Run)]);
-        }
-        assert_eq!(queue.admit(10), [Id(1)]);
-        queue.remove(Id(2));
-        queue.remove(Id(1));
-        assert_eq!(queue.admit(10), [Id(3)]);
-        assert_eq!(queue.queued(), 0);
-    }
-
-    /// The same rules, written as plainly as they can be: every admission looks at every run.
-    #[derive(Default)]
-    struct Model {
-        waiting: Vec<(Order, Vec<Want>)>,
-        known: HashMap<RunId, (Vec<Want>, Vec<bool>)>,
-    }
-
-    impl Model {
-        fn taken(&self, want: &Want) -> u32 {
-            let holds = |(wants, held): &(Vec<Want>, Vec<bool>)| {
-                wants.iter().zip(held).any(|(other, held)| *held && other.scope == want.scope && other.key == want.key)
-            };
-            self.known.values().filter(|known| holds(known)).count() as u32
-        }
-
-        fn admit(&mut self) -> Vec<RunId> {
-            let mut admitted = Vec::new();
-            self.waiting.sort_by_key(|(order, _)| *order);
-            let mut at = 0;
-            while at < self.waiting.len() {
-                let (order, wants) = self.waiting[at].clone();
-                let held = self.known[&order.run].1.clone();
-                if wants.iter().zip(&held).all(|(want, held)| *held || self.taken(want) < want.limit) {
-                    self.known.insert(order.run, (wants, held.iter().map(|_| true).collect()));
-                    self.waiting.remove(at);
-                    admitted.push(order.run);
-                    at = 0;
-                } else {
-                    at += 1;
-                }
-            }
-            admitted
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_queue_does_what_the_plain_model_does(actions in prop::collection::vec((0u8..6, 0i64..12, 0usize..3, 0usize..4), 1..120)) {
-            let (mut queue, mut model, mut next) = (Queue::default(), Model::default(), 100i64);
-            for (action, pick, first, second) in actions {
-                let known: Vec<RunId> = { let mut all: Vec<_> = model.known.keys().copied().collect(); all.sort(); all };
-                let chosen = known.get(pick as usize % known.len().max(1)).copied();
-                match (action, chosen) {
-                    (0..=2, _) => {
-                        next += 1;
-                        let mut wants = vec![];
-                        if first > 0 { wants.push(want("all", "null", 2, Hold::Run)); }
-                        if second > 0 { wants.push(want("user", ["a", "b", "c"][second - 1], 1, Hold::Active)); }
-                        let order = Order { fresh: true, enter_ms: next - pick, run: Id(next) };
-                        queue.push(order, &wants);
-                        model.known.insert(order.run, (wants.clone(), vec![false; wants.len()]));
-                        model.waiting.push((order, wants));
-                    }
-                    (3, Some(run)) if !model.waiting.iter().any(|(order, _)| order.run == run) => {
-                        queue.suspend(run);
-                        let (wants, held) = model.known.get_mut(&run).expect("known");
-                        for (want, held) in wants.iter().zip(held) { if want.hold == Hold::Active { *held = false; } }
-                    }
-                    (4, Some(run)) if !model.waiting.iter().any(|(order, _)| order.run == run) => {
-                        let order = Order { fresh: false, enter_ms: next, run };
-                        queue.suspend(run);
-                        queue.push(order, &[]);
-                        let (wants, held) = model.known.get_mut(&run).expect("known");
-                        for (want, held) in wants.iter().zip(held) { if want.hold == Hold::Active { *held = false; } }
-                        model.waiting.push((order, wants.clone()));
-                    }
-                    (5, Some(run)) => {
-                        queue.remove(run);
-                        model.known.remove(&run);
-                        model.waiting.retain(|(order, _)| order.run != run);
-                    }
-                    _ => {}
-                }
-                prop_assert_eq!(queue.admit(usize::MAX), model.admit());
-                prop_assert_eq!(queue.queued(), model.waiting.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{EventId, Json, Millis, RunId};
 
+use super::gates::GateKeys;
+
 /// An accepted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
@@ -133,6 +135,8 @@ pub struct RunRow {
     pub idempotency: Option<Arc<str>>,
     /// The run that it repeats.
     pub replay_of: Option<RunId>,
+    /// The values of its gates' keys that matter after its start.
+    pub gates: Option<Arc<GateKeys>>,
 }
 
 impl RunRow {
@@ -159,7 +163,13 @@ impl RunRow {
             reason: None,
             idempotency: None,
             replay_of: None,
+            gates: None,
         }
+    }
+
+    /// The value of its singleton's key, if it comes under one.
+    pub fn singleton(&self) -> Option<&Arc<str>> {
+        self.gates.as_ref()?.singleton.as_ref()
     }
 }
 

@@ -173,6 +173,7 @@ pub(super) fn example() -> RunRow {
         reason: None,
         idempotency: None,
         replay_of: None,
+        gates: None,
     }
 }
 

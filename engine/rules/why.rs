@@ -2,6 +2,7 @@
 
 use crate::base::{Millis, Span};
 
+use super::queue::{AHEAD_MOST, Blocked};
 use super::row::{AttemptRow, Record, Recorded, RunRow, RunState};
 use super::waits::{WaitRow, WaitState, What};
 
@@ -27,6 +28,28 @@ pub fn is_in_line(run: &RunRow, now: Millis) -> bool {
         RunState::Queued => run.started.is_some() || run.enter <= now,
         RunState::Sleeping | RunState::BackingOff | RunState::Waiting => run.wake.is_some_and(|wake| wake <= now),
         _ => false,
+    }
+}
+
+/// What a run of `function` that stands in line waits for.
+pub fn blocked(function: &str, blocked: &Blocked, now: Millis) -> String {
+    let of = |key: &str| if key == "null" { String::new() } else { format!(" for key {key}") };
+    let plural = |count: u32, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
+    match blocked {
+        Blocked::Limit { scope, key, limit } => {
+            let scope = scope.split('#').next().unwrap_or_default();
+            format!("waits for a slot: {scope} allows {} at a time{}", plural(*limit, "run"), of(key))
+        }
+        Blocked::Throttle { key, rule, ahead, at } => {
+            let (line, starts) = match *ahead {
+                0 => ("it is the next one".to_owned(), "starts"),
+                1 => ("1 run stands before it".to_owned(), "starts"),
+                AHEAD_MOST => (format!("{AHEAD_MOST} runs or more stand before it"), "starts later than"),
+                ahead => (format!("{ahead} runs stand before it"), "starts"),
+            };
+            let rule = format!("{} per {}{}", plural(rule.limit, "start"), rule.period, of(key));
+            format!("throttled: {function} allows {rule}; {line}, {starts} {}", due(Some(*at), now))
+        }
     }
 }
 

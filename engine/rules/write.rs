@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::{EventId, Json, Millis, RunId};
 
 use super::cron::CronRow;
+use super::gates::WindowRow;
 use super::outcome::Outcome;
 use super::policy::Retention;
 use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
@@ -145,6 +146,8 @@ pub enum Write {
         /// What the gate said.
         outcome: Outcome,
     },
+    /// Stores what a counting gate has counted.
+    PutWindow(WindowRow),
     /// Stores a new run (its `rev` as given).
     CreateRun(RunRow),
     /// queued → running: a worker is about to start it. Sets `started` and `version` the first time only.
@@ -253,7 +256,7 @@ pub enum Write {
     PutCron(CronRow),
     /// Forgets where a function stood: it is not started by the clock any more.
     DropCron(Arc<str>),
-    /// Gives back the idempotency keys and event keys that expired before `now`, and deletes ended runs (with journal,
+    /// Gives back the idempotency keys, event keys and rows of gates that expired before `now`, and deletes ended runs (with journal,
     /// attempts and log) and unneeded events that are older than `keep` says: at most `most` of each in one list.
     Sweep {
         /// The time.

@@ -1,6 +1,7 @@
 //! What a store is: every store passes `exercise`, SQLite and memory today.
 
 pub mod waits;
+mod windows;
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 23] = [
+    let examples: [fn(&dyn Store); 26] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -46,6 +47,9 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
         waits::a_sweep_leaves_events_that_a_wait_has_had,
         waits::events_are_read_from_the_oldest_on,
+        windows::what_a_gate_has_counted_is_kept_until_it_expires,
+        windows::a_row_takes_the_place_of_the_one_before_it,
+        windows::a_run_keeps_the_keys_of_its_gates,
     ];
     for example in examples {
         example(&*make());

@@ -10,7 +10,7 @@ use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
     Conflict, CronRow, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow,
-    WaitState, Write,
+    WaitState, WindowKey, WindowRow, Write,
 };
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
@@ -30,6 +30,7 @@ pub struct Disk {
     runs: BTreeMap<RunId, Life>,
     event_keys: HashMap<(Arc<str>, Arc<str>), (EventId, Millis)>,
     idempotency: HashMap<(Arc<str>, Arc<str>), (RunId, Millis)>,
+    windows: BTreeMap<(WindowKey, Id), WindowRow>,
     sources: HashMap<Arc<str>, SourceRow>,
     crons: BTreeMap<Arc<str>, CronRow>,
     largest: Id,
@@ -148,6 +149,9 @@ impl Disk {
             Write::TakeIdempotency { function, key, run, expires } => {
                 self.idempotency.insert((function, key), (run, expires));
             }
+            Write::PutWindow(row) => {
+                self.windows.insert((row.window.clone(), row.entry), row);
+            }
             Write::PutSource(row) => {
                 self.sources.entry(Arc::clone(&row.hash)).or_insert(row);
             }
@@ -234,6 +238,7 @@ impl Disk {
     fn sweep(&mut self, now: Millis, keep: &Retention, most: usize) {
         self.event_keys.retain(|_, (_, expires)| *expires > now);
         self.idempotency.retain(|_, (_, expires)| *expires > now);
+        self.windows.retain(|_, row| row.expires > now);
         let old: Vec<RunId> = self.runs.values().filter(|life| is_old(&life.row, now, keep)).map(|life| life.row.id).take(most).collect();
         for id in old {
             self.runs.remove(&id);
@@ -393,6 +398,12 @@ impl Store for Memory {
 
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         Ok(self.disk().crons.values().cloned().collect())
+    }
+
+    fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        let rows: Vec<WindowRow> = self.disk().windows.values().cloned().collect();
+        rows.into_iter().for_each(each);
+        Ok(())
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -1,6 +1,7 @@
 //! The engine through its own handle: real projects, real scripts, on SQLite.
 
 mod crons;
+mod gates;
 mod parallel;
 mod waits;
 

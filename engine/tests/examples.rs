@@ -242,3 +242,110 @@ fn fan_out_runs_branches_at_once() {
         assert!(tree.contains(key), "{tree}");
     }
 }
+
+/// The runs of a function as the engine lists them, the newest first.
+fn runs_of(folder: &Path, server: &Server, function: &str) -> Vec<Value> {
+    ask(folder, server, &["runs", "ls", "--function", function]).as_array().unwrap().clone()
+}
+
+#[test]
+fn priority_moves_a_run_past_one_that_waits() {
+    let folder = example("priority");
+    let server = start(folder.path());
+    for (customer, plan) in [("ada", "free"), ("bob", "free"), ("eve", "pro")] {
+        ask(folder.path(), &server, &["send", "report/wanted", &format!("customer={customer}"), &format!("plan={plan}")]);
+    }
+    let runs = loop {
+        let runs = ask(folder.path(), &server, &["runs", "ls", "--status", "completed"]);
+        if runs.as_array().unwrap().len() == 3 {
+            break runs;
+        }
+        std::thread::yield_now();
+    };
+    let started = |customer: &str| {
+        let run = runs.as_array().unwrap().iter().find(|run| run["output"] == customer).unwrap();
+        run["run_started_at"].as_str().unwrap().to_owned()
+    };
+    assert!(started("ada") < started("eve") && started("eve") < started("bob"), "{runs:#?}");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn rate_limit_skips_the_third_mail_of_a_user_also_after_a_kill() {
+    let folder = example("rate-limit");
+    let server = start(folder.path());
+    let send = |server: &Server, user: &str| ask(folder.path(), server, &["send", "password/forgotten", &format!("userId={user}")]);
+    (0..2).for_each(|_| drop(send(&server, "ada")));
+    server.kill();
+    let server = start(folder.path());
+    for user in ["ada", "bob", "ada", "bob", "bob"] {
+        send(&server, user);
+    }
+    assert_eq!(runs_of(folder.path(), &server, "mail-link").len(), 4);
+    let events = ask(folder.path(), &server, &["events", "ls"]);
+    assert_eq!(events.as_array().unwrap().len(), 7, "what starts nothing is stored all the same");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn throttle_delays_and_says_so() {
+    let folder = example("throttle");
+    let server = start(folder.path());
+    for (account, name) in [("acme", "ada"), ("acme", "bob"), ("acme", "eve"), ("home", "joe")] {
+        ask(folder.path(), &server, &["send", "contact/changed", &format!("account={account}"), &format!("name={name}")]);
+    }
+    let runs = loop {
+        let runs = runs_of(folder.path(), &server, "copy-contact");
+        if let Some(waiting) =
+            runs.iter().find(|run| run["state"] == "queued" && run["why"].as_str().is_some_and(|why| why.contains("throttled")))
+        {
+            let why = waiting["why"].as_str().unwrap();
+            assert!(why.contains("allows 20 starts per 1m for key \"acme\""), "{why}");
+        }
+        if runs.iter().all(|run| run["state"] == "completed") {
+            break runs;
+        }
+        std::thread::yield_now();
+    };
+    let started = |name: &str| {
+        let run = runs.iter().find(|run| run["output"] == name).unwrap();
+        run["run_started_at"].as_str().unwrap().to_owned()
+    };
+    assert!(started("bob") < started("eve") && started("joe") < started("eve"), "{runs:#?}");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn singleton_leaves_one_run_of_a_site() {
+    let folder = example("singleton");
+    let server = start(folder.path());
+    for page in ["start", "basket", "help"] {
+        ask(folder.path(), &server, &["send", "page/edited", "site=shop", &format!("page={page}")]);
+    }
+    until(folder.path(), &server, "rebuild", "completed");
+    let states: Vec<Value> = runs_of(folder.path(), &server, "rebuild").iter().map(|run| run["state"].clone()).collect();
+    assert_eq!(states, ["completed", "cancelled", "cancelled"]);
+    assert_eq!(runs_of(folder.path(), &server, "warm-cache").len(), 1);
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn shared_limit_spans_two_functions() {
+    let folder = example("shared-limit");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "invoice/due", "account=acme", "amount=1200"]);
+    ask(folder.path(), &server, &["send", "invoice/due", "account=acme", "amount=-200", "--wait"]);
+    let (pay, back) = (runs_of(folder.path(), &server, "pay"), runs_of(folder.path(), &server, "pay-back"));
+    assert!(pay[0]["ended_at"].as_str().unwrap() <= back[0]["run_started_at"].as_str().unwrap(), "{pay:?} {back:?}");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn idempotency_charges_once() {
+    let folder = example("idempotency");
+    let server = start(folder.path());
+    (0..3).for_each(|_| drop(ask(folder.path(), &server, &["send", "payment/wanted", "paymentId=p7", "amount=5"])));
+    assert_eq!(runs_of(folder.path(), &server, "charge").len(), 1);
+    assert_eq!(runs_of(folder.path(), &server, "count-clicks").len(), 3);
+    assert!(server.stop().0.success());
+}

@@ -17,7 +17,7 @@ use stepwell::base::{EventId, RunId};
 use stepwell::clock::{SystemClock, SystemEntropy};
 use stepwell::exec::{Engine, Notice, Setup};
 use stepwell::project::{Mode, Project};
-use stepwell::rules::{CronRow, EventRow, List, LogRow, OutcomeRow, RunRow, RunState, SourceRow, WaitRow};
+use stepwell::rules::{CronRow, EventRow, List, LogRow, OutcomeRow, RunRow, RunState, SourceRow, WaitRow, WindowRow};
 use stepwell::script::Host;
 use stepwell::server::{ServerOptions, serve};
 use stepwell::store::{Answer as Reply, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket};
@@ -272,6 +272,9 @@ impl Store for Disk {
     }
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.memory.crons()
+    }
+    fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        self.memory.all_windows(each)
     }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.memory.logs(run, from, limit)

@@ -55,15 +55,15 @@ pub struct Function {
     pub cancel_on: Vec<Cancel>,
     /// A script that runs once, durably, after a run has failed. Not supported yet.
     pub on_failure: Option<Spanned<String>>,
-    /// Delays starts. Not supported yet.
+    /// Delays starts: at most `limit` in each `period`, spread over it.
     pub throttle: Option<Spanned<Throttle>>,
-    /// Skips runs. Not supported yet.
+    /// Skips runs: at most `limit` start in each `period`.
     pub rate_limit: Option<Spanned<RateLimit>>,
     /// One run with the last event after a quiet period. Not supported yet.
     pub debounce: Option<Spanned<Debounce>>,
     /// One run for many events. Not supported yet.
     pub batch: Option<Spanned<Batch>>,
-    /// One run at a time, without a queue. Not supported yet.
+    /// One unfinished run at a time, without a queue.
     pub singleton: Option<Spanned<Singleton>>,
     /// Starts by the clock: a schedule such as `0 7 * * MON-FRI`, or `{ schedule, tz, jitter, missed }`.
     #[schemars(with = "Option<CronShape>")]
@@ -129,11 +129,11 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         versions: fields.optional("versions"),
         cancel_on: fields.later::<Cancels>("cancel_on").unwrap_or_default().0,
         on_failure: fields.later("on_failure"),
-        throttle: fields.later_at_key("throttle"),
-        rate_limit: fields.later_at_key("rate_limit"),
+        throttle: fields.optional_at_key("throttle"),
+        rate_limit: fields.optional_at_key("rate_limit"),
         debounce: fields.later_at_key("debounce"),
         batch: fields.later_at_key("batch"),
-        singleton: fields.later_at_key("singleton"),
+        singleton: fields.optional_at_key("singleton"),
         cron: fields.optional_at_key("cron"),
     };
     let started_by_clock = fields.entry("cron").is_some();

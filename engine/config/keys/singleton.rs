@@ -1,9 +1,11 @@
-//! `singleton`: one run at a time, without a queue. Read and checked; not supported yet.
+//! `singleton`: one run at a time, without a queue.
 
 use schemars::JsonSchema;
 
+use crate::rules::gates;
+
 use super::super::reader::{Fields, MapShape, Reader, Value, choose};
-use super::super::spanned::Spanned;
+use super::super::spanned::{Spanned, or};
 use super::super::tree::Node;
 
 /// At most one unfinished run; a further event is skipped or takes its place.
@@ -14,6 +16,16 @@ pub struct Singleton {
     pub key: Option<Spanned<String>>,
     /// What becomes of a further event; default `skip`.
     pub mode: Option<Spanned<SingletonMode>>,
+}
+
+impl Singleton {
+    /// What becomes of a further event.
+    pub fn policy(&self) -> gates::Singleton {
+        match or(&self.mode, SingletonMode::Skip) {
+            SingletonMode::Skip => gates::Singleton::Skip,
+            SingletonMode::Cancel => gates::Singleton::Cancel,
+        }
+    }
 }
 
 /// What becomes of an event while a run is unfinished.

@@ -1,14 +1,16 @@
-//! `throttle`: delays starts. Read and checked; not supported yet.
+//! `throttle`: delays starts.
 
 use schemars::JsonSchema;
 
 use crate::base::Span;
+use crate::rules::gates;
 
 use super::super::reader::{Fields, MapShape, Reader, Value};
-use super::super::spanned::Spanned;
+use super::super::spanned::{Spanned, or};
 use super::super::tree::Node;
+use super::rate_limit::check_counts;
 
-/// Delays starts so that at most `limit` runs start in each `period`.
+/// Delays starts so that at most `limit` runs start in each `period`, spread evenly over it, in the order of acceptance.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Throttle {
@@ -18,10 +20,17 @@ pub struct Throttle {
     /// The length of a period.
     #[schemars(required)]
     pub period: Option<Spanned<Span>>,
-    /// Starts that may come at once on top; default 0.
+    /// Starts that may come at once on top, after a quiet time; default 0.
     pub burst: Option<Spanned<u32>>,
     /// An expression over the event: each of its values has a limit of its own.
     pub key: Option<Spanned<String>>,
+}
+
+impl Throttle {
+    /// The rule without its key's expression.
+    pub fn policy(&self) -> gates::Throttle {
+        gates::Throttle { limit: or(&self.limit, 1).max(1), period: or(&self.period, Span::seconds(1)), burst: or(&self.burst, 0) }
+    }
 }
 
 impl MapShape for Throttle {
@@ -38,6 +47,7 @@ impl Value for Throttle {
             key: fields.optional("key"),
         };
         fields.done();
+        check_counts(&throttle.limit, &throttle.period, reader);
         Some(throttle)
     }
 }

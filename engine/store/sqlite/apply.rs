@@ -12,8 +12,9 @@ use crate::rules::{AttemptRow, Conflict, EventRow, Expect, Kind, List, LogRow, R
 use super::super::{StoreError, Verdict};
 use super::names::Interner;
 use super::row;
-use super::sweep::Sweeper;
+use super::sweep::{self, Sweeper};
 use super::waits::Waits;
+use super::windows::Windows;
 
 /// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
 const HEADS: usize = 100_000;
@@ -36,6 +37,7 @@ pub(super) struct Applier<'c> {
     latest: Option<(RunId, Head)>,
     sweeper: Sweeper<'c>,
     waits: Waits<'c>,
+    windows: Windows<'c>,
 }
 
 impl<'c> Applier<'c> {
@@ -47,6 +49,7 @@ impl<'c> Applier<'c> {
             latest: None,
             sweeper: Sweeper::new(connection)?,
             waits: Waits::new(connection)?,
+            windows: Windows::new(connection)?,
         })
     }
 
@@ -56,6 +59,7 @@ impl<'c> Applier<'c> {
         self.latest = None;
         self.names.forget();
         self.sweeper.forget();
+        self.windows.forget();
     }
 
     /// Carries out one list, or skips it where an expectation does not hold. Every expectation is checked before the
@@ -117,6 +121,10 @@ impl<'c> Applier<'c> {
                 self.sql.note_outcome.execute(params![event.0, function, kind, value])?;
                 Ok(())
             }
+            Write::PutWindow(row) => {
+                let function = self.names.id(&row.window.function)?;
+                self.windows.put(function, row)
+            }
             Write::CreateRun(run) => self.create_run(run),
             Write::Append { run, record } => self.append(*run, record),
             Write::Adopt { run, version } => self.adopt(*run, version),
@@ -144,6 +152,7 @@ impl<'c> Applier<'c> {
                 if let Some((run, head)) = self.latest.take() {
                     self.keep(run, head);
                 }
+                self.windows.sweep(*now, *most, sweep::looked_at(*most))?;
                 self.sweeper.sweep(*now, keep, *most)
             }
             Write::Start { run, .. }
@@ -193,6 +202,7 @@ impl<'c> Applier<'c> {
             version,
             row::join_keys(&run.keys),
             run.idempotency.as_deref(),
+            run.gates.as_deref().map(row::gates_text).transpose()?,
             run.output.as_deref().map(str::as_bytes),
             error,
             run.reason.as_deref(),
@@ -362,7 +372,8 @@ fn is_plain(run: &RunRow) -> bool {
     let bare = run.keys.is_empty() && run.idempotency.is_none() && run.version.is_none() && run.output.is_none();
     let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created && run.priority_ms == 0;
     let fresh = (run.rev, run.state, run.attempt, run.suspects) == (0, RunState::Queued, 1, 0);
-    bare && quiet && fresh && run.replay_of.is_none() && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
+    let alone = run.replay_of.is_none() && run.gates.is_none();
+    bare && quiet && fresh && alone && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
 }
 
 /// The writer's statements, prepared once.
@@ -411,7 +422,7 @@ impl<'c> Statements<'c> {
             take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
             create_run: sql(&format!(
                 "INSERT INTO runs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-                 ?20)",
+                 ?20, ?21)",
                 row::RUN
             ))?,
             create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \

@@ -13,6 +13,7 @@ mod row;
 mod sweep;
 mod tools;
 mod waits;
+mod windows;
 mod writer;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -330,6 +331,10 @@ impl Store for Sqlite {
 
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.readers.crons()
+    }
+
+    fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        self.readers.all_windows(each)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

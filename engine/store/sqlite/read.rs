@@ -7,13 +7,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow};
+use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
 use super::open;
 use super::row::{self, Decoder};
 use super::waits;
+use super::windows;
 
 /// Connections that read at once; more readers wait, so that they cannot starve the writer of its cores.
 const READERS: usize = 4;
@@ -210,6 +211,11 @@ impl Readers {
                 Ok(CronRow { function: row.get(0)?, schedule: row.get(1)?, last: Millis(row.get(2)?), due })
             })
         })
+    }
+
+    /// Every row of a counting gate, on a connection of its own.
+    pub(super) fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        windows::read(&open::reader(&self.path)?, &self.names, each)
     }
 
     pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row};
 use crate::base::{Id, Json, Millis};
 use crate::rules::row::LogLevel;
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState};
+use crate::rules::{AttemptRow, EventRow, Failure, GateKeys, Kind, LogRow, Record, RunRow, RunState};
 
 use super::super::StoreError;
 use super::names::Names;
@@ -17,7 +17,7 @@ use super::names::Names;
 pub(super) const EVENT: &str = "id, name, data, sender_id, ts, accepted, extra";
 /// The columns of `runs`, in the order that `run` reads them.
 pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event, created, enter, started, ended, wake, priority_ms, \
-                              version, keys, idempotency, output, error, reason, replay_of";
+                              version, keys, idempotency, gates, output, error, reason, replay_of";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -32,6 +32,16 @@ pub(super) fn join_keys(keys: &[Arc<str>]) -> Option<String> {
 
 fn split_keys(keys: Option<&str>) -> Arc<[Arc<str>]> {
     keys.map(|keys| keys.split('\n').map(Arc::from).collect()).unwrap_or_default()
+}
+
+/// The keys of a run's gates as JSON text.
+pub(super) fn gates_text(gates: &GateKeys) -> Result<String, StoreError> {
+    serde_json::to_string(gates).map_err(|error| StoreError::Corrupt(format!("the keys of gates are not JSON: {error}")))
+}
+
+fn gates(row: &Row<'_>, at: usize) -> Result<Option<Arc<GateKeys>>, StoreError> {
+    let text = row.get_ref(at)?.as_str_or_null().map_err(|_| damaged("runs.gates"))?;
+    text.map(|text| serde_json::from_str(text).map(Arc::new).map_err(|_| damaged("runs.gates"))).transpose()
 }
 
 /// Turns numbers of names into names while rows are read.
@@ -73,10 +83,11 @@ impl Decoder<'_> {
             version: self.name(row, 13)?,
             keys: split_keys(keys),
             idempotency: row.get(15)?,
-            output: optional_json(row, 16)?,
-            error: optional_json(row, 17)?.map(|text| failure(&text)).transpose()?,
-            reason: row.get(18)?,
-            replay_of: row.get::<_, Option<i64>>(19)?.map(Id),
+            gates: gates(row, 16)?,
+            output: optional_json(row, 17)?,
+            error: optional_json(row, 18)?.map(|text| failure(&text)).transpose()?,
+            reason: row.get(19)?,
+            replay_of: row.get::<_, Option<i64>>(20)?.map(Id),
         })
     }
 

@@ -44,6 +44,7 @@ CREATE TABLE runs (
     version INTEGER,
     keys TEXT, -- one a line
     idempotency TEXT,
+    gates TEXT, -- JSON
     output BLOB,
     error BLOB,
     reason TEXT,
@@ -127,5 +128,16 @@ CREATE TABLE idempotency (
 
 -- Where a function that is started by the clock stands in its schedule.
 CREATE TABLE crons (function INTEGER PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL, due INTEGER) STRICT;
+
+-- What counting gates have counted: for a rate limit a row for each event that it let through, for a throttle one a key.
+CREATE TABLE windows (
+    function INTEGER NOT NULL,
+    gate INTEGER NOT NULL, -- rules::gates::Gate
+    key TEXT NOT NULL,
+    entry INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    PRIMARY KEY (function, gate, key, entry)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sources (hash TEXT PRIMARY KEY, files BLOB NOT NULL) STRICT, WITHOUT ROWID;

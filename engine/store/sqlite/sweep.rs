@@ -157,7 +157,7 @@ impl<'c> Sweeper<'c> {
 }
 
 /// The most rows that a sweep looks at.
-fn looked_at(most: u32) -> i64 {
+pub(super) fn looked_at(most: u32) -> i64 {
     i64::from(most).saturating_mul(LOOKED_AT.0).max(LOOKED_AT.1)
 }
 

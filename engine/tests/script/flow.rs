@@ -407,6 +407,9 @@ impl Store for Failing {
     fn crons(&self) -> Result<Vec<stepwell::rules::CronRow>, StoreError> {
         self.inner.crons()
     }
+    fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        self.inner.all_windows(each)
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.inner.logs(run, from, limit)
     }

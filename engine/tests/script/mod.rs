@@ -19,7 +19,7 @@ use stepwell::base::{Clock, Diagnostic, Entropy, EventId, Id, Json, Millis, RunI
 use stepwell::rules::policy::Timeouts;
 use stepwell::rules::run::{Outcome, Stopped, next};
 use stepwell::rules::{
-    AttemptRow, Backoff, EventRow, Expect, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, Write,
+    AttemptRow, Backoff, EventRow, Expect, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, WindowRow, Write,
 };
 use stepwell::script::{Alone, Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
 use stepwell::store::memory::Memory;
@@ -169,6 +169,9 @@ impl Store for Silent {
         Err(StoreError::Closed)
     }
     fn crons(&self) -> Result<Vec<stepwell::rules::CronRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
+    fn all_windows(&self, _: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
     fn logs(&self, _: RunId, _: u64, _: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow};
+use stepwell::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
@@ -304,6 +304,11 @@ impl Store for Disk {
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.read()?;
         self.memory.crons()
+    }
+
+    fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
+        self.read()?;
+        self.memory.all_windows(each)
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

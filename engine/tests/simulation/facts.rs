@@ -232,6 +232,7 @@ impl Facts {
             | Write::TakeIdempotency { .. }
             | Write::NoteOutcome { .. }
             | Write::Log { .. }
+            | Write::PutWindow(_)
             | Write::PutSource(_) => {}
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
             Write::PutCron(_) | Write::DropCron(_) => {}

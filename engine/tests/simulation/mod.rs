@@ -12,6 +12,7 @@ mod disk;
 mod draw;
 mod edit;
 mod facts;
+mod flow;
 mod plan;
 mod print;
 mod program;

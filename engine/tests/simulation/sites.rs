@@ -84,7 +84,7 @@ pub const AFTER: &str = "after";
 impl Site {
     /// The site that a list comes from; `recovering` in an engine's first commit of all.
     pub fn of(list: &List, recovering: bool) -> Option<Site> {
-        let last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. }))?;
+        let last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_)))?;
         let adopts = list.writes.iter().any(|write| matches!(write, Write::Adopt { .. }));
         Some(match last {
             Write::InsertEvent(_)
@@ -116,7 +116,7 @@ impl Site {
             Write::PutSource(_) => Site::Sources,
             Write::Sweep { .. } => Site::Sweep,
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
-            Write::PutCron(_) | Write::DropCron(_) => return None,
+            Write::PutCron(_) | Write::DropCron(_) | Write::PutWindow(_) => return None,
             Write::Adopt { .. } | Write::Log { .. } => return None,
         })
     }

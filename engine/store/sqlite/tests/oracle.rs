@@ -9,8 +9,8 @@ use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, CronRow, EventRow, Expect, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow, WaitKey, WaitRow,
-    Write,
+    AttemptRow, CronRow, EventRow, Expect, Gate, GateKeys, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow,
+    WaitKey, WaitRow, WindowKey, WindowRow, Write,
 };
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -107,10 +107,11 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(23) {
+        match self.random.below(25) {
             20 => self.outcome(),
             21 => Write::PutCron(self.cron()),
             22 => Write::DropCron(self.function()),
+            23 | 24 => self.window(),
             16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
             18 => Write::RecordWait(self.wait()),
             19 => self.resolve(),
@@ -155,6 +156,14 @@ impl World {
         CronRow { function, schedule, last: Millis(self.random.below(3) as i64), due: self.random.maybe(due) }
     }
 
+    fn window(&mut self) -> Write {
+        let gate = self.random.one(&[Gate::RateLimit, Gate::Throttle]);
+        let window = WindowKey { function: self.function(), gate, key: self.key() };
+        let (entry, value) = (Id(self.random.below(4) as i64), self.random.next() as i64);
+        let expires = self.now.after(Span(self.random.below(20_000) as i64));
+        Write::PutWindow(WindowRow { window, entry, value, expires })
+    }
+
     fn wait(&mut self) -> WaitKey {
         let kind = self.random.one(&[Kind::Wait, Kind::Invoke]);
         WaitKey { run: self.some_run(), kind, key: self.random.one(&["a", "b", "ü › a#2"]).into() }
@@ -192,6 +201,7 @@ impl World {
         self.runs.push((id, 0));
         let keys: Vec<Arc<str>> = (0..self.random.below(3)).map(|_| self.key()).collect();
         let (idempotency, first) = (self.key(), self.some_run());
+        let gates = Arc::new(GateKeys { singleton: Some(self.key()), throttle: None });
         Write::CreateRun(RunRow {
             function: self.function(),
             keys: keys.into(),
@@ -199,6 +209,7 @@ impl World {
             enter: self.random.one(&[id.made_at(), self.now.after(Span::seconds(5))]),
             idempotency: self.random.maybe(idempotency),
             replay_of: self.random.maybe(first),
+            gates: self.random.maybe(gates),
             ..run(id, self.random.one(&self.events))
         })
     }
@@ -322,6 +333,14 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
         store.unfinished(&mut |row| rows.push(row)).map(|()| rows)
     };
     assert_eq!(unfinished(left), unfinished(right));
+    // What has expired is swept in pieces; it counts no more.
+    let windows = |store: &dyn Store| {
+        let mut rows = Vec::new();
+        let kept = store.all_windows(&mut |row| rows.extend((row.expires > world.now).then_some(row)));
+        rows.sort_by(|a, b| (&a.window, a.entry).cmp(&(&b.window, b.entry)));
+        kept.map(|()| rows)
+    };
+    assert_eq!(windows(left), windows(right));
     let figures = |store: &dyn Store| store.stats().map(|stats| (stats.unfinished, stats.largest_id));
     assert_eq!(figures(left), figures(right));
 }

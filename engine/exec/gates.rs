@@ -1,0 +1,312 @@
+//! What the gates go by, in memory: what rate limits have let through, and which runs hold the keys of singletons.
+//!
+//! It is derived from the rows at start. Whoever decides on events holds it from the decision until the list is handed to the
+//! store, and enters there what the list is going to store; so a decision is made on those before it without waiting for the
+//! disk. Where a decision would refuse something only because of one that may come to nothing, it waits for that one's outcome.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use crate::base::id::IdMap;
+use crate::base::{EventId, Millis, RunId, Span};
+use crate::rules::gates::rate_limit::{SETTLED, Window};
+use crate::rules::gates::{Found, Holder, RateLimit, Room, Singleton};
+use crate::rules::matching::{self, Candidate};
+use crate::rules::{Gate, List, RunRow, WaitKey, WindowKey, WindowRow};
+use crate::store::StoreError;
+
+use super::Inner;
+use super::ingest::Pending;
+use super::wait_index;
+
+/// A function and the value of one of its keys.
+type Key = (Arc<str>, Arc<str>);
+
+/// A run that has a singleton's key, and the decision that gave it to it.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    run: RunId,
+    decision: u64,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    rates: HashMap<Key, (Span, Window)>,
+    /// When to look whether a window counts nothing any more.
+    stale: BinaryHeap<Reverse<(Millis, Key)>>,
+    /// The last one has the key; those before it are cancelled by decisions whose outcome is not known yet.
+    singles: HashMap<Key, Vec<Held>>,
+    key_of: IdMap<Key>,
+}
+
+/// What a decision has entered.
+#[derive(Debug)]
+enum Mark {
+    Rate(Key, Millis, EventId),
+    Single(Key, RunId),
+}
+
+/// A list on its way to the store. Where nobody says what became of it, it counts as carried out.
+pub(super) struct Decision<'i> {
+    inner: &'i Inner,
+    number: u64,
+    marks: Vec<Mark>,
+}
+
+/// What one event comes to.
+pub(super) struct Decided {
+    pub(super) list: List,
+    pub(super) runs: Vec<RunRow>,
+    /// Runs whose place others take, each with what it has started, and the wait of the one that invoked it.
+    pub(super) replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
+}
+
+impl Gates {
+    /// Takes up a stored row of a rate limit.
+    pub(super) fn load(&mut self, row: WindowRow) {
+        let WindowRow { window: WindowKey { function, key, .. }, entry, value, expires } = row;
+        let key = (function, key);
+        let at = Millis(value);
+        let (_, window) = self.rates.entry(key.clone()).or_insert_with(|| (Span(expires.since(at).0), Window::default()));
+        window.enter(at, entry, SETTLED);
+        self.stale.push(Reverse((expires, key)));
+    }
+
+    /// Takes up a stored run that has not ended.
+    pub(super) fn load_run(&mut self, run: &RunRow) {
+        if let Some(value) = run.singleton() {
+            self.hold((Arc::clone(&run.function), Arc::clone(value)), run.id, SETTLED);
+        }
+    }
+
+    /// A run has ended: its singleton's key is free.
+    pub(super) fn free(&mut self, run: RunId) {
+        let Some(key) = self.key_of.remove(&run) else { return };
+        if let Some(held) = self.singles.get_mut(&key) {
+            held.retain(|held| held.run != run);
+            if held.is_empty() {
+                self.singles.remove(&key);
+            }
+        }
+    }
+
+    fn hold(&mut self, key: Key, run: RunId, decision: u64) {
+        self.key_of.insert(run, key.clone());
+        self.singles.entry(key).or_default().push(Held { run, decision });
+    }
+
+    fn enter(&mut self, key: &Key, rule: RateLimit, at: Millis, event: EventId, decision: u64) {
+        let (period, window) = self.rates.entry(key.clone()).or_default();
+        if window.expires(rule.period).is_none() {
+            self.stale.push(Reverse((at.after(rule.period), key.clone())));
+        }
+        *period = rule.period;
+        window.enter(at, event, decision);
+    }
+
+    /// Forgets windows that count nothing any more.
+    fn forget_stale(&mut self, now: Millis) {
+        while let Some(Reverse((at, _))) = self.stale.peek()
+            && *at <= now
+        {
+            let Some(Reverse((_, key))) = self.stale.pop() else { break };
+            let Some((period, window)) = self.rates.get(&key) else { continue };
+            match window.expires(*period) {
+                Some(expires) if expires > now => self.stale.push(Reverse((expires, key))),
+                _ => {
+                    self.rates.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, mark: Mark, stands: bool) {
+        match mark {
+            Mark::Rate(key, at, event) => {
+                if let Some((_, window)) = self.rates.get_mut(&key) {
+                    window.settle(at, event, stands);
+                }
+            }
+            Mark::Single(_, run) if !stands => self.free(run),
+            Mark::Single(key, run) => {
+                let Some(held) = self.singles.get_mut(&key) else { return };
+                let Some(at) = held.iter().position(|held| held.run == run) else { return };
+                held[at].decision = SETTLED;
+                for before in held.drain(..at) {
+                    self.key_of.remove(&before.run);
+                }
+            }
+        }
+    }
+}
+
+impl Decision<'_> {
+    /// Notes what became of the list.
+    pub(super) fn settle(mut self, stands: bool) {
+        self.note(stands);
+    }
+
+    fn note(&mut self, stands: bool) {
+        if self.marks.is_empty() {
+            return;
+        }
+        let mut gates = self.inner.gates();
+        self.marks.drain(..).for_each(|mark| gates.settle(mark, stands));
+        drop(gates);
+        self.inner.gates_moved.send_modify(|times| *times += 1);
+    }
+}
+
+impl Drop for Decision<'_> {
+    fn drop(&mut self) {
+        self.note(true);
+    }
+}
+
+/// Whether deciding on these candidates takes more than the event itself.
+pub(super) fn ask(candidates: &[Candidate]) -> bool {
+    candidates.iter().any(|candidate| candidate.applies && candidate.gates.asks())
+}
+
+impl Inner {
+    /// What the gates go by.
+    pub(super) fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a decision whose list is carried out whole or not at all.
+    ///
+    /// What it has entered must not be dropped while the gates are held.
+    pub(super) fn decision(&self) -> Decision<'_> {
+        Decision { inner: self, number: self.decisions.fetch_add(1, Ordering::Relaxed) + 1, marks: Vec::new() }
+    }
+
+    /// Decides on an event, as part of `decision`. None where that depends on decisions whose outcome is not known yet; then
+    /// nothing is entered.
+    pub(super) fn decide(
+        &self,
+        waits: &wait_index::Index,
+        gates: Option<&mut Gates>,
+        decision: &mut Decision<'_>,
+        pending: &Pending,
+        taken: &[(Arc<str>, RunId)],
+        now: Millis,
+    ) -> Result<Option<Decided>, StoreError> {
+        let Pending { row: event, dedupe, candidates, runs, .. } = pending;
+        let mut found = Vec::new();
+        if !taken.is_empty() || gates.is_some() {
+            let by_whom = |candidate: &Candidate| taken.iter().find(|(function, _)| *function == candidate.function).map(|(_, run)| *run);
+            found = candidates.iter().map(|candidate| Found { taken: by_whom(candidate), ..Found::default() }).collect();
+        }
+        let Some(gates) = gates else {
+            let (list, runs) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
+            return Ok(Some(Decided { list, runs, replaced: Vec::new() }));
+        };
+        gates.forget_stale(now);
+        for (candidate, found) in candidates.iter().zip(&mut found).filter(|(candidate, found)| candidate.applies && found.taken.is_none())
+        {
+            if !self.look(waits, gates, candidate, found, decision.number, now)? {
+                return Ok(None);
+            }
+        }
+        let (list, runs) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
+        let mut replaced = Vec::new();
+        for run in &runs {
+            let of_run = candidates.iter().zip(&found).find(|(candidate, _)| candidate.function == run.function);
+            let Some((candidate, found)) = of_run else { continue };
+            if let (Some((rule, value)), Some(Room::Free(at))) = (&candidate.gates.rate_limit, found.room) {
+                let key = (Arc::clone(&run.function), Arc::clone(value));
+                gates.enter(&key, *rule, at, event.id, decision.number);
+                decision.marks.push(Mark::Rate(key, at, event.id));
+            }
+            if let Some(value) = run.singleton() {
+                let key = (Arc::clone(&run.function), Arc::clone(value));
+                gates.hold(key.clone(), run.id, decision.number);
+                decision.marks.push(Mark::Single(key, run.id));
+                replaced.extend(found.holder.as_ref().map(|holder| (holder.tree.clone(), holder.parent.clone())));
+            }
+        }
+        Ok(Some(Decided { list, runs, replaced }))
+    }
+
+    /// Finds what a candidate's gates go by; false where that is not known yet.
+    fn look(
+        &self,
+        waits: &wait_index::Index,
+        gates: &mut Gates,
+        candidate: &Candidate,
+        found: &mut Found,
+        decision: u64,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        if let Some((rule, value)) = &candidate.gates.rate_limit {
+            let key = (Arc::clone(&candidate.function), Arc::clone(value));
+            let room = match gates.rates.get_mut(&key) {
+                Some((_, window)) => window.room(*rule, now, decision),
+                None => Some(Room::Free(now)),
+            };
+            found.room = room;
+            match room {
+                None => return Ok(false),
+                // Nothing behind it is asked.
+                Some(Room::Full(_)) => return Ok(true),
+                Some(Room::Free(_)) => {}
+            }
+        }
+        let Some((mode, value)) = &candidate.gates.singleton else { return Ok(true) };
+        let key = (Arc::clone(&candidate.function), Arc::clone(value));
+        while let Some(held) = gates.singles.get(&key).and_then(|held| held.last()).copied() {
+            let own = held.decision == decision;
+            let is_known = own || held.decision == SETTLED;
+            let stored = if own { None } else { self.store.run(held.run)? };
+            let row = match stored {
+                Some(row) if row.state.is_terminal() => {
+                    gates.free(held.run);
+                    continue;
+                }
+                Some(row) => row,
+                // It is deleted already.
+                None if held.decision == SETTLED => {
+                    gates.free(held.run);
+                    continue;
+                }
+                None if !is_known && *mode == Singleton::Skip => return Ok(false),
+                // It is on its way to the disk; where it does not get there, neither does what takes its place.
+                None => {
+                    let mut row = RunRow::queued(held.run, Arc::clone(&candidate.function), EventId::default(), now);
+                    row.rev = 0;
+                    row
+                }
+            };
+            let (tree, parent) = match mode {
+                Singleton::Skip => (vec![row], None),
+                Singleton::Cancel => (self.tree(waits, row)?, waits.parent_of(held.run)),
+            };
+            found.holder = Some(Holder { tree, parent, own });
+            break;
+        }
+        Ok(true)
+    }
+
+    /// What is done once runs took the place of others.
+    pub(super) fn replaced(&self, replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>, now: Millis) {
+        for (tree, parent) in replaced {
+            self.cancelled(&tree, now);
+            self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
+        }
+    }
+}
+
+/// The stored rows of both gates that count: those of rate limits, for this room, and those of throttles, for the queue.
+pub(super) fn load(inner: &dyn crate::store::Store, now: Millis) -> Result<(Gates, Vec<WindowRow>), StoreError> {
+    let (mut gates, mut buckets) = (Gates::default(), Vec::new());
+    inner.all_windows(&mut |row| match row.window.gate {
+        _ if row.expires <= now => {}
+        Gate::RateLimit => gates.load(row),
+        Gate::Throttle => buckets.push(row),
+    })?;
+    Ok((gates, buckets))
+}

@@ -1,0 +1,154 @@
+//! Random mixes of all that limits when and how often functions start, through the real engine on a simulated clock, against
+//! a model that says the same as plainly as it can be said. `STEPWELL_FLOW_SEED=…` runs one world again and prints it.
+
+mod model;
+mod world;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use stepwell::base::{Clock, Id, Millis, RunId};
+use stepwell::exec::{Assembled, Engine, NewEvent, Setup};
+use stepwell::rules::RunState;
+use stepwell::script::Host;
+use stepwell::store::{Memory, RunQuery, Store};
+
+use super::clock::SimClock;
+use super::dice::{Dice, SeededEntropy};
+use super::number;
+use super::plan::WakePlan;
+use model::{Fate, Model};
+use world::{Act, Event, Ms, World};
+
+/// 2026-01-01, when every world begins.
+const START: Millis = Millis(1_767_225_600_000);
+/// Worlds that are tried where nothing else is said.
+const WORLDS: u64 = 400;
+
+/// The events of a request; `number` is that of the first one.
+fn request(events: &[Event], number: usize) -> Vec<NewEvent> {
+    let new = |(at, event): (usize, &Event)| {
+        let data = serde_json::json!({
+            "n": number + at, "a": event.a, "b": event.b, "x": event.x, "p": event.p, "sleeps": event.sleeps,
+        });
+        let id: Option<Arc<str>> = event.id.map(|id| id.to_string().into());
+        NewEvent {
+            name: format!("e/{}", event.name).into(),
+            data: data.to_string().into(),
+            sender_id: id.clone(),
+            dedupe: id,
+            ts: event.ts.map(|ts| Millis(START.0 + ts)),
+            extra: None,
+        }
+    };
+    events.iter().enumerate().map(new).collect()
+}
+
+/// The run of an event and a function.
+fn run_of(store: &dyn Store, event: usize, function: usize) -> Option<RunId> {
+    let query = RunQuery { function: Some(format!("f{function}").into()), ..RunQuery::default() };
+    let is_it = |event_id: Id| number_of(store, event_id) == event;
+    store.runs(&query).expect("memory can be read").into_iter().find(|run| is_it(run.event)).map(|run| run.id)
+}
+
+fn number_of(store: &dyn Store, event: Id) -> usize {
+    let row = store.event(event).expect("memory can be read").expect("a run has its event");
+    serde_json::from_str::<serde_json::Value>(&row.data).expect("JSON")["n"].as_u64().expect("a number") as usize
+}
+
+/// Lets the world pass through the real engine.
+fn real(world: &World, until: Ms) -> HashMap<(usize, usize), Fate> {
+    let host = Host::new();
+    let project = world.load(&host);
+    let clock = SimClock::new(START, WakePlan { late: 0, late_ms: 0 }, Dice::new(1));
+    let mut store = Arc::new(Memory::new());
+    let (mut acts, mut sent) = (world.acts.iter(), 0);
+    loop {
+        let advancing = Arc::clone(&clock);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(move || advancing.advance())
+            .build()
+            .expect("a runtime without drivers needs nothing");
+        let local = tokio::task::LocalSet::new();
+        let setup = Setup {
+            project: Arc::clone(&project),
+            host: Arc::clone(&host),
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            clock: Arc::new(clock.hand(stepwell::base::Span(0))) as Arc<dyn Clock>,
+            entropy: Arc::new(SeededEntropy(Mutex::new(Dice::new(2)))),
+            threads: 2,
+        };
+        let killed = local.block_on(&runtime, async {
+            let Assembled { engine, scheduler, workers, upkeep } = Engine::assemble(setup).expect("memory can be read");
+            tokio::task::spawn_local(scheduler);
+            tokio::task::spawn_local(upkeep);
+            workers.into_iter().for_each(|worker| drop(tokio::task::spawn_local(worker)));
+            for (at, act) in acts.by_ref() {
+                clock.sleep_until(Millis(START.0 + at)).await;
+                match act {
+                    Act::Kill => return true,
+                    Act::Send(events) => {
+                        engine.accept(request(events, sent)).await.expect("the events are as declared");
+                        sent += events.len();
+                    }
+                    Act::Cancel(event, function) => {
+                        if let Some(run) = run_of(&*store, *event, *function) {
+                            // One that has ended is left alone.
+                            let _ = engine.cancel(run, "enough").await;
+                        }
+                    }
+                }
+            }
+            clock.sleep_until(Millis(START.0 + until)).await;
+            false
+        });
+        drop(local);
+        drop(runtime);
+        if !killed {
+            break;
+        }
+        store = Arc::new(Memory::restore(store.snapshot()));
+    }
+    let runs = store.runs(&RunQuery::default()).expect("memory can be read");
+    let fate = |run: stepwell::rules::RunRow| {
+        let function = run.function[1..].parse().expect("f and a number");
+        let since = |at: Millis| at.0 - START.0;
+        let ended = run.ended.map_or(Ms::MAX, since);
+        let fate = Fate { started: run.started.map(since), ended, cancelled: run.state == RunState::Cancelled };
+        ((number_of(&*store, run.event), function), fate)
+    };
+    runs.into_iter().map(fate).collect()
+}
+
+/// Compares a world with the model; none where two things happen at once.
+fn differ(seed: u64) -> Option<Result<usize, String>> {
+    let world = world::world(seed);
+    let expected = Model::fates(&world.functions, &world.acts).ok()?;
+    let until = expected.values().map(|fate| fate.ended).chain(world.acts.iter().map(|(at, _)| *at)).max().unwrap_or(0) + 10_000;
+    let found = real(&world, until);
+    let mut all: Vec<_> = expected.keys().chain(found.keys()).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    let wrong: Vec<String> = all
+        .iter()
+        .filter(|run| expected.get(run) != found.get(run))
+        .map(|run| format!("event {}, f{}: expected {:?}, found {:?}", run.0, run.1, expected.get(run), found.get(run)))
+        .collect();
+    Some(if wrong.is_empty() { Ok(all.len()) } else { Err(format!("{}\n{:#?}\n{}", world.yaml(), world.acts, wrong.join("\n"))) })
+}
+
+#[test]
+fn flow_control_does_what_the_plain_model_does() {
+    let seeds = number("STEPWELL_FLOW_SEED").map_or(0..number("STEPWELL_FLOW_SEEDS").unwrap_or(WORLDS), |seed| seed..seed + 1);
+    let (mut compared, mut runs) = (0, 0);
+    for seed in seeds.clone() {
+        match differ(seed) {
+            None => {}
+            Some(Ok(count)) => (compared, runs) = (compared + 1, runs + count),
+            Some(Err(wrong)) => panic!("{wrong}\nto run this world again: STEPWELL_FLOW_SEED={seed} cargo nextest run flow_control"),
+        }
+    }
+    println!("{compared} worlds with {runs} runs");
+    let asked = seeds.end - seeds.start;
+    assert!(asked < WORLDS || compared > asked / 4, "too few worlds could be compared: {compared} of {asked}");
+}
