@@ -61,3 +61,5 @@ pub const WANTED_MOST: usize = 20;
 pub const BRANCHES_DEFAULT: usize = 32;
 /// The most that it may say: each has a stack of its own.
 pub const BRANCHES_MOST: usize = 256;
+/// Events of one `batch`: a handler sees all of them at once, in its run's memory.
+pub const BATCH_EVENTS_MOST: u32 = 1_000;

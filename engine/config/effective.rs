@@ -200,6 +200,16 @@ fn gates(path: &dyn Fn(&str) -> String, function: &Function, list: &mut List) {
         list.put(&path("rate_limit.period"), shown(policy.period), &rate.period);
         key("rate_limit", &rate.key, list);
     }
+    if let Some(debounce) = function.debounce.as_ref().map(|debounce| &debounce.value) {
+        list.put_if(&path("debounce.period"), debounce.period.as_ref().map(|period| shown(period.value)), &debounce.period);
+        list.put_if(&path("debounce.timeout"), debounce.timeout.as_ref().map(|timeout| shown(timeout.value)), &debounce.timeout);
+        key("debounce", &debounce.key, list);
+    }
+    if let Some(batch) = function.batch.as_ref().map(|batch| &batch.value) {
+        list.put_if(&path("batch.size"), batch.size.as_ref().map(|size| size.value), &batch.size);
+        list.put_if(&path("batch.timeout"), batch.timeout.as_ref().map(|timeout| shown(timeout.value)), &batch.timeout);
+        key("batch", &batch.key, list);
+    }
     if let Some(singleton) = function.singleton.as_ref().map(|singleton| &singleton.value) {
         let mode = match singleton.policy() {
             Singleton::Skip => "skip",

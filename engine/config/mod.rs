@@ -20,7 +20,9 @@ mod tree;
 
 pub use effective::{Origin, Setting, effective};
 pub use json::Inline;
+pub use keys::batch::Batch;
 pub use keys::concurrency::Concurrency;
+pub use keys::debounce::Debounce;
 pub use keys::defaults::Defaults;
 pub use keys::engine::{Durability, Engine};
 pub use keys::env::EnvValue;

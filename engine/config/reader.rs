@@ -223,14 +223,6 @@ impl<'n, 'r> Fields<'n, 'r> {
         value
     }
 
-    /// As `later`, with the place of the key: a caret under the first brace of a map would say little.
-    pub fn later_at_key<T: Value>(&mut self, key: &'static str) -> Option<Spanned<T>> {
-        let value = self.later(key)?;
-        self.asked.pop();
-        let (name, _) = self.entry(key)?;
-        Some(Spanned::new(value, name.place.clone()))
-    }
-
     /// Where problems of this map are noted.
     pub fn reader(&mut self) -> &mut Reader {
         self.reader

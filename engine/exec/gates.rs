@@ -12,9 +12,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use crate::base::id::IdMap;
 use crate::base::{EventId, Millis, RunId, Span};
 use crate::rules::gates::rate_limit::{SETTLED, Window};
-use crate::rules::gates::{Found, Holder, RateLimit, Room, Singleton};
-use crate::rules::matching::{self, Candidate};
-use crate::rules::{Gate, List, RunRow, WaitKey, WindowKey, WindowRow};
+use crate::rules::gates::{Found, Holder, Open, RateLimit, Room, Seat, Singleton};
+use crate::rules::matching::{self, Candidate, Join};
+use crate::rules::{Gate, List, RunRow, RunState, WaitKey, WindowKey, WindowRow};
 use crate::store::StoreError;
 
 use super::Inner;
@@ -40,6 +40,9 @@ pub(super) struct Gates {
     /// The last one has the key; those before it are cancelled by decisions whose outcome is not known yet.
     singles: HashMap<Key, Vec<Held>>,
     key_of: IdMap<Key>,
+    /// The runs that collect events.
+    open: HashMap<Key, Open>,
+    open_of: IdMap<Key>,
 }
 
 /// What a decision has entered.
@@ -47,6 +50,10 @@ pub(super) struct Gates {
 enum Mark {
     Rate(Key, Millis, EventId),
     Single(Key, RunId),
+    /// A run that collects was made.
+    Open(RunId),
+    /// An event joins a run; whether it is the last one that fits in.
+    Join(RunId, bool),
 }
 
 /// A list on its way to the store. Where nobody says what became of it, it counts as carried out.
@@ -60,6 +67,8 @@ pub(super) struct Decision<'i> {
 pub(super) struct Decided {
     pub(super) list: List,
     pub(super) runs: Vec<RunRow>,
+    /// The runs that the event becomes part of.
+    pub(super) joins: Vec<Join>,
     /// Runs whose place others take, each with what it has started, and the wait of the one that invoked it.
     pub(super) replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
 }
@@ -79,6 +88,60 @@ impl Gates {
     pub(super) fn load_run(&mut self, run: &RunRow) {
         if let Some(value) = run.singleton() {
             self.hold((Arc::clone(&run.function), Arc::clone(value)), run.id, SETTLED);
+        }
+    }
+
+    /// Takes up a stored run that collects events, with how many it has.
+    pub(super) fn load_open(&mut self, run: &RunRow, key: &Arc<str>, events: usize) {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        let name = (Arc::clone(&run.function), Arc::clone(key));
+        if self.open.contains_key(&name) {
+            return;
+        }
+        self.begin(
+            name,
+            Open { run: run.id, since: run.created, closes: run.enter, made_by: SETTLED, events, joining: Vec::new(), is_filling: false },
+        );
+    }
+
+    fn begin(&mut self, key: Key, open: Open) {
+        if let Some(old) = self.open.get(&key) {
+            self.open_of.remove(&old.run);
+        }
+        self.open_of.insert(open.run, key.clone());
+        self.open.insert(key, open);
+    }
+
+    /// A run collects nothing more.
+    pub(super) fn close(&mut self, run: RunId) {
+        if let Some(key) = self.open_of.remove(&run) {
+            self.open.remove(&key);
+        }
+    }
+
+    fn join(&mut self, join: &Join, decision: u64) -> Option<Mark> {
+        let open = self.open_of.get(&join.run).and_then(|key| self.open.get_mut(key))?;
+        match join.seat {
+            Seat::First { .. } => return None,
+            Seat::Instead { enter, .. } => open.closes = enter,
+            Seat::Beside { full, .. } => open.is_filling = full,
+        }
+        open.joining.push(decision);
+        Some(Mark::Join(join.run, open.is_filling))
+    }
+
+    fn joined(&mut self, run: RunId, last: bool, decision: u64, stands: bool) {
+        let Some(open) = self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) else { return };
+        if let Some(at) = open.joining.iter().position(|by| *by == decision) {
+            open.joining.swap_remove(at);
+        }
+        if stands {
+            open.events += 1;
+        }
+        match (last, stands) {
+            (true, true) => self.close(run),
+            (true, false) => open.is_filling = false,
+            (false, _) => {}
         }
     }
 
@@ -123,8 +186,15 @@ impl Gates {
         }
     }
 
-    fn settle(&mut self, mark: Mark, stands: bool) {
+    fn settle(&mut self, mark: Mark, decision: u64, stands: bool) {
         match mark {
+            Mark::Open(run) if !stands => self.close(run),
+            Mark::Open(run) => {
+                if let Some(open) = self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) {
+                    open.made_by = SETTLED;
+                }
+            }
+            Mark::Join(run, last) => self.joined(run, last, decision, stands),
             Mark::Rate(key, at, event) => {
                 if let Some((_, window)) = self.rates.get_mut(&key) {
                     window.settle(at, event, stands);
@@ -144,6 +214,15 @@ impl Gates {
 }
 
 impl Decision<'_> {
+    /// An event counts in its rate limit.
+    fn counts(&mut self, gates: &mut Gates, candidate: &Candidate, found: &Found, event: EventId) {
+        if let (Some((rule, value)), Some(Room::Free(at))) = (&candidate.gates.rate_limit, found.room) {
+            let key = (Arc::clone(&candidate.function), Arc::clone(value));
+            gates.enter(&key, *rule, at, event, self.number);
+            self.marks.push(Mark::Rate(key, at, event));
+        }
+    }
+
     /// Notes what became of the list.
     pub(super) fn settle(mut self, stands: bool) {
         self.note(stands);
@@ -154,7 +233,8 @@ impl Decision<'_> {
             return;
         }
         let mut gates = self.inner.gates();
-        self.marks.drain(..).for_each(|mark| gates.settle(mark, stands));
+        let number = self.number;
+        self.marks.drain(..).for_each(|mark| gates.settle(mark, number, stands));
         drop(gates);
         self.inner.gates_moved.send_modify(|times| *times += 1);
     }
@@ -172,6 +252,15 @@ pub(super) fn ask(candidates: &[Candidate]) -> bool {
 }
 
 impl Inner {
+    /// Takes up a stored run, if it collects events still.
+    pub(super) fn load_open(&self, gates: &mut Gates, row: &RunRow) -> Result<(), StoreError> {
+        let is_open = row.state == RunState::Queued && row.started.is_none() && row.enter > self.clock.now();
+        if let Some(key) = row.collects().filter(|_| is_open) {
+            gates.load_open(row, key, 1 + self.store.batch(row.id)?.len());
+        }
+        Ok(())
+    }
+
     /// What the gates go by.
     pub(super) fn gates(&self) -> MutexGuard<'_, Gates> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
@@ -202,25 +291,37 @@ impl Inner {
             found = candidates.iter().map(|candidate| Found { taken: by_whom(candidate), ..Found::default() }).collect();
         }
         let Some(gates) = gates else {
-            let (list, runs) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
-            return Ok(Some(Decided { list, runs, replaced: Vec::new() }));
+            let (list, runs, joins) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
+            return Ok(Some(Decided { list, runs, joins, replaced: Vec::new() }));
         };
         gates.forget_stale(now);
         for (candidate, found) in candidates.iter().zip(&mut found).filter(|(candidate, found)| candidate.applies && found.taken.is_none())
         {
-            if !self.look(waits, gates, candidate, found, decision.number, now)? {
+            if !self.look(waits, gates, candidate, found, decision.number, (event.ts, now))? {
                 return Ok(None);
             }
         }
-        let (list, runs) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
+        let (list, runs, joins) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
         let mut replaced = Vec::new();
+        for join in &joins {
+            let of_run = candidates.iter().zip(&found).find(|(candidate, _)| candidate.function == join.function);
+            if let Some((candidate, found)) = of_run {
+                decision.counts(gates, candidate, found, event.id);
+            }
+            decision.marks.extend(gates.join(join, decision.number));
+        }
         for run in &runs {
             let of_run = candidates.iter().zip(&found).find(|(candidate, _)| candidate.function == run.function);
             let Some((candidate, found)) = of_run else { continue };
-            if let (Some((rule, value)), Some(Room::Free(at))) = (&candidate.gates.rate_limit, found.room) {
-                let key = (Arc::clone(&run.function), Arc::clone(value));
-                gates.enter(&key, *rule, at, event.id, decision.number);
-                decision.marks.push(Mark::Rate(key, at, event.id));
+            decision.counts(gates, candidate, found, event.id);
+            if let (Some(Seat::First { enter, open: true }), Some(key)) = (found.seat, run.collects()) {
+                let key = (Arc::clone(&run.function), Arc::clone(key));
+                let made_by = decision.number;
+                gates.begin(
+                    key,
+                    Open { run: run.id, since: now, closes: enter, made_by, events: 1, joining: Vec::new(), is_filling: false },
+                );
+                decision.marks.push(Mark::Open(run.id));
             }
             if let Some(value) = run.singleton() {
                 let key = (Arc::clone(&run.function), Arc::clone(value));
@@ -229,10 +330,10 @@ impl Inner {
                 replaced.extend(found.holder.as_ref().map(|holder| (holder.tree.clone(), holder.parent.clone())));
             }
         }
-        Ok(Some(Decided { list, runs, replaced }))
+        Ok(Some(Decided { list, runs, joins, replaced }))
     }
 
-    /// Finds what a candidate's gates go by; false where that is not known yet.
+    /// Finds what a candidate's gates go by, for an event with the time `ts` of its own; false where that is not known yet.
     fn look(
         &self,
         waits: &wait_index::Index,
@@ -240,7 +341,7 @@ impl Inner {
         candidate: &Candidate,
         found: &mut Found,
         decision: u64,
-        now: Millis,
+        (ts, now): (Millis, Millis),
     ) -> Result<bool, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
             let key = (Arc::clone(&candidate.function), Arc::clone(value));
@@ -255,6 +356,12 @@ impl Inner {
                 Some(Room::Full(_)) => return Ok(true),
                 Some(Room::Free(_)) => {}
             }
+        }
+        if let Some((how, value)) = &candidate.gates.collect {
+            let open = gates.open.get(&(Arc::clone(&candidate.function), Arc::clone(value)));
+            found.seat = how.seat(open, ts, now, decision);
+            // A singleton does not go with it.
+            return Ok(found.seat.is_some());
         }
         let Some((mode, value)) = &candidate.gates.singleton else { return Ok(true) };
         let key = (Arc::clone(&candidate.function), Arc::clone(value));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{EventId, Json, Millis, RunId, json};
 use crate::project::EventProblem;
-use crate::rules::matching::{self, Candidate};
+use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
 
@@ -83,6 +83,7 @@ impl Pending {
 struct Planned<'i> {
     event: Pending,
     runs: Vec<RunRow>,
+    joins: Vec<Join>,
     replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
     decision: Decision<'i>,
 }
@@ -184,13 +185,13 @@ impl Inner {
                 let gates = gates.as_deref_mut().filter(|_| gates::ask(&event.candidates));
                 let mut decision = self.decision();
                 match self.decide(&index, gates, &mut decision, &event, &event.taken, now) {
-                    Ok(Some(Decided { mut list, runs, replaced })) => {
+                    Ok(Some(Decided { mut list, runs, joins, replaced })) => {
                         if let Some(position) = event.position.clone() {
                             list.expect.extend(position.expect);
                             list.writes.extend(position.writes);
                         }
                         lists.push(list);
-                        planned.push(Planned { event, runs, replaced, decision });
+                        planned.push(Planned { event, runs, joins, replaced, decision });
                     }
                     Ok(None) => unsure.push(event),
                     Err(error) => {
@@ -235,13 +236,14 @@ impl Inner {
         if !fitting.is_empty() {
             self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(planned.len())));
         }
-        let mut gone = Vec::new();
-        for (Planned { mut event, runs, replaced, decision }, verdict) in planned.into_iter().zip(verdicts) {
+        let (mut gone, mut joined) = (Vec::new(), Vec::new());
+        for (Planned { mut event, runs, joins, replaced, decision }, verdict) in planned.into_iter().zip(verdicts) {
             decision.settle(verdict.is_ok());
             match verdict {
                 Ok(()) => {
                     let row = Arc::new(event.row);
                     created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
+                    joined.extend(joins.into_iter().map(|join| (join, Arc::clone(&row))));
                     gone.extend(replaced);
                 }
                 Err(Conflict::EventKeyTaken(first)) => {
@@ -250,6 +252,11 @@ impl Inner {
                 }
                 Err(Conflict::IdempotencyTaken(function, by)) => {
                     event.taken.push((function, by));
+                    pending.push(event);
+                }
+                // The run that it was to join has begun.
+                Err(Conflict::RunBegun(run)) => {
+                    self.gates().close(run);
                     pending.push(event);
                 }
                 // A run whose place this one was to take has moved on.
@@ -268,8 +275,16 @@ impl Inner {
             // Only people who look at the event want to know, so the sender does not wait for it.
             drop(Intake::commit(self, repeated.into_iter().map(note).collect()));
         }
+        self.joined(joined);
         self.replaced(gone, now);
         Ok(())
+    }
+
+    /// Events have become part of runs.
+    pub(super) fn joined(&self, joined: Vec<(Join, Arc<EventRow>)>) {
+        if !joined.is_empty() {
+            self.tell(Message::Joined(joined));
+        }
     }
 
     /// New runs are durable: whoever watches is told, and the scheduler.

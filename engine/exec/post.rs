@@ -196,7 +196,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
             let mut list = with.list.clone();
             list.writes.extend(repeated.iter().cloned());
             let mut created = Vec::new();
-            let mut gone = Vec::new();
+            let (mut gone, mut joined) = (Vec::new(), Vec::new());
             let mut unsure = false;
             let mut keys: HashMap<(Arc<str>, Arc<str>), RunId> = HashMap::new();
             for event in &pending {
@@ -208,7 +208,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                     taken.extend(holder.map(|run| (Arc::clone(&candidate.function), *run)));
                 }
                 let decided = inner.decide(&index, gates.as_deref_mut(), &mut decision, event, &taken, now);
-                let Some(Decided { list: part, runs, replaced }) = decided.map_err(|error| failed(inner, error))? else {
+                let Some(Decided { list: part, runs, joins, replaced }) = decided.map_err(|error| failed(inner, error))? else {
                     unsure = true;
                     break;
                 };
@@ -218,6 +218,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                 gone.extend(replaced);
                 let row = Arc::new(event.row.clone());
                 created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
+                joined.extend(joins.into_iter().map(|join| (join, Arc::clone(&row))));
             }
             list.writes.extend(record.clone().map(|record| Write::Append { run: run_of(&with.list), record }));
             let mut lists = vec![list];
@@ -228,9 +229,9 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                     fitting.push(wait);
                 }
             }
-            (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, gone, fitting))
+            (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, joined, gone, fitting))
         };
-        let Some((ticket, created, gone, fitting)) = handed else {
+        let Some((ticket, created, joined, gone, fitting)) = handed else {
             decision.settle(false);
             // The sender is a part of the engine, so it cannot be gone.
             let _ = moved.changed().await;
@@ -243,6 +244,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
             None => {}
             Some(Ok(verdicts)) => {
                 inner.created(created, now);
+                inner.joined(joined);
                 inner.replaced(gone, now);
                 inner.resolved(fitting.into_iter().zip(verdicts.iter().skip(1)));
                 return Ok(record);
@@ -326,6 +328,10 @@ fn decide_again(
         }
         // A run whose place another one was to take has moved on.
         Conflict::WaitClosed => Ok(None),
+        Conflict::RunBegun(run) => {
+            inner.gates().close(*run);
+            Ok(None)
+        }
         other => Err(store(StoreError::Corrupt(format!("unexpected conflict: {other:?}")))),
     }
 }

@@ -13,6 +13,8 @@ use crate::base::id::IdMap;
 use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
 use crate::base::{Id, Millis, RunId, Span};
 use crate::project::Function;
+use crate::rules::gates::{Collect, Seat};
+use crate::rules::matching::Join;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
 use crate::rules::{CronRow, Ending, EventRow, Expect, Gate, List, RunRow, RunState, WindowKey, WindowRow, Write, why};
@@ -51,6 +53,8 @@ pub(super) enum Message {
     Stopped(Vec<(RunId, Option<Standing>)>),
     /// A run was cancelled.
     Cancelled(RunId),
+    /// Events have become part of runs that collect.
+    Joined(Vec<(Join, Arc<EventRow>)>),
     /// Waits of these runs have come to something.
     Resolved(Vec<RunId>),
     /// Somebody outside wants to be told when it is this time.
@@ -83,6 +87,10 @@ struct Live {
     stop: Option<Arc<Stop>>,
     /// It has a singleton's key.
     singleton: bool,
+    /// It collects events, or has not started since it did.
+    collects: bool,
+    /// When it entered or enters the queue.
+    enter: Millis,
     /// A wait of it has come to something since the worker has it, which the script may not have seen.
     resolved: bool,
 }
@@ -163,7 +171,12 @@ impl Scheduler {
         match recovery::recover(&self.inner, self.end).await {
             Ok(rows) => {
                 let mut gates = self.inner.gates();
-                rows.iter().for_each(|row| gates.load_run(row));
+                for row in &rows {
+                    gates.load_run(row);
+                    if let Err(error) = self.inner.load_open(&mut gates, row) {
+                        return self.inner.fail(error);
+                    }
+                }
                 drop(gates);
                 self.queue.advance(self.inner.clock.now());
                 rows.iter().for_each(|row| self.take_up(row));
@@ -216,7 +229,7 @@ impl Scheduler {
             return;
         }
         let run = row.id;
-        let live = Live {
+        let mut live = Live {
             function: Arc::clone(&row.function),
             rev: row.rev,
             state: row.state,
@@ -225,6 +238,8 @@ impl Scheduler {
             enter_ms: row.enter.0 - row.priority_ms,
             stop: None,
             singleton: row.singleton().is_some(),
+            collects: row.collects().is_some() && row.started.is_none(),
+            enter: row.enter,
             resolved: false,
         };
         let wants = self.wants(row);
@@ -242,7 +257,10 @@ impl Scheduler {
                     self.timers.push(Reverse((wake, run, Due::Wake)));
                 }
             }
-            _ if row.enter > now && row.started.is_none() => self.timers.push(Reverse((row.enter, run, Due::Wake))),
+            _ if row.enter > now && row.started.is_none() => {
+                live.wake = Some(row.enter);
+                self.timers.push(Reverse((row.enter, run, Due::Wake)));
+            }
             _ if row.suspects >= SUSPECT_RUNS_ALONE => {
                 self.suspects.push_back(run);
                 self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
@@ -282,6 +300,7 @@ impl Scheduler {
                 }
                 self.ended(run);
             }
+            Message::Joined(joins) => joins.into_iter().for_each(|(join, event)| self.joined(join, event)),
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
             Message::Ticked(rows) => rows.into_iter().for_each(|row| self.crons.put(row)),
@@ -305,7 +324,13 @@ impl Scheduler {
             self.alone = None;
         }
         let Some(now) = now else {
-            return self.forget(run);
+            let collects = self.live.get(&run).is_some_and(|live| live.collects);
+            self.forget(run);
+            if collects {
+                // It may have been put off when it was about to start.
+                self.take_up_stored(run);
+            }
+            return;
         };
         if now.state.is_terminal() {
             return self.ended(run);
@@ -330,6 +355,87 @@ impl Scheduler {
         }
     }
 
+    /// An event has become part of a run that has not begun.
+    fn joined(&mut self, join: Join, event: Arc<EventRow>) {
+        let run = join.run;
+        let Some(live) = self.live.get_mut(&run) else {
+            // The word of its creation is still to come, and may come as it is.
+            return self.take_up_stored(run);
+        };
+        if live.begun.is_some() {
+            // Its start finds it at another revision, and then it is looked at again.
+            return;
+        }
+        match join.seat {
+            Seat::First { .. } | Seat::Beside { full: false, .. } => {}
+            Seat::Beside { full: true, .. } => {
+                let now = self.inner.clock.now();
+                (live.enter, live.wake, live.enter_ms) = (now, Some(now), now.0);
+                self.timers.push(Reverse((now, run, Due::Wake)));
+            }
+            Seat::Instead { enter, .. } => {
+                let Some(made) = self.fresh.get_mut(&run) else {
+                    // It goes on as it is stored; its window stays open.
+                    self.live.remove(&run);
+                    self.queue.remove(run);
+                    return self.take_up_stored(run);
+                };
+                live.rev += 1;
+                made.run.rev = live.rev;
+                if made.run.event > event.id {
+                    return;
+                }
+                made.run = RunRow {
+                    event: event.id,
+                    enter,
+                    keys: join.keys,
+                    priority_ms: join.priority_ms,
+                    gates: join.gates,
+                    ..made.run.clone()
+                };
+                made.event = event;
+                live.enter_ms = enter.0 - join.priority_ms;
+                live.enter = enter;
+                // One timer a run: it is set anew when it goes off too early.
+                let is_sooner = live.wake.is_none_or(|wake| enter < wake);
+                live.wake = Some(enter);
+                let stood_in_line = self.queue.is_queued(run);
+                if stood_in_line {
+                    self.queue.remove(run);
+                }
+                let row = stood_in_line.then(|| made.run.clone());
+                if is_sooner || stood_in_line {
+                    self.timers.push(Reverse((enter, run, Due::Wake)));
+                }
+                if let Some(row) = row {
+                    self.reopen(&row);
+                }
+            }
+        }
+    }
+
+    /// A run that has not begun is taken up as it is stored.
+    fn take_up_stored(&mut self, run: RunId) {
+        match self.inner.store.run(run) {
+            Ok(Some(row)) if row.state == RunState::Queued && row.started.is_none() => {
+                self.reopen(&row);
+                self.take_up(&row);
+            }
+            Ok(_) => {}
+            Err(error) => self.inner.fail(error),
+        }
+    }
+
+    /// A run that was put off in the moment in which it was about to start collects events again.
+    fn reopen(&self, row: &RunRow) {
+        let mut gates = self.inner.gates();
+        let opened = self.inner.load_open(&mut gates, row);
+        drop(gates);
+        if let Err(error) = opened {
+            self.inner.fail(error);
+        }
+    }
+
     /// A wait has come to something: a run that waits goes on.
     fn resolved(&mut self, run: RunId) {
         let Some(live) = self.live.get_mut(&run) else { return };
@@ -351,6 +457,9 @@ impl Scheduler {
     }
 
     fn forget(&mut self, run: RunId) {
+        if self.live.get(&run).is_some_and(|live| live.collects) {
+            self.inner.gates().close(run);
+        }
         self.live.remove(&run);
         self.fresh.remove(&run);
         self.suspects.retain(|suspect| *suspect != run);
@@ -385,11 +494,18 @@ impl Scheduler {
         let Some(live) = self.live.get(&run) else { return };
         match due {
             Due::Wake if live.stop.is_none() => {
+                if let Some(wake) = live.wake.filter(|wake| live.begun.is_none() && *wake > at) {
+                    // It was put off.
+                    return self.timers.push(Reverse((wake, run, due)));
+                }
                 // A timer of an earlier suspension is stale.
                 if live.wake.is_some_and(|wake| wake != at) || (live.wake.is_none() && live.begun.is_some()) {
                     return;
                 }
                 let order = Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run };
+                if live.collects {
+                    self.inner.gates().close(run);
+                }
                 // A run that was read from the store but has not begun is not known to the queue yet.
                 let wants = match self.fresh.get(&run) {
                     Some(made) => self.wants(&made.run),
@@ -399,6 +515,10 @@ impl Scheduler {
                 self.queue.push(order, &wants);
             }
             Due::StartTimeout if live.begun.is_none() => {
+                let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
+                if let Some(later) = span.map(|span| live.enter.after(span)).filter(|later| *later > at) {
+                    return self.timers.push(Reverse((later, run, due)));
+                }
                 // It must not start while its cancel is under way.
                 self.queue.remove(run);
                 self.cancel(run, "timeouts.start: it waited too long for its first start");
@@ -496,6 +616,7 @@ impl Scheduler {
             live.rev += 1;
             let first = live.begun.is_none();
             live.begun.get_or_insert(now);
+            let is_batch = live.collects && matches!(function.collect, Some(Collect::Batch { .. }));
             if first && let Some(finish) = function.timeouts.finish {
                 self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
             }
@@ -503,7 +624,15 @@ impl Scheduler {
                 let window = WindowKey { function: Arc::clone(&function.id), gate: Gate::Throttle, key: given.key };
                 WindowRow { window, entry: Id(0), value: given.bucket.full_us, expires: given.bucket.expires() }
             });
-            assigns.push(Assign { run, rev, at: now, function: Arc::clone(function), given, made: self.fresh.remove(&run), stop });
+            assigns.push(Assign {
+                run,
+                rev,
+                at: now,
+                function: Arc::clone(function),
+                given,
+                made: self.fresh.remove(&run).filter(|_| !is_batch),
+                stop,
+            });
         }
         for (run, rev) in gone {
             self.park_gone(run, rev);

@@ -46,9 +46,17 @@ impl Inner {
                 let open: Vec<String> = open.into_iter().map(|(_, text)| text).collect();
                 Some(if open.is_empty() { "it waits; goes on as soon as it gets its turn".to_owned() } else { open.join("; ") })
             }
+            RunState::Queued if run.collects().is_some() && run.enter > now => self.why_collecting(run, now).or_else(|| why::row(run, now)),
             RunState::Queued => Some(why::row(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
             _ => why::row(run, now),
         }
+    }
+
+    fn why_collecting(&self, run: &RunRow, now: Millis) -> Option<String> {
+        let how = self.project().function(&run.function)?.collect?;
+        // A page that lacks a figure for a moment is better than none.
+        let events = 1 + self.store.batch(run.id).map_or(0, |batch| batch.len());
+        why::collecting(run, how, events, now)
     }
 
     /// What the branches of a suspended run wait for, where there are several.

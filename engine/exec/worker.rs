@@ -110,11 +110,11 @@ impl Table {
             let Assign { run, rev, at, function, made, stop, .. } = assign;
             let made = made.map(|Created { mut run, event }| {
                 run::started(&mut run, at, function.program.hash());
-                Loaded { run, event: Arc::unwrap_or_clone(event), journal: Journal::default() }
+                Loaded { run, event: Arc::unwrap_or_clone(event), batch: Vec::new(), journal: Journal::default() }
             });
             let loaded = made.or_else(|| loaded.remove(&run));
             // One that was cancelled since it started is on a new revision, on which nothing would stop it.
-            let Some(Loaded { run, event, journal }) = loaded.filter(|loaded| loaded.run.rev == rev + 1) else {
+            let Some(Loaded { run, event, batch, journal }) = loaded.filter(|loaded| loaded.run.rev == rev + 1) else {
                 self.outbox.stopped(run, None);
                 continue;
             };
@@ -124,7 +124,7 @@ impl Table {
             };
             self.inner.notify_run(run.id, &run.function, run.state, at);
             let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-            let call = Rc::new(Call { run, event, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
+            let call = Rc::new(Call { run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
             tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));
         }
     }

@@ -11,7 +11,7 @@ use crate::base::limits::KEY_BYTES;
 use crate::config::Versions;
 use crate::expr::{Expr, Scope, canonical, is_inexact};
 use crate::rules::cron::Cron;
-use crate::rules::gates::{Gates, RateLimit, Singleton, Throttle};
+use crate::rules::gates::{Collect, Gates, RateLimit, Singleton, Throttle};
 use crate::rules::matching::Candidate;
 use crate::rules::policy::{Limit, Retry, Timeouts};
 use crate::script::Program;
@@ -47,6 +47,9 @@ pub struct Function {
     /// Its throttle.
     pub throttle: Option<Throttle>,
     pub(super) throttle_key: Option<Expr>,
+    /// Whether it collects events before it starts.
+    pub collect: Option<Collect>,
+    pub(super) collect_key: Option<Expr>,
     pub(super) rate_limit: Option<(RateLimit, Option<Expr>)>,
     pub(super) singleton: Option<(Singleton, Option<Expr>)>,
     pub(super) warned: Warned,
@@ -71,6 +74,7 @@ pub(super) struct Warned {
     throttle: AtomicBool,
     rate_limit: AtomicBool,
     singleton: AtomicBool,
+    collect: AtomicBool,
 }
 
 /// Whether a trigger applies to an event, and why not.
@@ -174,6 +178,7 @@ impl Function {
                 .rate_limit
                 .as_ref()
                 .map(|(rule, key)| (*rule, self.gate_key(key.as_ref(), "rate limit's", &self.warned.rate_limit, scope))),
+            collect: self.collect.and_then(|how| Some((how, self.collect_key(how, scope)?))),
             singleton: self.singleton.as_ref().and_then(|(mode, key)| {
                 let value = match key {
                     None => Some(Arc::from("null")),
@@ -182,6 +187,15 @@ impl Function {
                 value.map(|value| (*mode, value))
             }),
             throttle: self.throttle_key(scope),
+        }
+    }
+
+    /// The key under which an event is collected; none where that of a debounce is null.
+    fn collect_key(&self, how: Collect, scope: &Scope<'_>) -> Option<Arc<str>> {
+        let (key, warned) = (self.collect_key.as_ref(), &self.warned.collect);
+        match how {
+            Collect::Debounce { .. } if key.is_some() => self.once_key(key, "debounce's", warned, scope),
+            _ => Some(self.gate_key(key, "batch's", warned, scope)),
         }
     }
 

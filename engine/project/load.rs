@@ -280,6 +280,12 @@ fn function(
     let rate_limit = declared.rate_limit.as_ref().map(|rate| (rate.value.policy(), compile(&rate.value.key, "rate limit's key")));
     let singleton =
         declared.singleton.as_ref().map(|singleton| (singleton.value.policy(), compile(&singleton.value.key, "singleton's key")));
+    let debounce = declared.debounce.as_ref().map(|debounce| &debounce.value);
+    let batch = declared.batch.as_ref().map(|batch| &batch.value);
+    let collect = debounce.map(config::Debounce::policy).or(batch.map(config::Batch::policy));
+    let collect_key = debounce
+        .and_then(|debounce| compile(&debounce.key, "debounce's key"))
+        .or_else(|| batch.and_then(|batch| compile(&batch.key, "batch's key")));
     let program = scripts.program(&declared.handler, problems)?;
     problems.extend(holds_while_it_sleeps(id, declared, &program));
     Some(Arc::new(Function {
@@ -297,6 +303,8 @@ fn function(
         priority,
         throttle: throttle.map(config::Throttle::policy),
         throttle_key,
+        collect,
+        collect_key,
         rate_limit,
         singleton,
         warned: Warned::default(),

@@ -1,6 +1,6 @@
 //! Which runs an accepted event starts: the gates, in order.
 //!
-//! event id → `if` → `idempotency` → `rate_limit` → `singleton` → the queue, where `throttle`, `concurrency` and `priority`
+//! event id → `if` → `idempotency` → `rate_limit` → `debounce` or `batch` → `singleton` → the queue, where `throttle`, `concurrency` and `priority`
 //! decide when the run starts. What a gate takes is written in the list of the run that passed all of them; so where a later
 //! one skips, an earlier one has taken nothing.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{EventId, Millis, RunId, Span};
 
-use super::gates::{Found, Gate, Gates, Holder, RateLimit, Room, Singleton, WindowKey, WindowRow, singleton};
+use super::gates::{Collect, Found, Gate, GateKeys, Gates, Holder, RateLimit, Room, Seat, Singleton, WindowKey, WindowRow, singleton};
 use super::outcome::Outcome;
 use super::row::{EventRow, RunRow};
 use super::write::{Expect, List, Write};
@@ -49,12 +49,29 @@ impl Candidate {
 #[derive(Debug, Clone, PartialEq)]
 enum Passage<'f> {
     /// It starts a run: with the time from which the event counts in its rate limit, and the run whose place it takes.
-    Starts { counts_from: Option<(RateLimit, Millis)>, replaces: Option<&'f Holder> },
+    Starts { counts_from: Option<(RateLimit, Millis)>, replaces: Option<&'f Holder>, seat: Option<Seat> },
     /// It starts nothing.
     Skipped(Outcome),
 }
 
-/// The list that stores `event` and the runs it starts, and those runs.
+/// An event that became part of a run that was there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    /// The function.
+    pub function: Arc<str>,
+    /// The run.
+    pub run: RunId,
+    /// Its place.
+    pub seat: Seat,
+    /// What was evaluated on the event, for a run that takes it instead of its own: the value of each concurrency key.
+    pub keys: Arc<[Arc<str>]>,
+    /// The head start in the queue, in milliseconds.
+    pub priority_ms: i64,
+    /// The values of the gates' keys.
+    pub gates: Option<Arc<GateKeys>>,
+}
+
+/// The list that stores `event` and the runs it starts, those runs, and the runs that it became part of.
 ///
 /// `dedupe` is the sender's id or the request's seed and number. `found` says for each candidate what its gates go by; `ids` holds
 /// the id of the run of each candidate that applies, in order. What a gate skips is noted.
@@ -65,10 +82,10 @@ pub fn plan(
     found: &[Found],
     ids: &[RunId],
     now: Millis,
-) -> (List, Vec<RunRow>) {
+) -> (List, Vec<RunRow>, Vec<Join>) {
     let mut list = List::default();
-    let mut runs = Vec::new();
-    let mut cancels = Vec::new();
+    let (mut runs, mut joins) = (Vec::new(), Vec::new());
+    let mut changes = Vec::new();
     let expires = now.after(Span(DEDUPE_WINDOW_MS));
     if let Some(key) = dedupe {
         list.expect.push(Expect::EventKeyFree { name: Arc::clone(&event.name), key: Arc::clone(&key), now });
@@ -78,28 +95,47 @@ pub fn plan(
     let nothing = Found::default();
     let applying = candidates.iter().enumerate().filter(|(_, candidate)| candidate.applies);
     for ((at, candidate), id) in applying.zip(ids) {
-        let (counts_from, replaces) = match pass(candidate, found.get(at).unwrap_or(&nothing)) {
-            Passage::Starts { counts_from, replaces } => (counts_from, replaces),
+        let (counts_from, replaces, seat) = match pass(candidate, found.get(at).unwrap_or(&nothing)) {
+            Passage::Starts { counts_from, replaces, seat } => (counts_from, replaces, seat),
             Passage::Skipped(outcome) => {
                 outcomes.push((Arc::clone(&candidate.function), outcome));
                 continue;
             }
         };
-        let run = new_run(*id, &event, candidate, now);
+        let join = join(candidate, seat, &event, now);
+        let run = match &join {
+            Some((join, ..)) => join.run,
+            None => *id,
+        };
         if let Some(key) = &candidate.idempotency {
             let function = Arc::clone(&candidate.function);
             list.expect.push(Expect::IdempotencyFree { function: Arc::clone(&function), key: Arc::clone(key), now });
-            list.writes.push(Write::TakeIdempotency { function, key: Arc::clone(key), run: run.id, expires });
+            list.writes.push(Write::TakeIdempotency { function, key: Arc::clone(key), run, expires });
         }
         if let (Some((rule, from)), Some((_, key))) = (counts_from, &candidate.gates.rate_limit) {
             let window = WindowKey { function: Arc::clone(&candidate.function), gate: Gate::RateLimit, key: Arc::clone(key) };
             list.writes.push(Write::PutWindow(WindowRow { window, entry: event.id, value: from.0, expires: from.after(rule.period) }));
         }
+        if let Some((join, open, write, outcome)) = join {
+            list.expect.extend(open);
+            outcomes.push((Arc::clone(&candidate.function), outcome));
+            changes.push(write);
+            joins.push(join);
+            continue;
+        }
+        let mut run = new_run(*id, &event, candidate, now);
+        if let Some(Seat::First { enter, .. }) = seat {
+            run.enter = enter;
+            if let Some((Collect::Debounce { .. }, _)) = candidate.gates.collect {
+                // The run may have another event by the time that somebody asks.
+                outcomes.push((Arc::clone(&candidate.function), Outcome::DebouncedInto(run.id)));
+            }
+        }
         if let Some(holder) = replaces {
             outcomes.push((Arc::clone(&candidate.function), Outcome::SingletonReplaced(holder.run())));
             let List { expect, writes } = singleton::replace(holder, run.id, now);
             list.expect.extend(expect);
-            cancels.extend(writes);
+            changes.extend(writes);
         }
         runs.push(run);
     }
@@ -107,8 +143,27 @@ pub fn plan(
     list.writes.push(Write::InsertEvent(event));
     list.writes.extend(outcomes.into_iter().map(|(function, outcome)| Write::NoteOutcome { event: id, function, outcome }));
     list.writes.extend(runs.iter().cloned().map(Write::CreateRun));
-    list.writes.extend(cancels);
-    (list, runs)
+    list.writes.extend(changes);
+    (list, runs, joins)
+}
+
+/// What makes an event part of a run that is there: what that expects, the change, and the note on the event.
+fn join(candidate: &Candidate, seat: Option<Seat>, event: &EventRow, now: Millis) -> Option<(Join, Option<Expect>, Write, Outcome)> {
+    let Candidate { function, keys, priority_ms, .. } = candidate;
+    let (keys, priority_ms, gates) = (Arc::clone(keys), *priority_ms, candidate.gates.keys());
+    let (run, own, write, outcome) = match seat? {
+        Seat::First { .. } => return None,
+        Seat::Instead { run, enter, own } => {
+            let (keys, gates) = (Arc::clone(&keys), gates.clone());
+            (run, own, Write::Retarget { run, event: event.id, enter, keys, priority_ms, gates }, Outcome::DebouncedInto(run))
+        }
+        Seat::Beside { run, full, own } => {
+            (run, own, Write::AddEvent { run, event: event.id, enter: full.then_some(now) }, Outcome::BatchedInto(run))
+        }
+    };
+    // A run that the same list makes is not there yet when the list is checked.
+    let open = (!own).then_some(Expect::RunOpen(run));
+    Some((Join { function: Arc::clone(function), run, seat: seat?, keys, priority_ms, gates }, open, write, outcome))
 }
 
 /// Leads a candidate through the gates.
@@ -121,12 +176,15 @@ fn pass<'f>(candidate: &Candidate, found: &'f Found) -> Passage<'f> {
         (Some((rule, _)), Some(Room::Free(from))) => Some((*rule, from)),
         _ => None,
     };
+    if candidate.gates.collect.is_some() {
+        return Passage::Starts { counts_from, replaces: None, seat: found.seat };
+    }
     let replaces = match (&candidate.gates.singleton, &found.holder) {
         (Some((Singleton::Skip, _)), Some(holder)) => return Passage::Skipped(Outcome::SingletonSkipped(holder.run())),
         (Some((Singleton::Cancel, _)), holder) => holder.as_ref(),
         _ => None,
     };
-    Passage::Starts { counts_from, replaces }
+    Passage::Starts { counts_from, replaces, seat: None }
 }
 
 /// The note on an event that it was sent again.
@@ -160,7 +218,47 @@ mod tests {
     }
 
     fn planned(event: EventRow, candidates: &[Candidate], found: &[Found]) -> (List, Vec<RunRow>) {
-        plan(event, Some("k".into()), candidates, found, &[Id(11), Id(12), Id(13)], Millis(100))
+        let (list, runs, _) = plan(event, Some("k".into()), candidates, found, &[Id(11), Id(12), Id(13)], Millis(100));
+        (list, runs)
+    }
+
+    fn collecting(how: Collect) -> Candidate {
+        let gates = Gates { collect: Some((how, "1".into())), ..Gates::default() };
+        Candidate { gates, idempotency: Some("2".into()), priority_ms: 5, ..Candidate::of(&"x".into(), true) }
+    }
+
+    fn seated(seat: Seat) -> [Found; 1] {
+        [Found { seat: Some(seat), ..Found::default() }]
+    }
+
+    #[test]
+    fn the_first_event_of_a_debounce_starts_a_run_and_the_next_takes_its_place() {
+        let debounce = collecting(Collect::Debounce { period: Span::seconds(1), timeout: None });
+        let (list, runs) = planned(event(0), std::slice::from_ref(&debounce), &seated(Seat::First { enter: Millis(1_100), open: true }));
+        assert_eq!((runs[0].enter, runs[0].collects().map(|key| &**key)), (Millis(1_100), Some("1")));
+        let note = |run| Write::NoteOutcome { event: Id(1), function: "x".into(), outcome: Outcome::DebouncedInto(run) };
+        assert!(list.writes.contains(&note(Id(11))));
+        let seat = Seat::Instead { run: Id(5), enter: Millis(1_100), own: false };
+        let (list, runs, joins) = plan(event(0), None, &[debounce], &seated(seat), &[Id(11)], Millis(100));
+        assert_eq!((runs.len(), joins.len(), joins[0].run), (0, 1, Id(5)));
+        assert!(list.expect.contains(&Expect::RunOpen(Id(5))) && list.writes.contains(&note(Id(5))));
+        let put_off =
+            |write: &Write| matches!(write, Write::Retarget { run: Id(5), event: Id(1), enter: Millis(1_100), priority_ms: 5, .. });
+        assert!(list.writes.iter().any(put_off), "{:?}", list.writes);
+        let takes = |write: &Write| matches!(write, Write::TakeIdempotency { run: Id(5), .. });
+        assert!(list.writes.iter().any(takes), "its idempotency key is the run's");
+    }
+
+    #[test]
+    fn events_of_a_batch_are_added_and_the_last_one_starts_the_run() {
+        let batch = [collecting(Collect::Batch { size: 3, timeout: Span::seconds(1) })];
+        for (full, own, enter) in [(false, false, None), (true, true, Some(Millis(100)))] {
+            let found = seated(Seat::Beside { run: Id(5), full, own });
+            let (list, runs, joins) = plan(event(9), None, &batch, &found, &[Id(11)], Millis(100));
+            assert_eq!((runs.len(), joins.len()), (0, 1));
+            assert!(list.writes.contains(&Write::AddEvent { run: Id(5), event: Id(1), enter }));
+            assert_eq!(list.expect.contains(&Expect::RunOpen(Id(5))), !own);
+        }
     }
 
     #[test]
@@ -208,7 +306,12 @@ mod tests {
     /// A candidate with every gate, and what they find when all of them let it through.
     fn gated(mode: Singleton) -> (Candidate, Found) {
         let rule = RateLimit { limit: 2, period: Span(1_000) };
-        let gates = Gates { rate_limit: Some((rule, "\"r\"".into())), singleton: Some((mode, "\"s\"".into())), throttle: Some("1".into()) };
+        let gates = Gates {
+            rate_limit: Some((rule, "\"r\"".into())),
+            singleton: Some((mode, "\"s\"".into())),
+            throttle: Some("1".into()),
+            collect: None,
+        };
         (Candidate { gates, ..candidate("x", true, Some("1")) }, Found { room: Some(Room::Free(Millis(107))), ..Found::default() })
     }
 

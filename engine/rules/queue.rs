@@ -159,6 +159,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Whether a run stands in line.
+    pub fn is_queued(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|entry| entry.line.is_some())
+    }
+
     /// Runs that stand in line.
     pub fn queued(&self) -> usize {
         self.queued

@@ -167,6 +167,11 @@ impl RunRow {
         }
     }
 
+    /// The value of the key under which it collects events, or did before it started.
+    pub fn collects(&self) -> Option<&Arc<str>> {
+        self.gates.as_ref()?.collect.as_ref()
+    }
+
     /// The value of its singleton's key, if it comes under one.
     pub fn singleton(&self) -> Option<&Arc<str>> {
         self.gates.as_ref()?.singleton.as_ref()

@@ -2,6 +2,7 @@
 
 use crate::base::{Millis, Span};
 
+use super::gates::Collect;
 use super::queue::{AHEAD_MOST, Blocked};
 use super::row::{AttemptRow, Record, Recorded, RunRow, RunState};
 use super::waits::{WaitRow, WaitState, What};
@@ -20,6 +21,21 @@ pub fn row(run: &RunRow, now: Millis) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Why a run that collects events has not started, and when it will; none where its time has come. `events` are those that it has.
+pub fn collecting(run: &RunRow, how: Collect, events: usize, now: Millis) -> Option<String> {
+    if run.enter <= now || run.started.is_some() {
+        return None;
+    }
+    let when = due(Some(run.enter), now);
+    Some(match how {
+        Collect::Debounce { period, timeout } => {
+            let latest = timeout.map(|timeout| format!(", {} after the first one at the latest", timeout)).unwrap_or_default();
+            format!("debounced: it waits until no event of its key has come for {period}; starts {when} unless another one comes{latest}")
+        }
+        Collect::Batch { size, .. } => format!("collects a batch: {events} of {size} events; starts {when}, or when it is full"),
+    })
 }
 
 /// Whether a run stands in line: it is queued, or its time to go on has come.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::{EventId, Json, Millis, RunId};
 
 use super::cron::CronRow;
-use super::gates::WindowRow;
+use super::gates::{GateKeys, WindowRow};
 use super::outcome::Outcome;
 use super::policy::Retention;
 use super::row::{AttemptRow, EventRow, Failure, LogRow, Record, Recorded, RunRow, RunState, SourceRow};
@@ -85,6 +85,8 @@ pub enum Expect {
         /// The last time of its schedule that was decided on.
         last: Option<Millis>,
     },
+    /// The run is queued and has not begun.
+    RunOpen(RunId),
 }
 
 /// Why a list was skipped: what was found instead.
@@ -107,6 +109,8 @@ pub enum Conflict {
     WaitClosed,
     /// The function stands elsewhere in its schedule.
     CronMoved,
+    /// The run has begun or ended, or is not there.
+    RunBegun(RunId),
 }
 
 /// One change. Every change of a run's state raises its `rev` by one; records, attempts and log lines do not.
@@ -150,6 +154,30 @@ pub enum Write {
     PutWindow(WindowRow),
     /// Stores a new run (its `rev` as given).
     CreateRun(RunRow),
+    /// Puts a run off that has not begun, and gives it another event, with what was evaluated on that. Nothing where it has a newer one.
+    Retarget {
+        /// The run.
+        run: RunId,
+        /// Its event from now on.
+        event: EventId,
+        /// When it enters the queue.
+        enter: Millis,
+        /// The value of each concurrency key.
+        keys: Arc<[Arc<str>]>,
+        /// Head start in the queue, in milliseconds.
+        priority_ms: i64,
+        /// The values of its gates' keys.
+        gates: Option<Arc<GateKeys>>,
+    },
+    /// Adds an event to a run that has not begun. No change of state, so without a new `rev`.
+    AddEvent {
+        /// The run.
+        run: RunId,
+        /// The event.
+        event: EventId,
+        /// When the run enters the queue, where that changes.
+        enter: Option<Millis>,
+    },
     /// queued → running: a worker is about to start it. Sets `started` and `version` the first time only.
     Start {
         /// The run.

@@ -287,9 +287,9 @@ impl Checker<'_> {
         }
     }
 
-    /// A variable: `event` and `run` are the script's, and a `fn` sees nothing of the script around it.
+    /// A variable: `event`, `events` and `run` are the script's, and a `fn` sees nothing of the script around it.
     fn variable(&mut self, is_local: bool, name: &str, position: Position, is_top: bool, root: Position) {
-        if is_local || is_top || !matches!(name, "event" | "run") {
+        if is_local || is_top || !matches!(name, "event" | "events" | "run") {
             return;
         }
         if self.functions.iter().any(|function| !function.name.contains('$') && function.holds(root)) {

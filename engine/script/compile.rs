@@ -135,7 +135,7 @@ impl Compiler<'_> {
         let mut scope = Scope::new();
         if from.is_none() {
             // As variables, not as constants: Rhai would put a constant's value into the program.
-            scope.push("event", ()).push("run", ());
+            scope.push("event", ()).push("events", ()).push("run", ());
         }
         let mut ast = self.parse(&source, scope)?;
         ast.set_source(name);
@@ -258,7 +258,7 @@ fn syntax(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
         ParseErrorType::VariableUndefined(name) => {
             let problem = Diagnostic::error("E0306", format!("there is no variable `{name}`")).at(place);
             match name.as_str() {
-                "event" | "run" => problem.help("an imported file does not see it: pass it as an argument"),
+                "event" | "events" | "run" => problem.help("an imported file does not see it: pass it as an argument"),
                 _ => problem.nearest(name, variables(&source.text)),
             }
         }
@@ -304,6 +304,6 @@ fn variables(text: &str) -> Vec<&str> {
         }
     }
     words.clear();
-    names.extend(["event", "run"]);
+    names.extend(["event", "events", "run"]);
     names
 }

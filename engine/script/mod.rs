@@ -156,6 +156,11 @@ impl Program {
         self.files.first().map_or("", |file| file.name.as_str())
     }
 
+    /// Whether the handler itself may read `events`: for most it need not be made.
+    fn sees_events(&self) -> bool {
+        self.files.first().is_some_and(|file| file.text.contains("events"))
+    }
+
     /// Its files with their texts, the handler first.
     pub fn files(&self) -> &[Arc<Source>] {
         &self.files
@@ -272,8 +277,10 @@ impl Default for RunLimits {
 pub struct Call {
     /// The run, as it is after its start was committed.
     pub run: RunRow,
-    /// Its event.
+    /// Its event; of a batch the first one.
     pub event: EventRow,
+    /// The further events of its batch.
+    pub batch: Vec<EventRow>,
     /// What it has recorded.
     pub journal: Journal,
     /// Its waits, in the order of their opening.

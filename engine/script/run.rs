@@ -86,6 +86,10 @@ fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
     let program = &attempt.program;
     let mut scope = Scope::new();
     scope.push_constant_dynamic("event", event(&attempt.call.event));
+    if program.sees_events() {
+        let events = std::iter::once(&attempt.call.event).chain(&attempt.call.batch).map(event);
+        scope.push_constant_dynamic("events", Dynamic::from_array(events.collect()));
+    }
     scope.push_constant("run", RunHandle);
     let result = program.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast)?;
     let text = value::write(&result, "the result", STEP_RESULT_BYTES)?;

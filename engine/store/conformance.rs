@@ -1,5 +1,6 @@
 //! What a store is: every store passes `exercise`, SQLite and memory today.
 
+pub mod collect;
 pub mod waits;
 mod windows;
 
@@ -23,7 +24,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 26] = [
+    let examples: [fn(&dyn Store); 29] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -42,6 +43,9 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_sweep_takes_what_is_old_and_unneeded,
         figures_tell_open_runs_and_the_largest_id,
         crons_stand_where_they_were_put,
+        collect::a_run_is_put_off_by_newer_events_until_it_begins,
+        collect::a_batch_keeps_its_events_in_order,
+        collect::a_loaded_run_has_the_events_of_its_batch,
         waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
         waits::an_event_resolves_one_wait_of_a_run,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,

@@ -45,6 +45,8 @@ struct Life {
     logs: Vec<LogRow>,
     /// In the order of their opening.
     waits: Vec<WaitRow>,
+    /// The events of its batch after the first, in the order in which they joined.
+    batch: Vec<EventId>,
 }
 
 impl Memory {
@@ -111,6 +113,11 @@ impl Disk {
                 Some(life) if life.row.rev == *rev => None,
                 Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
             },
+            Expect::RunOpen(run) => {
+                let row = self.runs.get(run).map(|life| &life.row);
+                let is_open = row.is_some_and(|row| row.state == RunState::Queued && row.started.is_none());
+                (!is_open).then_some(Conflict::RunBegun(*run))
+            }
             Expect::WaitOpen { wait, event } => {
                 let waits = self.runs.get(&wait.run).map(|life| life.waits.as_slice()).unwrap_or_default();
                 let is_open = waits.iter().any(|row| row.wait == *wait && row.state == WaitState::Open);
@@ -141,7 +148,7 @@ impl Disk {
                     return Err(twice("run", row.id));
                 }
                 self.largest = self.largest.max(row.id);
-                self.runs.insert(row.id, Life { row, journal: Journal::default(), logs: Vec::new(), waits: Vec::new() });
+                self.runs.insert(row.id, Life { row, journal: Journal::default(), logs: Vec::new(), waits: Vec::new(), batch: Vec::new() });
             }
             Write::TakeEventKey { name, key, event, expires } => {
                 self.event_keys.insert((name, key), (event, expires));
@@ -184,6 +191,18 @@ impl Disk {
             Write::Log { run, line } => {
                 if let Some(life) = self.live(run) {
                     life.logs.push(line);
+                }
+            }
+            Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
+                if let Some(life) = self.live(run).filter(|life| life.row.event < event) {
+                    life.row.rev += 1;
+                    life.row = RunRow { event, enter, keys, priority_ms, gates, ..life.row.clone() };
+                }
+            }
+            Write::AddEvent { run, event, enter } => {
+                if let Some(life) = self.live(run) {
+                    life.batch.push(event);
+                    life.row.enter = enter.unwrap_or(life.row.enter);
                 }
             }
             Write::OpenWait(row) => {
@@ -244,8 +263,11 @@ impl Disk {
             self.runs.remove(&id);
         }
         let by_waits = |life: &Life| life.waits.iter().filter_map(WaitRow::event).collect::<Vec<_>>();
-        let named: std::collections::HashSet<EventId> =
-            self.runs.values().flat_map(|life| std::iter::once(life.row.event).chain(by_waits(life))).collect();
+        let named: std::collections::HashSet<EventId> = self
+            .runs
+            .values()
+            .flat_map(|life| std::iter::once(life.row.event).chain(life.batch.iter().copied()).chain(by_waits(life)))
+            .collect();
         let old: Vec<EventId> =
             self.events.keys().copied().filter(|id| now.since(id.made_at()) > keep.events && !named.contains(id)).take(most).collect();
         for id in old {
@@ -317,10 +339,11 @@ fn is_old(row: &RunRow, now: Millis, keep: &Retention) -> bool {
     row.ended.is_some_and(|ended| now.since(ended.max(row.id.made_at())) > span)
 }
 
-fn run_matches(query: &RunQuery, row: &RunRow) -> bool {
+fn run_matches(query: &RunQuery, life: &Life) -> bool {
+    let row = &life.row;
     (query.states.is_empty() || query.states.contains(&row.state))
         && query.function.as_ref().is_none_or(|function| *function == row.function)
-        && query.event.is_none_or(|event| event == row.event)
+        && query.event.is_none_or(|event| event == row.event || life.batch.contains(&event))
         && query.replay_of.is_none_or(|run| row.replay_of == Some(run))
         && query.key.as_ref().is_none_or(|key| row.keys.contains(key))
         && query.since.is_none_or(|since| row.created >= since)
@@ -370,8 +393,8 @@ impl Store for Memory {
 
     fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
         let disk = self.disk();
-        let rows = disk.runs.values().rev().map(|life| &life.row);
-        Ok(rows.filter(|row| run_matches(query, row)).take(at_most(query.limit)).cloned().collect())
+        let lives = disk.runs.values().rev().filter(|life| run_matches(query, life));
+        Ok(lives.map(|life| life.row.clone()).take(at_most(query.limit)).collect())
     }
 
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
@@ -384,6 +407,10 @@ impl Store for Memory {
 
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         Ok(self.disk().runs.get(&run).map(|life| life.journal.clone()).unwrap_or_default())
+    }
+
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        Ok(self.disk().runs.get(&run).map(|life| life.batch.clone()).unwrap_or_default())
     }
 
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {

@@ -100,7 +100,7 @@ pub struct RunQuery {
     pub states: Vec<RunState>,
     /// Of this function.
     pub function: Option<Arc<str>>,
-    /// Started by this event.
+    /// Started by this event, or with this event in its batch.
     pub event: Option<EventId>,
     /// A replay of this run.
     pub replay_of: Option<RunId>,
@@ -149,6 +149,8 @@ pub struct Loaded {
     pub run: RunRow,
     /// The event that started it.
     pub event: EventRow,
+    /// The further events of its batch, in the order in which they joined.
+    pub batch: Vec<EventRow>,
     /// What it has recorded.
     pub journal: Journal,
 }
@@ -211,10 +213,18 @@ pub trait Store: Send + Sync {
         for id in runs {
             let Some(run) = self.run(*id)? else { continue };
             let event = self.event(run.event)?.ok_or_else(|| Loaded::orphan(&run))?;
-            loaded.push(Loaded { journal: self.journal(*id)?, run, event });
+            let mut batch = Vec::new();
+            if run.collects().is_some() {
+                for event in self.batch(*id)? {
+                    batch.push(self.event(event)?.ok_or_else(|| Loaded::orphan(&run))?);
+                }
+            }
+            loaded.push(Loaded { journal: self.journal(*id)?, run, event, batch });
         }
         Ok(loaded)
     }
+    /// The events of a run's batch after its own, in the order in which they joined.
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError>;
     /// The waits of a run that has not ended, in the order of their opening.
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.

@@ -233,6 +233,39 @@ fn cron_starts_a_report_that_knows_its_time() {
 }
 
 #[test]
+fn debounce_publishes_once_what_was_saved_last() {
+    let folder = example("debounce");
+    let server = start(folder.path());
+    for words in ["words=1", "words=2", "words=3"] {
+        ask(folder.path(), &server, &["send", "page/edited", "page=start", words]);
+    }
+    let run = until(folder.path(), &server, "publish-page", "completed");
+    assert_eq!(run["output"], serde_json::json!({"page": "start", "words": 3}));
+    assert_eq!(ask(folder.path(), &server, &["runs", "ls"]).as_array().unwrap().len(), 1);
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn batch_stores_clicks_together_also_after_a_kill() {
+    let folder = example("batch");
+    let server = start(folder.path());
+    let send = |server: &Server, page: &str| ask(folder.path(), server, &["send", "click/tracked", "site=shop", page]);
+    send(&server, "page=start");
+    send(&server, "page=tea");
+    server.kill();
+    let server = start(folder.path());
+    let run = until(folder.path(), &server, "store-clicks", "completed");
+    assert_eq!(run["output"], serde_json::json!({"pages": ["start", "tea"], "site": "shop"}));
+    for page in ["page=cart", "page=pay"] {
+        send(&server, page);
+    }
+    ask(folder.path(), &server, &["send", "click/tracked", "site=shop", "page=thanks", "--wait"]);
+    let full = ask(folder.path(), &server, &["runs", "ls", "--function", "store-clicks"]);
+    assert_eq!(full[0]["output"]["pages"], serde_json::json!(["cart", "pay", "thanks"]), "{full}");
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn fan_out_runs_branches_at_once() {
     let folder = example("fan-out");
     let (result, tree) = try_example(folder.path(), "trip/wanted");

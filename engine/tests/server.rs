@@ -264,6 +264,9 @@ impl Store for Disk {
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.memory.journal(run)
     }
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.memory.batch(run)
+    }
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
         self.memory.waits(run)
     }

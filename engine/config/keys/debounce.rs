@@ -1,11 +1,12 @@
-//! `debounce`: one run with the last event after a quiet period. Read and checked; not supported yet.
+//! `debounce`: one run with the last event after a quiet period.
 
 use schemars::JsonSchema;
 
 use crate::base::Span;
+use crate::rules::gates::Collect;
 
-use super::super::reader::{Fields, MapShape, Reader, Value};
-use super::super::spanned::Spanned;
+use super::super::reader::{Fields, MapShape, Reader, Value, out_of_range};
+use super::super::spanned::{Spanned, or};
 use super::super::tree::Node;
 
 /// Starts one run with the last event, once none has come for `period`.
@@ -21,6 +22,24 @@ pub struct Debounce {
     pub timeout: Option<Spanned<Span>>,
 }
 
+impl Debounce {
+    /// The rule without its key's expression.
+    pub fn policy(&self) -> Collect {
+        Collect::Debounce { period: or(&self.period, Span::seconds(1)), timeout: self.timeout.as_ref().map(|timeout| timeout.value) }
+    }
+
+    fn check(&self, reader: &mut Reader) {
+        let Some(period) = &self.period else { return };
+        if period.value == Span(0) {
+            reader.note(out_of_range(&period.place, "a period of 0", "more than 0"));
+        }
+        if let Some(timeout) = self.timeout.as_ref().filter(|timeout| timeout.value < period.value) {
+            let problem = out_of_range(&timeout.place, &format!("`{}`", timeout.value), &format!("at least the period, {}", period.value));
+            reader.note(problem.help("the run starts at the latest then, so a shorter one makes the period useless"));
+        }
+    }
+}
+
 impl MapShape for Debounce {
     const NAME: &'static str = "Debounce";
 }
@@ -30,6 +49,7 @@ impl Value for Debounce {
         let mut fields = Fields::of::<Debounce>(node, "`debounce`", reader)?;
         let debounce = Debounce { period: fields.required("period"), key: fields.optional("key"), timeout: fields.optional("timeout") };
         fields.done();
+        debounce.check(reader);
         Some(debounce)
     }
 }

@@ -59,9 +59,9 @@ pub struct Function {
     pub throttle: Option<Spanned<Throttle>>,
     /// Skips runs: at most `limit` start in each `period`.
     pub rate_limit: Option<Spanned<RateLimit>>,
-    /// One run with the last event after a quiet period. Not supported yet.
+    /// One run with the last event, once none has come for a while: `{ period, key, timeout }`.
     pub debounce: Option<Spanned<Debounce>>,
-    /// One run for many events. Not supported yet.
+    /// One run for many events, which its script sees as `events`: `{ size, timeout, key }`.
     pub batch: Option<Spanned<Batch>>,
     /// One unfinished run at a time, without a queue.
     pub singleton: Option<Spanned<Singleton>>,
@@ -131,8 +131,8 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         on_failure: fields.later("on_failure"),
         throttle: fields.optional_at_key("throttle"),
         rate_limit: fields.optional_at_key("rate_limit"),
-        debounce: fields.later_at_key("debounce"),
-        batch: fields.later_at_key("batch"),
+        debounce: fields.optional_at_key("debounce"),
+        batch: fields.optional_at_key("batch"),
         singleton: fields.optional_at_key("singleton"),
         cron: fields.optional_at_key("cron"),
     };

@@ -2,6 +2,7 @@
 //!
 //! `matching::plan` asks them in their order. What they count or look up is handed to them: nothing here reads anything.
 
+pub mod collect;
 pub mod rate_limit;
 pub mod singleton;
 pub mod throttle;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Id, Millis, RunId};
 
+pub use collect::{Collect, Open, Seat};
 pub use rate_limit::{RateLimit, Room};
 pub use singleton::{Holder, Singleton};
 pub use throttle::{Bucket, Throttle};
@@ -21,6 +23,9 @@ pub use throttle::{Bucket, Throttle};
 pub struct Gates {
     /// `rate_limit`, and its key's value; `null` where it has no key or the key is null.
     pub rate_limit: Option<(RateLimit, Arc<str>)>,
+    /// `debounce` or `batch`, and its key's value; `null` where it has no key. None where the key of a debounce is null, which means
+    /// that it does not apply.
+    pub collect: Option<(Collect, Arc<str>)>,
     /// `singleton`, and its key's value; none where the key is null, which means that it does not apply.
     pub singleton: Option<(Singleton, Arc<str>)>,
     /// The value of the throttle's key; `null` where it has no key or the key is null.
@@ -30,12 +35,16 @@ pub struct Gates {
 impl Gates {
     /// Whether the decision needs to know anything beside the event.
     pub fn asks(&self) -> bool {
-        self.rate_limit.is_some() || self.singleton.is_some()
+        self.rate_limit.is_some() || self.collect.is_some() || self.singleton.is_some()
     }
 
     /// The key values that a run keeps; none where there are none.
     pub fn keys(&self) -> Option<Arc<GateKeys>> {
-        let keys = GateKeys { singleton: self.singleton.as_ref().map(|(_, key)| Arc::clone(key)), throttle: self.throttle.clone() };
+        let keys = GateKeys {
+            singleton: self.singleton.as_ref().map(|(_, key)| Arc::clone(key)),
+            throttle: self.throttle.clone(),
+            collect: self.collect.as_ref().map(|(_, key)| Arc::clone(key)),
+        };
         (keys != GateKeys::default()).then(|| Arc::new(keys))
     }
 }
@@ -49,6 +58,9 @@ pub struct GateKeys {
     /// Of `throttle`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Arc<str>>,
+    /// Of `debounce` or `batch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collect: Option<Arc<str>>,
 }
 
 /// What the engine's indexes say about a candidate at the time of its decision.
@@ -58,6 +70,8 @@ pub struct Found {
     pub taken: Option<RunId>,
     /// What is left of its rate limit.
     pub room: Option<Room>,
+    /// Where it has its place among the events that are collected.
+    pub seat: Option<Seat>,
     /// The unfinished run that has its singleton's key.
     pub holder: Option<Holder>,
 }

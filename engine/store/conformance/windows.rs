@@ -49,7 +49,7 @@ pub(super) fn a_row_takes_the_place_of_the_one_before_it(store: &dyn Store) {
 pub(super) fn a_run_keeps_the_keys_of_its_gates(store: &dyn Store) {
     let ids = ids();
     let event = event(ids.next(NOW));
-    let keys = GateKeys { singleton: Some("\"s\"".into()), throttle: Some("null".into()) };
+    let keys = GateKeys { singleton: Some("\"s\"".into()), throttle: Some("null".into()), collect: Some("1".into()) };
     let kept = RunRow { gates: Some(Arc::new(keys)), ..run(ids.next(NOW), event.id) };
     put(store, vec![Write::InsertEvent(event), Write::CreateRun(kept.clone())]);
     reads_back(store, &kept);

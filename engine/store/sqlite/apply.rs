@@ -93,6 +93,10 @@ impl<'c> Applier<'c> {
                 Some(head) if head.rev == *rev => None,
                 Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
             },
+            Expect::RunOpen(run) => {
+                let is_open: bool = self.sql.is_open.exists([run.0])?;
+                (!is_open).then_some(Conflict::RunBegun(*run))
+            }
             Expect::CronAt { function, last } => {
                 let function = self.names.id(function)?;
                 let found: Option<i64> = self.sql.find_cron.query_row([function], |row| row.get(0)).optional()?;
@@ -154,6 +158,26 @@ impl<'c> Applier<'c> {
                 }
                 self.windows.sweep(*now, *most, sweep::looked_at(*most))?;
                 self.sweeper.sweep(*now, keep, *most)
+            }
+            Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
+                let Some(mut head) = self.live(*run)? else { return Ok(()) };
+                let gates = gates.as_deref().map(row::gates_text).transpose()?;
+                let values = params![run.0, event.0, enter.0, row::join_keys(keys), priority_ms, gates];
+                if self.sql.retarget.execute(values)? > 0 {
+                    head.rev += 1;
+                    self.remember(*run, head);
+                }
+                Ok(())
+            }
+            Write::AddEvent { run, event, enter } => {
+                if self.live(*run)?.is_none() {
+                    return Ok(());
+                }
+                self.sql.add_event.execute([run.0, event.0])?;
+                if let Some(enter) = enter {
+                    self.sql.hasten.execute([run.0, enter.0])?;
+                }
+                Ok(())
             }
             Write::Start { run, .. }
             | Write::Suspend { run, .. }
@@ -405,6 +429,10 @@ struct Statements<'c> {
     find_cron: Statement<'c>,
     put_cron: Statement<'c>,
     drop_cron: Statement<'c>,
+    is_open: Statement<'c>,
+    retarget: Statement<'c>,
+    add_event: Statement<'c>,
+    hasten: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -458,6 +486,12 @@ impl<'c> Statements<'c> {
             find_cron: sql("SELECT last FROM crons WHERE function = ?1")?,
             put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,
             drop_cron: sql("DELETE FROM crons WHERE function = ?1")?,
+            is_open: sql("SELECT 1 FROM runs WHERE id = ?1 AND state = 0 AND started IS NULL")?,
+            retarget: sql("UPDATE runs SET rev = rev + 1, event = ?2, enter = ?3, keys = ?4, priority_ms = ?5, gates = ?6 \
+                 WHERE id = ?1 AND event < ?2")?,
+            add_event: sql("INSERT INTO batched (run, seq, event) \
+                 SELECT ?1, coalesce(max(seq) + 1, 0), ?2 FROM batched WHERE run = ?1")?,
+            hasten: sql("UPDATE runs SET enter = ?2 WHERE id = ?1")?,
         })
     }
 }

@@ -321,6 +321,10 @@ impl Store for Sqlite {
         self.readers.load(runs)
     }
 
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.readers.batch(run)
+    }
+
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
         self.readers.waits(run)
     }

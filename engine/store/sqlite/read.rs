@@ -140,7 +140,14 @@ impl Readers {
             for id in runs {
                 let Some(run) = run(decoder, *id)? else { continue };
                 let Some(event) = event(decoder, run.event)? else { return Err(Loaded::orphan(&run)) };
-                loaded.push(Loaded { journal: journal(decoder, *id)?, run, event });
+                let mut batch = Vec::new();
+                if run.collects().is_some() {
+                    for id in self::batch(decoder, run.id)? {
+                        let Some(event) = self::event(decoder, id)? else { return Err(Loaded::orphan(&run)) };
+                        batch.push(event);
+                    }
+                }
+                loaded.push(Loaded { journal: journal(decoder, *id)?, run, event, batch });
             }
             Ok(loaded)
         })
@@ -163,7 +170,8 @@ impl Readers {
                 filter.add(if query.event.is_some() { "+function = ?" } else { "function = ?" }, function);
             }
             if let Some(event) = query.event {
-                filter.add("event = ?", event.0);
+                filter.add("(event = ? OR id IN (SELECT run FROM batched WHERE event = ?))", event.0);
+                filter.values.push(Value::Integer(event.0));
             }
             if let Some(run) = query.replay_of {
                 filter.add("replay_of = ?", run.0);
@@ -193,6 +201,10 @@ impl Readers {
 
     pub(super) fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.within(|decoder| journal(decoder, run))
+    }
+
+    pub(super) fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.within(|decoder| batch(decoder, run))
     }
 
     pub(super) fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
@@ -300,6 +312,11 @@ fn event(decoder: &Decoder<'_>, id: EventId) -> Result<Option<EventRow>, StoreEr
 
 fn run(decoder: &Decoder<'_>, id: RunId) -> Result<Option<RunRow>, StoreError> {
     Ok(all(decoder, &RUN_BY_ID, [Value::Integer(id.0)], Decoder::run)?.pop())
+}
+
+fn batch(decoder: &Decoder<'_>, run: RunId) -> Result<Vec<EventId>, StoreError> {
+    let sql = "SELECT event FROM batched WHERE run = ?1 ORDER BY seq";
+    all(decoder, sql, [Value::Integer(run.0)], |_, row| Ok(Id(row.get(0)?)))
 }
 
 fn journal(decoder: &Decoder<'_>, run: RunId) -> Result<Journal, StoreError> {

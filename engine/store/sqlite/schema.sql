@@ -110,6 +110,15 @@ CREATE TABLE waits (
 ) STRICT;
 CREATE INDEX waits_event ON waits (event) WHERE event IS NOT NULL;
 
+-- The events of a batch after the first, which is the run's own.
+CREATE TABLE batched (
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX batched_event ON batched (event);
+
 CREATE TABLE event_keys (
     name INTEGER NOT NULL,
     key TEXT NOT NULL,

@@ -398,6 +398,9 @@ impl Store for Failing {
     fn journal(&self, run: RunId) -> Result<Journal, StoreError> {
         self.inner.journal(run)
     }
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.inner.batch(run)
+    }
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
         self.inner.waits(run)
     }

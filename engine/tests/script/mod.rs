@@ -162,6 +162,9 @@ impl Store for Silent {
     fn journal(&self, _: RunId) -> Result<Journal, StoreError> {
         Err(StoreError::Closed)
     }
+    fn batch(&self, _: RunId) -> Result<Vec<EventId>, StoreError> {
+        Err(StoreError::Closed)
+    }
     fn waits(&self, _: RunId) -> Result<Vec<WaitRow>, StoreError> {
         Err(StoreError::Closed)
     }
@@ -350,6 +353,7 @@ impl Bench {
         Rc::new(Call {
             run: self.row(),
             event: self.event(),
+            batch: Vec::new(),
             journal: self.store.journal(self.run).unwrap(),
             waits: Vec::new(),
             retry: self.retry.clone(),

@@ -293,6 +293,9 @@ impl Store for Disk {
         Ok(self.sabotage.map_or(journal.clone(), |sabotage| sabotage.shorten(journal)))
     }
 
+    fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.memory.batch(run)
+    }
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
         self.memory.waits(run)
     }

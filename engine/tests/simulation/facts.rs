@@ -234,6 +234,8 @@ impl Facts {
             | Write::Log { .. }
             | Write::PutWindow(_)
             | Write::PutSource(_) => {}
+            // The programs of the worlds collect nothing.
+            Write::Retarget { .. } | Write::AddEvent { .. } => {}
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
             Write::PutCron(_) | Write::DropCron(_) => {}
         }

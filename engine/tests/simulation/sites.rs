@@ -115,6 +115,7 @@ impl Site {
             Write::Park { .. } => Site::Gone,
             Write::PutSource(_) => Site::Sources,
             Write::Sweep { .. } => Site::Sweep,
+            Write::Retarget { .. } | Write::AddEvent { .. } => return None,
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
             Write::PutCron(_) | Write::DropCron(_) | Write::PutWindow(_) => return None,
             Write::Adopt { .. } | Write::Log { .. } => return None,

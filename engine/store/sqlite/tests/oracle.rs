@@ -85,7 +85,8 @@ impl World {
 
     fn expect(&mut self) -> Expect {
         let now = self.now;
-        match self.random.below(6) {
+        match self.random.below(7) {
+            6 => Expect::RunOpen(self.some_run()),
             5 => {
                 let last = Millis(self.random.below(3) as i64);
                 Expect::CronAt { function: self.function(), last: self.random.maybe(last) }
@@ -107,7 +108,15 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(25) {
+        match self.random.below(27) {
+            25 => {
+                let (run, event, priority_ms) = (self.some_run(), self.random.one(&self.events), self.random.below(3) as i64);
+                Write::Retarget { run, event, enter: now.after(Span(5)), keys: Arc::from([self.key()]), priority_ms, gates: None }
+            }
+            26 => {
+                let (run, event) = (self.some_run(), self.random.one(&self.events));
+                Write::AddEvent { run, event, enter: self.random.maybe(now) }
+            }
             20 => self.outcome(),
             21 => Write::PutCron(self.cron()),
             22 => Write::DropCron(self.function()),
@@ -201,7 +210,7 @@ impl World {
         self.runs.push((id, 0));
         let keys: Vec<Arc<str>> = (0..self.random.below(3)).map(|_| self.key()).collect();
         let (idempotency, first) = (self.key(), self.some_run());
-        let gates = Arc::new(GateKeys { singleton: Some(self.key()), throttle: None });
+        let gates = Arc::new(GateKeys { singleton: Some(self.key()), ..GateKeys::default() });
         Write::CreateRun(RunRow {
             function: self.function(),
             keys: keys.into(),
@@ -317,6 +326,7 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
     assert_eq!(left.events(&EventQuery::default()), right.events(&EventQuery::default()));
     for (run, _) in &world.runs {
         assert_eq!(left.journal(*run), right.journal(*run), "journal of {run}");
+        assert_eq!(left.batch(*run), right.batch(*run), "batch of {run}");
         assert_eq!(left.waits(*run), right.waits(*run), "waits of {run}");
         let (from, limit) = (world.random.below(3) as u64, world.random.below(4));
         assert_eq!(left.logs(*run, from, limit), right.logs(*run, from, limit), "log of {run}");

@@ -1,0 +1,169 @@
+//! `debounce` and `batch`: runs that collect events before they start. In a debounce the last event wins, in a batch all count.
+//!
+//! The window is the queued run itself: the time at which it enters the queue is when the window closes. Which runs are open is
+//! known in memory, by function and key; that is derived from the runs' rows at start.
+
+use crate::base::{Millis, RunId, Span};
+
+/// How a function collects events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collect {
+    /// One run with the last event, once none has come for a while.
+    Debounce {
+        /// The quiet time.
+        period: Span,
+        /// The longest time from the first event to the run.
+        timeout: Option<Span>,
+    },
+    /// One run with all events.
+    Batch {
+        /// So many events start the run at once.
+        size: u32,
+        /// The longest time from the first event to the run.
+        timeout: Span,
+    },
+}
+
+/// A run that collects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The run.
+    pub run: RunId,
+    /// When its first event was accepted.
+    pub since: Millis,
+    /// When it enters the queue.
+    pub closes: Millis,
+    /// The decision that made it; 0 once that is on disk.
+    pub made_by: u64,
+    /// Its events that are on disk, or come with the run itself.
+    pub events: u32,
+    /// The decisions that add further ones and are on their way.
+    pub joining: Vec<u64>,
+    /// The last event that fits in is on its way.
+    pub is_filling: bool,
+}
+
+/// Where an event has its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// It begins a run of its own.
+    First {
+        /// When the run enters the queue.
+        enter: Millis,
+        /// The run takes further events until then.
+        open: bool,
+    },
+    /// It takes the place of the event of a run.
+    Instead {
+        /// The run.
+        run: RunId,
+        /// When the run enters the queue.
+        enter: Millis,
+        /// The same list makes the run.
+        own: bool,
+    },
+    /// It joins the events of a run.
+    Beside {
+        /// The run.
+        run: RunId,
+        /// The run has all the events that it may have now, so it enters the queue.
+        full: bool,
+        /// The same list makes the run.
+        own: bool,
+    },
+}
+
+impl Collect {
+    /// The place of an event that is accepted at `now`; none where that depends on other decisions than `decision`, whose outcome is
+    /// not known yet. `open` is the run of its key that collects, `ts` the event's own time.
+    pub fn seat(self, open: Option<&Open>, ts: Millis, now: Millis, decision: u64) -> Option<Seat> {
+        let open = open.filter(|open| open.closes > now || open.is_filling);
+        let is_known = |by: u64| by == 0 || by == decision;
+        let first = |enter, open| Some(Seat::First { enter, open });
+        match (self, open) {
+            // What is to start later than its batch would has a run of its own.
+            (Collect::Batch { .. }, _) if ts > now => first(ts, false),
+            (Collect::Batch { size: 0 | 1, .. }, _) => first(now, false),
+            (Collect::Batch { timeout, .. }, None) => first(now.after(timeout), true),
+            (Collect::Debounce { period, timeout }, None) => first(quiet_until(period, timeout, now, now).max(ts), true),
+            (_, Some(open)) if open.is_filling || !is_known(open.made_by) => None,
+            (Collect::Debounce { period, timeout }, Some(open)) => {
+                let enter = quiet_until(period, timeout, open.since, now).max(ts);
+                Some(Seat::Instead { run: open.run, enter, own: open.made_by != 0 })
+            }
+            (Collect::Batch { size, .. }, Some(open)) => {
+                let full = open.events + open.joining.len() as u32 + 1 >= size;
+                // One of those on their way may be a repetition, which does not count.
+                let is_sure = !full || open.joining.iter().all(|by| is_known(*by));
+                is_sure.then_some(Seat::Beside { run: open.run, full, own: open.made_by != 0 })
+            }
+        }
+    }
+}
+
+fn quiet_until(period: Span, timeout: Option<Span>, since: Millis, now: Millis) -> Millis {
+    let quiet = now.after(period);
+    timeout.map_or(quiet, |timeout| quiet.min(since.after(timeout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Id;
+
+    const DEBOUNCE: Collect = Collect::Debounce { period: Span::seconds(10), timeout: Some(Span::seconds(25)) };
+    const BATCH: Collect = Collect::Batch { size: 3, timeout: Span::seconds(10) };
+
+    fn seconds(at: i64) -> Millis {
+        Millis(at * 1_000)
+    }
+
+    fn open(events: u32) -> Open {
+        Open { run: Id(1), since: seconds(0), closes: seconds(10), made_by: 0, events, joining: Vec::new(), is_filling: false }
+    }
+
+    fn at(how: Collect, open: Option<&Open>, now: i64) -> Option<Seat> {
+        how.seat(open, seconds(0), seconds(now), 7)
+    }
+
+    #[test]
+    fn each_event_of_a_debounce_puts_its_run_off_but_not_beyond_the_timeout() {
+        assert_eq!(at(DEBOUNCE, None, 100), Some(Seat::First { enter: seconds(110), open: true }));
+        let instead = |enter: i64| Some(Seat::Instead { run: Id(1), enter: seconds(enter), own: false });
+        assert_eq!(at(DEBOUNCE, Some(&open(1)), 4), instead(14));
+        let long = Open { closes: seconds(25), ..open(1) };
+        assert_eq!(at(DEBOUNCE, Some(&long), 24), instead(25));
+        assert_eq!(at(DEBOUNCE, Some(&long), 25), Some(Seat::First { enter: seconds(35), open: true }), "its time is over");
+    }
+
+    #[test]
+    fn a_batch_takes_events_until_it_is_full_or_its_time_is_over() {
+        assert_eq!(at(BATCH, None, 100), Some(Seat::First { enter: seconds(110), open: true }));
+        let beside = |full: bool| Some(Seat::Beside { run: Id(1), full, own: false });
+        assert_eq!(at(BATCH, Some(&open(1)), 9), beside(false));
+        assert_eq!(at(BATCH, Some(&open(2)), 9), beside(true));
+        assert_eq!(at(BATCH, Some(&open(1)), 10), Some(Seat::First { enter: seconds(20), open: true }));
+        let alone = Collect::Batch { size: 1, timeout: Span::seconds(10) };
+        assert_eq!(at(alone, None, 5), Some(Seat::First { enter: seconds(5), open: false }));
+    }
+
+    #[test]
+    fn what_may_come_to_nothing_is_waited_for() {
+        let unmade = Open { made_by: 4, ..open(1) };
+        assert_eq!(at(DEBOUNCE, Some(&unmade), 1), None);
+        assert_eq!(at(BATCH, Some(&unmade), 1), None);
+        let own = Open { made_by: 7, ..open(1) };
+        assert_eq!(at(BATCH, Some(&own), 1), Some(Seat::Beside { run: Id(1), full: false, own: true }));
+        let joining = Open { joining: vec![4], ..open(1) };
+        assert_eq!(at(BATCH, Some(&joining), 1), None, "the one before may be a repetition, and then this one does not fill it");
+        let filling = Open { is_filling: true, ..open(2) };
+        assert_eq!(at(BATCH, Some(&filling), 11), None);
+    }
+
+    #[test]
+    fn an_event_of_the_future_starts_then() {
+        let seat = |how: Collect, open: Option<&Open>| how.seat(open, seconds(60), seconds(1), 7);
+        assert_eq!(seat(BATCH, Some(&open(1))), Some(Seat::First { enter: seconds(60), open: false }));
+        assert_eq!(seat(DEBOUNCE, Some(&open(1))), Some(Seat::Instead { run: Id(1), enter: seconds(60), own: false }));
+    }
+}
