@@ -198,6 +198,15 @@ fn a_file_that_acts_while_it_is_loaded_is_refused() {
 }
 
 #[test]
+fn expressions_nest_up_to_their_limit_and_no_deeper() {
+    let nested = |depth: usize| format!("let x = {}1{};", "[".repeat(depth), "]".repeat(depth));
+    let deepest = (1..200).take_while(|depth| problem(&nested(*depth)).is_empty()).last().unwrap_or_default();
+    // The parser counts up to three levels for an array in another.
+    assert!((64 / 4..=64).contains(&deepest), "{deepest}");
+    assert!(problem(&nested(deepest + 1)).starts_with("E0301 main.rhai:1:"), "{}", problem(&nested(deepest + 1)));
+}
+
+#[test]
 fn what_is_not_certain_compiles() {
     for script in [
         "fn f() { http::get(\"https://example.com\") }\nstep(\"a\", || f())",

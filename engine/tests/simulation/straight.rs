@@ -162,15 +162,13 @@ impl Walker<'_> {
         if old.is_none() && self.records.len() < self.journal.len() {
             return Err(Stop::Unfit);
         }
-        if let Some(old) = old {
-            if kind == Kind::Step {
-                wanted.attempts = old.attempts;
-                wanted.result = match &old.result {
-                    Recorded::Value(text) => Result::Value(serde_json::from_str(text).unwrap_or_default()),
-                    Recorded::Failed(failure) => Result::Failed(failure.message.clone()),
-                    Recorded::Until(_) => Result::Anything,
-                };
-            }
+        if let Some(old) = old.filter(|_| kind == Kind::Step) {
+            wanted.attempts = old.attempts;
+            wanted.result = match &old.result {
+                Recorded::Value(text) => Result::Value(serde_json::from_str(text).unwrap_or_default()),
+                Recorded::Failed(failure) => Result::Failed(failure.message.clone()),
+                Recorded::Until(_) => Result::Anything,
+            };
         }
         self.records.push(wanted.clone());
         Ok(wanted)
