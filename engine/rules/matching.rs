@@ -98,6 +98,10 @@ pub fn plan(
         let (counts_from, replaces, seat) = match pass(candidate, found.get(at).unwrap_or(&nothing)) {
             Passage::Starts { counts_from, replaces, seat } => (counts_from, replaces, seat),
             Passage::Skipped(outcome) => {
+                // Not taken, but looked at: it is the first gate, so that it is the one that is named.
+                if let Some(key) = candidate.idempotency.as_ref().filter(|_| !matches!(outcome, Outcome::IdempotencyTaken(_))) {
+                    list.expect.push(Expect::IdempotencyFree { function: Arc::clone(&candidate.function), key: Arc::clone(key), now });
+                }
                 outcomes.push((Arc::clone(&candidate.function), outcome));
                 continue;
             }
@@ -345,7 +349,7 @@ mod tests {
                 panic!("{:?}", list.writes)
             };
             assert_eq!((&**function, *outcome), ("x", said));
-            assert_eq!(list.expect.len(), 1, "{:?}", list.expect);
+            assert_eq!(list.expect.len(), 2, "the id's key and the idempotency key are free: {:?}", list.expect);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stepwell::base::{EventId, Json, Span};
 use stepwell::clock::SystemClock;
 use stepwell::exec::NewEvent;
-use stepwell::rules::{RunRow, RunState};
+use stepwell::rules::{Outcome, RunRow, RunState};
 use stepwell::store::{RunQuery, Store};
 
 use super::{World, event, send_all, start_at};
@@ -44,6 +44,11 @@ impl World {
             serde_json::from_str::<serde_json::Value>(&event.data).unwrap()["n"].as_i64().unwrap()
         };
         self.oldest_first().into_iter().map(number).collect()
+    }
+
+    /// What gates said about an event.
+    fn said(&self, event: EventId) -> Vec<Outcome> {
+        self.store.outcomes(event).unwrap().into_iter().map(|row| row.outcome).collect()
     }
 
     /// Sends an event for each number, one after the other.
@@ -109,8 +114,12 @@ fn what_a_later_gate_skips_gives_its_idempotency_key_back_and_counts_for_nothing
     world.block_on(world.engine.signal("go", Json::from("1"))).unwrap();
     world.block_on(world.ended(second));
     // Skipped by the rate, which does not free the key that a run has.
-    world.send_numbers([1, 3]);
+    let skipped = world.send_numbers([1, 3]);
     assert_eq!(world.numbers(), [1, 2]);
+    let first = world.oldest_first()[0].id;
+    assert_eq!(world.said(skipped[0]), [Outcome::IdempotencyTaken(first)], "the first gate is the one that is named");
+    let until = world.oldest_first()[0].created.after(Span::seconds(3_600));
+    assert_eq!(world.said(skipped[1]), [Outcome::RateLimited { until }]);
 }
 
 #[test]
@@ -212,8 +221,9 @@ fn an_invoked_run_is_throttled_too() {
 fn a_singleton_skips_while_a_run_of_its_key_is_unfinished() {
     let world = slow("singleton: { key: event.data.k }", r#"wait_for_signal("go")"#);
     let first = world.send_together([10, 11, 20])[0];
-    world.send_numbers([12, 21]);
+    let skipped = world.send_numbers([12, 21]);
     assert_eq!(world.numbers(), [10, 20]);
+    assert_eq!(world.said(skipped[0]), [Outcome::SingletonSkipped(world.oldest_first()[0].id)]);
     world.block_on(world.until(first, &[RunState::Waiting]));
     let world = world.killed();
     world.send_numbers([13, 22]);
@@ -248,7 +258,8 @@ fn a_singleton_of_mode_cancel_lets_the_last_event_win() {
     let world = slow("singleton: { key: event.data.k, mode: cancel }", r#"wait_for_signal("go")"#);
     let first = world.send_numbers([10])[0];
     world.block_on(world.until(first, &[RunState::Waiting]));
-    world.send_numbers([11]);
+    let second = world.send_numbers([11])[0];
+    assert_eq!(world.said(second), [Outcome::SingletonReplaced(world.oldest_first()[0].id)]);
     let cancelled = world.block_on(world.ended(first));
     assert_eq!(cancelled.state, RunState::Cancelled);
     let reason = cancelled.reason.unwrap();

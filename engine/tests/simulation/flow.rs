@@ -23,7 +23,7 @@ use world::{Act, Event, Ms, World};
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
 /// Worlds that are tried where nothing else is said.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 200;
 
 /// The events of a request; `number` is that of the first one.
 fn request(events: &[Event], number: usize) -> Vec<NewEvent> {
