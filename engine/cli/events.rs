@@ -1,6 +1,7 @@
 //! `stepwell events`: looking at accepted events.
 
-use crate::server::view::{EventView, RunView, Time};
+use crate::base::Millis;
+use crate::server::view::{Deduplication, EventView, ExplainView, RunView, Time};
 
 use super::exit::{Exit, Trouble};
 use super::out::{BOLD, Cell, Out, cut, paint, relative, shown};
@@ -24,7 +25,7 @@ enum What {
     /// List events, newest first
     #[command(after_help = "Example:\n  stepwell events ls --name payment/initiate --since 1h")]
     Ls(Ls),
-    /// Show one event with its data and the runs that it started
+    /// Show one event with its data and the runs that it started; with --explain why it did or did not start some
     #[command(after_help = "Example:\n  stepwell events ls --limit 1 | cut -f1 | xargs stepwell events get")]
     Get(Get),
 }
@@ -52,6 +53,9 @@ struct Get {
     /// The event's id, or its beginning
     #[arg(value_name = "EVENT")]
     event: String,
+    /// Say what became of it: which functions matched, which `if` was false with the values it saw, what the gates said
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON document: the event, with its runs
     #[arg(long)]
     json: bool,
@@ -111,6 +115,9 @@ impl Get {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
         let id = reader.event_id(&self.event).await?;
+        if self.explain {
+            return self.explained(out, &reader.explain(id, &self.target).await?, reader.now());
+        }
         let event = reader.event(id).await?;
         let filter = RunFilter { event: Some(id), limit: RUNS_MOST, ..RunFilter::default() };
         let runs = reader.runs(&filter).await?;
@@ -139,5 +146,58 @@ impl Get {
         }
         runs::list(out, &runs, now)?;
         Ok(Exit::Done)
+    }
+
+    fn explained(&self, out: &Out, view: &ExplainView, now: Millis) -> Result<Exit, Trouble> {
+        if self.json {
+            out.line(serde_json::to_string(view).unwrap_or_default())?;
+            return Ok(Exit::Done);
+        }
+        let received = view.event.received_at;
+        let received = if out.terminal { format!("{received}  ({})", relative(now, received.0)) } else { received.to_string() };
+        let mut rows = vec![
+            ("event", view.event.internal_id.to_string()),
+            ("name", view.event.name.clone()),
+            ("received", received),
+            ("summary", view.summary.clone()),
+        ];
+        rows.extend(view.deduplication.as_ref().map(|same| ("same again", same_again(same))));
+        for (name, value) in rows {
+            out.line(if out.terminal {
+                format!("{} {}", paint(BOLD, format!("{name:<11}")), shown(&value))
+            } else {
+                format!("{name}\t{}", shown(&value))
+            })?;
+        }
+        if out.terminal {
+            out.line("")?;
+        }
+        let rows = view.functions.iter().map(|function| {
+            let whys = std::iter::once(function.why.clone()).chain(function.notes.iter().cloned());
+            let others = function.gates.iter().map(|gate| gate.why.clone()).filter(|why| *why != function.why);
+            let saw = function.conditions.iter().flat_map(|condition| &condition.values);
+            let saw: Vec<String> = saw.map(|(path, value)| format!("{path} = {value}")).collect();
+            let whys: Vec<String> = whys.chain(others).collect();
+            vec![
+                Cell::from(function.function_id.clone()),
+                function.outcome.replace('_', " ").into(),
+                whys.join("; ").into(),
+                saw.join(", ").into(),
+            ]
+        });
+        out.table(&["function", "outcome", "why", "its `if` saw"], rows.collect())?;
+        Ok(Exit::Done)
+    }
+}
+
+/// How the same event sent again is known, in a sentence.
+fn same_again(same: &Deduplication) -> String {
+    let known = match &same.id {
+        Some(id) => format!("until {} the id `{id}` answers this event and starts nothing", same.until),
+        None => format!("until {} the same request answers this event and starts nothing", same.until),
+    };
+    match same.repeated_at {
+        Some(at) => format!("{known}; it came again at {at}"),
+        None => known,
     }
 }

@@ -21,6 +21,7 @@ mod place;
 mod problems;
 mod reading;
 mod remote;
+mod replay;
 mod run;
 mod runs;
 mod schema;
@@ -81,9 +82,12 @@ enum Command {
     /// Look at what is declared
     #[command(after_help = "Example:\n  stepwell functions ls")]
     Functions(functions::Functions),
-    /// Look at runs, follow them, cancel them
+    /// Look at runs, follow them, cancel them, try them again
     #[command(after_help = "Example:\n  stepwell runs ls --status failed")]
     Runs(runs::Runs),
+    /// Do runs again, as new ones; their effects happen again, but for the steps that are kept
+    #[command(after_help = "Example:\n  stepwell replay --status failed --since 1d --dry-run")]
+    Replay(replay::Replay),
     /// Show the settings in force, and where each comes from
     #[command(after_help = "Example:\n  stepwell config")]
     Config(config::Config),
@@ -126,6 +130,7 @@ impl Command {
             Command::Events(command) => command.run(out),
             Command::Functions(command) => command.run(out),
             Command::Runs(command) => command.run(out),
+            Command::Replay(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Doctor(command) => command.run(out),
             Command::Backup(command) => command.run(out),

@@ -6,8 +6,11 @@ use serde::de::DeserializeOwned;
 
 use crate::base::{Clock, Diagnostic, EventId, Id, Millis, RunId};
 use crate::clock::SystemClock;
-use crate::rules::{RunRow, RunState};
-use crate::server::view::{EventView, LogView, One, Page, RunView, Trace};
+use crate::exec::Condition;
+use crate::project::{Mode, Project};
+use crate::rules::{RunRow, RunState, WaitState, What, why};
+use crate::script::Host;
+use crate::server::view::{EventView, ExplainView, LogView, One, Page, RunView, Trace};
 use crate::store::sqlite::{OpenError, Options, Sqlite};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 
@@ -114,6 +117,10 @@ pub struct RunFilter {
     pub key: Option<String>,
     /// Created then or later.
     pub since: Option<Millis>,
+    /// Created before.
+    pub until: Option<Millis>,
+    /// CEL over `run` and `event`.
+    pub condition: Option<String>,
     /// Whose id begins so.
     pub prefix: Option<String>,
     /// The most.
@@ -176,6 +183,8 @@ impl Reader {
                 add("event", filter.event.map(|id| id.to_string()));
                 add("key", filter.key.clone());
                 add("since", filter.since.map(|since| since.0.to_string()));
+                add("until", filter.until.map(|until| until.0.to_string()));
+                add("where", filter.condition.clone());
                 add("prefix", filter.prefix.clone());
                 pages(remote, "/v1/runs", query, filter.limit).await
             }
@@ -190,10 +199,28 @@ impl Reader {
                     since: filter.since,
                     from,
                     to,
-                    limit: filter.limit,
+                    limit: if filter.until.is_none() && filter.condition.is_none() { filter.limit } else { 0 },
                 };
+                let condition = filter.condition.as_deref().map(Condition::parse).transpose();
+                let condition =
+                    condition.map_err(|error| Trouble::usage(format!("--where is not a condition over `run` and `event`: {error}")))?;
                 let rows = store.runs(&query).map_err(|error| store_trouble(&error))?;
-                Ok(rows.iter().map(|row| RunView::of(row, clock.now())).collect())
+                let mut views = Vec::new();
+                for row in rows.iter().filter(|row| filter.until.is_none_or(|until| row.created < until)) {
+                    let view = seen(row, &**store, clock.now())?;
+                    if let Some(condition) = &condition {
+                        let event =
+                            if condition.reads_event() { store.event(row.event).map_err(|error| store_trouble(&error))? } else { None };
+                        if !condition.holds(&serde_json::to_value(&view).unwrap_or_default(), event.as_ref()) {
+                            continue;
+                        }
+                    }
+                    views.push(view);
+                    if views.len() == filter.limit {
+                        break;
+                    }
+                }
+                Ok(views)
             }
         }
     }
@@ -209,6 +236,18 @@ impl Reader {
                 let row = store.run(id).map_err(|error| store_trouble(&error))?.ok_or_else(|| missing("run", &id.to_string()))?;
                 trace_of(&**store, &row, clock.now()).map_err(|error| store_trouble(&error))
             }
+        }
+    }
+
+    /// Why a run is not moving, as far as a database that no engine has open tells; an engine has said so already.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn why(&self, run: RunId) -> Result<Option<String>, Trouble> {
+        let Reader::Store { store, clock } = self else { return Ok(None) };
+        match store.run(run).map_err(|error| store_trouble(&error))? {
+            Some(row) => Ok(seen(&row, &**store, clock.now())?.why),
+            None => Ok(None),
         }
     }
 
@@ -284,6 +323,25 @@ impl Reader {
         }
     }
 
+    /// What became of an event, and why. Where no engine answers, the config that `target` leads to is asked.
+    ///
+    /// # Errors
+    /// Exit 3 where it is not there, 78 for a config that is not valid.
+    pub async fn explain(&self, id: EventId, target: &Target) -> Result<ExplainView, Trouble> {
+        match self {
+            Reader::Engine(remote) => one(remote, &format!("/v1/events/{id}/explain")).await,
+            Reader::Store { store, clock } => {
+                let path = place::config(target.database.config.config.as_deref())?;
+                let (project, _) = Project::load(&path, &Host::new(), &place::environment, Mode::Check).map_err(Trouble::invalid)?;
+                let failed = |error: StoreError| store_trouble(&error);
+                let event = store.event(id).map_err(failed)?.ok_or_else(|| missing("event", &id.to_string()))?;
+                let runs = store.runs(&RunQuery { event: Some(id), limit: PAGE_MOST, ..RunQuery::default() }).map_err(failed)?;
+                let outcomes = store.outcomes(id).map_err(failed)?;
+                Ok(ExplainView::of(&event, &project, &outcomes, &runs, clock.now()))
+            }
+        }
+    }
+
     /// The run that `text` is the id of, or the beginning of one.
     ///
     /// # Errors
@@ -312,6 +370,30 @@ impl Reader {
         let found = self.events(&filter).await?;
         only("event", text, found.iter().map(|event| (event.internal_id, event.name.clone())).collect())
     }
+}
+
+/// A run of a database that no engine has open, with why it is not moving as far as its rows tell.
+fn seen(row: &RunRow, store: &dyn Store, now: Millis) -> Result<RunView, Trouble> {
+    let mut view = RunView::of(row, now);
+    if view.why.is_none() {
+        view.why = why::row(row, now);
+    }
+    if view.why.is_none() && row.state == RunState::Waiting {
+        let waits = store.waits(row.id).map_err(|error| store_trouble(&error))?;
+        let mut open = Vec::new();
+        for wait in waits.iter().filter(|wait| wait.state == WaitState::Open) {
+            let child = match &*wait.what {
+                What::Run(child) => store.run(*child).map_err(|error| store_trouble(&error))?,
+                _ => None,
+            };
+            open.push(why::wait(wait, child.as_ref(), now));
+        }
+        view.why = (!open.is_empty()).then(|| open.join("; "));
+    }
+    if view.why.is_none() && !row.state.is_terminal() {
+        view.why = Some("no engine is running; goes on as soon as one does".to_owned());
+    }
+    Ok(view)
 }
 
 /// The most ids that are listed where a prefix fits several.
@@ -392,5 +474,8 @@ pub fn trace_of(store: &dyn Store, row: &RunRow, now: Millis) -> Result<Trace, S
     if let Some(version) = &row.version {
         trace.add_sources(store.source(version)?.as_ref());
     }
+    let mut again = store.runs(&RunQuery { replay_of: Some(row.id), ..RunQuery::default() })?;
+    again.reverse();
+    trace.run.replayed_as = again.iter().map(|run| run.id).collect();
     Ok(trace)
 }

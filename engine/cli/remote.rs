@@ -85,6 +85,14 @@ impl Remote {
         self.answer(self.request(Method::DELETE, path).query(query).timeout(ANSWER)).await
     }
 
+    /// What a POST with a body of JSON text answers, however long that takes.
+    ///
+    /// # Errors
+    /// As `get`, and exit 1 where it cannot be done.
+    pub async fn post(&self, path: &str, body: String) -> Result<String, Trouble> {
+        self.answer(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
+    }
+
     /// Sends events, as JSON text: with the first of STEPWELL_EVENT_KEYS, else with the token, else without any.
     ///
     /// # Errors

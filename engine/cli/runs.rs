@@ -37,6 +37,9 @@ enum What {
     /// Show the lines that a run has logged
     #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs logs")]
     Logs(Logs),
+    /// Have a run that backs off go on at once, and one that is parked try again
+    #[command(after_help = "Example:\n  stepwell runs ls --status backing-off --limit 1 | cut -f1 | xargs stepwell runs retry-now")]
+    RetryNow(RetryNow),
     /// End a run from outside, whatever it is doing
     #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --limit 1 | cut -f1 | xargs stepwell runs cancel")]
     Cancel(Cancel),
@@ -62,6 +65,12 @@ struct Ls {
     /// Created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<Since>,
+    /// Created before
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    until: Option<Since>,
+    /// For which this holds: CEL over `run`, as --json shows it, and `event`, such as run.why.contains('slot')
+    #[arg(long, value_name = "CEL")]
+    r#where: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -115,6 +124,18 @@ struct Cancel {
 }
 
 #[derive(Debug, clap::Args)]
+struct RetryNow {
+    /// The run's id, or its beginning
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineOption,
+}
+
+#[derive(Debug, clap::Args)]
 struct Tail {
     /// Only these runs, by their whole ids
     #[arg(value_name = "RUN")]
@@ -126,7 +147,8 @@ struct Tail {
     engine: EngineOption,
 }
 
-fn state(text: &str) -> Result<RunState, String> {
+/// Reads a state as people write it.
+pub fn state(text: &str) -> Result<RunState, String> {
     let word = text.to_lowercase().replace(['-', ' '], "_");
     let known = RunState::ALL.into_iter().find(|state| state.word() == word);
     known.ok_or_else(|| match crate::base::diagnostic::nearest(&word, RunState::ALL.map(RunState::word)) {
@@ -177,6 +199,7 @@ impl Runs {
                 What::Get(command) => command.get(out).await,
                 What::Trace(command) => command.trace(out).await,
                 What::Logs(command) => command.run(out).await,
+                What::RetryNow(command) => command.run(out).await,
                 What::Cancel(command) => command.run(out).await,
                 What::Tail(command) => command.run(out).await,
             }
@@ -197,6 +220,8 @@ impl Ls {
             event,
             key: self.key.clone(),
             since: self.since.map(|since| since.at(reader.now())),
+            until: self.until.map(|until| until.at(reader.now())),
+            condition: self.r#where.clone(),
             prefix: None,
             limit: self.limit as usize,
         };
@@ -241,7 +266,10 @@ pub fn list(out: &Out, runs: &[RunView], now: Millis) -> Result<(), Trouble> {
 impl Get {
     async fn get(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
-        let trace = reader.trace(reader.run_id(&self.run).await?).await?;
+        let mut trace = reader.trace(reader.run_id(&self.run).await?).await?;
+        if trace.run.why.is_none() {
+            trace.run.why = reader.why(trace.run.run_id)?;
+        }
         let run = &trace.run;
         if self.json {
             out.line(serde_json::to_string(run).unwrap_or_default())?;
@@ -255,6 +283,9 @@ impl Get {
         let name = trace.event.as_ref().map(|event| format!("  {}", event.name)).unwrap_or_default();
         rows.push(("event", format!("{}{name}", run.event_id)));
         rows.extend(run.key.as_ref().map(|key| ("key", key.to_string())));
+        rows.extend(run.replay_of.map(|id| ("replays", id.to_string())));
+        let again: Vec<String> = run.replayed_as.iter().map(ToString::to_string).collect();
+        rows.extend((!again.is_empty()).then(|| ("replayed", again.join(", "))));
         rows.push(("created", time(run.created_at)));
         rows.extend(run.run_started_at.map(|at| ("started", time(at))));
         rows.extend(run.ended_at.map(|at| ("ended", time(at))));
@@ -348,6 +379,20 @@ impl Cancel {
         let run = Reader::Engine(remote.clone()).run_id(&self.run).await?;
         let query: Vec<(&str, String)> = self.reason.iter().map(|reason| ("reason", reason.clone())).collect();
         let answer: One<RunView> = understood(&remote, remote.delete(&format!("/v1/runs/{run}"), &query).await?)?;
+        if self.json {
+            out.line(serde_json::to_string(&answer.data).unwrap_or_default())?;
+        } else {
+            out.say(format!("{run} {}", answer.data.state.word()));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl RetryNow {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let remote = self.engine.engine()?;
+        let run = Reader::Engine(remote.clone()).run_id(&self.run).await?;
+        let answer: One<RunView> = understood(&remote, remote.post(&format!("/v1/runs/{run}/retry-now"), String::new()).await?)?;
         if self.json {
             out.line(serde_json::to_string(&answer.data).unwrap_or_default())?;
         } else {

@@ -32,6 +32,7 @@ pub fn lines(trace: &Trace, active: &[Active], now: Millis) -> Vec<String> {
     let nodes = nodes(trace, active, now);
     let width = nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).min(NAME_MOST);
     let mut lines = vec![head(trace, now)];
+    lines.extend(again(trace));
     for (at, node) in nodes.iter().enumerate() {
         let last = at + 1 == nodes.len();
         let branch = paint(DIM, if last { "└─" } else { "├─" });
@@ -62,6 +63,15 @@ fn head(trace: &Trace, now: Millis) -> String {
     }
     let event = trace.event.as_ref().map(|event| paint(DIM, format!(" on {}", shown(&event.name)))).unwrap_or_default();
     format!("{} {}{event}  {}", paint(BOLD, shown(&run.function_id)), paint(DIM, run.run_id), paint(style_of(run.state), text))
+}
+
+/// Which run it repeats, and which ones repeat it.
+fn again(trace: &Trace) -> Option<String> {
+    let of = trace.run.replay_of.map(|run| format!("replay of {run}"));
+    let by: Vec<String> = trace.run.replayed_as.iter().map(ToString::to_string).collect();
+    let by = (!by.is_empty()).then(|| format!("replayed as {}", by.join(", ")));
+    let parts: Vec<String> = of.into_iter().chain(by).collect();
+    (!parts.is_empty()).then(|| format!("{} {}", paint(DIM, "│"), paint(DIM, parts.join("; "))))
 }
 
 /// One line of the tree with what hangs below it.

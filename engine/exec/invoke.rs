@@ -13,7 +13,7 @@ use crate::store::{Lane, StoreError};
 
 use super::post::{Again, apart};
 use super::scheduler::{Created, Message, wants_of};
-use super::{CancelError, Inner};
+use super::{CancelError, Engine, Inner};
 
 /// A run that is about to be started by another one.
 struct Invocation {
@@ -22,12 +22,9 @@ struct Invocation {
     run: RunRow,
 }
 
-/// Checks an invocation, and makes the run that it starts.
-pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
+/// Checks an invocation, and makes its event and run, and the limits that the run comes under.
+fn made(inner: &Inner, function: &str, data: Json) -> Result<(EventRow, RunRow, Vec<Want>), Box<Failure>> {
     let project = inner.project();
-    let failure = |code: &str, message: String, help: Option<String>| {
-        Box::new(Failure { message, code: code.to_owned(), help, ..Failure::default() })
-    };
     let Some(invoked) = project.function(function) else {
         let near = nearest(function, project.functions.iter().map(|function| &*function.id));
         let help = near.map_or("declare it under `functions` in events.yaml".to_owned(), |near| format!("did you mean `{near}`?"));
@@ -44,6 +41,17 @@ pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data:
     let event = EventRow { id: inner.ids.next(now), name: Arc::from(INVOKED), data, sender_id: None, ts: now, accepted: now, extra: None };
     let candidate = project.invocation(invoked, &event, &value);
     let wants = wants_of(invoked, &candidate.keys);
+    let run = crate::rules::matching::new_run(inner.ids.next(now), &event, &candidate, now);
+    Ok((event, run, wants))
+}
+
+fn failure(code: &str, message: String, help: Option<String>) -> Box<Failure> {
+    Box::new(Failure { message, code: code.to_owned(), help, ..Failure::default() })
+}
+
+/// Checks an invocation by a run, and makes the run that it starts.
+pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
+    let (event, run, wants) = made(inner, function, data)?;
     let ancestors = ancestors(inner, caller).map_err(|error| failure("", error.to_string(), None))?;
     if let Some(want) = family::deadlock(&wants, &ancestors) {
         let runs = if want.limit == 1 { "one run" } else { "its runs" };
@@ -51,8 +59,41 @@ pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data:
         let help = format!("the limit lets {runs} at a time through; `hold: active` frees the slot while a run waits");
         return Err(failure("E0424", message, Some(help)));
     }
-    let run = crate::rules::matching::new_run(inner.ids.next(now), &event, &candidate, now);
     Ok((run.id, Box::new(Invocation { inner: Arc::clone(inner), event, run })))
+}
+
+/// Why a function was not invoked from outside.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvokeError {
+    /// There is no such function, or it does not take these data.
+    #[error("{}", .0.message)]
+    Refused(Box<Failure>),
+    /// The engine is about to stop.
+    #[error("the engine is draining")]
+    Draining,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// Starts a run of a function without an event of its own: it passes `concurrency` and no gate before it. `data` is a
+    /// JSON object. Answers the run once it is durable.
+    ///
+    /// # Errors
+    /// As `InvokeError` says; nothing is stored then.
+    pub async fn invoke(&self, function: &str, data: Json) -> Result<RunRow, InvokeError> {
+        if self.is_draining() {
+            return Err(InvokeError::Draining);
+        }
+        let inner = &self.inner;
+        let (event, run, _) = made(inner, function, data).map_err(InvokeError::Refused)?;
+        let writes = vec![Write::InsertEvent(event.clone()), Write::CreateRun(run.clone())];
+        // Without expectations there is no conflict.
+        inner.store.commit(Lane::Ingest, vec![List { expect: Vec::new(), writes }]).await?;
+        inner.created(vec![Created { run: run.clone(), event: Arc::new(event) }], run.created);
+        Ok(run)
+    }
 }
 
 /// The limits that a run and those that invoked it come under, each for itself.

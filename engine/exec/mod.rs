@@ -13,6 +13,7 @@ mod invoke;
 mod notice;
 mod post;
 mod recovery;
+mod replay;
 mod scheduler;
 mod upkeep;
 mod wait_index;
@@ -37,7 +38,9 @@ use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 pub use appointment::Busy;
 pub use condition::Condition;
 pub use ingest::{AcceptError, NewEvent, Refusal};
+pub use invoke::InvokeError;
 pub use notice::Notice;
+pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
 use worker::Worker;
 

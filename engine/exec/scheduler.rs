@@ -55,6 +55,8 @@ pub(super) enum Message {
     Cancelled(RunId),
     /// Events have become part of runs that collect.
     Joined(Vec<(Join, Arc<EventRow>)>),
+    /// A run was stored that is to be done, or tried, again.
+    Again(Box<RunRow>),
     /// Waits of these runs have come to something.
     Resolved(Vec<RunId>),
     /// Somebody outside wants to be told when it is this time.
@@ -91,6 +93,8 @@ struct Live {
     collects: bool,
     /// When it entered or enters the queue.
     enter: Millis,
+    /// It was moved on while its start was on its way: what it is now.
+    again: Option<Box<RunRow>>,
     /// A wait of it has come to something since the worker has it, which the script may not have seen.
     resolved: bool,
 }
@@ -225,6 +229,11 @@ impl Scheduler {
 
     /// A stored run joins the queue or the timers.
     fn take_up(&mut self, row: &RunRow) {
+        self.know(row, row.started.is_some());
+    }
+
+    /// As `take_up`; `holds` says whether it has its slots already.
+    fn know(&mut self, row: &RunRow, holds: bool) {
         if row.state == RunState::Parked || self.live.contains_key(&row.id) {
             return;
         }
@@ -240,10 +249,11 @@ impl Scheduler {
             singleton: row.singleton().is_some(),
             collects: row.collects().is_some() && row.started.is_none(),
             enter: row.enter,
+            again: None,
             resolved: false,
         };
         let wants = self.wants(row);
-        if row.started.is_some() {
+        if holds {
             self.queue.hold(run, &wants);
         }
         self.arm_timeouts(row);
@@ -301,6 +311,7 @@ impl Scheduler {
                 self.ended(run);
             }
             Message::Joined(joins) => joins.into_iter().for_each(|(join, event)| self.joined(join, event)),
+            Message::Again(row) => self.again(row),
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
             Message::Ticked(rows) => rows.into_iter().for_each(|row| self.crons.put(row)),
@@ -323,15 +334,29 @@ impl Scheduler {
         if self.alone == Some(run) {
             self.alone = None;
         }
-        let Some(now) = now else {
-            let collects = self.live.get(&run).is_some_and(|live| live.collects);
-            self.forget(run);
-            if collects {
-                // It may have been put off when it was about to start.
-                self.take_up_stored(run);
+        // Whoever has it tried again may be heard of before the worker that it stopped with.
+        let again = self.live.get_mut(&run).and_then(|live| live.again.take());
+        match (now, again) {
+            (None, None) => {
+                let collects = self.live.get(&run).is_some_and(|live| live.collects);
+                self.forget(run);
+                if collects {
+                    // It may have been put off when it was about to start.
+                    self.take_up_stored(run);
+                }
             }
-            return;
-        };
+            (None, Some(row)) => {
+                self.forget(run);
+                self.take_up(&row);
+            }
+            (Some(now), again) => {
+                self.stands(run, now);
+                again.into_iter().filter(|row| row.rev > now.rev).for_each(|row| self.again(row));
+            }
+        }
+    }
+
+    fn stands(&mut self, run: RunId, now: Standing) {
         if now.state.is_terminal() {
             return self.ended(run);
         }
@@ -434,6 +459,20 @@ impl Scheduler {
         if let Err(error) = opened {
             self.inner.fail(error);
         }
+    }
+
+    /// A run goes on before its time, or goes on at all.
+    fn again(&mut self, row: Box<RunRow>) {
+        let Some(live) = self.live.get_mut(&row.id) else { return self.know(&row, false) };
+        if live.stop.is_some() {
+            // Its start lost against whoever sent this, or it has stopped before: the worker is about to say so.
+            live.again = Some(row);
+            return;
+        }
+        live.rev = row.rev;
+        live.state = row.state;
+        live.wake = None;
+        self.queue.push(Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run: row.id }, &[]);
     }
 
     /// A wait has come to something: a run that waits goes on.
@@ -605,7 +644,7 @@ impl Scheduler {
             let given = self.queue.given(run);
             let Some(live) = self.live.get_mut(&run) else { continue };
             let Some(function) = project.function(&live.function) else {
-                gone.push((run, live.rev));
+                gone.push((run, live.rev, Arc::clone(&live.function)));
                 continue;
             };
             let stop = Arc::new(Stop::default());
@@ -634,8 +673,8 @@ impl Scheduler {
                 stop,
             });
         }
-        for (run, rev) in gone {
-            self.park_gone(run, rev);
+        for (run, rev, function) in gone {
+            self.park_gone(run, rev, function, now);
         }
         self.executing += assigns.len();
         self.deal(assigns);
@@ -655,14 +694,16 @@ impl Scheduler {
         }
     }
 
-    fn park_gone(&mut self, run: RunId, rev: u32) {
+    fn park_gone(&mut self, run: RunId, rev: u32, function: Arc<str>, now: Millis) {
         self.forget(run);
         let inner = Arc::clone(&self.inner);
         self.errand(async move {
             let reason = Arc::from("function gone: events.yaml does not declare its function any more");
             let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason }] };
             // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
-            let _ = inner.commit(vec![list]).await;
+            if inner.commit(vec![list]).await.is_some_and(|verdicts| verdicts.iter().all(Result::is_ok)) {
+                inner.notify_run(run, &function, RunState::Parked, now);
+            }
         });
     }
 

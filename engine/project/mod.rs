@@ -84,6 +84,11 @@ impl Project {
         self.functions.get(*self.index.functions.get(id)?)
     }
 
+    /// Every option in force: its path, its value, and where it comes from. Secrets are named, never shown.
+    pub fn settings(&self) -> impl Iterator<Item = (String, Value, String)> {
+        crate::config::effective(&self.config).into_iter().map(|setting| (setting.path, setting.value, setting.origin.to_string()))
+    }
+
     /// How long ended runs and events are kept.
     pub fn retention(&self) -> Retention {
         self.config.retention.policy()

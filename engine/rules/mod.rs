@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod policy;
 pub mod queue;
 pub mod recovery;
+pub mod replay;
 pub mod retry;
 pub mod row;
 pub mod run;

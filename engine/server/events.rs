@@ -19,6 +19,7 @@ use super::inbound::{self, Incoming, Seed};
 use super::persist::persist;
 use super::query::{Params, fill, path_id};
 use super::runs;
+use super::select::Selection;
 use super::view::{Accepted, Detail, EventView, ExplainView, One, Page, RunView};
 use super::{App, Shared};
 
@@ -195,9 +196,10 @@ pub(super) async fn runs(State(app): Shared, id: Result<Path<String>, PathReject
     let params = Params::of(&uri, &["limit", "cursor"])?;
     let (from, to) = params.bounds()?;
     let query = RunQuery { event: Some(id), from, to, ..RunQuery::default() };
+    let selection = Selection { query, ..Selection::default() };
     let is_there = app.read(move |store| store.event(id)).await?.is_some();
     if !is_there {
         return Err(ApiError::not_found(format!("there is no event {id}")));
     }
-    runs::page(&app, query, runs::Filter::default(), params.limit()?).await.map(Json)
+    runs::page(&app, &selection, params.limit()?).await.map(Json)
 }

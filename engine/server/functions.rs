@@ -1,13 +1,27 @@
-//! Functions: looking at what is declared.
+//! Functions and the config around them: looking at what is declared, and starting runs of a function by hand.
+
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::Uri;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
-use super::Shared;
+use crate::base::{RunId, Span};
+use crate::exec::{InvokeError, Notice};
+use crate::rules::{Failure, RunState};
+
 use super::error::ApiError;
 use super::query::Params;
-use super::view::{FunctionView, Page};
+use super::view::{ConfigView, Detail, FunctionView, InvokeBody, InvokedView, One, Page, SettingView};
+use super::{App, Shared, events, inbound, runs};
+
+/// The longest time that a request may wait for the run that it started.
+const WAIT_MOST: Span = Span::seconds(600);
+/// How often a run is looked at whose end may have gone by unseen.
+const LOOK_AGAIN: Span = Span::seconds(1);
 
 /// `GET /v1/functions`: all of them, in the order of the file.
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<FunctionView>>, ApiError> {
@@ -16,4 +30,81 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<Funct
     let now = app.now();
     let views = project.functions.iter().map(|function| FunctionView::of(function, now)).collect();
     Ok(Json(Page::at(now, views, None)))
+}
+
+/// `GET /v1/config`
+pub(super) async fn config(State(app): Shared, uri: Uri) -> Result<Json<One<ConfigView>>, ApiError> {
+    Params::of(&uri, &[])?;
+    let project = app.engine.project();
+    let settings = project.settings().map(|(key, value, origin)| SettingView { key, value, origin }).collect();
+    Ok(Json(One::at(app.now(), ConfigView { hash: project.hash.clone(), settings })))
+}
+
+/// `POST /v1/functions/{id}/invoke`
+pub(super) async fn invoke(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<One<InvokedView>>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let body: InvokeBody = inbound::json(&app.options, request).await?;
+    let wait = match body.wait.as_deref().map(str::parse::<Span>) {
+        None => None,
+        Some(Ok(wait)) if wait <= WAIT_MOST => Some(wait),
+        Some(_) => return Err(ApiError::bad_request(format!("`wait` must be a duration such as 30s, at most {WAIT_MOST}"))),
+    };
+    // Taken before the run is there, so that its end is not missed.
+    let notices = app.engine.subscribe();
+    let data = body.data.map_or_else(|| Arc::from("{}"), |data| Arc::from(data.get()));
+    let run = app.engine.invoke(&id, data).await.map_err(|error| not_invoked(error, app.engine.project().function(&id).is_some()))?;
+    let ended = match wait {
+        Some(wait) => ended(&app, run.id, notices, wait).await?,
+        None => false,
+    };
+    let now = app.now();
+    let view = runs::view(&app, run.id).await?.data;
+    Ok(Json(One::at(now, InvokedView { run_id: run.id, event_id: run.event, ended, run: view })))
+}
+
+fn not_invoked(error: InvokeError, is_declared: bool) -> ApiError {
+    match error {
+        InvokeError::Refused(failure) => {
+            let Failure { message, code, help, .. } = *failure;
+            let status = if is_declared { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+            let detail = Detail { index: None, code, pointer: "/data".to_owned(), message: message.clone(), help };
+            ApiError::new(status, message).detailed(vec![detail])
+        }
+        InvokeError::Draining => events::draining(),
+        InvokeError::Store(error) => error.into(),
+    }
+}
+
+/// Waits until a run has ended or is parked; false where it has not within `wait`.
+async fn ended(app: &App, run: RunId, mut notices: Receiver<Notice>, wait: Span) -> Result<bool, ApiError> {
+    let over = tokio::time::sleep(wait.std());
+    let mut over = std::pin::pin!(over);
+    loop {
+        let row = app.read(move |store| store.run(run)).await?.ok_or_else(|| runs::no_run(run))?;
+        if row.state.is_terminal() || row.state == RunState::Parked {
+            return Ok(true);
+        }
+        let mut stopping = app.stopping.subscribe();
+        // A notice may have been missed, so it is looked at now and then.
+        let again = tokio::time::sleep(LOOK_AGAIN.std());
+        let mut again = std::pin::pin!(again);
+        loop {
+            let notice = tokio::select! {
+                () = &mut over => return Ok(false),
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(false),
+                () = &mut again => break,
+                notice = notices.recv() => notice,
+            };
+            match notice {
+                Ok(Notice::Run { run: of, state, .. }) if of == run && (state.is_terminal() || state == RunState::Parked) => break,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => return Ok(false),
+            }
+        }
+    }
 }

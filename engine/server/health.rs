@@ -1,41 +1,55 @@
 //! Whether the engine lives and takes events, and the page at the root.
 
+use super::Shared;
+use super::error::ApiError;
+use super::view::HealthView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-
-use super::Shared;
-use super::error::ApiError;
 
 /// Seconds after which a sender may look again.
 const READY_SECONDS: u32 = 1;
-
-#[derive(Serialize)]
-struct HealthView {
-    status: u16,
-    message: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<String>,
-}
 
 /// `GET /health`: 200 while the process lives, since starting it again would mend neither a full disk nor a drain; what
 /// is wrong stands in `reasons`.
 pub(super) async fn health(State(app): Shared) -> Response {
     let health = app.engine.health();
-    let message = if health.ok { "OK" } else { "degraded" };
+    let message = if health.ok { "OK" } else { "degraded" }.to_owned();
     Json(HealthView { status: StatusCode::OK.as_u16(), message, reasons: health.reasons }).into_response()
 }
 
 /// `GET /ready`: 200 while events are taken.
 pub(super) async fn ready(State(app): Shared) -> Response {
     if app.engine.is_ready() {
-        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready", reasons: Vec::new() }).into_response();
+        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready".to_owned(), reasons: Vec::new() }).into_response();
     }
     let reasons = app.engine.health().reasons;
     let why = if reasons.is_empty() { "taking up what the store holds".to_owned() } else { reasons.join("; ") };
     ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, READY_SECONDS, format!("not ready: {why}")).into_response()
+}
+
+/// `GET /metrics`, in the text format of Prometheus
+/// (https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
+pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
+    let counts = app.engine.counts();
+    let stats = app.read(|store| store.stats()).await?;
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, values: &[(&str, u64)]| {
+        text.push_str(&format!("# HELP stepwell_{name} {help}\n# TYPE stepwell_{name} gauge\n"));
+        values.iter().for_each(|(labels, value)| text.push_str(&format!("stepwell_{name}{labels} {value}\n")));
+    };
+    let runs = [
+        ("{doing=\"queued\"}", counts.queued as u64),
+        ("{doing=\"executing\"}", counts.executing as u64),
+        ("{doing=\"suspended\"}", counts.suspended as u64),
+    ];
+    gauge("runs", "Runs that the engine knows, by what they do.", &runs);
+    gauge("runs_unfinished", "Runs that have not ended, parked ones included.", &[("", stats.unfinished)]);
+    gauge("store_bytes", "Bytes of the database and its log.", &[("", stats.bytes)]);
+    gauge("healthy", "1 where nothing is wrong; /health says what is.", &[("", u64::from(app.engine.health().ok))]);
+    gauge("ready", "1 while events are taken.", &[("", u64::from(app.engine.is_ready()))]);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// `GET /`
@@ -46,6 +60,7 @@ pub(super) async fn index() -> Response {
         GET  /v1/runs            the runs; /v1/runs/ID/trace shows the steps of one\n\
         GET  /v1/functions       the functions\n\
         GET  /v1/stream          what happens, as server-sent events\n\
-        GET  /health, /ready     whether the engine is well\n";
+        GET  /health, /ready     whether the engine is well\n\
+        GET  /openapi.json       all of it, for programs\n";
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], PAGE).into_response()
 }

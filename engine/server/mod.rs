@@ -4,6 +4,7 @@
 //! No SQL, no scripts, no rules.
 
 mod admission;
+mod again;
 mod auth;
 mod error;
 mod events;
@@ -11,10 +12,12 @@ mod functions;
 mod health;
 mod inbound;
 mod listen;
+mod openapi;
 mod options;
 mod persist;
 mod query;
 mod runs;
+mod select;
 mod signals;
 mod stall;
 mod stream;
@@ -29,7 +32,6 @@ use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 use crate::base::Millis;
@@ -41,6 +43,7 @@ use auth::Auth;
 use error::ApiError;
 
 pub use listen::serve;
+pub use openapi::document;
 pub use options::ServerOptions;
 pub use runs::key_of;
 
@@ -107,23 +110,7 @@ pub fn router(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Rou
 }
 
 fn routes(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(health::index))
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .route("/e", post(events::post_bearer))
-        .route("/e/{key}", post(events::post_key))
-        .route("/v1/events", get(events::list))
-        .route("/v1/events/{id}", get(events::get))
-        .route("/v1/events/{id}/runs", get(events::runs))
-        .route("/v1/events/{id}/explain", get(events::explain))
-        .route("/v1/functions", get(functions::list))
-        .route("/v1/runs", get(runs::list))
-        .route("/v1/runs/{id}", get(runs::get).delete(runs::cancel))
-        .route("/v1/runs/{id}/trace", get(runs::trace))
-        .route("/v1/runs/{id}/logs", get(runs::logs))
-        .route("/v1/signals/{*name}", post(signals::send))
-        .route("/v1/stream", get(stream::stream))
+    openapi::router()
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
@@ -139,7 +126,8 @@ async fn wrong_method(request: Request) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not work here; `Allow` names what does", request.method()))
 }
 
-/// What every request has to pass, whatever it asks for. Routes below `/v1/` are closed unless a right opens them.
+/// What every request has to pass, whatever it asks for. Routes below `/v1/`, and the figures, are closed
+/// unless a right opens them.
 async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let origin = match app.auth.knows_host(uri, headers).and_then(|()| app.auth.knows_origin(method, uri, headers)) {
@@ -149,7 +137,7 @@ async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
     if origin.is_some() && method == Method::OPTIONS {
         return finished(preflight(headers), origin);
     }
-    if uri.path().starts_with("/v1/")
+    if (uri.path().starts_with("/v1/") || uri.path() == "/metrics")
         && let Err(error) = app.auth.may(method, headers)
     {
         return finished(error.into_response(), origin);

@@ -10,17 +10,20 @@ use axum::http::{StatusCode, Uri};
 use crate::base::{Id, Millis};
 use crate::exec::CancelError;
 use crate::rules::{RunRow, RunState};
-use crate::store::RunQuery;
+use crate::store::{RunQuery, Store, StoreError};
 
 use super::error::ApiError;
-use super::query::{Params, fill, path_id};
+use super::query::{Params, path_id};
+use super::select::Selection;
 use super::view::{LogView, One, Page, RunView, Status, Trace, counted, shown_state};
 use super::{App, Shared};
 
+/// The most replays of one run that are named, the newest ones.
+const REPLAYS_MOST: usize = 100;
 /// The reason of a cancelled run where the request gives none.
 const CANCELLED: &str = "cancelled by request";
 /// Longest reason for a cancel, in characters.
-const REASON_CHARACTERS: usize = 500;
+pub(super) const REASON_CHARACTERS: usize = 500;
 
 /// What states a page shows; empty for all. A store knows stored states; what is shown also depends on the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Reads words: a capital letter begins one of Inngest's statuses, a small one a precise state.
-    fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filter, ApiError> {
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filter, ApiError> {
         let mut filter = Filter::default();
         for word in words {
             let state = word.replace(['-', ' '], "_");
@@ -55,12 +58,12 @@ impl Filter {
         self.states.is_empty() && self.statuses.is_empty()
     }
 
-    fn passes(&self, row: &RunRow, now: Millis) -> bool {
+    pub fn passes(&self, row: &RunRow, now: Millis) -> bool {
         self.is_empty() || self.states.contains(&shown_state(row, now)) || self.statuses.contains(&Status::of(row))
     }
 
     /// The stored states that can pass; empty for any.
-    fn stored(&self) -> Vec<RunState> {
+    pub fn stored(&self) -> Vec<RunState> {
         let can_pass = |state: &RunState| {
             let waits = matches!(state, RunState::Sleeping | RunState::Waiting | RunState::BackingOff);
             let status = |status: &Status| match status {
@@ -78,7 +81,9 @@ impl Filter {
 
 /// `GET /v1/runs`
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
-    let params = Params::of(&uri, &["status", "function", "key", "event", "replay_of", "since", "prefix", "limit", "cursor"])?;
+    let known = ["status", "function", "key", "event", "replay_of", "since", "until", "where", "prefix", "limit", "cursor"];
+    let params = Params::of(&uri, &known)?;
+    let now = app.now();
     let (from, to) = params.bounds()?;
     let query = RunQuery {
         states: Vec::new(),
@@ -86,12 +91,18 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunVi
         event: params.id("event")?,
         replay_of: params.id("replay_of")?,
         key: params.one("key")?.map(|text| Arc::from(key_of(text))),
-        since: params.time("since", app.now())?,
+        since: params.time("since", now)?,
         from,
         to,
         limit: 0,
     };
-    page(&app, query, Filter::parse(params.all("status"))?, params.limit()?).await.map(Json)
+    let selection = Selection {
+        query,
+        filter: Filter::parse(params.all("status"))?,
+        until: params.time("until", now)?,
+        condition: Selection::condition("where", params.one("where")?)?,
+    };
+    page(&app, &selection, params.limit()?).await.map(Json)
 }
 
 /// The canonical text of a key's value: JSON where it parses, else a text; `12` is the number, `"12"` the text.
@@ -123,23 +134,13 @@ fn canonical(value: &serde_json::Value) -> String {
 }
 
 /// One page of runs, with why each of them is not moving.
-pub(super) async fn page(app: &App, query: RunQuery, filter: Filter, limit: usize) -> Result<Page<RunView>, ApiError> {
+pub(super) async fn page(app: &App, selection: &Selection, limit: usize) -> Result<Page<RunView>, ApiError> {
     let now = app.now();
-    let query = RunQuery { states: filter.stored(), ..query };
-    let filled = app.read(move |store| {
-        let read = |to, limit| store.runs(&RunQuery { to, limit, ..query.clone() });
-        fill(limit, query.to, |row| filter.passes(row, now), read)
-    });
-    let (rows, cursor) = filled.await?;
-    let views = app.engine.whys(&rows).await.into_iter().zip(&rows).map(|(why, row)| {
-        let mut view = RunView::of(row, now);
-        view.why = view.why.or(why);
-        view
-    });
-    Ok(Page::at(now, views.collect(), cursor.map(|id| id.to_string())))
+    let (views, cursor) = selection.page(app, limit, None).await?;
+    Ok(Page::at(now, views, cursor.map(|id| id.to_string())))
 }
 
-fn no_run(id: Id) -> ApiError {
+pub(super) fn no_run(id: Id) -> ApiError {
     ApiError::not_found(format!("there is no run {id}"))
 }
 
@@ -150,17 +151,25 @@ pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejecti
     view(&app, id).await.map(Json)
 }
 
-async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
+/// The runs that repeat a run, oldest first.
+fn again(store: &dyn Store, id: Id) -> Result<Vec<Id>, StoreError> {
+    let mut rows = store.runs(&RunQuery { replay_of: Some(id), limit: REPLAYS_MOST, ..RunQuery::default() })?;
+    rows.reverse();
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+pub(super) async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
     let now = app.now();
     let found = app.read(move |store| {
         Ok(match store.run(id)? {
-            Some(row) => Some((row, store.journal(id)?)),
+            Some(row) => Some((row, store.journal(id)?, again(store, id)?)),
             None => None,
         })
     });
-    let (row, journal) = found.await?.ok_or_else(|| no_run(id))?;
+    let (row, journal, replayed_as) = found.await?.ok_or_else(|| no_run(id))?;
     let mut view = RunView::of(&row, now);
     view.steps = Some(counted(&journal));
+    view.replayed_as = replayed_as;
     if view.why.is_none() {
         view.why = app.engine.why(&row).await;
     }
@@ -180,14 +189,15 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
                     Some(version) => store.source(version)?,
                     None => None,
                 };
-                Some((store.event(row.event)?, store.journal(id)?, store.waits(id)?, source, row))
+                Some((store.event(row.event)?, store.journal(id)?, store.waits(id)?, source, again(store, id)?, row))
             }
             None => None,
         })
     });
-    let (event, journal, waits, source, row) = found.await?.ok_or_else(|| no_run(id))?;
+    let (event, journal, waits, source, replayed_as, row) = found.await?.ok_or_else(|| no_run(id))?;
     let mut trace = Trace::of(&row, event.as_ref(), &journal, &waits, now);
     trace.add_sources(source.as_ref());
+    trace.run.replayed_as = replayed_as;
     if trace.run.why.is_none() {
         trace.run.why = app.engine.why(&row).await;
     }

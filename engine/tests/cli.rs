@@ -1,5 +1,6 @@
 //! The program through its commands: what each prints, and its exit code, for good input and bad.
 
+mod again;
 mod engine;
 mod help;
 mod local;

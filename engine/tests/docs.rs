@@ -39,17 +39,20 @@ pages! {
     guarantees: "docs/guarantees.md",
     handlers: "docs/handlers.md",
     how_it_is_tested: "docs/how-it-is-tested.md",
+    from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
     batch: "examples/batch/README.md",
     cron: "examples/cron/README.md",
     debounce: "examples/debounce/README.md",
+    explain: "examples/explain/README.md",
     fan_out: "examples/fan-out/README.md",
     hello: "examples/hello/README.md",
     idempotency: "examples/idempotency/README.md",
     invoke: "examples/invoke/README.md",
     priority: "examples/priority/README.md",
     rate_limit: "examples/rate-limit/README.md",
+    replay: "examples/replay/README.md",
     retries: "examples/retries/README.md",
     send_events: "examples/send-events/README.md",
     shared_limit: "examples/shared-limit/README.md",
@@ -219,7 +222,7 @@ fn every_function_of_handlers_is_on_its_page() {
 
 /// Whether a name in the table of commands is of a command below another one: `runs ls`, `get`, …
 fn is_below(name: &str) -> bool {
-    ["ls", "get", "trace", "logs", "tail", "cancel"].contains(&name)
+    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now"].contains(&name)
 }
 
 #[test]
@@ -234,6 +237,29 @@ fn every_command_is_on_its_page() {
     let told: BTreeSet<&str> =
         names.filter_map(|name| name.split(' ').next()).filter(|name| there.contains(name) || !is_below(name)).collect();
     assert_eq!(told, there, "the commands of docs/commands.md, and those of the program");
+}
+
+/// The examples that a test runs through a scenario: those that `examples.rs` names.
+fn examples_that_run() -> BTreeSet<String> {
+    let source = fs::read_to_string(repository().join("engine/tests/examples.rs")).unwrap();
+    source.split("example(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn every_row_of_the_translation_has_an_example_that_runs() {
+    let runs = examples_that_run();
+    let page = text("docs/from-inngest.md");
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| Inngest");
+    let (_, translation) = page.split_once("## What becomes of a function").unwrap();
+    let rows: Vec<&str> = translation.lines().filter(is_row).collect();
+    assert!(rows.len() > 15, "{rows:#?}");
+    for row in rows {
+        let links: Vec<&str> = row.split("](../examples/").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name).collect();
+        assert!(!links.is_empty(), "no example for: {row}");
+        for link in links {
+            assert!(runs.contains(link), "no test runs examples/{link}: {row}");
+        }
+    }
 }
 
 #[test]

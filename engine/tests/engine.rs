@@ -1,5 +1,6 @@
 //! The engine through its own handle: real projects, real scripts, on SQLite.
 
+mod again;
 mod collect;
 mod crons;
 mod gates;

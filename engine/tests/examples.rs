@@ -382,3 +382,39 @@ fn idempotency_charges_once() {
     assert_eq!(runs_of(folder.path(), &server, "count-clicks").len(), 3);
     assert!(server.stop().0.success());
 }
+
+#[test]
+fn a_replay_puts_a_result_in_the_place_of_a_failed_one() {
+    let folder = example("replay");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "order/packed", "--example"]);
+    let failed = until(folder.path(), &server, "ship-order", "failed");
+    let old = failed["run_id"].as_str().unwrap();
+    let replayed = ask(folder.path(), &server, &["replay", old, "--set", "choose a box=\"crate\""]);
+    assert_eq!(replayed[0]["kept"], serde_json::json!(["charge", "choose a box"]));
+    let run = until(folder.path(), &server, "ship-order", "completed");
+    assert_eq!((&run["run_id"], &run["replay_of"]), (&replayed[0]["run_id"], &failed["run_id"]));
+    assert_eq!(run["output"], serde_json::json!({"charge": "charge of o1", "box": "crate"}));
+    let logs = ask(folder.path(), &server, &["runs", "logs", run["run_id"].as_str().unwrap()]);
+    assert_eq!(logs, serde_json::json!([]), "the charge is not made again");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn explain_says_what_became_of_each_event() {
+    let folder = example("explain");
+    let server = start(folder.path());
+    let send = |payment: &str, amount: &str| {
+        let (payment, amount) = (format!("payment={payment}"), format!("amount={amount}"));
+        let url = server.url();
+        let sent = stepwell(folder.path(), ["send", "payment/reported", &payment, &amount, "--url", &url]);
+        assert_eq!(sent.exit, 0, "{}", sent.stderr);
+        let event = sent.stdout.trim().to_owned();
+        ask(folder.path(), &server, &["events", "get", &event, "--explain"])["functions"][0]["outcome"].clone()
+    };
+    assert_eq!(send("p1", "5"), "started");
+    assert_eq!(send("p1", "5"), "idempotency_taken");
+    assert_eq!(send("p2", "0"), "not_matched");
+    assert_eq!(send("p2", "7"), "started");
+    assert!(server.stop().0.success());
+}

@@ -1,8 +1,10 @@
 //! The HTTP API over real sockets, on a real engine with a store in memory.
 
 mod access;
+mod again;
 mod backlog;
 mod connection;
+mod openapi;
 mod post;
 mod read;
 mod stream;
@@ -31,6 +33,7 @@ events:
   app/ping: {}
   app/nap: {}
   app/fail: {}
+  app/pay: {}
   app/once: {}
   app/order:
     schema:
@@ -41,14 +44,21 @@ functions:
   ping: { on: app/ping }
   nap: { on: { event: app/nap, if: "event.data.skip != true" }, concurrency: { limit: 1, key: event.data.userId } }
   stumble: { on: app/fail, retries: 2 }
+  pay: { on: app/pay, retries: 0 }
   order: { on: app/order }
   once: { on: app/once, idempotency: event.data.key, handler: handlers/ping.rhai }
 "#;
 
-const HANDLERS: [(&str, &str); 4] = [
+const HANDLERS: [(&str, &str); 5] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
     ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
     ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
+    (
+        "pay",
+        "let charge = step(\"charge\", || { log::info(\"charging\"); #{ id: \"c1\" } });\n\
+         let pack = step(\"pack\", || { if event.data.broken == true { throw \"no box\" } \"packed\" });\n\
+         #{ charge: charge.id, pack: pack }",
+    ),
     ("order", "step(\"take\", || event.data.amount)"),
 ];
 

@@ -1,13 +1,16 @@
 //! A request's body, read within its limits of size and time.
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
 
 use crate::base::Span;
 
 use super::super::error::ApiError;
+use super::super::options::ServerOptions;
 
 /// Bytes of a refused body that are read and dropped, so that a client that is still writing gets to see why.
 const DROPPED_MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -30,6 +33,19 @@ pub(in crate::server) async fn read(headers: &HeaderMap, mut body: Body, most: u
         Ok(Err(error)) => Err(ApiError::bad_request(format!("the body broke off: {error}"))),
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {within}"))),
     }
+}
+
+/// The body as the one JSON value that a route takes; what nothing makes, where there is none.
+pub(in crate::server) async fn json<T: DeserializeOwned + Default>(options: &ServerOptions, request: Request) -> Result<T, ApiError> {
+    let (parts, body) = request.into_parts();
+    if axum::body::HttpBody::is_end_stream(&body) {
+        return Ok(T::default());
+    }
+    let bytes = read(&parts.headers, body, options.body_bytes, options.body_timeout).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(format!("the body is not as it should be: {error}")))
 }
 
 /// Reads on and drops what comes, within limits.

@@ -1,9 +1,10 @@
 //! The one shape of an error.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What every answer but a success looks like.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// What is wrong, in one sentence.
     pub error: String,
@@ -15,7 +16,7 @@ pub struct ErrorView {
 }
 
 /// One problem of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Detail {
     /// The event's number in the request, from 0; none where the body as a whole is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]

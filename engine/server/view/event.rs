@@ -1,25 +1,30 @@
 //! An event as the API shows it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::EventId;
 use crate::rules::EventRow;
 
+use super::schema::IdText;
 use super::{Raw, Time, raw};
 
 /// An accepted event, in Inngest's shape.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// The id that the engine gave it.
+    #[schemars(with = "IdText")]
     pub internal_id: EventId,
     /// The sender's id; the engine's where the sender gave none.
     pub id: String,
     /// Its name.
     pub name: String,
     /// Its data, byte by byte as sent.
+    #[schemars(with = "serde_json::Value")]
     pub data: Raw,
     /// The sender's `user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub user: Option<Raw>,
     /// The sender's `v`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

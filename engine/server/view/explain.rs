@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,10 +11,11 @@ use crate::base::{Millis, RunId, Span, json};
 use crate::project::{Explained, Project};
 use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState};
 
+use super::schema::{IdText, StateWord};
 use super::{EventView, Time, shown_state};
 
 /// An event, and what became of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainView {
     /// The event.
     pub event: EventView,
@@ -28,7 +30,7 @@ pub struct ExplainView {
 }
 
 /// What became of one function at an event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FunctionOutcome {
     /// The function.
     pub function_id: String,
@@ -52,7 +54,7 @@ pub struct FunctionOutcome {
 }
 
 /// An `if` and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConditionView {
     /// Its text.
     #[serde(rename = "if")]
@@ -67,24 +69,28 @@ pub struct ConditionView {
 }
 
 /// A run that an event started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartedView {
     /// Its id.
+    #[schemars(with = "IdText")]
     pub run_id: RunId,
     /// Where it stands.
+    #[schemars(with = "StateWord")]
     pub state: RunState,
     /// The run that it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<IdText>")]
     pub replay_of: Option<RunId>,
 }
 
 /// What a gate said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GateView {
     /// Which outcome, in the words of `FunctionOutcome::outcome`, and `singleton_replaced`.
     pub outcome: String,
     /// The run that it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<IdText>")]
     pub run_id: Option<RunId>,
     /// Until when it held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +100,7 @@ pub struct GateView {
 }
 
 /// How the same event sent again is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deduplication {
     /// The sender's id; none where the request's header tells events apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]

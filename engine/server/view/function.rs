@@ -1,5 +1,6 @@
 //! A function as the API shows it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
@@ -8,7 +9,7 @@ use crate::rules::cron::Cron;
 use crate::rules::{Backoff, Hold};
 
 /// A declared function.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FunctionView {
     /// Its id.
     pub id: String,
@@ -28,7 +29,7 @@ pub struct FunctionView {
 }
 
 /// An event that starts a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerView {
     /// The event's name, or a family such as `stripe/*`.
     pub event: String,
@@ -38,7 +39,7 @@ pub struct TriggerView {
 }
 
 /// When the clock starts a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CronView {
     /// Minute, hour, day of the month, month, day of the week.
     pub schedule: String,
@@ -55,7 +56,7 @@ pub struct CronView {
 }
 
 /// How often something is tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryView {
     /// Tries in all, the first one included.
     pub attempts: u32,
@@ -64,7 +65,7 @@ pub struct RetryView {
 }
 
 /// A concurrency limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConcurrencyView {
     /// Runs at once for one value of the key.
     pub limit: u32,
@@ -79,7 +80,7 @@ pub struct ConcurrencyView {
 }
 
 /// A function's time-outs, as durations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TimeoutsView {
     /// Longest stay in the queue before the first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,30 +2,37 @@
 //!
 //! Nothing here knows of HTTP, so that a command can build the same views from a database that no engine has open.
 
+mod again;
 mod error;
 mod event;
 mod explain;
 mod function;
+mod input;
 mod log;
 mod notice;
 mod run;
+mod schema;
 mod signal;
 mod trace;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::base::{EventId, Millis};
 
+pub use again::{DoneView, ManyBody, ManyView, ReplayBody, ReplayView};
 pub use error::{Detail, ErrorView};
 pub use event::EventView;
 pub use explain::{ConditionView, Deduplication, ExplainView, FunctionOutcome, GateView, StartedView};
 pub use function::{ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
+pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
 pub use notice::NoticeView;
 pub use run::{RunView, Status, shown_state};
+use schema::IdText;
 pub use signal::SignalView;
 pub(in crate::server) use trace::counted;
 pub use trace::{AttemptView, StepStatus, StepView, Trace};
@@ -63,16 +70,17 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// The answer to `POST /e`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// The events' ids, in the order of the request.
+    #[schemars(with = "Vec<IdText>")]
     pub ids: Vec<EventId>,
     /// 200: Inngest's clients look for it in the body.
     pub status: u16,
 }
 
 /// When an answer was made. Nothing is cached: both times are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Metadata {
     /// When the store was read.
     pub fetched_at: Time,
@@ -88,7 +96,7 @@ impl Metadata {
 }
 
 /// An answer about one thing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct One<T> {
     /// The thing.
     pub data: T,
@@ -104,7 +112,7 @@ impl<T> One<T> {
 }
 
 /// One page of a list, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The entries; a page may have fewer than asked for and still not be the last.
     pub data: Vec<T>,

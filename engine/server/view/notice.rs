@@ -1,5 +1,6 @@
 //! One thing that happened, as the stream tells it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,18 +10,21 @@ use crate::rules::row::LogLevel;
 use crate::rules::{Failure, Kind, RunState};
 
 use super::Time;
+use super::schema::{FailureShape, IdText, KindWord, LevelWord, StateWord};
 
 /// One event of the stream; `type` is also the name of the server-sent event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum NoticeView {
     /// A run changed its state.
     Run {
         /// The run.
+        #[schemars(with = "IdText")]
         run: RunId,
         /// Its function.
         function: String,
         /// The state it is in now.
+        #[schemars(with = "StateWord")]
         state: RunState,
         /// When.
         at: Time,
@@ -28,6 +32,7 @@ pub enum NoticeView {
     /// An attempt of a step has begun.
     StepBegun {
         /// The run.
+        #[schemars(with = "IdText")]
         run: RunId,
         /// The step's key.
         key: String,
@@ -39,10 +44,12 @@ pub enum NoticeView {
     /// A record is durable: a step has ended, a sleep has begun.
     Recorded {
         /// The run.
+        #[schemars(with = "IdText")]
         run: RunId,
         /// The record's key.
         key: String,
         /// Its kind.
+        #[schemars(with = "KindWord")]
         kind: Kind,
         /// Attempts that were made.
         attempts: u32,
@@ -55,11 +62,13 @@ pub enum NoticeView {
         until: Option<Time>,
         /// The error of a step whose attempts are used up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<FailureShape>")]
         error: Option<Failure>,
     },
     /// An attempt has failed, and another follows.
     AttemptFailed {
         /// The run.
+        #[schemars(with = "IdText")]
         run: RunId,
         /// The step's key; empty for the code between steps.
         key: String,
@@ -71,17 +80,20 @@ pub enum NoticeView {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_at: Option<Time>,
         /// Why.
+        #[schemars(with = "FailureShape")]
         error: Failure,
     },
     /// A line of a run's log.
     Log {
         /// The run.
+        #[schemars(with = "IdText")]
         run: RunId,
         /// The step it was written in; empty between steps.
         step: String,
         /// When.
         at: Time,
         /// How loud.
+        #[schemars(with = "LevelWord")]
         level: LogLevel,
         /// The text.
         message: String,

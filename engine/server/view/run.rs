@@ -1,15 +1,17 @@
 //! A run as the API shows it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::{EventId, Millis, RunId};
 use crate::rules::{Failure, RunRow, RunState};
 
+use super::schema::{FailureShape, IdText, StateWord};
 use super::{Raw, Time, raw};
 
 /// The coarse state of a run: Inngest's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Status {
     /// In the queue, never begun.
     Scheduled,
@@ -60,9 +62,10 @@ pub fn shown_state(row: &RunRow, now: Millis) -> RunState {
 }
 
 /// A run: Inngest's fields first, then the engine's own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     /// Its id.
+    #[schemars(with = "IdText")]
     pub run_id: RunId,
     /// Its first start.
     pub run_started_at: Option<Time>,
@@ -71,14 +74,17 @@ pub struct RunView {
     /// The hash of the handler's sources that it last ran on.
     pub function_version: Option<String>,
     /// The event that started it.
+    #[schemars(with = "IdText")]
     pub event_id: EventId,
     /// The coarse state.
     pub status: Status,
     /// Its end.
     pub ended_at: Option<Time>,
     /// Its result, once completed.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub output: Option<Raw>,
     /// The precise state.
+    #[schemars(with = "StateWord")]
     pub state: RunState,
     /// Why it is not moving, and when it will; why it was cancelled or parked.
     pub why: Option<String>,
@@ -95,12 +101,15 @@ pub struct RunView {
     /// The value of each concurrency key, in the order of the function's limits.
     pub keys: Vec<Value>,
     /// Its error, once failed; the last one while backing off.
+    #[schemars(with = "Option<FailureShape>")]
     pub error: Option<Failure>,
     /// The run that it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<IdText>")]
     pub replay_of: Option<RunId>,
     /// The runs that repeat it, oldest first; in the answers about one run alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<IdText>")]
     pub replayed_as: Vec<RunId>,
     /// Steps recorded so far; in the answer about one run alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
@@ -9,10 +10,11 @@ use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState, SourceRow, WaitRow, WaitState};
 use crate::store::Journal;
 
+use super::schema::{FailureShape, KindWord};
 use super::{EventView, Raw, RunView, Time, raw};
 
 /// A run with all that it has recorded.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// The run.
     pub run: RunView,
@@ -28,7 +30,7 @@ pub struct Trace {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Recorded with a result; it never runs again.
@@ -48,11 +50,12 @@ pub enum StepStatus {
 }
 
 /// One step of a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
     /// Its key: `name`, `name#2`, `branch › name`.
     pub key: String,
     /// What it is.
+    #[schemars(with = "KindWord")]
     pub kind: Kind,
     /// Where it stands.
     pub status: StepStatus,
@@ -71,16 +74,18 @@ pub struct StepView {
     pub waits_for: Option<String>,
     /// Its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub output: Option<Raw>,
     /// Why it failed, or why its last attempt did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FailureShape>")]
     pub error: Option<Failure>,
     /// Its attempts in order, the recorded one last. A sleep has none.
     pub attempts: Vec<AttemptView>,
 }
 
 /// One try of a step, or of the code between steps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptView {
     /// From 1.
     pub attempt: u32,
@@ -90,6 +95,7 @@ pub struct AttemptView {
     pub ended_at: Time,
     /// Why it failed; none for the one that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<FailureShape>")]
     pub error: Option<Failure>,
     /// When the next one is or was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]

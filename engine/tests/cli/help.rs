@@ -23,15 +23,19 @@ fn examples(place: &Place, path: &[&str], found: &mut Vec<(String, String)>) {
 #[test]
 fn every_example_works() {
     let place = Place::hello();
-    place.write(
-        "events.yaml",
-        &place
-            .read("events.yaml")
-            .replace("functions:", "  nap/taken: {}\n  ask/asked: {}\n\nfunctions:\n  nap: { on: nap/taken }\n  ask: { on: ask/asked }\n"),
-    );
+    let events = "  nap/taken: {}\n  ask/asked: {}\n  trip/taken: {}\n  flop/made: {}\n";
+    let functions = "  nap: { on: nap/taken }\n  ask: { on: ask/asked }\n  flop: { on: flop/made, retries: 0 }\n\
+                     \x20 trip: { on: trip/taken, retries: { attempts: 3, backoff: fixed, initial: 1h } }\n";
+    place.write("events.yaml", &place.read("events.yaml").replace("functions:", &format!("{events}\nfunctions:\n{functions}")));
     place.write("handlers/nap.rhai", "step(\"one\", || 1);\nsleep(\"long\", \"1h\");\n");
     place.write("handlers/ask.rhai", "wait_for_signal(\"approval\").by\n");
+    place.write("handlers/trip.rhai", "step(\"one\", || throw \"not yet\");\n");
+    place.write("handlers/flop.rhai", "step(\"one\", || throw \"never\");\n");
     let engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["send", "trip/taken"]).exits(0);
+    engine.line_with("trip backing off");
+    place.ask(&engine, &["send", "flop/made"]).exits(0);
+    engine.line_with("flop failed");
     place.ask(&engine, &["send", "nap/taken"]).exits(0);
     engine.line_with("nap sleeping");
     place.ask(&engine, &["send", "ask/asked"]).exits(0);

@@ -133,8 +133,10 @@ fn doctor_names_a_page_that_went_bad() {
     let path = place.path("stepwell.db");
     Sqlite::open(&path, Options::default()).unwrap().close().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    let last = bytes.len() - 4096;
-    bytes[last..].fill(0xa5);
+    // A page that opening does not read: the one of an empty table.
+    let logs = place.run(&["sql", "select rootpage from sqlite_schema where name = 'logs'", "--database", "stepwell.db"]).exits(0);
+    let page: usize = logs.out.trim().parse().unwrap();
+    bytes[(page - 1) * 4096..page * 4096].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
     assert_ne!(Sqlite::open(&path, Options { read_only: true, ..Options::default() }).unwrap().check(), Ok(Vec::new()));
     place.run(&["doctor", "--database", "stepwell.db"]).exits(74).prints("✗ integrity").prints("restore a backup");

@@ -187,7 +187,7 @@ async fn functions_are_listed_with_what_they_were_declared_with() {
     let server = Server::start().await;
     let page: Page<FunctionView> = serde_json::from_str(&server.get("/v1/functions").await.text).unwrap();
     let ids: Vec<_> = page.data.iter().map(|function| function.id.as_str()).collect();
-    assert_eq!(ids, ["ping", "nap", "stumble", "order", "once"]);
+    assert_eq!(ids, ["ping", "nap", "stumble", "pay", "order", "once"]);
     let nap = &page.data[1];
     assert_eq!((nap.triggers[0].event.as_str(), nap.triggers[0].condition.as_deref()), ("app/nap", Some("event.data.skip != true")));
     assert_eq!(

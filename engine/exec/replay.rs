@@ -1,0 +1,219 @@
+//! Runs done again: as a new run that keeps what it is told to, or at once where one backs off or is parked.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::{RunId, json};
+use crate::project::Function;
+use crate::rules::family;
+use crate::rules::replay::{self, Keep, Refusal};
+use crate::rules::{Conflict, EventRow, Expect, List, Record, RunRow, RunState, Write};
+use crate::script::{self, Call};
+use crate::store::{Journal, Lane, StoreError};
+
+use super::scheduler::Message;
+use super::{Engine, Inner};
+
+/// Why a run was not done again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// There is no such run.
+    #[error("there is no such run")]
+    NotFound,
+    /// It cannot be done again like this.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its function is not declared any more.
+    #[error("events.yaml does not declare its function `{0}` any more")]
+    FunctionGone(Arc<str>),
+    /// The newest handler does not ask for what is kept.
+    #[error("the newest handler does not fit what is kept: {0}")]
+    Unfit(Arc<str>),
+    /// The engine is about to stop.
+    #[error("the engine is draining")]
+    Draining,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a run was not tried again at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetryError {
+    /// There is no such run.
+    #[error("there is no such run")]
+    NotFound,
+    /// There is nothing to try again.
+    #[error("the run is {}: only one that backs off or is parked can be tried again at once", .0.word().replace('_', " "))]
+    NothingToRetry(RunState),
+    /// The engine is about to stop.
+    #[error("the engine is draining")]
+    Draining,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A run that is done again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    /// The new run.
+    pub run: RunRow,
+    /// The keys of the steps whose records it keeps, in the order of the journal.
+    pub kept: Vec<Arc<str>>,
+}
+
+/// What is needed to do a run again.
+struct Prepared {
+    original: RunRow,
+    new: RunRow,
+    kept: Vec<Record>,
+}
+
+impl Engine {
+    /// Does a run that has ended, or is parked, again: as a new run for the same event on the newest handler, which passes
+    /// `throttle` and `concurrency` and no other gate. Its effects happen again, but for what is kept. A parked run is
+    /// cancelled by it. With `dry_run` all is checked, and nothing done; the id of the run that is answered is then not used.
+    ///
+    /// # Errors
+    /// As `ReplayError` says; nothing is done then.
+    pub async fn replay(&self, run: RunId, keep: &Keep, dry_run: bool) -> Result<Replayed, ReplayError> {
+        if self.is_draining() {
+            return Err(ReplayError::Draining);
+        }
+        loop {
+            let (inner, wanted) = (Arc::clone(&self.inner), keep.clone());
+            // It reads the store and runs the script's own code, so it has a thread of its own.
+            let runtime = tokio::runtime::Handle::current();
+            let work = tokio::task::spawn_blocking(move || runtime.block_on(prepare(&inner, run, &wanted)));
+            let prepared = work.await.map_err(|_| StoreError::Closed)??;
+            if dry_run || self.inner.commit_replay(&prepared).await? {
+                let shown = prepared.kept.iter().filter(|record| !record.kind.is_tiny());
+                return Ok(Replayed { kept: shown.map(|record| Arc::clone(&record.key)).collect(), run: prepared.new });
+            }
+            // The original moved on meanwhile: decide again on what is there now.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Has a run that backs off go on at once, with all of its branches that do, and one that is parked try again. Answers
+    /// the run as it is afterwards.
+    ///
+    /// # Errors
+    /// As `RetryError` says; nothing is changed then.
+    pub async fn retry_now(&self, run: RunId) -> Result<RunRow, RetryError> {
+        if self.is_draining() {
+            return Err(RetryError::Draining);
+        }
+        let inner = &self.inner;
+        loop {
+            let row = inner.store.run(run)?.ok_or(RetryError::NotFound)?;
+            let now = inner.clock.now();
+            let backs_off = match row.state {
+                RunState::BackingOff | RunState::Parked => true,
+                // One of its branches may.
+                RunState::Sleeping | RunState::Waiting => {
+                    inner.store.journal(run)?.attempts.iter().any(|attempt| attempt.next.is_some_and(|next| next > now))
+                }
+                _ => false,
+            };
+            if !backs_off {
+                return Err(RetryError::NothingToRetry(row.state));
+            }
+            let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes: vec![Write::RetryNow { run, at: now }] };
+            match inner.store.commit(Lane::Steps, vec![list]).await?.into_iter().next() {
+                Some(Ok(())) => {
+                    let row = RunRow { rev: row.rev + 1, state: RunState::Queued, wake: None, error: None, reason: None, ..row };
+                    inner.notify_run(run, &row.function, row.state, now);
+                    inner.tell(Message::Again(Box::new(row.clone())));
+                    return Ok(row);
+                }
+                Some(Err(Conflict::RunMoved { .. })) => tokio::task::yield_now().await,
+                Some(Err(_)) | None => return Err(RetryError::NotFound),
+            }
+        }
+    }
+}
+
+/// Checks that the run can be done again, also against the newest handler, and makes the new one.
+async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, ReplayError> {
+    let original = inner.store.run(run)?.ok_or(ReplayError::NotFound)?;
+    let journal = inner.store.journal(run)?;
+    let recorded: HashSet<&str> = journal.records.iter().map(|record| &*record.key).collect();
+    let waits = inner.store.waits(run)?;
+    let begun = journal.attempts.iter().map(|attempt| &*attempt.key).chain(waits.iter().map(|wait| &*wait.wait.key));
+    let open: Vec<&str> = begun.filter(|key| !key.is_empty() && !recorded.contains(key)).collect();
+    let kept = replay::kept(&original, &journal.records, &open, keep)?;
+    let beside = inner.store.batch(run)?.len();
+    if beside > 0 {
+        return Err(Refusal::Batch(beside + 1).into());
+    }
+    let project = inner.project();
+    let function = project.function(&original.function).ok_or_else(|| ReplayError::FunctionGone(Arc::clone(&original.function)))?;
+    let event = inner.store.event(original.event)?.ok_or(ReplayError::NotFound)?;
+    let data = json::value(&event.data).unwrap_or_default();
+    let candidate = project.invocation(function, &event, &data);
+    let now = inner.clock.now();
+    let new = RunRow {
+        keys: candidate.keys,
+        gates: candidate.gates.keys(),
+        replay_of: Some(original.id),
+        ..RunRow::queued(inner.ids.next(now), Arc::clone(&function.id), event.id, now)
+    };
+    if !kept.is_empty() {
+        fits(inner, function, &new, event, &kept).await?;
+    }
+    Ok(Prepared { original, new, kept })
+}
+
+/// Whether the newest handler asks for all that is kept.
+async fn fits(inner: &Inner, function: &Function, new: &RunRow, event: EventRow, kept: &[Record]) -> Result<(), ReplayError> {
+    // As on another version than the one that made the records: an error before the last of them does not fit either.
+    let run = RunRow { version: Some(Arc::from("")), started: Some(new.created), ..new.clone() };
+    let call = Call {
+        run,
+        event,
+        batch: Vec::new(),
+        journal: Journal { records: kept.to_vec(), attempts: Vec::new() },
+        waits: Vec::new(),
+        retry: function.retry.clone(),
+        timeouts: function.timeouts,
+        surroundings: Arc::clone(&inner.project().surroundings),
+    };
+    let program = Arc::clone(&function.program);
+    script::fits(program, Rc::new(call), Arc::clone(&inner.clock), Arc::clone(&inner.entropy)).await.map_err(ReplayError::Unfit)
+}
+
+impl Inner {
+    /// Stores the new run and cancels a parked original; false where it has to be decided again.
+    async fn commit_replay(&self, prepared: &Prepared) -> Result<bool, StoreError> {
+        let Prepared { original, new, kept } = prepared;
+        let now = new.created;
+        let mut list = replay::list(original, new, kept);
+        let (ticket, tree, parent) = if original.state == RunState::Parked {
+            let index = self.waits();
+            let parent = index.parent_of(original.id);
+            let tree = self.tree(&index, original.clone())?;
+            let mut cancel = family::cancel(&tree, &replay::reason(new.id), now);
+            if let Some(parent) = &parent {
+                cancel = family::end_with(cancel, original, parent);
+            }
+            list.expect.extend(cancel.expect);
+            list.writes.extend(cancel.writes);
+            (self.store.commit(Lane::Steps, vec![list]), tree, parent)
+        } else {
+            (self.store.commit(Lane::Steps, vec![list]), Vec::new(), None)
+        };
+        match ticket.await?.into_iter().next() {
+            Some(Ok(())) => {
+                self.cancelled(&tree, now);
+                self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
+                self.notify_run(new.id, &new.function, new.state, now);
+                self.tell(Message::Again(Box::new(new.clone())));
+                Ok(true)
+            }
+            Some(Err(_)) | None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Runs done again, tried again, and cancelled: one, or many at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri};
+
+use crate::base::RunId;
+use crate::exec::{CancelError, ReplayError, Replayed, RetryError};
+use crate::rules::replay::{Keep, Refusal};
+use crate::store::{RunQuery, StoreError};
+
+use super::Shared;
+use super::error::ApiError;
+use super::inbound;
+use super::query::{Params, path_id};
+use super::runs::{self, Filter};
+use super::select::Selection;
+use super::view::{DoneView, ManyBody, ManyView, One, Raw, ReplayBody, ReplayView, RunView};
+
+/// The most runs that an answer about many names.
+const NAMED_MOST: usize = 1_000;
+/// The reason of runs that were cancelled by one request, where it gives none.
+const CANCELLED: &str = "cancelled with others by request";
+
+/// `POST /v1/runs/{id}/replay`
+pub(super) async fn replay(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<One<ReplayView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    let body: ReplayBody = inbound::json(&app.options, request).await?;
+    let keep = keep(body.from_step, body.set);
+    let replayed = app.engine.replay(id, &keep, body.dry_run).await.map_err(|error| not_replayed(id, error))?;
+    Ok(Json(One::at(app.now(), view(id, replayed, body.dry_run))))
+}
+
+fn keep(from: Option<String>, set: BTreeMap<String, Raw>) -> Keep {
+    Keep { from, set: set.into_iter().map(|(step, value)| (step, Arc::from(value.get()))).collect() }
+}
+
+fn view(replay_of: RunId, replayed: Replayed, dry_run: bool) -> ReplayView {
+    ReplayView {
+        replay_of,
+        run_id: (!dry_run).then_some(replayed.run.id),
+        function_id: replayed.run.function.to_string(),
+        kept: replayed.kept.iter().map(|key| key.to_string()).collect(),
+    }
+}
+
+fn not_replayed(id: RunId, error: ReplayError) -> ApiError {
+    match error {
+        ReplayError::NotFound => runs::no_run(id),
+        ReplayError::Refused(Refusal::UnderWay(_)) | ReplayError::Unfit(_) | ReplayError::FunctionGone(_) => {
+            ApiError::new(StatusCode::CONFLICT, error.to_string())
+        }
+        ReplayError::Refused(_) => ApiError::bad_request(error.to_string()),
+        ReplayError::Draining => super::events::draining(),
+        ReplayError::Store(error) => error.into(),
+    }
+}
+
+/// `POST /v1/runs/{id}/retry-now`: answers the run as it is afterwards.
+pub(super) async fn retry_now(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<One<RunView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    Params::of(&uri, &[])?;
+    match app.engine.retry_now(id).await {
+        Ok(_) => runs::view(&app, id).await.map(Json),
+        Err(RetryError::NotFound) => Err(runs::no_run(id)),
+        Err(error @ RetryError::NothingToRetry(_)) => Err(ApiError::new(StatusCode::CONFLICT, error.to_string())),
+        Err(RetryError::Draining) => Err(super::events::draining()),
+        Err(RetryError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// The runs that the body of a request about many means. `otherwise` are the statuses where it gives none.
+fn selection(body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError> {
+    let words: Vec<&str> = body.status.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty()).collect();
+    let words = if words.is_empty() { otherwise } else { &words };
+    Ok(Selection {
+        query: RunQuery {
+            function: body.function.as_deref().map(Arc::from),
+            event: body.event,
+            since: body.since.map(|time| time.0),
+            ..RunQuery::default()
+        },
+        filter: Filter::parse(words.iter().copied())?,
+        until: body.until.map(|time| time.0),
+        condition: Selection::condition("if", body.condition.as_deref())?,
+    })
+}
+
+/// `POST /v1/replays`: all that are meant, except for those that were replayed before.
+pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
+    let body: ManyBody = inbound::json(&app.options, request).await?;
+    let found = selection(&body, &["failed"])?.all(&app).await?;
+    let matched = found.len();
+    let ids: Vec<RunId> = found.iter().map(|view| view.run_id).collect();
+    let left = app.read(move |store| {
+        let is_first = |id: &RunId| -> Result<bool, StoreError> {
+            let again = RunQuery { replay_of: Some(*id), limit: 1, ..RunQuery::default() };
+            Ok(store.runs(&again)?.is_empty())
+        };
+        ids.iter().filter_map(|id| is_first(id).map(|first| first.then_some(*id)).transpose()).collect::<Result<Vec<_>, _>>()
+    });
+    let left: Vec<RunId> = left.await?;
+    let mut view = ManyView { matched, replayed_before: matched - left.len(), dry_run: body.dry_run, ..ManyView::default() };
+    let keep = keep(body.from_step, body.set);
+    for id in left {
+        let mut done = DoneView { run_id: id, replayed_as: None, error: None };
+        if !body.dry_run {
+            match app.engine.replay(id, &keep, false).await {
+                Ok(replayed) => done.replayed_as = Some(replayed.run.id),
+                Err(error @ (ReplayError::Draining | ReplayError::Store(_))) => return Err(not_replayed(id, error)),
+                Err(error) => done.error = Some(error.to_string()),
+            }
+        }
+        add(&mut view, done);
+    }
+    Ok(Json(One::at(app.now(), view)))
+}
+
+/// `POST /v1/cancellations`: all that are meant and have not ended.
+pub(super) async fn cancellations(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
+    let body: ManyBody = inbound::json(&app.options, request).await?;
+    if body.from_step.is_some() || !body.set.is_empty() {
+        return Err(ApiError::bad_request("`from_step` and `set` belong to a replay"));
+    }
+    let found = selection(&body, &["Scheduled", "Running"])?.all(&app).await?;
+    let open: Vec<RunId> = found.iter().filter(|run| !run.state.is_terminal()).map(|run| run.run_id).collect();
+    let reason: String = body.reason.as_deref().unwrap_or(CANCELLED).chars().take(runs::REASON_CHARACTERS).collect();
+    let mut view = ManyView { matched: open.len(), dry_run: body.dry_run, ..ManyView::default() };
+    for id in open {
+        let mut done = DoneView { run_id: id, replayed_as: None, error: None };
+        if !body.dry_run {
+            match app.engine.cancel(id, &reason).await {
+                Ok(_) => {}
+                Err(CancelError::Store(error)) => return Err(error.into()),
+                Err(error) => done.error = Some(error.to_string()),
+            }
+        }
+        add(&mut view, done);
+    }
+    Ok(Json(One::at(app.now(), view)))
+}
+
+fn add(view: &mut ManyView, done: DoneView) {
+    view.done += usize::from(!view.dry_run && done.error.is_none());
+    // Those that could not be done are never left out.
+    if view.runs.len() < NAMED_MOST || done.error.is_some() {
+        view.runs.push(done);
+    }
+}

@@ -1,0 +1,240 @@
+//! Runs done again, tried again and chosen by a condition; why events did what they did; functions invoked by hand.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use stepwell::rules::RunState;
+
+use super::*;
+
+impl Server {
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(&body)).await
+    }
+
+    /// Does a run again and gives the new one's id once it is in `state`.
+    async fn replayed(&self, run: &str, body: Value, state: RunState) -> String {
+        let mut notices = self.engine.subscribe();
+        let answer = self.post(&format!("/v1/runs/{run}/replay"), body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let new = answer.body["data"]["run_id"].as_str().unwrap().to_owned();
+        until(&mut notices, new.parse().unwrap(), state).await;
+        new
+    }
+
+    async fn run(&self, id: &str) -> Value {
+        self.get(&format!("/v1/runs/{id}")).await.body["data"].clone()
+    }
+
+    async fn log(&self, id: &str) -> Vec<String> {
+        let lines = self.get(&format!("/v1/runs/{id}/logs")).await.body["data"].clone();
+        lines.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_replay_keeps_what_came_before_the_step_and_is_shown_both_ways() {
+    let server = Server::start().await;
+    let old = server.run_in(RunState::Failed, json!({"name": "app/pay", "data": {"broken": true}})).await;
+    assert_eq!(server.log(&old).await, ["charging"]);
+    let whole = server.replayed(&old, json!({}), RunState::Failed).await;
+    assert_eq!(server.log(&whole).await, ["charging"], "all of it is done again");
+    let kept = server.replayed(&old, json!({"from_step": "pack"}), RunState::Failed).await;
+    assert_eq!(server.log(&kept).await, Vec::<String>::new(), "what is kept is not done again");
+    let trace = server.get(&format!("/v1/runs/{kept}/trace")).await.body["data"].clone();
+    assert_eq!((&trace["steps"][0]["key"], &trace["steps"][0]["output"]), (&json!("charge"), &json!({"id": "c1"})));
+    assert_eq!(trace["run"]["replay_of"], old.as_str());
+    let shown = server.run(&old).await;
+    assert_eq!(shown["replayed_as"], json!([whole, kept]));
+    assert_eq!((&shown["state"], &shown["event_id"]), (&json!("failed"), &server.run(&kept).await["event_id"]));
+    let listed = server.get(&format!("/v1/runs?replay_of={old}")).await;
+    assert_eq!(listed.ids(), [kept.as_str(), whole.as_str()]);
+
+    let done = server.run_in(RunState::Completed, json!({"name": "app/pay", "data": {}})).await;
+    let body = json!({"set": {"charge": {"id": "c2"}}});
+    let set = server.replayed(&done, body, RunState::Completed).await;
+    assert_eq!(server.run(&set).await["output"], json!({"charge": "c2", "pack": "packed"}));
+}
+
+#[tokio::test]
+async fn a_replay_passes_the_limit_of_its_key() {
+    let server = Server::start().await;
+    let first = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
+    Answer::of(server.request(Method::DELETE, &format!("/v1/runs/{first}"))).await;
+    server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
+    let again = server.post(&format!("/v1/runs/{first}/replay"), json!({"from_step": "rest"})).await.body["data"].clone();
+    assert_eq!(again["kept"], json!(["before"]));
+    let run = server.run(again["run_id"].as_str().unwrap()).await;
+    assert_eq!((&run["state"], &run["keys"]), (&json!("queued"), &json!(["u1"])));
+    assert!(run["why"].as_str().unwrap().contains("slot"), "{run}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_again_is_refused_and_nothing_is_done() {
+    let server = Server::start().await;
+    let asleep = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u"}})).await;
+    let done = server.run_in(RunState::Completed, json!({"name": "app/pay", "data": {}})).await;
+    let refused = |run: &str, body: Value| {
+        let (server, path) = (&server, format!("/v1/runs/{run}/replay"));
+        async move { server.post(&path, body).await }
+    };
+    assert!(refused(&asleep, json!({})).await.is_error(409).contains("sleeping"));
+    assert!(refused(&done, json!({"from_step": "chrage"})).await.is_error(400).contains("did you mean `charge`?"));
+    assert!(refused(&done, json!({"set": {"chrage": 1}})).await.is_error(400).contains("did you mean `charge`?"));
+    assert!(refused(&done, json!({"from_step": "charge", "set": {"pack": 1}})).await.is_error(400).contains("done again"));
+    assert!(refused(&done, json!({"form_step": "charge"})).await.is_error(400).contains("form_step"));
+    refused("0000000000001", json!({})).await.is_error(404);
+    let checked = refused(&done, json!({"from_step": "pack", "dry_run": true})).await.body["data"].clone();
+    assert_eq!((&checked["run_id"], &checked["kept"]), (&Value::Null, &json!(["charge"])));
+    assert_eq!(server.get("/v1/runs").await.ids().len(), 2);
+}
+
+#[tokio::test]
+async fn a_run_that_backs_off_goes_on_at_once() {
+    let server = Server::start().await;
+    let run = server.run_in(RunState::BackingOff, json!({"name": "app/fail"})).await;
+    let mut notices = server.engine.subscribe();
+    let answer = server.post(&format!("/v1/runs/{run}/retry-now"), json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    until(&mut notices, run.parse().unwrap(), RunState::BackingOff).await;
+    let trace = server.get(&format!("/v1/runs/{run}/trace")).await.body["data"].clone();
+    assert_eq!(trace["steps"][0]["attempts"].as_array().unwrap().len(), 2, "{trace}");
+    server.post(&format!("/v1/runs/{run}/retry-now"), json!({})).await;
+    until(&mut notices, run.parse().unwrap(), RunState::Failed).await;
+    server.post(&format!("/v1/runs/{run}/retry-now"), json!({})).await.is_error(409);
+    let asleep = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u"}})).await;
+    assert!(server.post(&format!("/v1/runs/{asleep}/retry-now"), json!({})).await.is_error(409).contains("sleeping"));
+}
+
+#[tokio::test]
+async fn many_are_done_again_once_and_cancelled() {
+    let server = Server::start().await;
+    for n in 1..=3 {
+        server.run_in(RunState::Failed, json!({"name": "app/pay", "data": {"broken": true, "n": n}})).await;
+    }
+    let many = |body: Value| {
+        let server = &server;
+        async move { server.post("/v1/replays", body).await.body["data"].clone() }
+    };
+    let wanted = json!({"function": "pay", "if": "event.data.n >= 2", "from_step": "pack"});
+    let counted = many(json!({"function": "pay", "if": "event.data.n >= 2", "dry_run": true})).await;
+    assert_eq!((&counted["matched"], &counted["done"], &counted["dry_run"]), (&json!(2), &json!(0), &json!(true)));
+    assert_eq!(server.get("/v1/runs").await.ids().len(), 3);
+    let mut notices = server.engine.subscribe();
+    let done = many(wanted.clone()).await;
+    assert_eq!((&done["matched"], &done["done"]), (&json!(2), &json!(2)));
+    for run in done["runs"].as_array().unwrap() {
+        assert!(run["run_id"].as_str().unwrap() < run["replayed_as"].as_str().unwrap(), "{run}");
+    }
+    for _ in 0..2 {
+        while !matches!(notices.recv().await.unwrap(), Notice::Run { state: RunState::Failed, .. }) {}
+    }
+    let again = many(json!({"function": "pay", "if": "event.data.n >= 2 && run.replay_of == null", "dry_run": true})).await;
+    assert_eq!((&again["matched"], &again["replayed_before"]), (&json!(2), &json!(2)));
+    assert_eq!(many(json!({"function": "pay", "since": "2100-01-01T00:00:00Z"})).await["matched"], 0);
+    assert!(server.post("/v1/replays", json!({"if": "evnt.data.n > 1"})).await.is_error(400).contains("event"));
+
+    for user in ["a", "b"] {
+        server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": user}})).await;
+    }
+    let cancel = json!({"function_id": "nap", "if": "event.data.userId == 'a'", "reason": "moved away"});
+    let cancelled = server.post("/v1/cancellations", cancel).await.body["data"].clone();
+    assert_eq!((&cancelled["matched"], &cancelled["done"]), (&json!(1), &json!(1)));
+    let run = server.run(cancelled["runs"][0]["run_id"].as_str().unwrap()).await;
+    assert_eq!((&run["state"], &run["why"], &run["key"]), (&json!("cancelled"), &json!("moved away"), &json!("a")));
+    assert_eq!(server.get("/v1/runs?status=sleeping").await.ids().len(), 1);
+}
+
+#[tokio::test]
+async fn runs_are_listed_by_a_condition_over_themselves_and_their_events() {
+    let server = Server::start().await;
+    let first = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
+    server.sent(json!([{"name": "app/nap", "data": {"userId": "u1"}}, {"name": "app/ping", "data": {"userId": "u1"}}])).await;
+    let listed = |condition: &'static str| {
+        let server = &server;
+        async move {
+            let request = server.request(Method::GET, "/v1/runs").query(&[("where", condition)]);
+            Answer::of(request).await
+        }
+    };
+    assert_eq!(listed("event.data.userId == 'u1'").await.ids().len(), 3);
+    assert_eq!(listed("event.name == 'app/nap' && run.state == 'sleeping'").await.ids(), [first.as_str()]);
+    let behind = listed("run.why.contains('slot')").await;
+    assert_eq!(behind.ids().len(), 1, "{}", behind.text);
+    assert_eq!((&behind.body["data"][0]["state"], &behind.body["data"][0]["function_id"]), (&json!("queued"), &json!("nap")));
+    assert_eq!(listed("run.attempt > 99").await.ids().len(), 0);
+    assert!(listed("run.state = 'x'").await.is_error(400).contains("condition"));
+}
+
+#[tokio::test]
+async fn an_event_explains_what_became_of_it() {
+    let server = Server::start().await;
+    let explained = |event: String| {
+        let server = &server;
+        async move { server.get(&format!("/v1/events/{event}/explain")).await.body["data"].clone() }
+    };
+    let skipped = server.sent(json!({"name": "app/nap", "data": {"skip": true, "userId": "u"}})).await.remove(0);
+    let view = explained(skipped).await;
+    let function = &view["functions"][0];
+    assert_eq!((&function["function_id"], &function["outcome"]), (&json!("nap"), &json!("not_matched")));
+    assert!(function["why"].as_str().unwrap().contains("event.data.skip != true"), "{function}");
+    assert_eq!(function["conditions"][0]["values"], json!({"event.data.skip": true}));
+    assert_eq!(view["summary"], "it started nothing; the `if` of 1 function is false");
+
+    let run = server.run_in(RunState::Completed, json!({"name": "app/once", "data": {"key": "k"}})).await;
+    let second = server.sent(json!({"name": "app/once", "data": {"key": "k"}})).await.remove(0);
+    let function = explained(second).await["functions"][0].clone();
+    assert_eq!((&function["outcome"], &function["gates"][0]["run_id"]), (&json!("idempotency_taken"), &json!(run)));
+    let bare = server.sent(json!({"name": "app/once", "data": {}})).await.remove(0);
+    let function = explained(bare).await["functions"][0].clone();
+    assert_eq!(function["outcome"], "started");
+    assert!(function["notes"][0].as_str().unwrap().contains("`idempotency` does not apply"), "{function}");
+
+    let first = server.sent(json!({"name": "app/ping", "id": "p1"})).await.remove(0);
+    let same = explained(first.clone()).await["deduplication"].clone();
+    assert_eq!((&same["id"], &same["repeated_at"]), (&json!("p1"), &Value::Null));
+    assert_eq!(server.sent(json!({"name": "app/ping", "id": "p1"})).await, std::slice::from_ref(&first));
+    // The note goes the way of the events, so it is there once a later event is.
+    server.sent(json!({"name": "app/ping"})).await;
+    let view = explained(first).await;
+    assert!(view["deduplication"]["repeated_at"].is_string(), "{view}");
+    assert_eq!(view["functions"][0]["runs"].as_array().unwrap().len(), 1);
+    server.get("/v1/events/0000000000001/explain").await.is_error(404);
+}
+
+#[tokio::test]
+async fn a_function_is_invoked_by_hand() {
+    let server = Server::start().await;
+    let invoked = server.post("/v1/functions/ping/invoke", json!({"data": {"a": 1}, "wait": "1m"})).await.body["data"].clone();
+    assert_eq!((&invoked["ended"], &invoked["run"]["output"]), (&json!(true), &json!({"one": 1, "seen": {"a": 1}})));
+    let event = server.get(&format!("/v1/events/{}", invoked["event_id"].as_str().unwrap())).await.body["data"].clone();
+    assert_eq!((&event["name"], &event["data"]), (&json!("stepwell/invoked"), &json!({"a": 1})));
+    let asleep = server.post("/v1/functions/nap/invoke", json!({"data": {"userId": "u"}})).await.body["data"].clone();
+    assert_eq!(asleep["ended"], false);
+    assert!(server.post("/v1/functions/pign/invoke", json!({})).await.is_error(404).contains("pign"));
+    let refused = server.post("/v1/functions/order/invoke", json!({"data": {"amount": 0}})).await;
+    assert!(refused.is_error(400).contains("amount"), "{}", refused.text);
+    assert!(server.post("/v1/functions/ping/invoke", json!({"wait": "1d"})).await.is_error(400).contains("wait"));
+}
+
+#[tokio::test]
+async fn the_config_and_the_figures_are_shown() {
+    let server = Server::start().await;
+    let config = server.get("/v1/config").await.body["data"].clone();
+    let setting = |key: &str| config["settings"].as_array().unwrap().iter().find(|setting| setting["key"] == key).cloned();
+    let limit = setting("functions.pay.retries.attempts").unwrap_or_else(|| panic!("{config:#}"));
+    assert_eq!(limit["value"], 1, "{limit}");
+    assert!(config["settings"].as_array().unwrap().iter().any(|setting| setting["origin"].as_str().unwrap().starts_with("events.yaml:")));
+    assert_eq!(config["hash"].as_str().unwrap().len(), 64);
+    server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u"}})).await;
+    let figures = server.get("/metrics").await;
+    assert!(figures.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(
+        figures.text.contains("\nstepwell_runs_unfinished 1\n") && figures.text.contains("# TYPE stepwell_runs gauge\n"),
+        "{}",
+        figures.text
+    );
+    assert!(figures.text.contains("\nstepwell_healthy 1\n") && figures.text.contains("\nstepwell_ready 1\n"), "{}", figures.text);
+    // Like all that tells something of the runs, the figures need a token where there is one.
+    let closed = Server::with(|options| options.admin_token = Some("secret-token".to_owned())).await;
+    closed.get("/metrics").await.is_error(401);
+}
