@@ -129,6 +129,11 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<(Connection,
     settle(&connection)?;
     // What is not ours is recognised before anything is written to it.
     let found = identify(&connection)?;
+    if connection.is_readonly("main")? {
+        // Either it may not be written, or its header names a format that SQLite only reads.
+        private().open(path).map_err(|error| OpenError::io(path, &error))?;
+        return Err(OpenError::Corrupt("its header names a format that cannot be written".to_owned()));
+    }
     connection.pragma_update(None, "journal_mode", "wal")?;
     let synchronous = match durability {
         Durability::Full => "full",

@@ -174,6 +174,18 @@ fn a_truncated_file_is_called_corrupt() {
 }
 
 #[test]
+fn a_header_of_a_format_that_is_only_read_is_called_corrupt() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    open(&path).close().expect("a clean end");
+    let mut bytes = std::fs::read(&path).expect("the file");
+    // The write version (https://sqlite.org/fileformat.html, 1.3.3): 1 and 2 are known.
+    bytes[18] = 77;
+    std::fs::write(&path, bytes).expect("a damaged file");
+    assert!(matches!(refusal(&path), OpenError::Corrupt(_)), "{:?}", refusal(&path));
+}
+
+#[test]
 fn a_page_that_went_bad_is_named() {
     let folder = folder();
     let path = in_folder(&folder);
