@@ -83,7 +83,8 @@ struct Live {
     rev: u32,
     state: RunState,
     wake: Option<Millis>,
-    begun: Option<Millis>,
+    /// Whether it has started once.
+    begun: bool,
     enter_ms: i64,
     /// While a worker has it.
     stop: Option<Arc<Stop>>,
@@ -243,7 +244,7 @@ impl Scheduler {
             rev: row.rev,
             state: row.state,
             wake: row.wake,
-            begun: row.started,
+            begun: row.started.is_some(),
             enter_ms: row.enter.0 - row.priority_ms,
             stop: None,
             singleton: row.singleton().is_some(),
@@ -387,7 +388,7 @@ impl Scheduler {
             // The word of its creation is still to come, and may come as it is.
             return self.take_up_stored(run);
         };
-        if live.begun.is_some() {
+        if live.begun {
             // Its start finds it at another revision, and then it is looked at again.
             return;
         }
@@ -472,7 +473,7 @@ impl Scheduler {
         live.rev = row.rev;
         live.state = row.state;
         live.wake = None;
-        self.queue.push(Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run: row.id }, &[]);
+        self.queue.push(Order { fresh: !live.begun, enter_ms: live.enter_ms, run: row.id }, &[]);
     }
 
     /// A wait has come to something: a run that waits goes on.
@@ -533,27 +534,27 @@ impl Scheduler {
         let Some(live) = self.live.get(&run) else { return };
         match due {
             Due::Wake if live.stop.is_none() => {
-                if let Some(wake) = live.wake.filter(|wake| live.begun.is_none() && *wake > at) {
+                if let Some(wake) = live.wake.filter(|wake| !live.begun && *wake > at) {
                     // It was put off.
                     return self.timers.push(Reverse((wake, run, due)));
                 }
                 // A timer of an earlier suspension is stale.
-                if live.wake.is_some_and(|wake| wake != at) || (live.wake.is_none() && live.begun.is_some()) {
+                if live.wake.is_some_and(|wake| wake != at) || (live.wake.is_none() && live.begun) {
                     return;
                 }
-                let order = Order { fresh: live.begun.is_none(), enter_ms: live.enter_ms, run };
+                let order = Order { fresh: !live.begun, enter_ms: live.enter_ms, run };
                 if live.collects {
                     self.inner.gates().close(run);
                 }
                 // A run that was read from the store but has not begun is not known to the queue yet.
                 let wants = match self.fresh.get(&run) {
                     Some(made) => self.wants(&made.run),
-                    None if live.begun.is_none() => self.stored_wants(run),
+                    None if !live.begun => self.stored_wants(run),
                     None => Vec::new(),
                 };
                 self.queue.push(order, &wants);
             }
-            Due::StartTimeout if live.begun.is_none() => {
+            Due::StartTimeout if !live.begun => {
                 let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
                 if let Some(later) = span.map(|span| live.enter.after(span)).filter(|later| *later > at) {
                     return self.timers.push(Reverse((later, run, due)));
@@ -653,8 +654,7 @@ impl Scheduler {
             live.wake = None;
             let rev = live.rev;
             live.rev += 1;
-            let first = live.begun.is_none();
-            live.begun.get_or_insert(now);
+            let first = !std::mem::replace(&mut live.begun, true);
             let is_batch = live.collects && matches!(function.collect, Some(Collect::Batch { .. }));
             if first && let Some(finish) = function.timeouts.finish {
                 self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));

@@ -19,7 +19,8 @@ type Seq = u64;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     next: Seq,
-    entries: HashMap<Seq, Entry>,
+    /// In boxes: a map has room for twice as many as it holds.
+    entries: HashMap<Seq, Box<Entry>>,
     /// The open waits of each run that has rows, open or not.
     runs: HashMap<RunId, Vec<Seq>>,
     events: HashMap<Arc<str>, Named>,
@@ -150,6 +151,8 @@ impl Index {
         }
         let seq = self.next;
         self.next += 1;
+        // Most runs have one.
+        open.reserve_exact(1);
         open.push(seq);
         let what = match &*row.what {
             What::Events(wanted) => {
@@ -169,7 +172,13 @@ impl Index {
                 self.children.insert(*run, seq);
             }
         }
-        self.entries.insert(seq, Entry { wait: row.wait.clone(), what, opening, looked: false });
+        let wait = WaitKey { key: self.shared(&row.wait.key), ..row.wait.clone() };
+        self.entries.insert(seq, Box::new(Entry { wait, what, opening, looked: false }));
+    }
+
+    /// A name as it is filed already, so that many waits share one text: mostly a wait is called after its event.
+    fn shared(&self, name: &Arc<str>) -> Arc<str> {
+        Arc::clone(self.events.get_key_value(name).map_or(name, |(filed, _)| filed))
     }
 
     /// What a wait takes, compiled.
@@ -178,7 +187,7 @@ impl Index {
     }
 
     fn alternative(&mut self, wanted: &Wanted) -> Alternative {
-        let event = Arc::clone(&wanted.event);
+        let event = self.shared(&wanted.event);
         let Some(text) = &wanted.condition else { return Alternative { event, condition: None, pin: None } };
         let Some(expr) = self.compiled(text) else {
             // It was checked when the wait was opened; this one can only come from another version.
@@ -210,7 +219,7 @@ impl Index {
 
     fn entry_mut(&mut self, wait: &WaitKey) -> Option<&mut Entry> {
         let seq = self.seq(wait)?;
-        self.entries.get_mut(&seq)
+        self.entries.get_mut(&seq).map(|entry| &mut **entry)
     }
 
     /// Its row is stored.
@@ -303,7 +312,7 @@ impl Index {
         found.sort_unstable();
         found.dedup();
         let fits = |entry: &&Entry| matches!(&entry.what, Filed::Events(all) if all.iter().any(|one| one.fits(event)));
-        found.iter().filter_map(|seq| self.entries.get(seq)).filter(fits).map(|entry| entry.wait.clone()).collect()
+        found.iter().filter_map(|seq| self.entries.get(seq).map(|entry| &**entry)).filter(fits).map(|entry| entry.wait.clone()).collect()
     }
 
     /// The waits for a signal whose rows are stored, in the order of their opening.

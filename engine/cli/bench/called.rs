@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::Stopwatch;
 
 /// How long `/wait` takes.
 const ANSWERS_AFTER: Duration = Duration::from_millis(20);
+/// Connections that may stand in line for the server.
+const LINE: u32 = 16_384;
 /// The longest head of a request.
 const HEAD_BYTES: usize = 4_096;
 
@@ -97,7 +99,10 @@ pub fn serve(listening: impl FnOnce(&str) -> io::Result<()>) -> io::Result<()> {
         std::process::exit(0);
     })?;
     on_one_thread(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        // Thousands connect at once; the system cuts the line to what it allows.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = socket.listen(LINE)?;
         listening(&format!("http://{}", listener.local_addr()?))?;
         let notes = Rc::new(RefCell::new(Notes::default()));
         loop {

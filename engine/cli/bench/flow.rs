@@ -8,9 +8,10 @@ use crate::base::{Clock as _, Millis, Span};
 use crate::clock::{Stopwatch, SystemClock};
 
 use super::fill::Filler;
-use super::project::{self, Site};
+use super::project::{self, CRONS, Site};
 use super::report::{Aim, Figure, number};
 use super::served::Served;
+use super::standing::settled;
 use super::throughput::rate;
 use super::{MANY, SENDERS, Taken, load, percentile};
 
@@ -33,6 +34,21 @@ pub fn many_keys(site: &Site) -> io::Result<Taken> {
     let value = rate(&Served::start(site, "keys")?, "bench/keyed", runs)?;
     let name = format!("1-step runs, {} keys with limit 1", number(runs as f64));
     Ok(Figure::new(name, "runs/s", value).against(without, "the same without the limit").aims(SHARE).into())
+}
+
+/// Runs of one step beside many functions that the clock starts.
+pub fn crons(site: &Site) -> io::Result<Taken> {
+    let runs = site.scale.runs;
+    let without = rate(&Served::start(site, "plain")?, "bench/one", runs)?;
+    let served = Served::with(site, &site.config_with_crons(), site.database("crons"), 0)?;
+    let ready = served.ready_after.as_secs_f64() * 1000.0;
+    let value = rate(&served, "bench/one", runs)?;
+    let many = number(CRONS as f64);
+    let figures = vec![
+        Figure::new(format!("1-step runs beside {many} crons"), "runs/s", value).against(without, "the same without crons").aims(SHARE),
+        Figure::new(format!("start-up to ready, {many} crons"), "ms", ready),
+    ];
+    Ok(figures.into())
 }
 
 /// One key that all runs have, with a limit of 1: how fast they go one by one when many stand in line and when few do, and
@@ -123,8 +139,9 @@ pub fn sleepers(site: &Site) -> io::Result<Taken> {
 /// Many open waits, and one event after the other that one of them fits.
 pub fn open_waits(site: &Site) -> io::Result<Taken> {
     let (waiting, times) = (site.scale.runs, site.scale.latencies);
-    let mut few = answered(site, times, times)?;
-    let mut many = answered(site, waiting.max(times), times)?;
+    let (mut few, _) = answered(site, times, times)?;
+    let (mut many, memory_mb) = answered(site, waiting.max(times), times)?;
+    let idle_mb = settled(&Served::start(site, "plain")?)?;
     let open = number(waiting.max(times) as f64);
     let mut figure = |share, name: &str| {
         let figure = Figure::new(
@@ -135,13 +152,18 @@ pub fn open_waits(site: &Site) -> io::Result<Taken> {
         figure.against(percentile(&mut few, share), "with few open waits")
     };
     // Half the rate is twice the time.
-    Ok(vec![figure(0.5, "p50").aims(Aim::Times(2.0)), figure(0.99, "p99")].into())
+    let each = (memory_mb - idle_mb) * 1_048_576.0 / waiting.max(times) as f64;
+    let memory = Figure::new(format!("memory of an open wait with its run, {open} of them"), "bytes", each).aims(Aim::AtMost(500.0));
+    Ok(vec![figure(0.5, "p50").aims(Aim::Times(2.0)), figure(0.99, "p99"), memory].into())
 }
 
-fn answered(site: &Site, waiting: u64, times: u64) -> io::Result<Vec<Duration>> {
+/// The times of the answers, and the engine's memory before, in megabytes.
+fn answered(site: &Site, waiting: u64, times: u64) -> io::Result<(Vec<Duration>, f64)> {
     let database = site.database("waits");
     let mut filler = Filler::open(&database)?;
     filler.fill(waiting, &site.bar, |new| new.waiting())?;
     filler.close()?;
-    Served::on(site, database, 0)?.one_by_one("bench/answer", times)
+    let served = Served::on(site, database, 0)?;
+    let memory_mb = settled(&served)?;
+    Ok((served.one_by_one("bench/answer", times)?, memory_mb))
 }

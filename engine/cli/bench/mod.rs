@@ -65,7 +65,7 @@ impl From<Figure> for Taken {
 type Measure = fn(&Site) -> io::Result<Taken>;
 
 /// Every group, by the name that `--only` looks at.
-const GROUPS: [(&str, Measure); 16] = [
+const GROUPS: [(&str, Measure); 17] = [
     ("events accepted, one a request", throughput::accepting_one),
     ("events accepted, 100 a request", throughput::accepting_many),
     ("1-step runs", throughput::one_step),
@@ -82,6 +82,7 @@ const GROUPS: [(&str, Measure); 16] = [
     ("one hot key", flow::hot_key),
     ("sleepers that wake together", flow::sleepers),
     ("open waits", flow::open_waits),
+    ("crons", flow::crons),
 ];
 
 /// Arguments of `bench`.

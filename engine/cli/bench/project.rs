@@ -55,6 +55,15 @@ pub const WAITS_IF: &str = "async.data.n == event.data.n";
 /// Runs in flight of the figures with a call: each has a function of its own, since the limit is a function's.
 pub const IN_FLIGHT: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 
+/// Functions that the clock starts.
+pub const CRONS: usize = 1_000;
+
+/// They start once a minute each, spread over its seconds.
+fn crons() -> String {
+    let function = |n: usize| format!("  cron-{n}: {{ cron: \"{} * * * * *\", handler: handlers/one-step.rhai }}\n", n % 60);
+    (0..CRONS).map(function).collect()
+}
+
 /// How much work the figures are taken with.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
@@ -94,6 +103,7 @@ impl Site {
         let functions =
             line(&|limit| format!("  call-{limit}: {{ on: bench/call-{limit}, handler: handlers/call.rhai, concurrency: {limit} }}"));
         let config = EVENTS.replace("CALL_EVENTS", &events).replace("CALL_FUNCTIONS", &functions);
+        fs::write(site.config_with_crons(), format!("{config}{}", crons()))?;
         fs::write(site.config(), config)?;
         for (name, script) in HANDLERS {
             fs::write(site.folder.join(format!("handlers/{name}.rhai")), script)?;
@@ -109,6 +119,11 @@ impl Site {
     /// The config's path.
     pub fn config(&self) -> PathBuf {
         self.folder.join("events.yaml")
+    }
+
+    /// The path of the same config with `CRONS` more functions, each started by the clock.
+    pub fn config_with_crons(&self) -> PathBuf {
+        self.folder.join("crons.yaml")
     }
 
     /// The path of a database that is not there yet.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -45,11 +45,19 @@ impl Served {
     /// # Errors
     /// As `start`.
     pub fn on(site: &Site, database: PathBuf, flush_delay_ms: u64) -> io::Result<Served> {
+        Served::with(site, &site.config(), database, flush_delay_ms)
+    }
+
+    /// The same with another config.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn with(site: &Site, config: &Path, database: PathBuf, flush_delay_ms: u64) -> io::Result<Served> {
         // The port is free a moment ago; the engine says so if somebody was faster.
         let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let said = site.folder().join("engine.log");
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("run").arg(site.config()).args(["--listen", &address.to_string(), "--database"]).arg(&database);
+        command.arg("run").arg(config).args(["--listen", &address.to_string(), "--database"]).arg(&database);
         if flush_delay_ms > 0 {
             command.args(["--flush-delay", &flush_delay_ms.to_string()]);
         }

@@ -41,7 +41,7 @@ pub fn start_up(site: &Site) -> io::Result<Taken> {
 }
 
 /// The memory of an engine that has nothing to do, in megabytes.
-fn settled(served: &Served) -> io::Result<f64> {
+pub fn settled(served: &Served) -> io::Result<f64> {
     std::thread::sleep(SETTLES);
     served.resident_mb()
 }
