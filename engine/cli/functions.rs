@@ -1,15 +1,17 @@
-//! `stepwell functions`: looking at what is declared.
+//! `stepwell functions`: looking at what is declared, pausing and resuming.
 
 use crate::base::Clock;
 use crate::clock::SystemClock;
 use crate::project::{Mode, Project};
 use crate::script::Host;
-use crate::server::view::{FunctionView, Page};
+use crate::server::view::{FunctionView, One, Page};
+use crate::store::Store as _;
+use crate::store::sqlite::{Options, Sqlite};
 
 use super::exit::{Exit, Trouble};
 use super::out::{Cell, DIM, Out, count, paint};
 use super::place;
-use super::reading::{Target, understood};
+use super::reading::{EngineOption, Target, understood};
 
 /// Arguments of `functions`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,24 @@ enum What {
     /// List functions with what starts them and their limits
     #[command(after_help = "Example:\n  stepwell functions ls")]
     Ls(Ls),
+    /// Pause functions: what has begun goes on, what has not waits
+    #[command(after_help = "Example:\n  stepwell functions pause greet")]
+    Pause(Set),
+    /// Let paused functions go on
+    #[command(after_help = "Example:\n  stepwell functions resume greet")]
+    Resume(Set),
+}
+
+#[derive(Debug, clap::Args)]
+struct Set {
+    /// The functions' ids
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineOption,
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,9 +58,14 @@ impl Functions {
     /// Carries out what is asked.
     ///
     /// # Errors
-    /// Exit 69 where no engine answers and there is no config either, 78 for a config that is not valid.
+    /// Exit 69 where no engine answers (to look, where there is no config either), 3 for a function that is not there, 77
+    /// without the token, 78 for a config that is not valid.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        let What::Ls(command) = &self.what;
+        let command = match &self.what {
+            What::Ls(command) => command,
+            What::Pause(command) => return super::runtime()?.block_on(command.set(out, "pause", "paused")),
+            What::Resume(command) => return super::runtime()?.block_on(command.set(out, "resume", "resumed")),
+        };
         let functions = super::runtime()?.block_on(command.functions(out))?;
         if command.json {
             out.line(serde_json::to_string(&functions).unwrap_or_default())?;
@@ -67,10 +92,33 @@ impl Functions {
                 limits.collect::<Vec<_>>().join(", ").into(),
                 attempts.into(),
                 function.version.chars().take(12).collect::<String>().into(),
+                if function.paused_since.is_some() { "paused" } else { "" }.into(),
             ];
             cells
         });
-        out.table(&["function", "on", "concurrency", "attempts", "version"], rows.collect())?;
+        out.table(&["function", "on", "concurrency", "attempts", "version", "state"], rows.collect())?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Set {
+    async fn set(&self, out: &Out, verb: &str, done: &str) -> Result<Exit, Trouble> {
+        let remote = self.engine.engine()?;
+        let mut views = Vec::new();
+        for id in &self.ids {
+            // What is no id leads nowhere; it must not lead elsewhere.
+            if !id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+                return Err(super::reading::missing("function", id));
+            }
+            let answer: One<FunctionView> = understood(&remote, remote.post(&format!("/v1/functions/{id}/{verb}"), String::new()).await?)?;
+            if !self.json {
+                out.say(format!("{} is {done}", answer.data.id));
+            }
+            views.push(answer.data);
+        }
+        if self.json {
+            out.line(serde_json::to_string(&views).unwrap_or_default())?;
+        }
         Ok(Exit::Done)
     }
 }
@@ -87,6 +135,11 @@ impl Ls {
         let path = place::config(self.target.database.config.config.as_deref())?;
         let (project, _) = Project::load(&path, &Host::new(), &place::environment, Mode::Check).map_err(Trouble::invalid)?;
         out.say(paint(DIM, format!("no engine answers at {}: reading {}", remote.url(), path.display())));
-        Ok(project.functions.iter().map(|function| FunctionView::of(function, now)).collect())
+        // A database that is not there, or not to be read, has nothing to say of pauses.
+        let store =
+            self.target.database.path().ok().and_then(|path| Sqlite::open(&path, Options { read_only: true, ..Options::default() }).ok());
+        let pauses = store.and_then(|store| store.pauses().ok()).unwrap_or_default();
+        let since = |id: &str| pauses.iter().find(|row| row.paused && *row.function == *id).map(|row| row.since);
+        Ok(project.functions.iter().map(|function| FunctionView::of(function, now).with_pause(since(&function.id))).collect())
     }
 }

@@ -190,8 +190,13 @@ impl Reader {
             }
             Reader::Store { store, clock } => {
                 let (from, to) = bounds(filter.prefix.as_deref())?;
+                let mut states = filter.states.clone();
+                let wants = |state| filter.states.is_empty() || filter.states.contains(&state);
+                if filter.states.contains(&RunState::Paused) {
+                    states.push(RunState::Queued);
+                }
                 let query = RunQuery {
-                    states: filter.states.clone(),
+                    states,
                     function: filter.function.as_deref().map(Arc::from),
                     event: filter.event,
                     replay_of: None,
@@ -205,9 +210,16 @@ impl Reader {
                 let condition =
                     condition.map_err(|error| Trouble::usage(format!("--where is not a condition over `run` and `event`: {error}")))?;
                 let rows = store.runs(&query).map_err(|error| store_trouble(&error))?;
+                let paused = paused(&**store).map_err(|error| store_trouble(&error))?;
+                let view = |row: &RunRow| RunView::of(row, clock.now()).with_pause(paused.contains(&row.function));
+                // A run that is stored as queued may be shown as paused.
+                let is_wanted = |row: &&RunRow| match view(row).state {
+                    state @ (RunState::Paused | RunState::Queued) if row.state == RunState::Queued => wants(state),
+                    _ => true,
+                };
                 let mut views = Vec::new();
-                for row in rows.iter().filter(|row| filter.until.is_none_or(|until| row.created < until)) {
-                    let view = seen(row, &**store, clock.now())?;
+                for row in rows.iter().filter(is_wanted).filter(|row| filter.until.is_none_or(|until| row.created < until)) {
+                    let view = seen(row, &**store, clock.now())?.with_pause(paused.contains(&row.function));
                     if let Some(condition) = &condition {
                         let event =
                             if condition.reads_event() { store.event(row.event).map_err(|error| store_trouble(&error))? } else { None };
@@ -462,6 +474,11 @@ async fn pages<T: DeserializeOwned>(remote: &Remote, path: &str, query: Vec<(&st
     Ok(found)
 }
 
+/// The functions that are paused.
+fn paused(store: &dyn Store) -> Result<std::collections::HashSet<Arc<str>>, StoreError> {
+    Ok(store.pauses()?.into_iter().filter(|row| row.paused).map(|row| row.function).collect())
+}
+
 /// The trace of a stored run, with the files that its errors point into.
 ///
 /// # Errors
@@ -471,6 +488,7 @@ pub fn trace_of(store: &dyn Store, row: &RunRow, now: Millis) -> Result<Trace, S
     let journal = store.journal(row.id)?;
     let waits = store.waits(row.id)?;
     let mut trace = Trace::of(row, event.as_ref(), &journal, &waits, now);
+    trace.run = trace.run.with_pause(paused(store)?.contains(&row.function));
     if let Some(version) = &row.version {
         trace.add_sources(store.source(version)?.as_ref());
     }

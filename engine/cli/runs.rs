@@ -50,7 +50,7 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Ls {
-    /// In one of these states: queued, running, sleeping, waiting, backing_off, parked, completed, failed, cancelled
+    /// In one of these states: queued, running, sleeping, waiting, backing_off, paused, parked, completed, failed, cancelled
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
     status: Vec<RunState>,
     /// Of this function

@@ -231,6 +231,6 @@ fn style_of(state: RunState) -> anstyle::Style {
         RunState::Completed => GREEN,
         RunState::Failed | RunState::Parked => RED,
         RunState::Running => CYAN,
-        RunState::Queued | RunState::Sleeping | RunState::Waiting | RunState::BackingOff | RunState::Cancelled => YELLOW,
+        RunState::Queued | RunState::Paused | RunState::Sleeping | RunState::Waiting | RunState::BackingOff | RunState::Cancelled => YELLOW,
     }
 }

@@ -12,9 +12,10 @@ use crate::clock::{JumpingClock, SystemClock, SystemEntropy};
 use crate::exec::{AcceptError, Engine, NewEvent, Setup};
 use crate::project::{EventProblem, Mode, Project};
 use crate::rules::cron::SCHEDULED;
+use crate::rules::ended::TOLD;
 use crate::script::Host;
 use crate::store::sqlite::{Durability, Options, Sqlite};
-use crate::store::{Store, StoreError};
+use crate::store::{EventQuery, Store, StoreError};
 
 use super::backup::store_trouble;
 use super::doctor::cannot_open;
@@ -136,6 +137,7 @@ impl Try {
             }
             Ok::<_, Trouble>(events)
         };
+        let mut asked = std::collections::HashSet::new();
         let both = async {
             let (traces, sent) = tokio::join!(show.until_all_ended(&events, more, watcher), sending);
             for (then, event) in later.iter().zip(sent?) {
@@ -143,7 +145,20 @@ impl Try {
                     out.problems(&[then.missed()]);
                 }
             }
-            traces
+            // What the ends have started is shown as well: scripts for failures, and functions that listen to ends.
+            let mut traces = traces?;
+            loop {
+                let mut followed: Vec<EventId> = Vec::new();
+                for name in TOLD {
+                    let query = EventQuery { name: Some(Arc::from(name)), oldest_first: true, ..EventQuery::default() };
+                    let told = store.events(&query).map_err(|error| store_trouble(&error))?;
+                    followed.extend(told.iter().map(|row| row.id).filter(|id| asked.insert(*id)));
+                }
+                if followed.is_empty() {
+                    return Ok(traces);
+                }
+                traces.extend(show.until_ended(&followed, Watcher::Here(engine.subscribe())).await?);
+            }
         };
         let ended = tokio::select! {
             ended = both => ended,

@@ -13,6 +13,7 @@ use super::keys::{env, secrets};
 use super::model::Model;
 use super::reader::Reader;
 use super::spanned::{Spanned, or};
+use crate::rules::ended;
 
 /// Notes everything that is wrong with the model. Where it is not whole, since a file of it could not be read, names that
 /// are not declared are left alone.
@@ -53,7 +54,11 @@ fn events(model: &Model, root: &Path, reader: &mut Reader) {
 
 fn triggers(model: &Model, id: &Spanned<String>, function: &Function, is_whole: bool, reader: &mut Reader) {
     for (at, trigger) in function.on.iter().enumerate() {
-        known_event(model, &trigger.event, &format!("the function `{}`", id.value), is_whole, reader);
+        if trigger.event.value.starts_with("stepwell/") {
+            engine_event(function, &trigger.event, reader);
+        } else {
+            known_event(model, &trigger.event, &format!("the function `{}`", id.value), is_whole, reader);
+        }
         let same = |other: &&super::Trigger| {
             let condition = |trigger: &super::Trigger| trigger.condition.as_ref().map(|text| text.value.clone());
             other.event.value == trigger.event.value && condition(other) == condition(trigger)
@@ -67,7 +72,36 @@ fn triggers(model: &Model, id: &Spanned<String>, function: &Function, is_whole: 
         }
     }
     for event in function.cancel_on.iter().filter_map(|cancel| cancel.event.as_ref()) {
+        if event.value.ends_with("/*") {
+            let problem = Diagnostic::error("E0132", format!("`{}` is a family, and `cancel_on` names an event whole", event.value));
+            reader.note(problem.at(event.place.clone()).help("list each of its events: `cancel_on: [a/b, a/c]`"));
+            continue;
+        }
         known_event(model, event, &format!("`cancel_on` of the function `{}`", id.value), is_whole, reader);
+    }
+}
+
+/// An event of the engine's own that starts a function: it is written with the end of a run, which passes no gate but the
+/// queue's.
+fn engine_event(function: &Function, event: &Spanned<String>, reader: &mut Reader) {
+    if !ended::TOLD.contains(&event.value.as_str()) {
+        let problem = Diagnostic::error("E0115", format!("`{}` is reserved: names under `stepwell/` are the engine's own", event.value));
+        let problem = problem.at(event.place.clone());
+        return reader.note(match crate::base::diagnostic::nearest(&event.value, ended::TOLD) {
+            Some(right) => problem.help(format!("did you mean `{right}`?")),
+            None => problem.help(format!("a function can be started by {}", ended::TOLD.map(|name| format!("`{name}`")).join(", "))),
+        });
+    }
+    let gates = [
+        ("idempotency", function.idempotency.as_ref().map(|key| &key.place)),
+        ("rate_limit", function.rate_limit.as_ref().map(|gate| &gate.place)),
+        ("debounce", function.debounce.as_ref().map(|gate| &gate.place)),
+        ("batch", function.batch.as_ref().map(|gate| &gate.place)),
+        ("singleton", function.singleton.as_ref().map(|gate| &gate.place)),
+    ];
+    for (gate, place) in gates.into_iter().filter_map(|(gate, place)| Some((gate, place?))) {
+        let problem = Diagnostic::error("E0122", format!("`{gate}` does not go with `on: {}`", event.value));
+        reader.note(problem.at(place.clone()).help("`stepwell explain E0122` says which options go together"));
     }
 }
 

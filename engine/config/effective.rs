@@ -177,6 +177,18 @@ fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut
         }
     }
     gates(&path, function, list);
+    for (at, cancel) in function.cancel_on.iter().enumerate() {
+        let path = one_of("cancel_on", at, function.cancel_on.len());
+        for (key, text) in [("event", &cancel.event), ("if", &cancel.condition)] {
+            if let Some(text) = text {
+                list.add(format!("{path}.{key}"), &text.value, &text.place);
+            }
+        }
+        list.put_if(&format!("{path}.timeout"), cancel.timeout.as_ref().map(|span| shown(span.value)), &cancel.timeout);
+    }
+    if let Some(script) = &function.on_failure {
+        list.add(path("on_failure"), &script.value, &script.place);
+    }
     let versions = function.versions.clone().or(model.versions.clone());
     list.put(&path("versions"), versions_word(function.versions(&model.versions)), &versions);
 }

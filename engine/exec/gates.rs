@@ -401,7 +401,7 @@ impl Inner {
     /// What is done once runs took the place of others.
     pub(super) fn replaced(&self, replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>, now: Millis) {
         for (tree, parent) in replaced {
-            self.cancelled(&tree, now);
+            self.are_cancelled(&tree, now);
             self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
         }
     }

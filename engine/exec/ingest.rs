@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{EventId, Json, Millis, RunId, json};
 use crate::project::EventProblem;
+use crate::rules::gates::Seat;
 use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
@@ -205,10 +206,18 @@ impl Inner {
                 .flat_map(|one| Inner::awaiting(&index, &one.event.row).into_iter().map(|wait| (wait, one.event.row.id)))
                 .collect();
             lists.extend(fitting.iter().map(|(wait, event)| waits::resolve(wait, Resolution::Event(*event))));
-            (!lists.is_empty()).then(|| (Intake::commit(self, lists), fitting))
+            let mut dooms = Vec::new();
+            for one in &planned {
+                dooms.extend(self.dooms_of(&index, &one.event.row, now).map_err(|error| {
+                    self.fail(error.clone());
+                    AcceptError::Store(error)
+                })?);
+            }
+            lists.extend(dooms.iter().map(|doom| doom.list.clone()));
+            (!lists.is_empty()).then(|| (Intake::commit(self, lists), fitting, dooms))
         };
         *pending = unsure;
-        let Some((ticket, fitting)) = handed else {
+        let Some((ticket, fitting, dooms)) = handed else {
             if let Some(mut moved) = moved {
                 // The sender is a part of `self`, so it cannot be gone.
                 let _ = moved.changed().await;
@@ -233,9 +242,11 @@ impl Inner {
         };
         self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
         let (mut created, mut repeated) = (Vec::new(), Vec::new());
+        let waited = fitting.len();
         if !fitting.is_empty() {
             self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(planned.len())));
         }
+        self.doomed(dooms, verdicts.iter().skip(planned.len() + waited), now).await;
         let (mut gone, mut joined) = (Vec::new(), Vec::new());
         for (Planned { mut event, runs, joins, replaced, decision }, verdict) in planned.into_iter().zip(verdicts) {
             decision.settle(verdict.is_ok());
@@ -261,6 +272,10 @@ impl Inner {
                 }
                 // A run whose place this one was to take has moved on.
                 Err(Conflict::RunMoved { .. } | Conflict::RunGone | Conflict::WaitClosed) => pending.push(event),
+                // No event is stored on the condition that another one is.
+                Err(Conflict::EventGone) => {
+                    return Err(AcceptError::Store(StoreError::Corrupt("an event waits for another one".to_owned())));
+                }
                 // The start before it is to be decided again, and this one comes after it.
                 Err(Conflict::CronMoved) if pending.iter().any(|other: &Pending| other.follows_same_clock(&event)) => pending.push(event),
                 Err(Conflict::CronMoved) => tracing::debug!(event = %event.row.id, "a start by the clock was decided on before"),
@@ -283,12 +298,21 @@ impl Inner {
     /// Events have become part of runs.
     pub(super) fn joined(&self, joined: Vec<(Join, Arc<EventRow>)>) {
         if !joined.is_empty() {
+            for (join, event) in joined.iter().filter(|(join, _)| matches!(join.seat, Seat::Instead { .. })) {
+                // What cancels the run is compared with its event, which is another one from now on.
+                self.listen(&RunRow::queued(join.run, Arc::clone(&join.function), event.id, event.accepted), event);
+            }
             self.tell(Message::Joined(joined));
         }
     }
 
     /// New runs are durable: whoever watches is told, and the scheduler.
     pub(super) fn created(&self, created: Vec<Created>, now: Millis) {
+        // Before they can begin: what follows from what they do must find them listening.
+        let project = self.project();
+        if project.functions.iter().any(|function| !function.cancels.is_empty()) {
+            created.iter().for_each(|made| self.listen(&made.run, &made.event));
+        }
         if self.notices.receiver_count() > 0 {
             for made in &created {
                 let (run, function) = (made.run.id, Arc::clone(&made.run.function));

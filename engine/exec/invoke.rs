@@ -1,19 +1,19 @@
-//! Runs that invoke others: the start of one, its end for the one that waits for it, and the cancel of all of them.
+//! Runs that invoke others: the start of one, and its end where the one that waits for it gives it up.
 
 use std::sync::Arc;
 
 use crate::base::diagnostic::nearest;
-use crate::base::{Json, Millis, RunId, json};
+use crate::base::{Json, RunId, json};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::queue::Want;
 use crate::rules::waits::{self, WaitKey};
-use crate::rules::{Conflict, EventRow, Failure, List, Record, Resolution, RunRow, RunState, Write};
+use crate::rules::{Conflict, EventRow, Failure, List, Record, Resolution, RunRow, Write};
 use crate::script::{Checked, OwnWrites, Parcel, PostError, Reply};
 use crate::store::{Lane, StoreError};
 
 use super::post::{Again, apart};
-use super::scheduler::{Created, Message, wants_of};
-use super::{CancelError, Engine, Inner};
+use super::scheduler::Created;
+use super::{Engine, Inner};
 
 /// A run that is about to be started by another one.
 struct Invocation {
@@ -40,7 +40,7 @@ fn made(inner: &Inner, function: &str, data: Json) -> Result<(EventRow, RunRow, 
     let now = inner.clock.now();
     let event = EventRow { id: inner.ids.next(now), name: Arc::from(INVOKED), data, sender_id: None, ts: now, accepted: now, extra: None };
     let candidate = project.invocation(invoked, &event, &value);
-    let wants = wants_of(invoked, &candidate.keys);
+    let wants = invoked.wants(&candidate.keys);
     let run = crate::rules::matching::new_run(inner.ids.next(now), &event, &candidate, now);
     Ok((event, run, wants))
 }
@@ -99,7 +99,7 @@ impl Engine {
 /// The limits that a run and those that invoked it come under, each for itself.
 fn ancestors(inner: &Inner, caller: &RunRow) -> Result<Vec<Vec<Want>>, StoreError> {
     let project = inner.project();
-    let wants = |row: &RunRow| project.function(&row.function).map(|function| wants_of(function, &row.keys)).unwrap_or_default();
+    let wants = |row: &RunRow| project.function(&row.function).map(|function| function.wants(&row.keys)).unwrap_or_default();
     let mut all = vec![wants(caller)];
     let mut at = caller.id;
     loop {
@@ -172,58 +172,6 @@ impl Inner {
         }
         Ok(tree)
     }
-
-    /// What is done once runs are cancelled.
-    pub(super) fn cancelled(&self, tree: &[RunRow], now: Millis) {
-        for run in tree {
-            self.waits_mut().forget(run.id);
-            self.tell(Message::Cancelled(run.id));
-            self.notify_run(run.id, &run.function, RunState::Cancelled, now);
-        }
-    }
-
-    /// Ends a run from outside, with all that it has started; the run that waits for it goes on.
-    pub(super) async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
-        let done = self.cancel_tree(run, reason).await;
-        // Nobody else may be about to commit, and find the failure.
-        if let Err(CancelError::Store(error)) = &done
-            && *error != StoreError::Full
-        {
-            self.fail(error.clone());
-        }
-        done
-    }
-
-    async fn cancel_tree(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
-        loop {
-            let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
-            if row.state.is_terminal() {
-                return Err(CancelError::Ended(row.state));
-            }
-            let now = self.clock.now();
-            let (ticket, tree, parent) = {
-                let index = self.waits();
-                let parent = index.parent_of(run);
-                let tree = self.tree(&index, row)?;
-                let mut list = family::cancel(&tree, reason, now);
-                if let Some(parent) = &parent {
-                    list = family::end_with(list, &tree[0], parent);
-                }
-                (self.store.commit(Lane::Steps, vec![list]), tree, parent)
-            };
-            match ticket.await?.into_iter().next() {
-                Some(Ok(())) => {
-                    self.cancelled(&tree, now);
-                    self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
-                    return self.store.run(run)?.ok_or(CancelError::NotFound);
-                }
-                // One of them moved on meanwhile: decide again on what is there now.
-                Some(Err(Conflict::RunMoved { .. })) => {}
-                Some(Err(Conflict::WaitClosed)) => tokio::task::yield_now().await,
-                Some(Err(_)) | None => return Err(CancelError::NotFound),
-            }
-        }
-    }
 }
 
 /// The time of a wait for an invoked run is over: the run is cancelled, unless it has ended before.
@@ -235,20 +183,18 @@ pub(super) async fn give_up(inner: &Arc<Inner>, wait: &WaitKey, child: RunId) ->
     loop {
         let Some(row) = inner.store.run(child).map_err(store)? else { return Err(PostError::Lost) };
         let now = inner.clock.now();
-        let (ticket, tree) = {
+        let (ticket, doom) = {
             let index = inner.waits();
-            let tree = inner.tree(&index, row).map_err(store)?;
+            let doom = inner.doom(&index, row, "the run that invoked it waited no longer", now).map_err(store)?;
             let List { mut expect, mut writes } = waits::resolve(wait, Resolution::TimedOut);
-            let cancel = family::cancel(&tree, "the run that invoked it waited no longer", now);
-            expect.extend(cancel.expect);
-            writes.extend(cancel.writes);
-            (inner.store.commit(Lane::Steps, vec![List { expect, writes }]), tree)
+            expect.extend(doom.list.expect.iter().cloned());
+            writes.extend(doom.list.writes.iter().cloned());
+            (inner.store.commit(Lane::Steps, vec![List { expect, writes }]), doom)
         };
         match ticket.await {
             Ok(verdicts) => match verdicts.into_iter().next() {
                 Some(Ok(())) => {
-                    inner.waits_mut().close(wait);
-                    inner.cancelled(&tree, now);
+                    inner.cancelled(doom, now);
                     return Ok(());
                 }
                 Some(Err(Conflict::RunMoved { .. } | Conflict::RunGone)) => tokio::task::yield_now().await,

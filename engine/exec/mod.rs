@@ -6,11 +6,13 @@
 mod appointment;
 mod condition;
 mod crons;
+mod ending;
 mod gates;
 mod gather;
 mod ingest;
 mod invoke;
 mod notice;
+mod pause;
 mod post;
 mod recovery;
 mod replay;
@@ -40,6 +42,7 @@ pub use condition::Condition;
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
 pub use notice::Notice;
+pub use pause::PauseError;
 pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
 use worker::Worker;
@@ -88,6 +91,9 @@ pub(crate) struct Inner {
     /// Counts how often decisions on gates have come to something.
     gates_moved: watch::Sender<u64>,
     decisions: AtomicU64,
+    /// What each run is cancelled by.
+    listening: RwLock<wait_index::Index>,
+    pauses: RwLock<pause::Pauses>,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -192,6 +198,8 @@ impl Engine {
             gates: Mutex::new(gates),
             gates_moved: watch::Sender::new(0),
             decisions: AtomicU64::new(0),
+            listening: RwLock::default(),
+            pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,
@@ -214,6 +222,7 @@ impl Engine {
             old_programs: Mutex::new(HashMap::new()),
             threads: Mutex::new(Vec::new()),
         });
+        inner.listen_again()?;
         let mut workers = Vec::new();
         let mut desks = Vec::new();
         for _ in 0..count {
@@ -412,7 +421,7 @@ impl Inner {
     fn source_lists(&self) -> Vec<List> {
         let project = self.project();
         let put = |source: &SourceRow| List { expect: Vec::new(), writes: vec![Write::PutSource(source.clone())] };
-        project.functions.iter().map(|function| put(function.program.source())).collect()
+        project.programs().map(|program| put(program.source())).collect()
     }
 }
 

@@ -229,9 +229,15 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                     fitting.push(wait);
                 }
             }
-            (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, joined, gone, fitting))
+            let mut dooms = Vec::new();
+            for event in &pending {
+                let found = inner.dooms_of(&index, &event.row, now).map_err(|error| failed(inner, error))?;
+                dooms.extend(found);
+            }
+            lists.extend(dooms.iter().map(|doom| doom.list.clone()));
+            (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, joined, gone, fitting, dooms))
         };
-        let Some((ticket, created, joined, gone, fitting)) = handed else {
+        let Some((ticket, created, joined, gone, fitting, dooms)) = handed else {
             decision.settle(false);
             // The sender is a part of the engine, so it cannot be gone.
             let _ = moved.changed().await;
@@ -246,7 +252,9 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                 inner.created(created, now);
                 inner.joined(joined);
                 inner.replaced(gone, now);
+                let waited = fitting.len();
                 inner.resolved(fitting.into_iter().zip(verdicts.iter().skip(1)));
+                inner.doomed(dooms, verdicts.iter().skip(1 + waited), now).await;
                 return Ok(record);
             }
             // It may be the run whose place another one was to take that has moved on, and not the sender itself.

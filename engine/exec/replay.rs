@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::{RunId, json};
 use crate::project::Function;
-use crate::rules::family;
+use crate::rules::ended;
 use crate::rules::replay::{self, Keep, Refusal};
 use crate::rules::{Conflict, EventRow, Expect, List, Record, RunRow, RunState, Write};
 use crate::script::{self, Call};
@@ -171,7 +171,11 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
 async fn fits(inner: &Inner, function: &Function, new: &RunRow, event: EventRow, kept: &[Record]) -> Result<(), ReplayError> {
     // As on another version than the one that made the records: an error before the last of them does not fit either.
     let run = RunRow { version: Some(Arc::from("")), started: Some(new.created), ..new.clone() };
+    // The script of an `on_failure` sees the event of the run that failed.
+    let failed = ended::failing_function(&new.function).and_then(|_| ended::failed(&event));
+    let (failed, event) = failed.map_or((None, event), |(failed, cause)| (Some(failed), cause));
     let call = Call {
+        failed,
         run,
         event,
         batch: Vec::new(),
@@ -191,24 +195,24 @@ impl Inner {
         let Prepared { original, new, kept } = prepared;
         let now = new.created;
         let mut list = replay::list(original, new, kept);
-        let (ticket, tree, parent) = if original.state == RunState::Parked {
+        let (ticket, doom) = if original.state == RunState::Parked {
             let index = self.waits();
-            let parent = index.parent_of(original.id);
-            let tree = self.tree(&index, original.clone())?;
-            let mut cancel = family::cancel(&tree, &replay::reason(new.id), now);
-            if let Some(parent) = &parent {
-                cancel = family::end_with(cancel, original, parent);
-            }
-            list.expect.extend(cancel.expect);
-            list.writes.extend(cancel.writes);
-            (self.store.commit(Lane::Steps, vec![list]), tree, parent)
+            let doom = self.doom(&index, original.clone(), &replay::reason(new.id), now)?;
+            // It has to be parked still, and not only unfinished.
+            list.expect.push(Expect::RunRev { run: original.id, rev: original.rev });
+            list.writes.extend(doom.list.writes.iter().cloned());
+            (self.store.commit(Lane::Steps, vec![list]), Some(doom))
         } else {
-            (self.store.commit(Lane::Steps, vec![list]), Vec::new(), None)
+            (self.store.commit(Lane::Steps, vec![list]), None)
         };
         match ticket.await?.into_iter().next() {
             Some(Ok(())) => {
-                self.cancelled(&tree, now);
-                self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
+                if let Some(doom) = doom {
+                    self.cancelled(doom, now);
+                }
+                if let Some(event) = self.store.event(new.event)? {
+                    self.listen(new, &event);
+                }
                 self.notify_run(new.id, &new.function, new.state, now);
                 self.tell(Message::Again(Box::new(new.clone())));
                 Ok(true)

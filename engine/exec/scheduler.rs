@@ -12,17 +12,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::id::IdMap;
 use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
 use crate::base::{Id, Millis, RunId, Span};
-use crate::project::Function;
 use crate::rules::gates::{Collect, Seat};
 use crate::rules::matching::Join;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{CronRow, Ending, EventRow, Expect, Gate, List, RunRow, RunState, WindowKey, WindowRow, Write, why};
+use crate::rules::{CronRow, Ending, EventRow, Expect, Gate, List, PauseRow, RunRow, RunState, WindowKey, WindowRow, Write, why};
 use crate::script::Stop;
 use crate::store::{Lane, StoreError};
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
+use super::pause::Held;
 use super::worker::{Assign, Batch};
 use super::{CancelError, Inner, recovery};
 
@@ -59,6 +59,8 @@ pub(super) enum Message {
     Again(Box<RunRow>),
     /// Waits of these runs have come to something.
     Resolved(Vec<RunId>),
+    /// A function was paused or resumed: answered once nothing begins against it.
+    Pause { row: PauseRow, reply: oneshot::Sender<()> },
     /// Somebody outside wants to be told when it is this time.
     Appoint { at: Millis, reply: oneshot::Sender<Busy> },
     /// Functions that the clock starts stand there in their schedules.
@@ -136,6 +138,7 @@ pub(super) struct Scheduler {
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
     appointments: Appointments,
+    held: Held,
 }
 
 impl Scheduler {
@@ -167,12 +170,14 @@ impl Scheduler {
             alone: None,
             draining: Vec::new(),
             appointments: Appointments::default(),
+            held: Held::default(),
         }
     }
 
     /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
+        self.inner.paused_functions().into_iter().for_each(|function| self.held.begin(function));
         match recovery::recover(&self.inner, self.end).await {
             Ok(rows) => {
                 let mut gates = self.inner.gates();
@@ -276,15 +281,48 @@ impl Scheduler {
                 self.suspects.push_back(run);
                 self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
             }
-            _ => self.queue.push(Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, &wants),
+            _ => self.enqueue(&row.function, Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, wants),
         }
         self.live.insert(run, live);
+    }
+
+    /// Puts a run in line, unless its function is paused and it has not begun.
+    fn enqueue(&mut self, function: &Arc<str>, order: Order, wants: Vec<Want>) {
+        if order.fresh && self.held.holds(function) {
+            self.held.keep(function, order, wants);
+        } else {
+            self.queue.push(order, &wants);
+        }
+    }
+
+    fn pause(&mut self, row: &PauseRow) {
+        let PauseRow { function, paused, since } = row;
+        if *paused {
+            self.held.begin(Arc::clone(function));
+            let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| live.function == *function);
+            for (order, wants) in self.queue.take_out(is_meant) {
+                self.held.keep(function, order, wants);
+            }
+            return;
+        }
+        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start);
+        for (order, wants) in self.held.end(function) {
+            if let Some(start) = start {
+                self.timers.push(Reverse((since.after(start), order.run, Due::StartTimeout)));
+            }
+            self.queue.push(order, &wants);
+        }
     }
 
     fn arm_timeouts(&mut self, row: &RunRow) {
         let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
         match (row.started, function.timeouts.start, function.timeouts.finish) {
-            (None, Some(start), _) => self.timers.push(Reverse((row.enter.after(start), row.id, Due::StartTimeout))),
+            (None, Some(start), _) => {
+                // The time that its function was paused does not count.
+                let resumed = self.inner.pause_of(&row.function).filter(|pause| !pause.paused).map(|pause| pause.since);
+                let from = resumed.map_or(row.enter, |resumed| resumed.max(row.enter));
+                self.timers.push(Reverse((from.after(start), row.id, Due::StartTimeout)));
+            }
             (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
             _ => {}
         }
@@ -314,6 +352,11 @@ impl Scheduler {
             Message::Joined(joins) => joins.into_iter().for_each(|(join, event)| self.joined(join, event)),
             Message::Again(row) => self.again(row),
             Message::Resolved(runs) => runs.into_iter().for_each(|run| self.resolved(run)),
+            Message::Pause { row, reply } => {
+                self.pause(&row);
+                // Whoever gave up waiting needs no answer.
+                let _ = reply.send(());
+            }
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
             Message::Ticked(rows) => rows.into_iter().for_each(|row| self.crons.put(row)),
             Message::Why { runs, reply } => {
@@ -403,6 +446,7 @@ impl Scheduler {
                 let Some(made) = self.fresh.get_mut(&run) else {
                     // It goes on as it is stored; its window stays open.
                     self.live.remove(&run);
+                    self.held.forget(run);
                     self.queue.remove(run);
                     return self.take_up_stored(run);
                 };
@@ -425,8 +469,9 @@ impl Scheduler {
                 // One timer a run: it is set anew when it goes off too early.
                 let is_sooner = live.wake.is_none_or(|wake| enter < wake);
                 live.wake = Some(enter);
-                let stood_in_line = self.queue.is_queued(run);
+                let stood_in_line = self.queue.is_queued(run) || self.held.has(run);
                 if stood_in_line {
+                    self.held.forget(run);
                     self.queue.remove(run);
                 }
                 let row = stood_in_line.then(|| made.run.clone());
@@ -501,6 +546,7 @@ impl Scheduler {
             self.inner.gates().close(run);
         }
         self.live.remove(&run);
+        self.held.forget(run);
         self.fresh.remove(&run);
         self.suspects.retain(|suspect| *suspect != run);
         if self.alone == Some(run) {
@@ -525,7 +571,7 @@ impl Scheduler {
             let runs = self.next_runs(now);
             self.start(runs, now);
         }
-        self.inner.queued.store(self.queue.queued() + self.suspects.len(), Ordering::Relaxed);
+        self.inner.queued.store(self.queue.queued() + self.held.count() + self.suspects.len(), Ordering::Relaxed);
         self.inner.executing.store(self.executing, Ordering::Relaxed);
         self.inner.known.store(self.live.len(), Ordering::Relaxed);
     }
@@ -552,11 +598,15 @@ impl Scheduler {
                     None if !live.begun => self.stored_wants(run),
                     None => Vec::new(),
                 };
-                self.queue.push(order, &wants);
+                let Some(function) = self.live.get(&run).map(|live| Arc::clone(&live.function)) else { return };
+                self.enqueue(&function, order, wants);
             }
-            Due::StartTimeout if !live.begun => {
+            Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => {
                 let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
-                if let Some(later) = span.map(|span| live.enter.after(span)).filter(|later| *later > at) {
+                // The time that its function was paused does not count.
+                let resumed = self.inner.pause_of(&live.function).filter(|pause| !pause.paused).map(|pause| pause.since);
+                let from = resumed.map_or(live.enter, |resumed| resumed.max(live.enter));
+                if let Some(later) = span.map(|span| from.after(span)).filter(|later| *later > at) {
                     return self.timers.push(Reverse((later, run, due)));
                 }
                 // It must not start while its cancel is under way.
@@ -710,7 +760,7 @@ impl Scheduler {
     fn wants(&self, row: &RunRow) -> Vec<Want> {
         let project = self.inner.project();
         let Some(function) = project.function(&row.function) else { return Vec::new() };
-        let mut wants = wants_of(function, &row.keys);
+        let mut wants = function.wants(&row.keys);
         let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
         // Behind the limits: a run that waits for a slot takes nobody's start.
         wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
@@ -735,20 +785,4 @@ impl Scheduler {
         let function = self.live.get(&run).map_or("", |live| &live.function);
         self.queue.blocked_by(run).map(|blocked| why::blocked(function, &blocked, self.inner.clock.now()))
     }
-}
-
-/// The limits that a run of `function` with these key values comes under.
-pub(super) fn wants_of(function: &Function, keys: &[Arc<str>]) -> Vec<Want> {
-    if function.limits.is_empty() {
-        return Vec::new();
-    }
-    let null: Arc<str> = Arc::from("null");
-    let want = |(number, limit): (usize, &crate::rules::policy::Limit)| Want {
-        scope: limit.shared.as_deref().map_or_else(|| format!("{}#{number}", function.id), |name| format!("shared {name}")).into(),
-        key: Arc::clone(keys.get(number).unwrap_or(&null)),
-        limit: limit.limit,
-        hold: limit.hold,
-        throttle: None,
-    };
-    function.limits.iter().enumerate().map(want).collect()
 }

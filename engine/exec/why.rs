@@ -37,6 +37,9 @@ impl Engine {
 
 impl Inner {
     fn why(&self, run: &RunRow, blocked: Option<String>, now: Millis) -> Option<String> {
+        if run.state == RunState::Queued && run.started.is_none() && run.enter <= now && self.is_paused(&run.function) {
+            return Some(self.why_paused(&run.function, now));
+        }
         if blocked.is_some() {
             return blocked;
         }

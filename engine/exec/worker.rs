@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
 use crate::project::Function;
+use crate::rules::ended;
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
 use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
@@ -124,7 +125,11 @@ impl Table {
             };
             self.inner.notify_run(run.id, &run.function, run.state, at);
             let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-            let call = Rc::new(Call { run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
+            // The script of an `on_failure` sees the event of the run that failed.
+            let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
+            let (failed, event) = failed.map_or((None, event), |(failed, cause)| (Some(failed), cause));
+            let call =
+                Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
             tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));
         }
     }
@@ -167,7 +172,8 @@ impl Table {
         let now = inner.clock.now();
         let waited = stopped.waited;
         let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.unit()) else { return Ok(None) };
-        let Transition { state, wake, list } = transition;
+        let Transition { state, wake, mut list } = transition;
+        let created = if state.is_terminal() { inner.tell_with(&mut list, run, &call.event, now)? } else { Vec::new() };
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
             self.commit_for_two(run, list).await?
         } else {
@@ -179,7 +185,13 @@ impl Table {
         if waited && state.is_terminal() {
             inner.waits_mut().forget(run.id);
         }
+        if state.is_terminal() {
+            inner.unlisten(run.id);
+        }
         inner.notify_run(run.id, &run.function, state, now);
+        if !created.is_empty() {
+            inner.created(created, now);
+        }
         Ok(Some(Standing { rev: run.rev + 1, state, wake }))
     }
 

@@ -76,6 +76,15 @@ impl Project {
         self.with_scope(event, data, |scope| function.started(scope))
     }
 
+    /// The functions that one of the engine's own events starts, with their expressions evaluated on it: they pass no gate
+    /// but their `if` and the queue's.
+    pub fn listeners(&self, event: &EventRow, data: &Value) -> Vec<Candidate> {
+        self.with_scope(event, data, |scope| {
+            let applies = self.started_by(&event.name).filter(|function| function.verdict(&event.name, scope).applies);
+            applies.map(|function| function.invoked(scope)).collect()
+        })
+    }
+
     pub(super) fn with_scope<T>(&self, event: &EventRow, data: &Value, run: impl FnOnce(&Scope<'_>) -> T) -> T {
         let id = event.id.to_string();
         run(&Scope::of_event(EventView { id: &id, name: &event.name, data, ts: event.ts.0 }))

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::base::Location;
 use crate::base::limits::KEY_BYTES;
+use crate::base::{Json, Location, Span, json};
 use crate::config::Versions;
-use crate::expr::{Expr, Scope, canonical, is_inexact};
+use crate::expr::{EventView, Expr, Scope, canonical, is_inexact};
 use crate::rules::cron::Cron;
 use crate::rules::gates::{Collect, Gates, RateLimit, Singleton, Throttle};
 use crate::rules::matching::Candidate;
 use crate::rules::policy::{Limit, Retry, Timeouts};
+use crate::rules::queue::Want;
+use crate::rules::{EventRow, Wanted};
 use crate::script::Program;
 
 /// The largest head start or handicap, in seconds.
@@ -40,6 +42,10 @@ pub struct Function {
     pub versions: Versions,
     /// Its compiled script.
     pub program: Arc<Program>,
+    /// The events that cancel its runs.
+    pub cancels: Vec<Cancel>,
+    /// Its `on_failure` script, as a function of its own that no event starts.
+    pub on_failure: Option<Arc<Function>>,
     /// The key of each of `limits`.
     pub(super) keys: Vec<Option<Expr>>,
     pub(super) idempotency: Option<Expr>,
@@ -62,6 +68,34 @@ pub struct Trigger {
     pub event: Arc<str>,
     /// Its `if`.
     pub(super) condition: Option<Expr>,
+}
+
+/// An event that cancels a function's runs.
+#[derive(Debug)]
+pub struct Cancel {
+    /// The event's name.
+    pub event: Arc<str>,
+    /// How long after a run's creation it is listened for; none for as long as the run goes on.
+    pub timeout: Option<Span>,
+    /// Its `if`.
+    pub(super) condition: Option<Expr>,
+}
+
+impl Cancel {
+    /// The text of its `if`.
+    pub fn condition_text(&self) -> Option<&Arc<str>> {
+        self.condition.as_ref().map(Expr::text)
+    }
+
+    /// What a run with this event listens for.
+    pub fn wanted(&self, event: &EventRow) -> Wanted {
+        let bound = self.condition.as_ref().map(|condition| {
+            let data = json::value(&event.data).unwrap_or_default();
+            let id = event.id.to_string();
+            Json::from(condition.bound(EventView { id: &id, name: &event.name, data: &data, ts: event.ts.0 }).to_string())
+        });
+        Wanted { event: Arc::clone(&self.event), condition: self.condition_text().cloned(), bound }
+    }
 }
 
 /// Which warnings of a function were given: each is given once a snapshot.
@@ -114,6 +148,22 @@ impl Function {
     /// The names of the events that start it.
     pub fn events(&self) -> impl Iterator<Item = &Arc<str>> {
         self.triggers.iter().map(|trigger| &trigger.event)
+    }
+
+    /// The slots that a run with these key values needs, in the order of the limits.
+    pub fn wants(&self, keys: &[Arc<str>]) -> Vec<Want> {
+        if self.limits.is_empty() {
+            return Vec::new();
+        }
+        let null: Arc<str> = Arc::from("null");
+        let want = |(number, limit): (usize, &Limit)| Want {
+            scope: limit.shared.as_deref().map_or_else(|| format!("{}#{number}", self.id), |name| format!("shared {name}")).into(),
+            key: Arc::clone(keys.get(number).unwrap_or(&null)),
+            limit: limit.limit,
+            hold: limit.hold,
+            throttle: None,
+        };
+        self.limits.iter().enumerate().map(want).collect()
     }
 
     /// The text of each limit's key; none where a limit has no key.

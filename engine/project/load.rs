@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 use crate::base::limits::SECRET_LEAST_BYTES;
 use crate::base::{Diagnostic, Location, Severity, Source};
 use crate::config::{self, Event, EventSchema, Model, Spanned, UnknownEvents};
-use crate::rules::policy::Hold;
+use crate::rules::ended;
+use crate::rules::policy::{Hold, Timeouts};
 use crate::script::{Host, HttpRules, Program, RunLimits, Secrets, Surroundings, Use, UseKind};
 
 use super::documents::Documents;
 use super::expressions::{self, Seen};
-use super::function::{Function, Trigger, Warned, in_family};
+use super::function::{Cancel, Function, Trigger, Warned, in_family};
 use super::schema::{self, Schema};
 use super::violation::EventProblem;
 use super::{Index, Mode, Project};
@@ -178,7 +179,8 @@ struct Scripts<'a> {
     schemas: &'a HashMap<String, Schema>,
     /// Whether every file of the config could be read.
     is_whole: bool,
-    done: HashMap<String, Option<Arc<Program>>>,
+    /// By path, and whether it is compiled as a script for failures.
+    done: HashMap<(String, bool), Option<Arc<Program>>>,
 }
 
 impl Scripts<'_> {
@@ -229,11 +231,17 @@ impl Scripts<'_> {
         }
     }
 
-    fn program(&mut self, handler: &Spanned<String>, problems: &mut Vec<Diagnostic>) -> Option<Arc<Program>> {
-        if let Some(done) = self.done.get(&handler.value) {
+    /// Compiles a script; one for failures sees `error` too.
+    fn program(&mut self, handler: &Spanned<String>, for_failures: bool, problems: &mut Vec<Diagnostic>) -> Option<Arc<Program>> {
+        let key = (handler.value.clone(), for_failures);
+        if let Some(done) = self.done.get(&key) {
             return done.clone();
         }
-        let program = match self.host.compile(self.root, &handler.value) {
+        let compiled = match for_failures {
+            true => self.host.compile_for_failures(self.root, &handler.value),
+            false => self.host.compile(self.root, &handler.value),
+        };
+        let program = match compiled {
             Ok(program) => {
                 problems.extend(program.warnings().iter().cloned());
                 if self.is_whole {
@@ -249,7 +257,7 @@ impl Scripts<'_> {
                 None
             }
         };
-        self.done.insert(handler.value.clone(), program.clone());
+        self.done.insert(key, program.clone());
         program
     }
 }
@@ -286,8 +294,23 @@ fn function(
     let collect_key = debounce
         .and_then(|debounce| compile(&debounce.key, "debounce's key"))
         .or_else(|| batch.and_then(|batch| compile(&batch.key, "batch's key")));
-    let program = scripts.program(&declared.handler, problems)?;
+    let program = scripts.program(&declared.handler, false, problems);
+    let failures = declared.on_failure.as_ref().map(|script| scripts.program(script, true, problems));
+    let mut cancels = Vec::new();
+    for cancel in &declared.cancel_on {
+        let Some(event) = &cancel.event else { continue };
+        let other = seen_by(&event.value, model, schemas);
+        let compile = |text| expressions::compile_match(text, "condition", &all, &other, problems);
+        let condition = cancel.condition.as_ref().and_then(compile);
+        let timeout = cancel.timeout.as_ref().map(|timeout| timeout.value);
+        cancels.push(Cancel { event: Arc::from(event.value.as_str()), timeout, condition });
+    }
+    let program = program?;
     problems.extend(holds_while_it_sleeps(id, declared, &program));
+    let on_failure = match failures {
+        Some(program) => Some(Arc::new(failure_function(id, declared, model, program?))),
+        None => None,
+    };
     Some(Arc::new(Function {
         id: Arc::from(id.value.as_str()),
         place: id.place.clone(),
@@ -298,6 +321,8 @@ fn function(
         limits: declared.concurrency.iter().map(config::Concurrency::policy).collect(),
         versions: declared.versions(&model.versions),
         program,
+        cancels,
+        on_failure,
         keys,
         idempotency,
         priority,
@@ -309,6 +334,34 @@ fn function(
         singleton,
         warned: Warned::default(),
     }))
+}
+
+/// The function that an `on_failure` script is: it has the attempts of its function, and no limits.
+fn failure_function(id: &Spanned<String>, declared: &config::Function, model: &Model, program: Arc<Program>) -> Function {
+    let step = declared.timeouts(&model.defaults).step;
+    Function {
+        id: Arc::from(ended::on_failure_of(&id.value)),
+        place: id.place.clone(),
+        triggers: Vec::new(),
+        retry: declared.retry(&model.defaults),
+        timeouts: Timeouts { start: None, finish: None, step },
+        limits: Vec::new(),
+        versions: declared.versions(&model.versions),
+        program,
+        cancels: Vec::new(),
+        on_failure: None,
+        cron: None,
+        keys: Vec::new(),
+        idempotency: None,
+        priority: None,
+        throttle: None,
+        throttle_key: None,
+        rate_limit: None,
+        singleton: None,
+        collect: None,
+        collect_key: None,
+        warned: Warned::default(),
+    }
 }
 
 /// A note on a script that sleeps while it holds its slot: the runs of its key queue up behind the sleep.
@@ -372,6 +425,9 @@ fn hash(model: &Model, main: Option<&Arc<Source>>, documents: &Documents, functi
     for function in functions {
         part(&function.id);
         part(function.program.hash());
+        if let Some(failures) = &function.on_failure {
+            part(failures.program.hash());
+        }
     }
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

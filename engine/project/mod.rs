@@ -20,11 +20,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::config::Model;
+use crate::rules::ended;
 use crate::rules::policy::Retention;
-use crate::script::Surroundings;
+use crate::script::{Program, Surroundings};
 
 pub use explain::{Condition, Explained};
-pub use function::{Function, Trigger};
+pub use function::{Cancel, Function, Trigger};
 pub use schema::typed_value;
 pub use violation::EventProblem;
 
@@ -79,9 +80,22 @@ struct Index {
 }
 
 impl Project {
-    /// The function with this id.
+    /// The function with this id; also the one that the `on_failure` script of another one is.
     pub fn function(&self, id: &str) -> Option<&Arc<Function>> {
-        self.functions.get(*self.index.functions.get(id)?)
+        match ended::failing_function(id) {
+            Some(of) => self.functions.get(*self.index.functions.get(of)?)?.on_failure.as_ref(),
+            None => self.functions.get(*self.index.functions.get(id)?),
+        }
+    }
+
+    /// Every script, those of `on_failure` included.
+    pub fn programs(&self) -> impl Iterator<Item = &Arc<Program>> {
+        self.functions.iter().flat_map(|function| std::iter::once(function).chain(&function.on_failure)).map(|function| &function.program)
+    }
+
+    /// Whether an event of this name starts a function.
+    pub fn listens(&self, event: &str) -> bool {
+        self.index.started.contains_key(event)
     }
 
     /// Every option in force: its path, its value, and where it comes from. Secrets are named, never shown.

@@ -49,16 +49,37 @@ pub fn end_with(mut list: List, run: &RunRow, parent: &WaitKey) -> List {
     list
 }
 
-/// The list that cancels runs: the first one for `reason`, those that it has started, over however many generations,
-/// because of it.
-pub fn cancel(tree: &[RunRow], reason: &str, now: Millis) -> List {
-    let mut list = List::default();
-    for (at, run) in tree.iter().enumerate() {
-        let reason = if at == 0 { Arc::from(reason) } else { Arc::from(format!("the run that invoked it was cancelled: {reason}")) };
-        list.expect.push(Expect::RunRev { run: run.id, rev: run.rev });
-        list.writes.push(Write::DropWaits(run.id));
+/// A run that is to be cancelled, with what its end tells others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doomed {
+    /// The run.
+    pub run: RunRow,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Written with its end.
+    pub told: Vec<Write>,
+}
+
+/// Why each run of a tree is cancelled: the first one for `reason`, those that it has started, over however many
+/// generations, because of it.
+pub fn reason(at: usize, reason: &str) -> Arc<str> {
+    if at == 0 { Arc::from(reason) } else { Arc::from(format!("the run that invoked it was cancelled: {reason}")) }
+}
+
+/// The list that cancels runs; `parent` waits for the first one. It holds whatever revision they are at, as long as the
+/// first one has not ended: one of the others may end meanwhile, and is left as it is.
+pub fn cancel(tree: Vec<Doomed>, parent: Option<&WaitKey>, now: Millis) -> List {
+    let mut list = List { expect: tree.first().map(|first| Expect::NotEnded(first.run.id)).into_iter().collect(), writes: Vec::new() };
+    for (at, Doomed { run, reason, told }) in tree.into_iter().enumerate() {
+        let mut writes = vec![Write::DropWaits(run.id)];
+        if let Some(parent) = parent.filter(|_| at == 0) {
+            let with = outcome(&run, RunState::Cancelled, None, None, Some(&reason));
+            writes.push(Write::ResolveWait { wait: parent.clone(), with });
+        }
         let state = RunState::Cancelled;
-        list.writes.push(Write::End { run: run.id, state, at: now, output: None, error: None, reason: Some(reason) });
+        writes.push(Write::End { run: run.id, state, at: now, output: None, error: None, reason: Some(reason) });
+        writes.extend(told);
+        list.writes.push(Write::IfOpen { run: run.id, writes });
     }
     list
 }
@@ -112,16 +133,22 @@ mod tests {
 
     #[test]
     fn a_cancel_ends_the_run_and_all_that_it_has_started_together() {
-        let tree = [RunRow { id: Id(1), rev: 4, ..example() }, RunRow { id: Id(2), rev: 0, ..example() }];
-        let list = cancel(&tree, "enough", Millis(9));
-        assert_eq!(list.expect, [Expect::RunRev { run: Id(1), rev: 4 }, Expect::RunRev { run: Id(2), rev: 0 }]);
-        let reasons: Vec<&str> = list
-            .writes
-            .iter()
-            .filter_map(|write| if let Write::End { reason, state: RunState::Cancelled, .. } = write { reason.as_deref() } else { None })
-            .collect();
-        assert_eq!(reasons, ["enough", "the run that invoked it was cancelled: enough"]);
-        assert_eq!(list.writes.iter().filter(|write| matches!(write, Write::DropWaits(_))).count(), 2);
+        let doomed = |at: usize, id| Doomed { run: RunRow { id: Id(id), ..example() }, reason: reason(at, "enough"), told: Vec::new() };
+        let list = cancel(vec![doomed(0, 1), doomed(1, 2)], Some(&parent()), Millis(9));
+        assert_eq!(list.expect, [Expect::NotEnded(Id(1))]);
+        let [Write::IfOpen { run: Id(1), writes: first }, Write::IfOpen { run: Id(2), writes: second }] = &list.writes[..] else {
+            panic!("{:?}", list.writes)
+        };
+        let why = |write: &Write| match write {
+            Write::End { reason: Some(reason), state: RunState::Cancelled, .. } => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let [Write::DropWaits(Id(1)), Write::ResolveWait { wait, with: Resolution::Failed(_) }, end] = &first[..] else {
+            panic!("{first:?}")
+        };
+        assert_eq!((wait, why(end)), (&parent(), "enough".to_owned()));
+        let [Write::DropWaits(Id(2)), end] = &second[..] else { panic!("{second:?}") };
+        assert_eq!(why(end), "the run that invoked it was cancelled: enough");
     }
 
     #[test]

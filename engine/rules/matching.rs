@@ -358,8 +358,8 @@ mod tests {
         let (candidate, found) = gated(Singleton::Cancel);
         let (list, runs) = planned(event(0), &[candidate], &[Found { holder: Some(holder()), ..found }]);
         assert_eq!(runs.len(), 1);
-        assert!(list.expect.contains(&Expect::RunRev { run: Id(3), rev: 3 }), "{:?}", list.expect);
-        assert!(matches!(list.writes.last(), Some(Write::End { run: Id(3), .. })), "{:?}", list.writes);
+        assert!(list.expect.contains(&Expect::NotEnded(Id(3))), "{:?}", list.expect);
+        assert!(matches!(list.writes.last(), Some(Write::IfOpen { run: Id(3), .. })), "{:?}", list.writes);
         let outcome = Outcome::SingletonReplaced(Id(3));
         assert!(list.writes.contains(&Write::NoteOutcome { event: Id(1), function: "x".into(), outcome }), "{:?}", list.writes);
     }

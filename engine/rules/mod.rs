@@ -4,6 +4,7 @@
 //! here waits, asks a clock, opens a file, or knows of YAML, Rhai, SQLite, tokio or HTTP.
 
 pub mod cron;
+pub mod ended;
 pub mod family;
 pub mod gates;
 pub mod matching;
@@ -26,4 +27,4 @@ pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
 pub use waits::{Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
-pub use write::{Conflict, Expect, List, Write};
+pub use write::{Conflict, Expect, List, PauseRow, Write};

@@ -267,6 +267,40 @@ impl Queue {
         self.file(line);
     }
 
+    /// Takes runs out of the queue that stand in line and hold nothing yet, with what they want: those for whom `which`
+    /// holds. It looks at all that stand in line.
+    pub fn take_out(&mut self, which: impl Fn(&Order) -> bool) -> Vec<(Order, Vec<Want>)> {
+        let mut out = Vec::new();
+        for line in 0..self.lines.len() {
+            let Some(line_ref) = self.lines[line].as_mut() else { continue };
+            let (gone, left): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut line_ref.runs).into_vec().into_iter().partition(|Reverse(order)| which(order));
+            line_ref.runs = left.into();
+            if gone.is_empty() {
+                continue;
+            }
+            for Reverse(order) in gone {
+                self.give_back(order.run, |_| true);
+                let Some(entry) = self.runs.remove(&order.run) else { continue };
+                self.queued -= 1;
+                let want = |at: &SlotAt| {
+                    let slot = self.slots[*at as usize].as_ref()?;
+                    let throttle = slot.bucket.as_ref().map(|bucket| bucket.rule);
+                    let (scope, key) = (Arc::clone(&slot.name.0), Arc::clone(&slot.name.1));
+                    Some(Want { scope, key, limit: slot.limit, hold: slot.hold, throttle })
+                };
+                out.push((order, entry.slots.iter().filter_map(want).collect()));
+                for &at in &entry.slots {
+                    self.release_user(at);
+                }
+            }
+            self.room_of(line as LineAt);
+            self.file(line as LineAt);
+        }
+        out.sort_by_key(|(order, _)| *order);
+        out
+    }
+
     /// Takes the next runs out of the line, at most `most`, in order, and gives them their slots.
     pub fn admit(&mut self, most: usize) -> Vec<RunId> {
         let mut admitted = Vec::new();

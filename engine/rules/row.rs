@@ -50,11 +50,13 @@ pub enum RunState {
     Failed = 7,
     /// Ended from outside.
     Cancelled = 8,
+    /// In the queue, never begun, and its function is paused. Never stored: it is what such a run is shown as.
+    Paused = 9,
 }
 
 impl RunState {
     /// Every state, in the order of its number.
-    pub const ALL: [RunState; 9] = [
+    pub const ALL: [RunState; 10] = [
         RunState::Queued,
         RunState::Running,
         RunState::Sleeping,
@@ -64,6 +66,7 @@ impl RunState {
         RunState::Completed,
         RunState::Failed,
         RunState::Cancelled,
+        RunState::Paused,
     ];
 
     /// Whether the run has ended for good.
@@ -88,6 +91,7 @@ impl RunState {
             RunState::Completed => "completed",
             RunState::Failed => "failed",
             RunState::Cancelled => "cancelled",
+            RunState::Paused => "paused",
         }
     }
 }

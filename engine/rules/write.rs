@@ -32,6 +32,7 @@ impl List {
             Write::Sweep { most, .. } => *most as usize,
             Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
             Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
+            Write::IfOpen { writes, .. } => writes.len(),
             Write::Append { record, .. } => match &record.result {
                 Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
                 _ => 1,
@@ -70,6 +71,10 @@ pub enum Expect {
         /// The revision that the decision was made on.
         rev: u32,
     },
+    /// The run is there and has not ended, whatever its revision.
+    NotEnded(RunId),
+    /// The event is stored.
+    EventStored(EventId),
     /// The wait is there and open. Where an event is to resolve it: the event is stored, and no other wait of the run
     /// has had it.
     WaitOpen {
@@ -105,12 +110,25 @@ pub enum Conflict {
     },
     /// There is no such run.
     RunGone,
+    /// There is no such event.
+    EventGone,
     /// The wait is not open, or the event cannot resolve it.
     WaitClosed,
     /// The function stands elsewhere in its schedule.
     CronMoved,
     /// The run has begun or ended, or is not there.
     RunBegun(RunId),
+}
+
+/// Whether a function is paused. A function that never was has no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRow {
+    /// The function's id.
+    pub function: Arc<str>,
+    /// Whether it is.
+    pub paused: bool,
+    /// Since when it is, or since when it is not any more.
+    pub since: Millis,
 }
 
 /// One change. Every change of a run's state raises its `rev` by one; records, attempts and log lines do not.
@@ -244,6 +262,15 @@ pub enum Write {
         /// The reason, if cancelled.
         reason: Option<Arc<str>>,
     },
+    /// Other writes, carried out in order where the run is there and has not ended, and left out else.
+    IfOpen {
+        /// The run.
+        run: RunId,
+        /// The writes.
+        writes: Vec<Write>,
+    },
+    /// Pauses or resumes a function; the row before is replaced.
+    Pause(PauseRow),
     /// Adds a record to a run's journal; sets the run's `attempt` to 1 and its `suspects` to 0, without a new `rev`.
     Append {
         /// The run.

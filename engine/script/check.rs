@@ -64,13 +64,14 @@ enum Place {
 
 /// Checks a file.
 ///
-/// `is_main` says that it is the handler itself, whose statements run between the steps; `imports` has what it imports,
+/// `globals` are the variables that it finds where it is the handler itself, whose statements run between the steps;
+/// `imports` has what it imports,
 /// by the name that it gives to it.
 pub(super) fn check(
     names: &Names,
     ast: &AST,
     source: &Arc<Source>,
-    is_main: bool,
+    globals: Option<&'static [&'static str]>,
     imports: &BTreeMap<String, Option<Shared<Module>>>,
 ) -> Found {
     let functions: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
@@ -83,7 +84,8 @@ pub(super) fn check(
         captured: HashMap::new(),
         declared: BTreeSet::new(),
         found: Found::default(),
-        is_main,
+        is_main: globals.is_some(),
+        globals: globals.unwrap_or(&["event", "events", "run"]),
     };
     ast.walk(&mut |path| {
         checker.find_body(path);
@@ -141,6 +143,7 @@ struct Checker<'a> {
     declared: BTreeSet<(String, String)>,
     found: Found,
     is_main: bool,
+    globals: &'static [&'static str],
 }
 
 /// The name of the closure that an expression makes.
@@ -289,7 +292,7 @@ impl Checker<'_> {
 
     /// A variable: `event`, `events` and `run` are the script's, and a `fn` sees nothing of the script around it.
     fn variable(&mut self, is_local: bool, name: &str, position: Position, is_top: bool, root: Position) {
-        if is_local || is_top || !matches!(name, "event" | "events" | "run") {
+        if is_local || is_top || !self.globals.contains(&name) {
             return;
         }
         if self.functions.iter().any(|function| !function.name.contains('$') && function.holds(root)) {

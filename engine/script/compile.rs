@@ -59,8 +59,8 @@ impl Files for Stored {
 }
 
 /// Compiles what lies on disk.
-pub(super) fn from_disk(host: &Host, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
-    compile(host, &Disk(root), handler)
+pub(super) fn from_disk(host: &Host, root: &Path, handler: &str, globals: &'static [&'static str]) -> Result<Program, Vec<Diagnostic>> {
+    compile(host, &Disk(root), handler, globals)
 }
 
 /// Compiles what is stored.
@@ -69,12 +69,21 @@ pub(super) fn from_row(host: &Host, row: &SourceRow) -> Result<Program, Vec<Diag
         .map_err(|error| vec![Diagnostic::error("E0309", format!("a stored handler cannot be read: {error}"))])?;
     let first = files.keys().next().cloned().unwrap_or_default();
     let files = files.into_iter().filter_map(|(name, text)| Some((name, text.as_str()?.to_owned()))).collect();
-    compile(host, &Stored(files), &first)
+    // It compiled once, as what it was then; so all that a script may see is there.
+    compile(host, &Stored(files), &first, &["event", "events", "run", "error"])
 }
 
-fn compile(host: &Host, files: &dyn Files, handler: &str) -> Result<Program, Vec<Diagnostic>> {
-    let mut compiler =
-        Compiler { host, files, sources: Vec::new(), modules: BTreeMap::new(), open: Vec::new(), problems: Vec::new(), uses: Vec::new() };
+fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'static str]) -> Result<Program, Vec<Diagnostic>> {
+    let mut compiler = Compiler {
+        host,
+        files,
+        globals,
+        sources: Vec::new(),
+        modules: BTreeMap::new(),
+        open: Vec::new(),
+        problems: Vec::new(),
+        uses: Vec::new(),
+    };
     let main = compiler.file(handler, None);
     let Compiler { sources, modules, problems, uses, .. } = compiler;
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == Severity::Error);
@@ -107,6 +116,8 @@ fn row(sources: &[Arc<Source>]) -> SourceRow {
 struct Compiler<'a> {
     host: &'a Host,
     files: &'a dyn Files,
+    /// The variables that the handler finds.
+    globals: &'static [&'static str],
     sources: Vec<Arc<Source>>,
     modules: BTreeMap<String, Shared<Module>>,
     /// The files that are being compiled, each importing the next.
@@ -135,14 +146,16 @@ impl Compiler<'_> {
         let mut scope = Scope::new();
         if from.is_none() {
             // As variables, not as constants: Rhai would put a constant's value into the program.
-            scope.push("event", ()).push("events", ()).push("run", ());
+            for name in self.globals {
+                scope.push(*name, ());
+            }
         }
         let mut ast = self.parse(&source, scope)?;
         ast.set_source(name);
         self.open.push(name.to_owned());
         let imports = self.imports(&ast, &source);
         self.open.pop();
-        let found = check::check(&self.host.names, &ast, &source, from.is_none(), &imports);
+        let found = check::check(&self.host.names, &ast, &source, from.is_none().then_some(self.globals), &imports);
         self.problems.extend(found.problems);
         self.uses.extend(found.uses);
         Some(ast)
@@ -259,6 +272,7 @@ fn syntax(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
             let problem = Diagnostic::error("E0306", format!("there is no variable `{name}`")).at(place);
             match name.as_str() {
                 "event" | "events" | "run" => problem.help("an imported file does not see it: pass it as an argument"),
+                "error" => problem.help("the script of an `on_failure` sees it, the handler does not; a `catch (e)` names its own"),
                 _ => problem.nearest(name, variables(&source.text)),
             }
         }

@@ -186,7 +186,7 @@ fn explain(inner: &EvalAltResult) -> (String, Option<String>) {
             text("a step's closure takes none: step(\"a-name\", || …)"),
         ),
         E::ErrorFunctionNotFound(signature, _) => (format!("no function {signature}"), None),
-        E::ErrorVariableNotFound(name, _) if name == "event" || name == "run" => {
+        E::ErrorVariableNotFound(name, _) if ["event", "run", "error"].contains(&name.as_str()) => {
             (format!("`{name}` is not visible inside `fn`"), Some(format!("pass it as an argument, or use a closure: |x| … {name} …")))
         }
         E::ErrorVariableNotFound(name, _) => (format!("no variable `{name}`"), None),

@@ -28,6 +28,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::base::network::Network;
 use crate::base::{Clock, Diagnostic, Entropy, Location, Millis, RunId, Source, Span, limits};
+use crate::rules::ended::Failed;
 use crate::rules::policy::Timeouts;
 use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow};
 use crate::store::{Journal, Lane, Store, Ticket};
@@ -70,7 +71,15 @@ impl Host {
     /// # Errors
     /// Everything that is wrong with the handler's files.
     pub fn compile(&self, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
-        compile::from_disk(self, root, handler)
+        compile::from_disk(self, root, handler, &["event", "events", "run"])
+    }
+
+    /// Compiles a script for failures, which sees `error` beside `event` and `run`.
+    ///
+    /// # Errors
+    /// As `compile`.
+    pub fn compile_for_failures(&self, root: &Path, script: &str) -> Result<Program, Vec<Diagnostic>> {
+        compile::from_disk(self, root, script, &["event", "events", "run", "error"])
     }
 
     /// Compiles a stored version of a handler.
@@ -152,7 +161,7 @@ impl Program {
     }
 
     /// The path of the handler below the config's folder.
-    fn main(&self) -> &str {
+    pub fn main(&self) -> &str {
         self.files.first().map_or("", |file| file.name.as_str())
     }
 
@@ -289,6 +298,8 @@ pub struct Call {
     pub retry: Retry,
     /// Its function's time-outs.
     pub timeouts: Timeouts,
+    /// The run that failed, for the script of an `on_failure`: `event` is that one's then.
+    pub failed: Option<Failed>,
     /// What it shares with the other runs.
     pub surroundings: Arc<Surroundings>,
 }

@@ -91,6 +91,9 @@ fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
         scope.push_constant_dynamic("events", Dynamic::from_array(events.collect()));
     }
     scope.push_constant("run", RunHandle);
+    if let Some(failed) = &attempt.call.failed {
+        scope.push_constant_dynamic("error", value::read(&failed.error).unwrap_or(Dynamic::UNIT));
+    }
     let result = program.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast)?;
     let text = value::write(&result, "the result", STEP_RESULT_BYTES)?;
     attempt.call.surroundings.secrets.refuse(&text, "the result")?;

@@ -1,4 +1,5 @@
-//! Functions and the config around them: looking at what is declared, and starting runs of a function by hand.
+//! Functions and the config around them: looking at what is declared, pausing and resuming functions, and starting runs of one
+//! by hand.
 
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use axum::http::{StatusCode, Uri};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::base::diagnostic::nearest;
 use crate::base::{RunId, Span};
-use crate::exec::{InvokeError, Notice};
+use crate::exec::{InvokeError, Notice, PauseError};
+use crate::project::Function;
 use crate::rules::{Failure, RunState};
 
 use super::error::ApiError;
@@ -28,7 +31,8 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<Funct
     Params::of(&uri, &[])?;
     let project = app.engine.project();
     let now = app.now();
-    let views = project.functions.iter().map(|function| FunctionView::of(function, now)).collect();
+    let view = |function: &std::sync::Arc<Function>| FunctionView::of(function, now).with_pause(app.engine.paused_since(&function.id));
+    let views = project.functions.iter().map(view).collect();
     Ok(Json(Page::at(now, views, None)))
 }
 
@@ -107,4 +111,39 @@ async fn ended(app: &App, run: RunId, mut notices: Receiver<Notice>, wait: Span)
             }
         }
     }
+}
+
+/// `POST /v1/functions/{id}/pause`: answers the function as it is afterwards.
+pub(super) async fn pause(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<One<FunctionView>>, ApiError> {
+    set(&app, id, &uri, true).await
+}
+
+/// `POST /v1/functions/{id}/resume`: answers the function as it is afterwards.
+pub(super) async fn resume(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Json<One<FunctionView>>, ApiError> {
+    set(&app, id, &uri, false).await
+}
+
+async fn set(app: &App, id: Result<Path<String>, PathRejection>, uri: &Uri, paused: bool) -> Result<Json<One<FunctionView>>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    Params::of(uri, &[])?;
+    let project = app.engine.project();
+    match app.engine.pause(&id, paused).await {
+        Ok(_) => {}
+        Err(PauseError::Store(error)) => return Err(error.into()),
+        Err(error @ PauseError::NotFound(_)) => {
+            let known = project.functions.iter().map(|function| &*function.id);
+            let near = nearest(&id, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return Err(ApiError::not_found(format!("{error}{near}")));
+        }
+    }
+    let function = project.function(&id).ok_or_else(|| ApiError::not_found(format!("there is no function `{id}`")))?;
+    Ok(Json(One::at(app.now(), FunctionView::of(function, app.now()).with_pause(app.engine.paused_since(&id)))))
 }

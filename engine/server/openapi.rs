@@ -156,6 +156,22 @@ fn table() -> Vec<Route> {
         Route::post("/v1/replays", "Do many runs again", many, json_of::<One<ManyView>>(), || post(again::replays)),
         Route::post("/v1/cancellations", "Cancel many runs", many, json_of::<One<ManyView>>(), || post(again::cancellations)),
         Route::get("/v1/functions", "The functions with their options in force", json_of::<Page<FunctionView>>(), || get(functions::list)),
+        Route {
+            body: None,
+            ..Route::post(
+                "/v1/functions/{id}/pause",
+                "Pause a function: what has begun goes on, what has not waits",
+                Shape::Any,
+                json_of::<One<FunctionView>>(),
+                || post(functions::pause),
+            )
+        },
+        Route {
+            body: None,
+            ..Route::post("/v1/functions/{id}/resume", "Let a paused function go on", Shape::Any, json_of::<One<FunctionView>>(), || {
+                post(functions::resume)
+            })
+        },
         Route::get("/v1/config", "Every option in force, with where it comes from", json_of::<One<ConfigView>>(), || {
             get(functions::config)
         }),

@@ -25,6 +25,9 @@ const CANCELLED: &str = "cancelled by request";
 /// Longest reason for a cancel, in characters.
 pub(super) const REASON_CHARACTERS: usize = 500;
 
+/// The functions that are paused.
+pub(super) type Paused = std::collections::HashSet<Arc<str>>;
+
 /// What states a page shows; empty for all. A store knows stored states; what is shown also depends on the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -58,8 +61,12 @@ impl Filter {
         self.states.is_empty() && self.statuses.is_empty()
     }
 
-    pub fn passes(&self, row: &RunRow, now: Millis) -> bool {
-        self.is_empty() || self.states.contains(&shown_state(row, now)) || self.statuses.contains(&Status::of(row))
+    pub fn passes(&self, row: &RunRow, now: Millis, paused: &Paused) -> bool {
+        let state = match shown_state(row, now) {
+            RunState::Queued if row.started.is_none() && paused.contains(&row.function) => RunState::Paused,
+            state => state,
+        };
+        self.is_empty() || self.states.contains(&state) || self.statuses.contains(&Status::of(row))
     }
 
     /// The stored states that can pass; empty for any.
@@ -73,7 +80,11 @@ impl Filter {
                 Status::Failed => *state == RunState::Failed,
                 Status::Cancelled => *state == RunState::Cancelled,
             };
-            self.states.contains(state) || (waits && self.states.contains(&RunState::Queued)) || self.statuses.iter().any(status)
+            let is_paused = *state == RunState::Queued && self.states.contains(&RunState::Paused);
+            self.states.contains(state)
+                || is_paused
+                || (waits && self.states.contains(&RunState::Queued))
+                || self.statuses.iter().any(status)
         };
         if self.is_empty() { Vec::new() } else { RunState::ALL.into_iter().filter(can_pass).collect() }
     }
@@ -167,7 +178,7 @@ pub(super) async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
         })
     });
     let (row, journal, replayed_as) = found.await?.ok_or_else(|| no_run(id))?;
-    let mut view = RunView::of(&row, now);
+    let mut view = RunView::of(&row, now).with_pause(app.engine.paused_since(&row.function).is_some());
     view.steps = Some(counted(&journal));
     view.replayed_as = replayed_as;
     if view.why.is_none() {
@@ -196,6 +207,7 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
     });
     let (event, journal, waits, source, replayed_as, row) = found.await?.ok_or_else(|| no_run(id))?;
     let mut trace = Trace::of(&row, event.as_ref(), &journal, &waits, now);
+    trace.run = trace.run.with_pause(app.engine.paused_since(&row.function).is_some());
     trace.add_sources(source.as_ref());
     trace.run.replayed_as = replayed_as;
     if trace.run.why.is_none() {
@@ -261,5 +273,6 @@ mod tests {
         assert!(parse("runing").is_err());
         let queued = parse("queued").unwrap().stored();
         assert_eq!(queued, [RunState::Queued, RunState::Sleeping, RunState::Waiting, RunState::BackingOff]);
+        assert_eq!(parse("paused").unwrap().stored(), [RunState::Queued, RunState::Paused]);
     }
 }

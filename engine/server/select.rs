@@ -11,7 +11,7 @@ use crate::store::{RunQuery, Store, StoreError};
 use super::App;
 use super::error::ApiError;
 use super::query::fill;
-use super::runs::Filter;
+use super::runs::{Filter, Paused};
 use super::view::RunView;
 
 /// The most runs that one request may do something to.
@@ -49,11 +49,13 @@ impl Selection {
         for _ in 0..ROUNDS_MOST {
             let (selection, left) = (self.clone(), limit - views.len());
             let now = app.now();
-            let (rows, cursor) = app.read(move |store| selection.rows(store, left, to, now)).await?;
+            let paused = app.engine.paused();
+            let seen = paused.clone();
+            let (rows, cursor) = app.read(move |store| selection.rows(store, left, to, now, &seen)).await?;
             let (runs, events): (Vec<RunRow>, Vec<Option<EventRow>>) = rows.into_iter().unzip();
             let whys = app.engine.whys(&runs).await;
             for ((row, event), why) in runs.iter().zip(events).zip(whys) {
-                let mut view = RunView::of(row, now);
+                let mut view = RunView::of(row, now).with_pause(paused.contains(&row.function));
                 view.why = view.why.or(why);
                 // The reason is known by now.
                 if self.asks_why() && !self.holds(&view, event.as_ref()) {
@@ -104,6 +106,7 @@ impl Selection {
         limit: usize,
         to: Option<RunId>,
         now: Millis,
+        paused: &Paused,
     ) -> Result<(Vec<(RunRow, Option<EventRow>)>, Option<Id>), StoreError> {
         let reads_event = self.condition.as_ref().is_some_and(|condition| condition.reads_event());
         let fault = RefCell::new(None);
@@ -117,9 +120,11 @@ impl Selection {
             })
         };
         let passes = |row: &RunRow| {
-            self.filter.passes(row, now)
+            self.filter.passes(row, now, paused)
                 && self.until.is_none_or(|until| row.created < until)
-                && (self.condition.is_none() || self.asks_why() || self.holds(&RunView::of(row, now), event_of(row).as_ref()))
+                && (self.condition.is_none()
+                    || self.asks_why()
+                    || self.holds(&RunView::of(row, now).with_pause(paused.contains(&row.function)), event_of(row).as_ref()))
         };
         let query = RunQuery { states: self.filter.stored(), ..self.query.clone() };
         let read = |to, limit| store.runs(&RunQuery { to, limit, ..query.clone() });

@@ -1,6 +1,7 @@
 //! What a store is: every store passes `exercise`, SQLite and memory today.
 
 pub mod collect;
+pub mod ends;
 pub mod waits;
 mod windows;
 
@@ -24,7 +25,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 29] = [
+    let examples: [fn(&dyn Store); 32] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -54,6 +55,9 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         windows::what_a_gate_has_counted_is_kept_until_it_expires,
         windows::a_row_takes_the_place_of_the_one_before_it,
         windows::a_run_keeps_the_keys_of_its_gates,
+        ends::what_hangs_on_an_open_run_is_left_out_once_it_has_ended,
+        ends::an_event_has_to_be_stored_where_that_is_expected,
+        ends::a_function_is_paused_until_it_is_resumed,
     ];
     for example in examples {
         example(&*make());

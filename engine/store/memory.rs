@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
-    Conflict, CronRow, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitKey, WaitRow,
-    WaitState, WindowKey, WindowRow, Write,
+    Conflict, CronRow, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow, WaitKey,
+    WaitRow, WaitState, WindowKey, WindowRow, Write,
 };
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
@@ -33,6 +33,7 @@ pub struct Disk {
     windows: BTreeMap<(WindowKey, Id), WindowRow>,
     sources: HashMap<Arc<str>, SourceRow>,
     crons: BTreeMap<Arc<str>, CronRow>,
+    pauses: BTreeMap<Arc<str>, PauseRow>,
     largest: Id,
     broken: Option<StoreError>,
 }
@@ -118,6 +119,12 @@ impl Disk {
                 let is_open = row.is_some_and(|row| row.state == RunState::Queued && row.started.is_none());
                 (!is_open).then_some(Conflict::RunBegun(*run))
             }
+            Expect::NotEnded(run) => match self.runs.get(run) {
+                None => Some(Conflict::RunGone),
+                Some(life) if !life.row.state.is_terminal() => None,
+                Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
+            },
+            Expect::EventStored(event) => (!self.events.contains_key(event)).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => {
                 let waits = self.runs.get(&wait.run).map(|life| life.waits.as_slice()).unwrap_or_default();
                 let is_open = waits.iter().any(|row| row.wait == *wait && row.state == WaitState::Open);
@@ -167,6 +174,16 @@ impl Disk {
             }
             Write::DropCron(function) => {
                 self.crons.remove(&function);
+            }
+            Write::IfOpen { run, writes } => {
+                if self.live(run).is_some() {
+                    for write in writes {
+                        self.write(write)?;
+                    }
+                }
+            }
+            Write::Pause(row) => {
+                self.pauses.insert(Arc::clone(&row.function), row);
             }
             Write::Sweep { now, keep, most } => self.sweep(now, &keep, most as usize),
             Write::Append { run, record } => match self.live(run) {
@@ -431,6 +448,10 @@ impl Store for Memory {
         let rows: Vec<WindowRow> = self.disk().windows.values().cloned().collect();
         rows.into_iter().for_each(each);
         Ok(())
+    }
+
+    fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        Ok(self.disk().pauses.values().cloned().collect())
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{
-    AttemptRow, Conflict, CronRow, Ending, EventRow, List, LogRow, OutcomeRow, Record, RunRow, RunState, SourceRow, WaitRow, WindowRow,
+    AttemptRow, Conflict, CronRow, Ending, EventRow, List, LogRow, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow, WaitRow,
+    WindowRow,
 };
 
 pub use memory::Memory;
@@ -233,6 +234,8 @@ pub trait Store: Send + Sync {
     fn crons(&self) -> Result<Vec<CronRow>, StoreError>;
     /// Calls `each` with every stored row of a counting gate, maybe also with some that have expired.
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError>;
+    /// Every function that is or was paused, by name.
+    fn pauses(&self) -> Result<Vec<PauseRow>, StoreError>;
     /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.

@@ -41,6 +41,7 @@ pages! {
     how_it_is_tested: "docs/how-it-is-tested.md",
     from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
+    cancel_on: "examples/cancel-on/README.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
     batch: "examples/batch/README.md",
     cron: "examples/cron/README.md",
@@ -50,6 +51,7 @@ pages! {
     hello: "examples/hello/README.md",
     idempotency: "examples/idempotency/README.md",
     invoke: "examples/invoke/README.md",
+    on_failure: "examples/on-failure/README.md",
     priority: "examples/priority/README.md",
     rate_limit: "examples/rate-limit/README.md",
     replay: "examples/replay/README.md",
@@ -222,7 +224,7 @@ fn every_function_of_handlers_is_on_its_page() {
 
 /// Whether a name in the table of commands is of a command below another one: `runs ls`, `get`, …
 fn is_below(name: &str) -> bool {
-    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now"].contains(&name)
+    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now", "pause", "resume"].contains(&name)
 }
 
 #[test]

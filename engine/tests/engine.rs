@@ -3,6 +3,7 @@
 mod again;
 mod collect;
 mod crons;
+mod ends;
 mod gates;
 mod parallel;
 mod waits;

@@ -266,6 +266,43 @@ fn batch_stores_clicks_together_also_after_a_kill() {
 }
 
 #[test]
+fn cancel_on_ends_a_run_when_its_event_comes() {
+    let folder = example("cancel-on");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "task/given", "--example"]);
+    until(folder.path(), &server, "remind", "sleeping");
+    ask(folder.path(), &server, &["send", "task/done", "task=t2"]);
+    server.kill();
+    let server = start(folder.path());
+    until(folder.path(), &server, "remind", "sleeping");
+    ask(folder.path(), &server, &["send", "task/withdrawn", "--example"]);
+    let run = until(folder.path(), &server, "remind", "cancelled");
+    assert!(run["why"].as_str().unwrap().starts_with("cancel_on: task/withdrawn"), "{run}");
+    assert!(server.stop().0.success());
+    // Too late after two weeks, but not the one without a time-out.
+    let first = ["try", "task/given", "--example", "--fast-forward", "--then", "task/done@20d"];
+    let ended = stepwell(folder.path(), first);
+    assert!(ended.exit == 0 && ended.stderr.contains("W0549"), "{}", ended.stderr);
+}
+
+#[test]
+fn on_failure_refunds_and_others_hear_of_it() {
+    let folder = example("on-failure");
+    let ended = stepwell(folder.path(), ["try", "order/paid", "--example", "--fast-forward", "--json"]);
+    assert_eq!(ended.exit, 1, "{}", ended.stderr);
+    let traces: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let run = |function: &str| {
+        let is_it = |trace: &&Value| trace["run"]["function_id"] == function;
+        traces.as_array().unwrap().iter().find(is_it).unwrap_or_else(|| panic!("{function} in {traces:#}"))["run"].clone()
+    };
+    let failed = run("ship");
+    assert_eq!(failed["state"], "failed");
+    let id = &failed["run_id"];
+    assert_eq!(run("ship.on_failure")["output"], serde_json::json!({"order": "o1", "state": "refunded", "run": id}));
+    assert_eq!(run("count-failures")["output"], serde_json::json!({"failed": id, "order": "o1"}));
+}
+
+#[test]
 fn fan_out_runs_branches_at_once() {
     let folder = example("fan-out");
     let (result, tree) = try_example(folder.path(), "trip/wanted");

@@ -289,6 +289,10 @@ impl Store for Disk {
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         self.memory.all_windows(each)
     }
+
+    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+        self.memory.pauses()
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.memory.logs(run, from, limit)
     }

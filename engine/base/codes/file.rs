@@ -139,7 +139,8 @@ name is any text of up to 512 bytes without spaces; `*` is allowed only as the l
         code: "E0115",
         title: "the name is reserved",
         text: "\
-Event names under `stepwell/` are the engine's own. Choose another prefix, such as the app's name:
+Event names under `stepwell/` are the engine's own: a function can be started by `stepwell/function.failed`, `.finished` and
+`.cancelled`, and nobody can send them. For your events choose another prefix, such as the app's name:
 
     events:
       shop/order.paid: {}",
@@ -212,11 +213,12 @@ These do not go together:
     batch      with debounce, singleton, idempotency, priority or cancel_on
     batch      with a `key` of concurrency or throttle other than the batch's own
     debounce   with singleton
+    on: stepwell/function.…   with idempotency, rate_limit, debounce, batch or singleton
     backoff: table   with initial, max or jitter
     backoff: fixed   with max
 
 A batch stands for many events, so what is decided for one event (its priority, its idempotency key) has no meaning
-for it.",
+for it. An event of the engine's own is stored with the end that it tells of, and starts its functions whatever came before.",
     },
     Entry {
         code: "E0123",
@@ -286,6 +288,14 @@ remove it.",
         text: "\
 `tz` is the name of a zone in the IANA database, by continent and city, since such a zone knows when its clock is set:
 `Europe/Berlin`, `America/New_York`, `Asia/Kolkata`; or `UTC`, the default. Distances such as `+01:00` are none.",
+    },
+    Entry {
+        code: "E0132",
+        title: "an event has to be named whole",
+        text: "\
+`cancel_on` finds the runs that an event cancels by its name, so a family such as `user/*` is not taken. List the events:
+
+    cancel_on: [user/deleted, user/blocked]",
     },
     Entry {
         code: "E0190",

@@ -1,4 +1,4 @@
-//! `cancel_on`: the events that cancel a function's runs. Read and checked; not supported yet.
+//! `cancel_on`: the events that cancel a function's runs.
 
 use schemars::JsonSchema;
 

@@ -50,10 +50,10 @@ pub struct Function {
     pub priority: Option<Spanned<String>>,
     /// Which version of a changed handler a run in flight goes on with; default as the file's `versions`.
     pub versions: Option<Spanned<Versions>>,
-    /// Events that cancel its runs. Not supported yet.
+    /// Events that cancel its runs: a name, `{ event, if, timeout }`, or a list of either.
     #[schemars(with = "Option<CancelShape>")]
     pub cancel_on: Vec<Cancel>,
-    /// A script that runs once, durably, after a run has failed. Not supported yet.
+    /// A script that runs once, durably, after a run has failed: it sees `event`, `error` and `run`.
     pub on_failure: Option<Spanned<String>>,
     /// Delays starts: at most `limit` in each `period`, spread over it.
     pub throttle: Option<Spanned<Throttle>>,
@@ -127,8 +127,8 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         idempotency: fields.optional("idempotency"),
         priority: fields.optional("priority"),
         versions: fields.optional("versions"),
-        cancel_on: fields.later::<Cancels>("cancel_on").unwrap_or_default().0,
-        on_failure: fields.later("on_failure"),
+        cancel_on: fields.optional::<Cancels>("cancel_on").unwrap_or_default().0,
+        on_failure: fields.optional("on_failure"),
         throttle: fields.optional_at_key("throttle"),
         rate_limit: fields.optional_at_key("rate_limit"),
         debounce: fields.optional_at_key("debounce"),

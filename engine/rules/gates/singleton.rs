@@ -4,7 +4,7 @@
 
 use crate::base::{Millis, RunId};
 
-use super::super::family;
+use super::super::family::{self, Doomed};
 use super::super::row::RunRow;
 use super::super::waits::WaitKey;
 use super::super::write::{Expect, List};
@@ -38,12 +38,11 @@ impl Holder {
 
 /// The list that cancels the run that has the key, for the one that takes its place.
 pub fn replace(holder: &Holder, by: RunId, now: Millis) -> List {
-    let mut list = family::cancel(&holder.tree, &format!("singleton: run {by} takes its place"), now);
-    if let (Some(run), Some(parent)) = (holder.tree.first(), &holder.parent) {
-        list = family::end_with(list, run, parent);
-    }
+    let reason = format!("singleton: run {by} takes its place");
+    let doomed = |(at, run): (usize, &RunRow)| Doomed { run: run.clone(), reason: family::reason(at, &reason), told: Vec::new() };
+    let mut list = family::cancel(holder.tree.iter().enumerate().map(doomed).collect(), holder.parent.as_ref(), now);
     if holder.own {
-        list.expect.retain(|expect| !matches!(expect, Expect::RunRev { run, .. } if *run == holder.run()));
+        list.expect.retain(|expect| !matches!(expect, Expect::NotEnded(run) if *run == holder.run()));
     }
     list
 }
@@ -59,12 +58,16 @@ mod tests {
     fn the_one_that_is_replaced_is_cancelled_with_all_that_it_has_started() {
         let tree = vec![RunRow { id: Id(1), rev: 4, ..example() }, RunRow { id: Id(2), rev: 0, ..example() }];
         let list = replace(&Holder { tree: tree.clone(), parent: None, own: false }, Id(9), Millis(5));
-        assert_eq!(list.expect, [Expect::RunRev { run: Id(1), rev: 4 }, Expect::RunRev { run: Id(2), rev: 0 }]);
-        let ends = list.writes.iter().filter(|write| matches!(write, Write::End { state: RunState::Cancelled, .. })).count();
-        assert_eq!(ends, 2);
-        let reason = list.writes.iter().find_map(|write| if let Write::End { reason, .. } = write { reason.as_deref() } else { None });
-        assert_eq!(reason, Some("singleton: run 0000000000009 takes its place"));
+        assert_eq!(list.expect, [Expect::NotEnded(Id(1))]);
+        let within = |write: &Write| if let Write::IfOpen { writes, .. } = write { writes.clone() } else { Vec::new() };
+        let reason = |write: Write| match write {
+            Write::End { reason, state: RunState::Cancelled, .. } => reason,
+            _ => None,
+        };
+        let reasons: Vec<String> = list.writes.iter().flat_map(within).filter_map(reason).map(|reason| reason.to_string()).collect();
+        let first = "singleton: run 0000000000009 takes its place";
+        assert_eq!(reasons, [first.to_owned(), format!("the run that invoked it was cancelled: {first}")]);
         let own = replace(&Holder { tree, parent: None, own: true }, Id(9), Millis(5));
-        assert_eq!(own.expect, [Expect::RunRev { run: Id(2), rev: 0 }], "it is not stored before the list itself");
+        assert_eq!(own.expect, [], "it is not stored before the list itself");
     }
 }

@@ -278,3 +278,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_taken_out_leaves_its_place_to_others_and_comes_back_where_it_was() {
+    let mut queue = Queue::default();
+    let wants = |key: &str| vec![want("f", key, 1, Hold::Run)];
+    for run in 1..=5 {
+        queue.push(order(run), &wants(if run == 3 { "b" } else { "a" }));
+    }
+    assert_eq!(queue.admit(1), [Id(1)]);
+    let out = queue.take_out(|order| order.run.0 % 2 == 0 || order.run == Id(3));
+    assert_eq!(out, [(order(2), wants("a")), (order(3), wants("b")), (order(4), wants("a"))]);
+    assert_eq!(queue.queued(), 1);
+    assert_eq!(queue.admit(10), [], "the slot is taken");
+    for (order, wants) in out {
+        queue.push(order, &wants);
+    }
+    assert_eq!(queue.admit(10), [Id(3)]);
+    for run in [1, 2, 4, 5] {
+        queue.remove(Id(run));
+        let next = queue.admit(10);
+        assert_eq!(next, if run == 5 { vec![] } else { vec![[Id(2), Id(4), Id(5)][[1, 2, 4].iter().position(|at| *at == run).unwrap()]] });
+    }
+    queue.remove(Id(3));
+    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+}

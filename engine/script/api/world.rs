@@ -107,8 +107,12 @@ fn register_number(engine: &mut Engine) {
 
 fn register_run(engine: &mut Engine) {
     engine.register_type_with_name::<RunHandle>("run");
-    engine.register_get("id", |_: &mut RunHandle| with(|attempt| attempt.call.run.id.to_string()));
-    engine.register_get("function", |_: &mut RunHandle| with(|attempt| attempt.call.run.function.to_string()));
+    engine.register_get("id", |_: &mut RunHandle| with(id));
+    engine.register_get("function", |_: &mut RunHandle| {
+        with(|attempt| {
+            attempt.call.failed.as_ref().map_or_else(|| attempt.call.run.function.to_string(), |failed| failed.function.to_string())
+        })
+    });
     engine.register_get("attempt", |_: &mut RunHandle| {
         with(|attempt| i64::from(attempt.inside().map_or_else(|| attempt.number(), |inside| inside.attempt)))
     });
@@ -116,7 +120,13 @@ fn register_run(engine: &mut Engine) {
         with(|attempt| i64::from(attempt.inside().map_or(attempt.call.retry.attempts, |inside| inside.attempts)))
     });
     engine.register_get("key", |_: &mut RunHandle| {
-        with(|attempt| attempt.call.run.keys.first().and_then(|key| value::read(key).ok()).unwrap_or(Dynamic::UNIT))
+        with(|attempt| {
+            let key = match &attempt.call.failed {
+                Some(failed) => failed.key.as_ref(),
+                None => attempt.call.run.keys.first(),
+            };
+            key.and_then(|key| value::read(key).ok()).unwrap_or(Dynamic::UNIT)
+        })
     });
     engine.register_get("idempotency_key", |_: &mut RunHandle| {
         with(|attempt| match attempt.inside() {
@@ -124,9 +134,19 @@ fn register_run(engine: &mut Engine) {
             None => attempt.call.run.id.to_string(),
         })
     });
-    engine.register_get("started_at", |_: &mut RunHandle| with(|attempt| Moment(started_at(&attempt.call))));
+    engine.register_get("started_at", |_: &mut RunHandle| {
+        with(|attempt| {
+            let failed = attempt.call.failed.as_ref().and_then(|failed| failed.started);
+            Moment(failed.unwrap_or_else(|| started_at(&attempt.call)))
+        })
+    });
     engine.register_get("replay_of", |_: &mut RunHandle| with(|_| Dynamic::UNIT));
-    engine.register_fn("to_string", |_: &mut RunHandle| with(|attempt| attempt.call.run.id.to_string()));
+    engine.register_fn("to_string", |_: &mut RunHandle| with(id));
+}
+
+/// The run's id; in the script of an `on_failure`, that of the run that failed.
+fn id(attempt: &Attempt) -> String {
+    attempt.call.failed.as_ref().map_or(attempt.call.run.id, |failed| failed.run).to_string()
 }
 
 fn with<T>(look: impl FnOnce(&Attempt) -> T) -> Result<T, Fault> {

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
-use crate::project::{Function, Trigger};
+use crate::project::{Cancel, Function, Trigger};
 use crate::rules::cron::Cron;
 use crate::rules::{Backoff, Hold};
+
+use super::Time;
 
 /// A declared function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +28,28 @@ pub struct FunctionView {
     pub concurrency: Vec<ConcurrencyView>,
     /// Its time-outs.
     pub timeouts: TimeoutsView,
+    /// The events that cancel its runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancel_on: Vec<CancelView>,
+    /// The path of its script for failures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
+    /// Since when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<Time>,
+}
+
+/// An event that cancels a function's runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelView {
+    /// The event's name.
+    pub event: String,
+    /// The condition.
+    #[serde(rename = "if", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// How long after a run's creation it is listened for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
 }
 
 /// An event that starts a function.
@@ -119,7 +143,23 @@ impl FunctionView {
                 finish: function.timeouts.finish.map(|span| span.to_string()),
                 step: function.timeouts.step.to_string(),
             },
+            cancel_on: function.cancels.iter().map(cancel).collect(),
+            on_failure: function.on_failure.as_ref().map(|failures| failures.program.main().to_owned()),
+            paused_since: None,
         }
+    }
+
+    /// The view of a function that is paused since then, if it is.
+    pub fn with_pause(self, since: Option<Millis>) -> FunctionView {
+        FunctionView { paused_since: since.map(Time), ..self }
+    }
+}
+
+fn cancel(cancel: &Cancel) -> CancelView {
+    CancelView {
+        event: cancel.event.to_string(),
+        condition: cancel.condition_text().map(|text| text.to_string()),
+        timeout: cancel.timeout.map(|span| span.to_string()),
     }
 }
 

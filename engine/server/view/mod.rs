@@ -27,7 +27,7 @@ pub use again::{DoneView, ManyBody, ManyView, ReplayBody, ReplayView};
 pub use error::{Detail, ErrorView};
 pub use event::EventView;
 pub use explain::{ConditionView, Deduplication, ExplainView, FunctionOutcome, GateView, StartedView};
-pub use function::{ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
+pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
 pub use notice::NoticeView;

@@ -118,6 +118,8 @@ pub struct RunView {
 
 impl RunView {
     /// The view of a stored run at `now`. `why` holds what the row itself knows: the reason of a cancelled or parked run.
+    ///
+    /// Whether its function is paused, only the engine or the store knows: see `with_pause`.
     pub fn of(row: &RunRow, now: Millis) -> RunView {
         // A key is canonical JSON text that the engine wrote.
         let keys: Vec<Value> = row.keys.iter().map(|key| serde_json::from_str(key).unwrap_or(Value::Null)).collect();
@@ -143,6 +145,14 @@ impl RunView {
             replayed_as: Vec::new(),
             steps: None,
         }
+    }
+
+    /// The view where `is_paused` says whether the run's function is: one that has not begun shows as paused then.
+    pub fn with_pause(mut self, is_paused: bool) -> RunView {
+        if is_paused && self.state == RunState::Queued && self.run_started_at.is_none() {
+            self.state = RunState::Paused;
+        }
+        self
     }
 }
 
@@ -173,6 +183,16 @@ mod tests {
         assert_eq!(RunView::of(&asleep, Millis(49)).state, RunState::Sleeping);
         assert_eq!(RunView::of(&asleep, Millis(50)).state, RunState::Queued);
         assert_eq!(RunView::of(&asleep, Millis(50)).status, Status::Running);
+    }
+
+    #[test]
+    fn a_run_that_has_not_begun_shows_as_paused_with_its_function() {
+        let begun = RunRow { started: Some(Millis(1)), ..row(RunState::Queued) };
+        let shown = |row: &RunRow, paused| RunView::of(row, Millis(9)).with_pause(paused).state;
+        assert_eq!(shown(&row(RunState::Queued), true), RunState::Paused);
+        assert_eq!(shown(&row(RunState::Queued), false), RunState::Queued);
+        assert_eq!(shown(&begun, true), RunState::Queued);
+        assert_eq!(shown(&row(RunState::Failed), true), RunState::Failed);
     }
 
     #[test]

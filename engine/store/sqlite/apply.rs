@@ -102,6 +102,12 @@ impl<'c> Applier<'c> {
                 let found: Option<i64> = self.sql.find_cron.query_row([function], |row| row.get(0)).optional()?;
                 (found.map(Millis) != *last).then_some(Conflict::CronMoved)
             }
+            Expect::NotEnded(run) => match self.head(*run)? {
+                None => Some(Conflict::RunGone),
+                Some(head) if !head.state.is_terminal() => None,
+                Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
+            },
+            Expect::EventStored(event) => (!self.sql.event_is_stored.exists([event.0])?).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => (!self.waits.is_open(wait, *event)?).then_some(Conflict::WaitClosed),
         })
     }
@@ -152,6 +158,18 @@ impl<'c> Applier<'c> {
                 Ok(())
             }
             Write::DropWaits(run) => self.waits.drop(*run),
+            Write::IfOpen { run, writes } => {
+                if self.live(*run)?.is_some() {
+                    for write in writes {
+                        self.write(write)?;
+                    }
+                }
+                Ok(())
+            }
+            Write::Pause(row) => {
+                self.sql.pause.execute(params![&*row.function, row.paused, row.since.0])?;
+                Ok(())
+            }
             Write::Sweep { now, keep, most } => {
                 if let Some((run, head)) = self.latest.take() {
                     self.keep(run, head);
@@ -433,6 +451,8 @@ struct Statements<'c> {
     retarget: Statement<'c>,
     add_event: Statement<'c>,
     hasten: Statement<'c>,
+    event_is_stored: Statement<'c>,
+    pause: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -492,6 +512,8 @@ impl<'c> Statements<'c> {
             add_event: sql("INSERT INTO batched (run, seq, event) \
                  SELECT ?1, coalesce(max(seq) + 1, 0), ?2 FROM batched WHERE run = ?1")?,
             hasten: sql("UPDATE runs SET enter = ?2 WHERE id = ?1")?,
+            event_is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
+            pause: sql("INSERT OR REPLACE INTO pauses (function, paused, since) VALUES (?1, ?2, ?3)")?,
         })
     }
 }

@@ -29,7 +29,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
+use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -339,6 +339,10 @@ impl Store for Sqlite {
 
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         self.readers.all_windows(each)
+    }
+
+    fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        self.readers.pauses()
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

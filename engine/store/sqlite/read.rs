@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
+use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
@@ -228,6 +228,12 @@ impl Readers {
     /// Every row of a counting gate, on a connection of its own.
     pub(super) fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         windows::read(&open::reader(&self.path)?, &self.names, each)
+    }
+
+    pub(super) fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        let pause =
+            |_: &Decoder<'_>, row: &Row<'_>| Ok(PauseRow { function: row.get(0)?, paused: row.get(1)?, since: Millis(row.get(2)?) });
+        self.within(|decoder| all(decoder, "SELECT function, paused, since FROM pauses ORDER BY function", [], pause))
     }
 
     pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -450,3 +450,31 @@ fn tail_follows_what_runs_do() {
     let notice: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert!(notice["run"].is_string(), "{line}");
 }
+
+#[test]
+fn a_function_is_paused_and_resumed_and_seen_to_be() {
+    let place = Place::hello();
+    let engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["functions", "pause", "gret"]).exits(3).says("did you mean `greet`?");
+    place.ask(&engine, &["functions", "pause", "../runs"]).exits(3).says("there is no function");
+    place.ask(&engine, &["functions", "pause", "greet"]).exits(0).says("greet is paused");
+    place.ask(&engine, &["send", "hello/said", "name=x"]).exits(0);
+    let seen = |ran: &dyn Fn(&[&str]) -> super::support::Ran| {
+        ran(&["functions", "ls"]).exits(0).prints("\tpaused\n");
+        ran(&["runs", "ls"]).exits(0).prints("greet\tpaused\t");
+        ran(&["runs", "ls", "--status", "paused"]).exits(0).prints("greet\tpaused\t");
+        assert_eq!(ran(&["runs", "ls", "--status", "queued"]).exits(0).out, "");
+    };
+    seen(&|arguments| place.ask(&engine, arguments));
+    let why = place.ask(&engine, &["runs", "ls", "--json"]).exits(0).json()[0]["why"].to_string();
+    assert!(why.contains("stepwell functions resume greet"), "{why}");
+    drop(engine);
+    // The database tells it too, while no engine runs.
+    seen(&|arguments| place.run(arguments));
+    let engine = Engine::dev(&place, &[]);
+    seen(&|arguments| place.ask(&engine, arguments));
+    let resumed = place.ask(&engine, &["functions", "resume", "greet", "--json"]).exits(0).json();
+    assert_eq!((&resumed[0]["id"], resumed[0].get("paused_since")), (&"greet".into(), None), "{resumed}");
+    place.ask(&engine, &["functions", "ls"]).exits(0).prints("\t\n");
+    place.ask(&engine, &["send", "hello/said", "name=y", "--wait"]).exits(0);
+}

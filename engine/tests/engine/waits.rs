@@ -16,17 +16,17 @@ fn world(functions: &str, handlers: &[(&str, &str)]) -> World {
 }
 
 impl World {
-    fn runs_of(&self, function: &str) -> Vec<RunRow> {
+    pub(super) fn runs_of(&self, function: &str) -> Vec<RunRow> {
         self.store.runs(&RunQuery { function: Some(function.into()), ..RunQuery::default() }).unwrap()
     }
 
-    fn events_of(&self, name: &str) -> Vec<EventId> {
+    pub(super) fn events_of(&self, name: &str) -> Vec<EventId> {
         let query = EventQuery { name: Some(name.into()), oldest_first: true, ..EventQuery::default() };
         self.store.events(&query).unwrap().iter().map(|row| row.id).collect()
     }
 
     /// Waits until the only run of a function has come to one of these states.
-    async fn run_until(&self, function: &str, states: &[RunState]) -> RunRow {
+    pub(super) async fn run_until(&self, function: &str, states: &[RunState]) -> RunRow {
         let mut notices = self.engine.subscribe();
         loop {
             if let Some(run) = self.runs_of(function).into_iter().find(|run| states.contains(&run.state)) {
@@ -49,7 +49,7 @@ impl World {
         run.error.unwrap()
     }
 
-    fn nothing_waits(&self) {
+    pub(super) fn nothing_waits(&self) {
         self.store.all_waits(&mut |row| panic!("{row:?} is left behind")).unwrap();
     }
 }

@@ -413,6 +413,10 @@ impl Store for Failing {
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         self.inner.all_windows(each)
     }
+
+    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+        self.inner.pauses()
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.inner.logs(run, from, limit)
     }

@@ -177,6 +177,9 @@ impl Store for Silent {
     fn all_windows(&self, _: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
+    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
     fn logs(&self, _: RunId, _: u64, _: usize) -> Result<Vec<LogRow>, StoreError> {
         Err(StoreError::Closed)
     }
@@ -351,6 +354,7 @@ impl Bench {
         writes.push(Write::Start { run: row.id, at: now, version: Arc::clone(program.hash()) });
         self.commit(List { expect, writes });
         Rc::new(Call {
+            failed: None,
             run: self.row(),
             event: self.event(),
             batch: Vec::new(),

@@ -314,6 +314,9 @@ impl Store for Disk {
         self.memory.all_windows(each)
     }
 
+    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+        self.memory.pauses()
+    }
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.read()?;
         self.memory.logs(run, from, limit)

@@ -227,6 +227,12 @@ impl Facts {
                 self.note(now, &format!("{run} {}: {said}", state.word()));
                 self.ended(run, state, &said, at);
             }
+            Write::IfOpen { run, writes } => {
+                if self.runs.get(&run).is_some_and(|run| !run.state.is_terminal()) {
+                    writes.into_iter().for_each(|write| self.write(write, now));
+                }
+            }
+            Write::Pause(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
             Write::TakeEventKey { .. }
             | Write::TakeIdempotency { .. }

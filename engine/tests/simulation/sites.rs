@@ -84,7 +84,10 @@ pub const AFTER: &str = "after";
 impl Site {
     /// The site that a list comes from; `recovering` in an engine's first commit of all.
     pub fn of(list: &List, recovering: bool) -> Option<Site> {
-        let last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_)))?;
+        let mut last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_)))?;
+        if let Write::IfOpen { writes, .. } = last {
+            last = writes.iter().find(|write| matches!(write, Write::End { .. }))?;
+        }
         let adopts = list.writes.iter().any(|write| matches!(write, Write::Adopt { .. }));
         Some(match last {
             Write::InsertEvent(_)
@@ -118,7 +121,7 @@ impl Site {
             Write::Retarget { .. } | Write::AddEvent { .. } => return None,
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
             Write::PutCron(_) | Write::DropCron(_) | Write::PutWindow(_) => return None,
-            Write::Adopt { .. } | Write::Log { .. } => return None,
+            Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } | Write::Pause(_) => return None,
         })
     }
 }

@@ -1,0 +1,251 @@
+//! Ends of runs, as far as they concern others: the events and runs that an end makes, the cancel of a run with all that
+//! it has started, and the events that cancel runs.
+
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::base::{Millis, RunId, json};
+use crate::expr::EventView;
+use crate::rules::ended::{self, End};
+use crate::rules::family::{self, Doomed};
+use crate::rules::{Conflict, EventRow, Expect, Kind, List, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching};
+use crate::store::{Lane, StoreError, Verdict};
+
+use super::scheduler::{Created, Message};
+use super::wait_index::Index;
+use super::{CancelError, Inner};
+
+/// What an end makes: written with it, and what is done once that is durable.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) writes: Vec<Write>,
+    pub(super) created: Vec<Created>,
+}
+
+/// Runs that are about to be cancelled by one list.
+pub(super) struct Doom {
+    /// The run that is cancelled, then those that it has started.
+    tree: Vec<RunRow>,
+    /// The wait of the run that invoked the first one.
+    parent: Option<WaitKey>,
+    created: Vec<Created>,
+    reason: Arc<str>,
+    pub(super) list: List,
+}
+
+impl Inner {
+    /// The events and runs that the end of a run makes; `cause` reads its event, where that is needed.
+    pub(super) fn told(
+        &self,
+        run: &RunRow,
+        cause: impl FnOnce() -> Result<Option<EventRow>, StoreError>,
+        end: End<'_>,
+        now: Millis,
+    ) -> Result<Told, StoreError> {
+        let mut told = Told::default();
+        if ended::failing_function(&run.function).is_some() {
+            return Ok(told);
+        }
+        let project = self.project();
+        let function = project.function(&run.function).filter(|_| end.state == RunState::Failed);
+        let script = function.and_then(|function| function.on_failure.as_ref());
+        let is_heard = |name: &&&str| project.listens(name) || (script.is_some() && **name == ended::FAILED);
+        let names: Vec<&str> = ended::told_by(end.state).iter().filter(is_heard).copied().collect();
+        if names.is_empty() {
+            return Ok(told);
+        }
+        let Some(cause) = cause()?.filter(|cause| !ended::is_silent(&cause.name)) else { return Ok(told) };
+        for name in names {
+            let row = ended::event(name, self.ids.next(now), run, &cause, end, now);
+            let data = json::value(&row.data).unwrap_or_default();
+            let mut candidates = project.listeners(&row, &data);
+            candidates.extend(script.filter(|_| name == ended::FAILED).map(|script| project.invocation(script, &row, &data)));
+            let runs: Vec<RunRow> =
+                candidates.iter().map(|candidate| matching::new_run(self.ids.next(now), &row, candidate, now)).collect();
+            told.writes.push(Write::InsertEvent(row.clone()));
+            told.writes.extend(runs.iter().cloned().map(Write::CreateRun));
+            let row = Arc::new(row);
+            told.created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
+        }
+        Ok(told)
+    }
+
+    /// Adds what the end in a list makes to it; gives what is to be done once it is durable.
+    pub(super) fn tell_with(&self, list: &mut List, run: &RunRow, event: &EventRow, now: Millis) -> Result<Vec<Created>, StoreError> {
+        let end = list.writes.iter().find_map(|write| match write {
+            Write::End { run: ended, state, output, error, reason, .. } if *ended == run.id => {
+                Some(End { state: *state, output: output.as_ref(), error: error.as_deref(), reason: reason.as_deref() })
+            }
+            _ => None,
+        });
+        let Some(end) = end else { return Ok(Vec::new()) };
+        let told = self.told(run, || Ok(Some(event.clone())), end, now)?;
+        list.writes.extend(told.writes);
+        Ok(told.created)
+    }
+
+    /// Decides on the cancel of a run and all that it has started and waits for. To be called while the index is held
+    /// until the list is handed to the store, so that nothing is started in between.
+    pub(super) fn doom(&self, index: &Index, root: RunRow, reason: &str, now: Millis) -> Result<Doom, StoreError> {
+        let parent = index.parent_of(root.id);
+        let tree = self.tree(index, root)?;
+        let mut created = Vec::new();
+        let mut doomed = Vec::with_capacity(tree.len());
+        for (at, run) in tree.iter().enumerate() {
+            let reason = family::reason(at, reason);
+            let end = End { state: RunState::Cancelled, output: None, error: None, reason: Some(&reason) };
+            let told = self.told(run, || self.store.event(run.event), end, now)?;
+            created.extend(told.created);
+            doomed.push(Doomed { run: run.clone(), reason: Arc::clone(&reason), told: told.writes });
+        }
+        let list = family::cancel(doomed, parent.as_ref(), now);
+        Ok(Doom { tree, parent, created, reason: Arc::from(reason), list })
+    }
+
+    /// Runs are cancelled: nothing of them stays in memory, and whoever watches is told.
+    pub(super) fn are_cancelled(&self, runs: &[RunRow], now: Millis) {
+        for run in runs {
+            self.waits_mut().forget(run.id);
+            self.unlisten(run.id);
+            self.tell(Message::Cancelled(run.id));
+            self.notify_run(run.id, &run.function, RunState::Cancelled, now);
+        }
+    }
+
+    /// What is done once runs are cancelled.
+    pub(super) fn cancelled(&self, doom: Doom, now: Millis) {
+        self.are_cancelled(&doom.tree, now);
+        self.resolved(doom.parent.into_iter().map(|parent| (parent, &Ok(()))));
+        if !doom.created.is_empty() {
+            self.created(doom.created, now);
+        }
+    }
+
+    /// Ends a run from outside, with all that it has started; the run that waits for it goes on.
+    pub(super) async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        let done = self.cancel_tree(run, reason).await;
+        // Nobody else may be about to commit, and find the failure.
+        if let Err(CancelError::Store(error)) = &done
+            && *error != StoreError::Full
+        {
+            self.fail(error.clone());
+        }
+        done
+    }
+
+    async fn cancel_tree(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
+        let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
+        if row.state.is_terminal() {
+            return Err(CancelError::Ended(row.state));
+        }
+        let now = self.clock.now();
+        let (ticket, doom) = {
+            let index = self.waits();
+            let doom = self.doom(&index, row, reason, now)?;
+            (self.store.commit(Lane::Steps, vec![doom.list.clone()]), doom)
+        };
+        match ticket.await?.into_iter().next() {
+            Some(Ok(())) => {
+                self.cancelled(doom, now);
+                self.store.run(run)?.ok_or(CancelError::NotFound)
+            }
+            Some(Err(Conflict::RunMoved { state, .. })) => Err(CancelError::Ended(state)),
+            Some(Err(_)) | None => Err(CancelError::NotFound),
+        }
+    }
+
+    /// The runs that listen for events that cancel them, to be looked at.
+    pub(super) fn listening(&self) -> RwLockReadGuard<'_, Index> {
+        self.listening.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listening_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.listening.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run listens from now on for the events that cancel it: what its function's `cancel_on` says. Nothing of it is
+    /// stored, since it follows from the run and its event.
+    pub(super) fn listen(&self, run: &RunRow, event: &EventRow) {
+        let project = self.project();
+        let Some(function) = project.function(&run.function).filter(|function| !function.cancels.is_empty()) else { return };
+        let mut listening = self.listening_mut();
+        for (at, cancel) in function.cancels.iter().enumerate() {
+            let wait = WaitKey { run: run.id, kind: Kind::Wait, key: Arc::from(at.to_string()) };
+            let what = Arc::new(What::Events(vec![cancel.wanted(event)]));
+            listening.put(&WaitRow { wait, what, opened: run.created, until: None, state: WaitState::Open }, false);
+        }
+    }
+
+    /// A run has ended: nothing cancels it any more.
+    pub(super) fn unlisten(&self, run: RunId) {
+        if self.listening().knows(run) {
+            self.listening_mut().forget(run);
+        }
+    }
+
+    /// Lets the runs of the store listen that have not ended.
+    pub(super) fn listen_again(&self) -> Result<(), StoreError> {
+        let project = self.project();
+        if project.functions.iter().all(|function| function.cancels.is_empty()) {
+            return Ok(());
+        }
+        let mut rows = Vec::new();
+        let listens = |row: &RunRow| project.function(&row.function).is_some_and(|function| !function.cancels.is_empty());
+        self.store.unfinished(&mut |row| rows.extend(Some(row).filter(listens)))?;
+        for row in rows {
+            if let Some(event) = self.store.event(row.event)? {
+                self.listen(&row, &event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The cancels that an event means, each a list that holds if the event is stored. To be called as `doom`.
+    pub(super) fn dooms_of(&self, index: &Index, row: &EventRow, now: Millis) -> Result<Vec<Doom>, StoreError> {
+        let fitting = {
+            let listening = self.listening();
+            if !listening.awaits(&row.name) {
+                return Ok(Vec::new());
+            }
+            let data = json::value(&row.data).unwrap_or_default();
+            let id = row.id.to_string();
+            listening.fitting(EventView { id: &id, name: &row.name, data: &data, ts: row.ts.0 })
+        };
+        let project = self.project();
+        let mut dooms: Vec<Doom> = Vec::new();
+        for WaitKey { run, key, .. } in fitting {
+            let Some(run) = self.store.run(run)?.filter(|run| !run.state.is_terminal()) else { continue };
+            let cancels = project.function(&run.function).map_or(&[][..], |function| &function.cancels);
+            let timeout = key.parse::<usize>().ok().and_then(|at| cancels.get(at)?.timeout);
+            let in_time = timeout.is_none_or(|timeout| now <= run.created.after(timeout));
+            if !in_time || dooms.iter().any(|doom| doom.tree.iter().any(|doomed| doomed.id == run.id)) {
+                continue;
+            }
+            let mut doom = self.doom(index, run, &format!("cancel_on: {} {} came", row.name, row.id), now)?;
+            doom.list.expect.insert(0, Expect::EventStored(row.id));
+            dooms.push(doom);
+        }
+        Ok(dooms)
+    }
+
+    /// What is done about the cancels of events once it is known what became of them.
+    pub(super) async fn doomed(&self, dooms: Vec<Doom>, verdicts: impl Iterator<Item = &Verdict>, now: Millis) {
+        for (doom, verdict) in dooms.into_iter().zip(verdicts) {
+            if verdict.is_err() {
+                continue;
+            }
+            // An event and what a run invokes take different ways to the disk: a run may have been started since.
+            let known: Vec<RunId> = doom.tree.iter().map(|run| run.id).collect();
+            let children: Vec<RunId> = {
+                let index = self.waits();
+                known.iter().flat_map(|run| index.children_of(*run)).filter(|child| !known.contains(child)).collect()
+            };
+            let reason = family::reason(1, &doom.reason);
+            self.cancelled(doom, now);
+            for child in children {
+                if let Err(error) = self.cancel(child, &reason).await {
+                    tracing::debug!(run = %child, %error, "a run that was to be cancelled with the one that invoked it was not");
+                }
+            }
+        }
+    }
+}
