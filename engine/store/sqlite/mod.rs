@@ -19,6 +19,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -244,6 +245,7 @@ impl Owner {
             checkpoint,
             log_is_long,
             flush_delay,
+            was_full: Cell::new(false),
         };
         let writer = thread("store-writer", move || writer.run(connection))?;
         let threads = Mutex::new(Some(Threads { writer, others, _lock: lock }));

@@ -1,5 +1,6 @@
 //! The thread that alone writes, and the thread that copies the write-ahead log into the main file.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub(super) struct Writer {
     /// Set by the checkpointer: the log has grown so long that the writer has to finish the copy.
     pub(super) log_is_long: Arc<AtomicBool>,
     pub(super) flush_delay: Span,
+    /// The disk was full, and the log has not been copied since.
+    pub(super) was_full: Cell<bool>,
 }
 
 impl Writer {
@@ -120,8 +123,7 @@ impl Writer {
             }
             Err(error) => {
                 if error == StoreError::Full {
-                    // What has been copied into the main file makes room in the log.
-                    let _ = self.checkpoint.try_send(());
+                    self.was_full.set(true);
                 } else {
                     self.fault.set(error.clone());
                 }
@@ -133,6 +135,7 @@ impl Writer {
     }
 
     fn transact(&self, connection: &Connection, applier: &mut Applier<'_>, batch: &Batch) -> Result<Vec<Vec<Verdict>>, StoreError> {
+        self.make_room(connection)?;
         begin(connection)?;
         let outcome = batch
             .commits
@@ -154,6 +157,18 @@ impl Writer {
             }
         }
         outcome
+    }
+
+    /// After the disk was full, the log is copied into the main file before anything is added to it: what room there is again
+    /// would otherwise go to a log that cannot be copied any more, and so never starts anew.
+    fn make_room(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.was_full.get() {
+            let mut pragma = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+            let (pages, copied): (i64, i64) = pragma.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+            // Somebody who reads from the log, or copies it (then both are below zero), is no reason to refuse commits.
+            self.was_full.set(pages < 0 || copied < pages);
+        }
+        Ok(())
     }
 
     /// Copies what the checkpointer has left over, while nobody adds to it: the next commit then starts the log anew.
