@@ -61,6 +61,7 @@ impl Service {
             let problem = Diagnostic::error("E0538", missing);
             Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
         })?;
+        more_descriptors();
         let mut stops = Stops::new()?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
@@ -121,6 +122,16 @@ impl Service {
 fn open(settings: &Settings) -> Result<Arc<Sqlite>, Trouble> {
     let options = Options { durability: settings.durability, flush_delay: settings.flush_delay, ..Options::default() };
     Sqlite::open(&settings.database, options).map(Arc::new).map_err(|error| cannot_open(&settings.database, &error))
+}
+
+/// Takes as many descriptors as the system allows, for this process and those that it starts: each connection and each call of
+/// a handler needs one.
+pub fn more_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it may not, fewer calls are under way at once.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Trouble {

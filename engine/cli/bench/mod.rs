@@ -28,6 +28,7 @@ use crate::clock::SystemClock;
 
 use super::exit::{Exit, Trouble};
 use super::out::{Cell, Out};
+use super::serve::more_descriptors;
 use plot::Curve;
 use project::{Scale, Site};
 use report::{Figure, Report};
@@ -241,16 +242,6 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// Takes as many descriptors as the system allows, for this process and those that it starts: ten thousand calls at once
-/// need as many.
-fn more_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where it may not, a figure that needs more fails and says so.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The time in milliseconds below which `share` of the times lie.

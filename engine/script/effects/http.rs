@@ -1,15 +1,19 @@
 //! `http::get`, `post`, `put`, `patch`, `delete`, `head`: options in, a map out, and which answers are errors.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map, Module};
+use tokio::sync::Semaphore;
 
 use base64::Engine as _;
 
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
+use crate::base::limits::COROUTINES_MOST;
 use crate::base::{Millis, Span};
 
 use super::request::{Answer, Failed, Request, client, header_value, perform};
@@ -100,6 +104,17 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     Ok(result)
 }
 
+/// Places for the calls of all runs: half of the descriptors that the process may have. Without a bound, calls took the last
+/// descriptor from the database, which is a failed disk to the engine.
+fn places() -> &'static Semaphore {
+    static PLACES: OnceLock<Semaphore> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 2).unwrap_or(COROUTINES_MOST));
+        Semaphore::new(most.clamp(1, COROUTINES_MOST))
+    })
+}
+
 /// Sends the request from a task of its own, off this stack; none where no answer came in time.
 fn send(attempt: &Attempt, request: Request, timeout: Span) -> Result<Option<Result<Answer, Failed>>, Fault> {
     /// Ends the task where nobody waits for it any more.
@@ -115,7 +130,11 @@ fn send(attempt: &Attempt, request: Request, timeout: Span) -> Result<Option<Res
     // What the task allocates and frees is its own; only what reaches the script counts for the run.
     let started = alloc::uncounted(|| {
         let (rules, client) = client(&attempt.call.surroundings.http)?;
-        Ok(Task(tokio::spawn(perform(client, rules, request))))
+        Ok(Task(tokio::spawn(async move {
+            // It is never closed, and a call without a place would only fail at its socket.
+            let _place = places().acquire().await;
+            perform(client, rules, request).await
+        })))
     });
     let mut task = started.map_err(|error: String| Thrown::new("E0418", format!("no HTTP client: {error}")).fault())?;
     let timer = attempt.ports.clock.sleep_until(attempt.now().after(timeout), false);

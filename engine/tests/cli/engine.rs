@@ -48,6 +48,35 @@ fn an_event_is_sent_waited_for_and_looked_at() {
 }
 
 #[test]
+fn calls_of_many_runs_leave_descriptors_to_the_database() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    use std::io::{Read as _, Write as _};
+
+    const RUNS: usize = 200;
+    const AT_ONCE: usize = 50;
+    let place = Place::hello();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    place.write("handlers/greet.rhai", &format!("step(\"call\", || http::get(\"{url}\").status)\n"));
+    let engine = Engine::dev(&place, &[]);
+    let few = Rlimit { current: Some(160), maximum: Some(160) };
+    prlimit(Pid::from_raw(engine.pid() as i32), Resource::Nofile, few).unwrap();
+    // Answers only once so many calls are there, while all the others that may call hold a connection too.
+    std::thread::spawn(move || {
+        for _ in 0..RUNS / AT_ONCE {
+            let held: Vec<_> = (0..AT_ONCE).map(|_| listener.accept().unwrap().0).collect();
+            for mut stream in held {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        }
+    });
+    place.ask(&engine, &["send", "hello/said", "--example", "--count", &RUNS.to_string()]).exits(0);
+    let completed = || place.ask(&engine, &["runs", "ls", "--status", "completed", "--limit", "1000"]).exits(0).out.lines().count();
+    while completed() < RUNS {}
+}
+
+#[test]
 fn ids_may_be_cut_short_while_they_are_clear() {
     let place = sleeper();
     let engine = Engine::dev(&place, &["--ephemeral"]);
