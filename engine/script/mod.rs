@@ -21,7 +21,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
@@ -372,7 +372,7 @@ pub struct Stop {
     state: AtomicU8,
     /// Whether it only goes over its records.
     probes: bool,
-    poked: AtomicBool,
+    pokes: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -404,12 +404,13 @@ impl Stop {
 
     /// Tells the script that a wait of its run has come to something, for a branch that waits while others are at work.
     pub fn poke(&self) {
-        self.poked.store(true, Ordering::SeqCst);
+        self.pokes.fetch_add(1, Ordering::SeqCst);
         self.waker.wake();
     }
 
-    fn take_poke(&self) -> bool {
-        self.poked.load(Ordering::Relaxed) && self.poked.swap(false, Ordering::SeqCst)
+    /// How often it was told that: every `parallel` of the run, one inside another too, has to see each time.
+    fn pokes(&self) -> u64 {
+        self.pokes.load(Ordering::SeqCst)
     }
 
     fn is_draining(&self) -> bool {

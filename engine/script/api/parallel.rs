@@ -106,7 +106,7 @@ fn run_all(context: &NativeCallContext<'_>, parts: Vec<(String, FnPtr, Vec<Dynam
     let slots = parts.into_iter().map(slot).collect();
     #[allow(deprecated)]
     let store = Rc::new(context.store_data());
-    let group = RefCell::new(Group { parent: &attempt, store, slots, limit: options.limit, timer: None });
+    let group = RefCell::new(Group { parent: &attempt, store, slots, limit: options.limit, timer: None, seen: 0, unseen: false });
     attempt.waits_for_branches(true);
     let ended = attempt.wait(std::future::poll_fn(|context| group.borrow_mut().poll(context)));
     attempt.waits_for_branches(false);
@@ -172,6 +172,10 @@ struct Group<'a> {
     slots: Vec<Slot>,
     limit: usize,
     timer: Option<(Millis, Waiting)>,
+    /// How often the run had been told of its waits when this group looked at them last.
+    seen: u64,
+    /// A branch has begun to wait since: what it waits for may have come while it was on its way here.
+    unseen: bool,
 }
 
 impl Group<'_> {
@@ -184,7 +188,9 @@ impl Group<'_> {
             if !self.slots.iter().any(|slot| matches!(slot.place, Place::Running(_))) {
                 return Poll::Ready(Ok(()));
             }
-            if self.parent.stop.take_poke() {
+            let pokes = self.parent.stop.pokes();
+            if std::mem::take(&mut self.unseen) || pokes != self.seen {
+                self.seen = pokes;
                 match self.resolved() {
                     Ok(true) => continue,
                     Ok(false) => {}
@@ -209,7 +215,10 @@ impl Group<'_> {
             };
             let own = attempt.take_own();
             slot.place = match halt {
-                Some(Halt::Stop(Outcome::Suspended { state, wake, error })) => Place::Suspended { state, wake, error, own },
+                Some(Halt::Stop(Outcome::Suspended { state, wake, error })) => {
+                    self.unseen |= state == RunState::Waiting;
+                    Place::Suspended { state, wake, error, own }
+                }
                 Some(Halt::Stop(Outcome::Interrupted)) => {
                     self.parent.inherit(own);
                     Place::Interrupted

@@ -6,13 +6,13 @@ use std::net::{TcpListener, TcpStream};
 use super::*;
 
 /// A server that answers each request by a function of its number and text, and remembers the requests.
-struct Server {
+pub struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn new(answer: impl Fn(usize, &str) -> String + Send + 'static) -> Server {
+    pub fn new(answer: impl Fn(usize, &str) -> String + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -38,7 +38,7 @@ impl Server {
     }
 
     /// A bench for a script in which `URL` stands for the server.
-    fn bench(&self, script: &str) -> Bench {
+    pub fn bench(&self, script: &str) -> Bench {
         let mut bench = Bench::new(&script.replace("URL", &format!("http://127.0.0.1:{}", self.port)));
         bench.surroundings.http.private_allowed = true;
         bench.outside = true;
@@ -68,7 +68,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn ok(body: &str) -> String {
+pub fn ok(body: &str) -> String {
     answer("200 OK", "content-type: application/json\r\n", body)
 }
 

@@ -1,6 +1,7 @@
 //! Handlers through `script::call`, on a store in memory and a clock that the test moves.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod branches;
 mod compile;
 mod flow;
 mod hostile;
@@ -21,7 +22,7 @@ use stepwell::rules::run::{Outcome, Stopped, next};
 use stepwell::rules::{
     AttemptRow, Backoff, EventRow, Expect, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, WindowRow, Write,
 };
-use stepwell::script::{Alone, Call, Host, Ports, Program, Secrets, Stop, Surroundings, Watch, call};
+use stepwell::script::{Alone, Call, Host, Ports, Post, Program, Secrets, Stop, Surroundings, Watch, call};
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
 
@@ -126,6 +127,8 @@ pub struct Bench {
     pub surroundings: Surroundings,
     pub run: RunId,
     pub stop: Arc<Stop>,
+    /// The engine around the run.
+    pub post: Arc<dyn Post>,
     /// Whether what is waited for comes from outside, so that the clock stands meanwhile.
     pub outside: bool,
     next_id: Cell<i64>,
@@ -243,6 +246,7 @@ impl Bench {
             surroundings: Surroundings::default(),
             run: Id(0),
             stop: Stop::new(),
+            post: Arc::new(Alone),
             outside: false,
             next_id: Cell::new(1),
         }
@@ -338,7 +342,7 @@ impl Bench {
             clock: Arc::new(Shared(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded(AtomicU64::new(42))),
             watch: Arc::clone(&self.told) as Arc<dyn Watch>,
-            post: Arc::new(Alone),
+            post: Arc::clone(&self.post),
         })
     }
 
