@@ -121,6 +121,8 @@ impl<'de> serde::Deserialize<'de> for Id {
 
 /// A map by ids of the engine's own making.
 pub type IdMap<V> = HashMap<Id, V, BuildHasherDefault<IdHasher>>;
+/// A map by numbers that nobody outside chooses.
+pub type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
 /// Hashes the ids that the engine makes itself: nobody chooses them to collide, so one multiplication serves.
 #[derive(Debug, Default, Clone, Copy)]
@@ -135,6 +137,10 @@ impl Hasher for IdHasher {
         for byte in bytes {
             self.write_i64(i64::from(*byte));
         }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.write_i64(number as i64);
     }
 
     fn write_i64(&mut self, number: i64) {

@@ -230,7 +230,7 @@ impl Engine {
             desks.push(desk);
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
-        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, resolved, &buckets);
+        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, (stats.end, stats.unfinished), resolved, &buckets);
         Ok((Engine { inner }, scheduler, workers))
     }
 

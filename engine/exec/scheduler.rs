@@ -96,8 +96,6 @@ struct Live {
     collects: bool,
     /// When it entered or enters the queue.
     enter: Millis,
-    /// It was moved on while its start was on its way: what it is now.
-    again: Option<Box<RunRow>>,
     /// A wait of it has come to something since the worker has it, which the script may not have seen.
     resolved: bool,
 }
@@ -126,6 +124,8 @@ pub(super) struct Scheduler {
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     crons: Crons,
     fresh: IdMap<Created>,
+    /// Runs that were moved on while their start was on its way: what they are now.
+    overtaken: IdMap<Box<RunRow>>,
     /// Runs that were found suspended with a wait that had come to something.
     resolved: HashSet<RunId>,
     executing: usize,
@@ -146,11 +146,14 @@ impl Scheduler {
         inner: Arc<Inner>,
         inbox: mpsc::UnboundedReceiver<Message>,
         desks: Vec<mpsc::UnboundedSender<Batch>>,
-        end: Ending,
+        (end, unfinished): (Ending, u64),
         resolved: HashSet<RunId>,
         buckets: &[WindowRow],
     ) -> Scheduler {
         let mut queue = Queue::default();
+        let mut live = IdMap::default();
+        // A map that grows while a million runs are taken up is copied again and again.
+        live.reserve(usize::try_from(unfinished).unwrap_or(0));
         buckets.iter().for_each(|row| queue.load(&row.window.function, &row.window.key, row.value));
         Scheduler {
             inner,
@@ -158,10 +161,11 @@ impl Scheduler {
             desks,
             end,
             queue,
-            live: IdMap::default(),
+            live,
             timers: BinaryHeap::new(),
             crons: Crons::default(),
             fresh: IdMap::default(),
+            overtaken: IdMap::default(),
             resolved,
             executing: 0,
             next_desk: 0,
@@ -178,20 +182,8 @@ impl Scheduler {
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
         self.inner.paused_functions().into_iter().for_each(|function| self.held.begin(function));
-        match recovery::recover(&self.inner, self.end).await {
-            Ok(rows) => {
-                let mut gates = self.inner.gates();
-                for row in &rows {
-                    gates.load_run(row);
-                    if let Err(error) = self.inner.load_open(&mut gates, row) {
-                        return self.inner.fail(error);
-                    }
-                }
-                drop(gates);
-                self.queue.advance(self.inner.clock.now());
-                rows.iter().for_each(|row| self.take_up(row));
-            }
-            Err(error) => return self.inner.fail(error),
+        if let Err(error) = self.take_up_all().await {
+            return self.inner.fail(error);
         }
         match Crons::take_up(&self.inner).await {
             Ok(crons) => self.crons = crons,
@@ -233,6 +225,23 @@ impl Scheduler {
         }
     }
 
+    /// Takes up every unfinished run of the store; nothing begins meanwhile.
+    async fn take_up_all(&mut self) -> Result<(), StoreError> {
+        let (inner, end) = (Arc::clone(&self.inner), self.end);
+        self.queue.advance(inner.clock.now());
+        let mut failed = None;
+        let mut take_up = |row: RunRow| {
+            let mut gates = inner.gates();
+            gates.load_run(&row);
+            failed = failed.take().or(inner.load_open(&mut gates, &row).err());
+            drop(gates);
+            self.take_up(&row);
+        };
+        let interrupted = recovery::recover(&inner, end, &mut take_up).await?;
+        interrupted.into_iter().for_each(take_up);
+        failed.map_or(Ok(()), Err)
+    }
+
     /// A stored run joins the queue or the timers.
     fn take_up(&mut self, row: &RunRow) {
         self.know(row, row.started.is_some());
@@ -255,7 +264,6 @@ impl Scheduler {
             singleton: row.singleton().is_some(),
             collects: row.collects().is_some() && row.started.is_none(),
             enter: row.enter,
-            again: None,
             resolved: false,
         };
         let wants = self.wants(row);
@@ -379,7 +387,7 @@ impl Scheduler {
             self.alone = None;
         }
         // Whoever has it tried again may be heard of before the worker that it stopped with.
-        let again = self.live.get_mut(&run).and_then(|live| live.again.take());
+        let again = self.overtaken.remove(&run);
         match (now, again) {
             (None, None) => {
                 let collects = self.live.get(&run).is_some_and(|live| live.collects);
@@ -512,7 +520,7 @@ impl Scheduler {
         let Some(live) = self.live.get_mut(&row.id) else { return self.know(&row, false) };
         if live.stop.is_some() {
             // Its start lost against whoever sent this, or it has stopped before: the worker is about to say so.
-            live.again = Some(row);
+            self.overtaken.insert(row.id, row);
             return;
         }
         live.rev = row.rev;
@@ -546,6 +554,7 @@ impl Scheduler {
             self.inner.gates().close(run);
         }
         self.live.remove(&run);
+        self.overtaken.remove(&run);
         self.held.forget(run);
         self.fresh.remove(&run);
         self.suspects.retain(|suspect| *suspect != run);

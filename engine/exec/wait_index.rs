@@ -4,12 +4,14 @@
 //! It is a view of the stored rows, and decides nothing: whoever finds a wait here commits that it expects it to be open.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
 use serde_json::Value;
 
+use crate::base::id::{IdMap, NumberMap};
 use crate::base::{RunId, json};
-use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Pin, Scope};
+use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
 use crate::rules::{WaitKey, WaitRow, WaitState, Wanted, What};
 
 /// The order of opening.
@@ -20,15 +22,17 @@ type Seq = u64;
 pub(super) struct Index {
     next: Seq,
     /// In boxes: a map has room for twice as many as it holds.
-    entries: HashMap<Seq, Box<Entry>>,
+    entries: NumberMap<Box<Entry>>,
     /// The open waits of each run that has rows, open or not.
-    runs: HashMap<RunId, Vec<Seq>>,
+    runs: IdMap<Seqs>,
     events: HashMap<Arc<str>, Named>,
     signals: HashMap<Arc<str>, BTreeSet<Seq>>,
     /// By the run that is waited for.
-    children: HashMap<RunId, Seq>,
+    children: IdMap<Seq>,
     /// Each text of an `if` is compiled once.
     conditions: HashMap<Arc<str>, Weak<Expr>>,
+    /// Of the values that waits are found by.
+    hasher: RandomState,
 }
 
 /// The waits for events of one name.
@@ -42,14 +46,18 @@ struct Named {
 #[derive(Debug)]
 struct ByField {
     field: Field,
-    values: HashMap<Arc<str>, Seqs>,
+    /// By the hash of the value: what is found by another value with the same hash does not fit in the end.
+    values: NumberMap<Seqs>,
 }
 
-/// A few numbers: mostly one.
-#[derive(Debug)]
+/// A few numbers: mostly one. Small, since there is one for each run and for each value.
+#[derive(Debug, Default)]
 enum Seqs {
+    #[default]
+    None,
     One(Seq),
-    Many(BTreeSet<Seq>),
+    #[allow(clippy::box_collection, reason = "the set would make each of the many that hold one number twice as large")]
+    Many(Box<BTreeSet<Seq>>),
 }
 
 #[derive(Debug)]
@@ -64,6 +72,8 @@ struct Entry {
 
 #[derive(Debug)]
 enum Filed {
+    /// Mostly it is one kind of event.
+    Event(Alternative),
     Events(Box<[Alternative]>),
     Signal(Arc<str>),
     Run(RunId),
@@ -74,7 +84,15 @@ enum Filed {
 pub(super) struct Alternative {
     event: Arc<str>,
     condition: Option<Condition>,
-    pin: Option<Pin>,
+    place: Option<Place>,
+}
+
+/// Where a wait is filed under the name of its event.
+#[derive(Debug)]
+struct Place {
+    field: Field,
+    /// The hash of the value that the field has to have.
+    value: u64,
 }
 
 #[derive(Debug)]
@@ -86,7 +104,8 @@ struct Condition {
 impl Seqs {
     fn insert(&mut self, seq: Seq) {
         match self {
-            Seqs::One(old) => *self = Seqs::Many(BTreeSet::from([*old, seq])),
+            Seqs::None => *self = Seqs::One(seq),
+            Seqs::One(old) => *self = Seqs::Many(Box::new(BTreeSet::from([*old, seq]))),
             Seqs::Many(all) => {
                 all.insert(seq);
             }
@@ -96,19 +115,28 @@ impl Seqs {
     /// True where none is left.
     fn remove(&mut self, seq: Seq) -> bool {
         match self {
-            Seqs::One(old) => *old == seq,
+            Seqs::None => return true,
+            Seqs::One(old) if *old != seq => return false,
+            Seqs::One(_) => {}
             Seqs::Many(all) => {
                 all.remove(&seq);
-                all.is_empty()
+                if !all.is_empty() {
+                    return false;
+                }
             }
         }
+        *self = Seqs::None;
+        true
     }
 
-    fn add_to(&self, found: &mut Vec<Seq>) {
-        match self {
-            Seqs::One(seq) => found.push(*seq),
-            Seqs::Many(all) => found.extend(all),
-        }
+    /// In the order of opening.
+    fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
+        let (one, many) = match self {
+            Seqs::None => (None, None),
+            Seqs::One(seq) => (Some(*seq), None),
+            Seqs::Many(all) => (None, Some(all.iter().copied())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -151,20 +179,21 @@ impl Index {
         }
         let seq = self.next;
         self.next += 1;
-        // Most runs have one.
-        open.reserve_exact(1);
-        open.push(seq);
+        open.insert(seq);
         let what = match &*row.what {
             What::Events(wanted) => {
-                let mut all = self.alternatives(wanted);
+                let mut all: Vec<Alternative> = wanted.iter().map(|wanted| self.alternative(wanted)).collect();
                 all.iter_mut().for_each(|one| file(self.events.entry(Arc::clone(&one.event)).or_default(), one, seq));
-                Filed::Events(all)
+                match <[Alternative; 1]>::try_from(all) {
+                    Ok([one]) => Filed::Event(one),
+                    Err(all) => Filed::Events(all.into()),
+                }
             }
             What::Signal(name) => Filed::Signal(Arc::clone(name)),
             What::Run(run) => Filed::Run(*run),
         };
         match &what {
-            Filed::Events(_) => {}
+            Filed::Event(_) | Filed::Events(_) => {}
             Filed::Signal(name) => {
                 self.signals.entry(Arc::clone(name)).or_default().insert(seq);
             }
@@ -188,17 +217,18 @@ impl Index {
 
     fn alternative(&mut self, wanted: &Wanted) -> Alternative {
         let event = self.shared(&wanted.event);
-        let Some(text) = &wanted.condition else { return Alternative { event, condition: None, pin: None } };
+        let Some(text) = &wanted.condition else { return Alternative { event, condition: None, place: None } };
         let Some(expr) = self.compiled(text) else {
             // It was checked when the wait was opened; this one can only come from another version.
             tracing::error!(condition = &**text, "the `if` of a stored wait does not compile; it counts as false");
             let never = Arc::from("stepwell/never");
-            return Alternative { event: never, condition: None, pin: None };
+            return Alternative { event: never, condition: None, place: None };
         };
         let bound = wanted.bound.clone().unwrap_or_else(|| Arc::from("{}"));
         let view = json::value(&bound).unwrap_or_default();
         let pin = expr.pin(Some(bound_view(&view)));
-        Alternative { event, condition: Some(Condition { expr, bound }), pin }
+        let place = pin.map(|pin| Place { field: pin.field, value: self.hasher.hash_one(&*pin.value) });
+        Alternative { event, condition: Some(Condition { expr, bound }), place }
     }
 
     fn compiled(&mut self, text: &Arc<str>) -> Option<Arc<Expr>> {
@@ -214,7 +244,7 @@ impl Index {
     }
 
     fn seq(&self, wait: &WaitKey) -> Option<Seq> {
-        self.runs.get(&wait.run)?.iter().copied().find(|seq| self.entries.get(seq).is_some_and(|entry| entry.wait == *wait))
+        self.runs.get(&wait.run)?.iter().find(|seq| self.entries.get(seq).is_some_and(|entry| entry.wait == *wait))
     }
 
     fn entry_mut(&mut self, wait: &WaitKey) -> Option<&mut Entry> {
@@ -252,30 +282,22 @@ impl Index {
     pub(super) fn close(&mut self, wait: &WaitKey) {
         let Some(seq) = self.seq(wait) else { return };
         if let Some(open) = self.runs.get_mut(&wait.run) {
-            open.retain(|one| *one != seq);
+            open.remove(seq);
         }
         self.take_out(seq);
     }
 
     /// A run has ended: none of its waits is stored any more.
     pub(super) fn forget(&mut self, run: RunId) {
-        for seq in self.runs.remove(&run).unwrap_or_default() {
-            self.take_out(seq);
-        }
+        let open = self.runs.remove(&run).unwrap_or_default();
+        open.iter().for_each(|seq| self.take_out(seq));
     }
 
     fn take_out(&mut self, seq: Seq) {
         let Some(entry) = self.entries.remove(&seq) else { return };
         match entry.what {
-            Filed::Events(all) => {
-                for one in &all {
-                    if let Some(named) = self.events.get_mut(&one.event)
-                        && unfile(named, one, seq)
-                    {
-                        self.events.remove(&one.event);
-                    }
-                }
-            }
+            Filed::Event(one) => self.unfile(&one, seq),
+            Filed::Events(all) => all.iter().for_each(|one| self.unfile(one, seq)),
             Filed::Signal(name) => {
                 if let Some(all) = self.signals.get_mut(&name) {
                     all.remove(&seq);
@@ -287,6 +309,14 @@ impl Index {
             Filed::Run(run) => {
                 self.children.remove(&run);
             }
+        }
+    }
+
+    fn unfile(&mut self, one: &Alternative, seq: Seq) {
+        if let Some(named) = self.events.get_mut(&one.event)
+            && unfile(named, one, seq)
+        {
+            self.events.remove(&one.event);
         }
     }
 
@@ -305,13 +335,17 @@ impl Index {
         let Some(named) = self.events.get(event.name) else { return Vec::new() };
         let mut found: Vec<Seq> = named.rest.iter().copied().collect();
         for by in &named.fields {
-            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&value)) {
-                seqs.add_to(&mut found);
+            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&self.hasher.hash_one(&*value))) {
+                found.extend(seqs.iter());
             }
         }
         found.sort_unstable();
         found.dedup();
-        let fits = |entry: &&Entry| matches!(&entry.what, Filed::Events(all) if all.iter().any(|one| one.fits(event)));
+        let fits = |entry: &&Entry| match &entry.what {
+            Filed::Event(one) => one.fits(event),
+            Filed::Events(all) => all.iter().any(|one| one.fits(event)),
+            Filed::Signal(_) | Filed::Run(_) => false,
+        };
         found.iter().filter_map(|seq| self.entries.get(seq).map(|entry| &**entry)).filter(fits).map(|entry| entry.wait.clone()).collect()
     }
 
@@ -328,7 +362,7 @@ impl Index {
 
     /// The runs that a run waits for.
     pub(super) fn children_of(&self, run: RunId) -> Vec<RunId> {
-        let open = self.runs.get(&run).into_iter().flatten().filter_map(|seq| self.entries.get(seq));
+        let open = self.runs.get(&run).into_iter().flat_map(Seqs::iter).filter_map(|seq| self.entries.get(&seq));
         open.filter_map(|entry| if let Filed::Run(child) = entry.what { Some(child) } else { None }).collect()
     }
 
@@ -342,35 +376,30 @@ impl Index {
 }
 
 fn file(named: &mut Named, one: &mut Alternative, seq: Seq) {
-    let Some(pin) = &mut one.pin else {
+    let Some(place) = &mut one.place else {
         named.rest.insert(seq);
         return;
     };
-    let at = named.fields.iter().position(|by| by.field == pin.field).unwrap_or_else(|| {
-        named.fields.push(ByField { field: pin.field.clone(), values: HashMap::new() });
+    let at = named.fields.iter().position(|by| by.field == place.field).unwrap_or_else(|| {
+        named.fields.push(ByField { field: place.field.clone(), values: NumberMap::default() });
         named.fields.len() - 1
     });
     // All waits of a name share the text of the field.
-    pin.field = named.fields[at].field.clone();
-    match named.fields[at].values.get_mut(&pin.value) {
-        Some(seqs) => seqs.insert(seq),
-        None => {
-            named.fields[at].values.insert(Arc::clone(&pin.value), Seqs::One(seq));
-        }
-    }
+    place.field = named.fields[at].field.clone();
+    named.fields[at].values.entry(place.value).or_default().insert(seq);
 }
 
 /// True where nobody waits for events of this name any more.
 fn unfile(named: &mut Named, one: &Alternative, seq: Seq) -> bool {
-    match &one.pin {
+    match &one.place {
         None => {
             named.rest.remove(&seq);
         }
-        Some(pin) => {
-            if let Some(at) = named.fields.iter().position(|by| by.field == pin.field) {
+        Some(place) => {
+            if let Some(at) = named.fields.iter().position(|by| by.field == place.field) {
                 let by = &mut named.fields[at];
-                if by.values.get_mut(&pin.value).is_some_and(|seqs| seqs.remove(seq)) {
-                    by.values.remove(&pin.value);
+                if by.values.get_mut(&place.value).is_some_and(|seqs| seqs.remove(seq)) {
+                    by.values.remove(&place.value);
                 }
                 if by.values.is_empty() {
                     named.fields.swap_remove(at);

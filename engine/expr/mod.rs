@@ -51,7 +51,7 @@ enum Form {
     /// A bare path, looked up without the interpreter.
     Path(Path),
     /// Anything else: every path in it is the variable `@n`, resolved from the n-th of `paths`.
-    Program { tree: Expression, paths: Vec<Path> },
+    Program { tree: Expression, paths: Vec<Arc<Path>> },
 }
 
 /// A path that an expression reads, for checks against an event's schema.
@@ -105,7 +105,7 @@ impl Expr {
         let checked = check::check(text, tree, &info, variables)?;
         let form = match checked.only_path {
             Some(path) => Form::Path(path),
-            None => Form::Program { tree: checked.tree, paths: checked.paths },
+            None => Form::Program { tree: checked.tree, paths: checked.paths.into_iter().map(Arc::new).collect() },
         };
         Ok(Expr { text: Arc::from(text), form, uses: checked.uses })
     }
@@ -122,9 +122,9 @@ impl Expr {
 
     /// Every path that it reads, with the value that it finds there: each once, in order of appearance.
     pub fn seen(&self, scope: &Scope<'_>) -> Vec<(String, Value)> {
-        let paths = match &self.form {
-            Form::Path(path) => std::slice::from_ref(path),
-            Form::Program { paths, .. } => paths.as_slice(),
+        let paths: Vec<&Path> = match &self.form {
+            Form::Path(path) => vec![path],
+            Form::Program { paths, .. } => paths.iter().map(|path| &**path).collect(),
         };
         let mut seen: Vec<(String, Value)> = Vec::new();
         for path in paths {
@@ -147,7 +147,7 @@ impl Expr {
         }
     }
 
-    fn eval_tree(&self, tree: &Expression, paths: &[Path], scope: &Scope<'_>) -> Result<Value, EvalError> {
+    fn eval_tree(&self, tree: &Expression, paths: &[Arc<Path>], scope: &Scope<'_>) -> Result<Value, EvalError> {
         let resolver = Resolver { scope, paths };
         let mut context = ROOT.new_inner_scope();
         context.set_variable_resolver(&resolver);
@@ -206,7 +206,7 @@ impl Expr {
 /// Gives the interpreter the value of each path when it asks for it, so that only what is read is converted.
 struct Resolver<'a> {
     scope: &'a Scope<'a>,
-    paths: &'a [Path],
+    paths: &'a [Arc<Path>],
 }
 
 impl VariableResolver for Resolver<'_> {

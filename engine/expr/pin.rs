@@ -55,8 +55,12 @@ impl Expr {
         let Form::Program { tree, paths } = &self.form else { return None };
         let scope = Scope { event, ..Scope::default() };
         let (field, other) = comparison(tree, paths)?;
-        let value = text(&self.eval_tree(other, paths, &scope).ok()?)?;
-        Some(Pin { field: Field(Arc::new(field.clone())), value })
+        // Mostly the other side is a field too, which needs no interpreter: an engine that starts finds the pins of a million waits.
+        let value = match path_of(other, paths) {
+            Some(path) => scope.find(path).to_json(),
+            None => self.eval_tree(other, paths, &scope).ok()?,
+        };
+        Some(Pin { field: Field(Arc::clone(field)), value: text(&value)? })
     }
 
     /// As much of `event` as the expression reads: an object with some of its fields.
@@ -99,7 +103,7 @@ fn copy(to: serde_json::map::Entry<'_>, from: &Value, path: &[Segment]) {
 }
 
 /// The first `async.… == …` among the parts of a conjunction.
-fn comparison<'t>(node: &'t IdedExpr, paths: &'t [Path]) -> Option<(&'t Path, &'t IdedExpr)> {
+fn comparison<'t>(node: &'t IdedExpr, paths: &'t [Arc<Path>]) -> Option<(&'t Arc<Path>, &'t IdedExpr)> {
     let Node::Call(call) = &node.expr else { return None };
     let [left, right] = call.args.as_slice() else { return None };
     match call.func_name.as_str() {
@@ -112,13 +116,13 @@ fn comparison<'t>(node: &'t IdedExpr, paths: &'t [Path]) -> Option<(&'t Path, &'
     }
 }
 
-fn path_of<'t>(node: &IdedExpr, paths: &'t [Path]) -> Option<&'t Path> {
+fn path_of<'t>(node: &IdedExpr, paths: &'t [Arc<Path>]) -> Option<&'t Arc<Path>> {
     let Node::Ident(name) = &node.expr else { return None };
     paths.get(name.strip_prefix('@')?.parse::<usize>().ok()?)
 }
 
 /// Whether a value needs nothing but `event`.
-fn is_known(node: &IdedExpr, paths: &[Path]) -> bool {
+fn is_known(node: &IdedExpr, paths: &[Arc<Path>]) -> bool {
     match &node.expr {
         Node::Literal(_) => true,
         Node::Ident(_) => path_of(node, paths).is_some_and(|path| path.root == "event"),

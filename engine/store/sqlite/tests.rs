@@ -261,6 +261,25 @@ fn a_full_disk_stops_nothing_for_good() {
 }
 
 #[test]
+fn many_open_runs_come_in_order_and_a_damaged_one_is_told() {
+    let folder = folder();
+    let store = open(&in_folder(&folder));
+    let ids = ids();
+    let runs: Vec<Id> = (0..3_000).map(|_| ids.next(crate::base::Millis(0))).collect();
+    let writes = runs.iter().map(|id| Write::CreateRun(run(*id, *id))).collect();
+    put(&store, writes);
+    let mut found = Vec::new();
+    store.unfinished(&mut |row| found.push(row.id)).expect("a scan");
+    assert_eq!(found, runs);
+    drop(store);
+    let file = rusqlite::Connection::open(in_folder(&folder)).expect("the file");
+    file.execute("UPDATE runs SET state = 99 WHERE id = ?1", [runs[2_500].0]).expect("a change");
+    drop(file);
+    let store = open(&in_folder(&folder));
+    assert!(matches!(store.unfinished(&mut |_| {}), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
 fn a_backup_under_load_is_whole() {
     let folder = folder();
     let path = in_folder(&folder);
