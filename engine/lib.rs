@@ -9,6 +9,7 @@ pub mod crash;
 pub mod exec;
 pub mod expr;
 pub mod project;
+pub mod resident;
 pub mod rules;
 pub mod script;
 pub mod server;

@@ -7,11 +7,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::oneshot;
 
-use crate::base::Diagnostic;
+use crate::base::{Diagnostic, Span};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::crash;
 use crate::exec::{Engine, Notice, Setup};
 use crate::project::Project;
+use crate::resident;
 use crate::script::Host;
 use crate::server::{ServerOptions, serve};
 use crate::store::Store;
@@ -22,6 +23,9 @@ use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble, plain};
 use super::out::Out;
 use super::settings::{Keys, Settings};
+
+/// When what only the start needed leaves memory.
+const START_IS_OVER: Span = Span::seconds(1);
 
 /// What is to be served.
 pub struct Service {
@@ -81,6 +85,11 @@ impl Service {
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, engine.clone(), options, stopped));
         started(&engine, address, notices);
+        let clock = Arc::clone(engine.clock());
+        tokio::spawn(async move {
+            clock.sleep_until(clock.now().after(START_IS_OVER), false).await;
+            resident::drop_code();
+        });
 
         let fault = tokio::select! {
             name = stops.next() => {

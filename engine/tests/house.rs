@@ -15,9 +15,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("project", &["base", "rules", "expr", "config", "script"]),
     ("exec", &["base", "rules", "expr", "config", "store", "script", "project", "clock"]),
     ("server", &["exec", "project", "store", "base", "rules"]),
-    ("cli", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "clock", "crash"]),
+    ("cli", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "clock", "crash", "resident"]),
     ("clock", &["base"]),
     ("crash", &[]),
+    ("resident", &[]),
 ];
 
 /// Crates that a room never sees, whatever it may import.
@@ -34,7 +35,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
 ];
 
 /// The only files where `unsafe` may stand, each block argued.
-const UNSAFE: &[&str] = &["script/coroutine.rs", "base/alloc.rs", "crash.rs"];
+const UNSAFE: &[&str] = &["script/coroutine.rs", "base/alloc.rs", "crash.rs", "resident.rs"];
 
 /// The most lines of one file.
 const LINES: usize = 800;
@@ -292,7 +293,7 @@ fn a_room_never_sees_what_is_not_its_business() {
 }
 
 #[test]
-fn unsafe_stands_in_three_files_alone() {
+fn unsafe_stands_in_few_files_alone() {
     let mut broken = Vec::new();
     for file in files().iter().filter(|file| !UNSAFE.contains(&file.path.as_str())) {
         for at in words(&file.code, "unsafe") {
