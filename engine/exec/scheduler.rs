@@ -10,31 +10,28 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::id::IdMap;
-use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
-use crate::base::{Id, Millis, RunId, Span};
-use crate::rules::gates::{Collect, Seat};
+use crate::base::{Millis, RunId, Span};
+use crate::rules::gates::Seat;
 use crate::rules::matching::Join;
 use crate::rules::queue::{Order, Queue, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{CronRow, Ending, EventRow, Expect, Gate, List, PauseRow, RunRow, RunState, WindowKey, WindowRow, Write, why};
+use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
 use crate::script::Stop;
-use crate::store::{Lane, StoreError};
+use crate::store::StoreError;
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
 use super::pause::Held;
-use super::worker::{Assign, Batch};
+use super::worker::Batch;
 use super::{CancelError, Inner, recovery};
+
+mod start;
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
 const FRESH_KEPT: usize = 65_536;
 /// How long the engine has to be up before a suspect starts: what ends it before has nothing to do with the suspects.
 const QUIET: Span = Span::seconds(5);
-/// How long a suspect runs alone before others may start beside it.
-const ALONE: Span = Span::seconds(10);
-/// Runs that are not worth being split between two desks: each share costs a commit and a wake-up.
-const DEALT_LEAST: usize = 32;
 /// The wait when nothing is due.
 const IDLE: Span = Span::seconds(3_600);
 
@@ -98,6 +95,24 @@ struct Live {
     enter: Millis,
     /// A wait of it has come to something since the worker has it, which the script may not have seen.
     resolved: bool,
+}
+
+impl Live {
+    fn of(row: &RunRow) -> Live {
+        Live {
+            function: Arc::clone(&row.function),
+            rev: row.rev,
+            state: row.state,
+            wake: row.wake,
+            begun: row.started.is_some(),
+            enter_ms: row.enter.0 - row.priority_ms,
+            stop: None,
+            singleton: row.singleton().is_some(),
+            collects: row.collects().is_some() && row.started.is_none(),
+            enter: row.enter,
+            resolved: false,
+        }
+    }
 }
 
 /// What is due at a time.
@@ -253,19 +268,7 @@ impl Scheduler {
             return;
         }
         let run = row.id;
-        let mut live = Live {
-            function: Arc::clone(&row.function),
-            rev: row.rev,
-            state: row.state,
-            wake: row.wake,
-            begun: row.started.is_some(),
-            enter_ms: row.enter.0 - row.priority_ms,
-            stop: None,
-            singleton: row.singleton().is_some(),
-            collects: row.collects().is_some() && row.started.is_none(),
-            enter: row.enter,
-            resolved: false,
-        };
+        let mut live = Live::of(row);
         let wants = self.wants(row);
         if holds {
             self.queue.hold(run, &wants);
@@ -666,103 +669,6 @@ impl Scheduler {
         tokio::task::spawn_local(async move {
             work.await;
             drop(busy);
-        });
-    }
-
-    fn next_runs(&mut self, now: Millis) -> Vec<RunId> {
-        if self.alone.is_some() {
-            return Vec::new();
-        }
-        if let Some(&suspect) = self.suspects.front()
-            && now >= self.quiet_until
-        {
-            if self.executing > 0 {
-                return Vec::new();
-            }
-            self.suspects.pop_front();
-            // Nothing executes, so there is room for it; what starts beside it later must find its slots taken.
-            self.queue.take(suspect);
-            self.alone = Some(suspect);
-            self.timers.push(Reverse((now.after(ALONE), suspect, Due::Company)));
-            return vec![suspect];
-        }
-        // Those that rest take no processor from the others, only memory.
-        let busy = self.executing.saturating_sub(self.inner.resting.load(Ordering::Relaxed));
-        let room = RUNS_EXECUTING.saturating_sub(busy).min(COROUTINES_MOST.saturating_sub(self.executing));
-        self.queue.admit(room)
-    }
-
-    /// Starts runs, and deals them to the workers.
-    fn start(&mut self, runs: Vec<RunId>, now: Millis) {
-        if runs.is_empty() {
-            return;
-        }
-        let project = self.inner.project();
-        let mut assigns = Vec::with_capacity(runs.len());
-        let mut gone = Vec::new();
-        for run in runs {
-            let given = self.queue.given(run);
-            let Some(live) = self.live.get_mut(&run) else { continue };
-            let Some(function) = project.function(&live.function) else {
-                gone.push((run, live.rev, Arc::clone(&live.function)));
-                continue;
-            };
-            let stop = Arc::new(Stop::default());
-            live.stop = Some(Arc::clone(&stop));
-            live.state = RunState::Running;
-            live.wake = None;
-            let rev = live.rev;
-            live.rev += 1;
-            let first = !std::mem::replace(&mut live.begun, true);
-            let is_batch = live.collects && matches!(function.collect, Some(Collect::Batch { .. }));
-            if first && let Some(finish) = function.timeouts.finish {
-                self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
-            }
-            let given = given.map(|given| {
-                let window = WindowKey { function: Arc::clone(&function.id), gate: Gate::Throttle, key: given.key };
-                WindowRow { window, entry: Id(0), value: given.bucket.full_us, expires: given.bucket.expires() }
-            });
-            assigns.push(Assign {
-                run,
-                rev,
-                at: now,
-                function: Arc::clone(function),
-                given,
-                made: self.fresh.remove(&run).filter(|_| !is_batch),
-                stop,
-            });
-        }
-        for (run, rev, function) in gone {
-            self.park_gone(run, rev, function, now);
-        }
-        self.executing += assigns.len();
-        self.deal(assigns);
-    }
-
-    /// Deals to each desk its share, beginning with another one each time. The starts are handed to the store here, so that
-    /// runs begin in the order in which they were let in.
-    fn deal(&mut self, mut assigns: Vec<Assign>) {
-        let share = assigns.len().div_ceil(self.desks.len()).max(DEALT_LEAST);
-        while !assigns.is_empty() {
-            let rest = assigns.split_off(share.min(assigns.len()));
-            self.next_desk = (self.next_desk + 1) % self.desks.len();
-            let ticket = self.inner.store.commit(Lane::Steps, assigns.iter().map(Assign::start).collect());
-            // A worker is gone only when the engine is.
-            let _ = self.desks[self.next_desk].send(Batch { assigns, ticket });
-            assigns = rest;
-        }
-    }
-
-    fn park_gone(&mut self, run: RunId, rev: u32, function: Arc<str>, now: Millis) {
-        self.forget(run);
-        let inner = Arc::clone(&self.inner);
-        self.errand(async move {
-            let reason = Arc::from("function gone: events.yaml does not declare its function any more");
-            let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason }] };
-            // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
-            if inner.commit(vec![list]).await.is_some_and(|verdicts| verdicts.iter().all(Result::is_ok)) {
-                inner.notify_run(run, &function, RunState::Parked, now);
-            }
         });
     }
 
