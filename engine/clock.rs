@@ -1,8 +1,12 @@
 //! The operating system's clock and randomness: the only place that asks for either.
 #![allow(clippy::disallowed_methods, reason = "this file is where the rule is kept")]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::{Clock, Entropy, Millis, Span, time::Waiting};
@@ -67,26 +71,112 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that runs like the system's while something is under way, and jumps over waits while nothing is.
-#[derive(Debug, Default, Clone)]
-pub struct JumpingClock {
-    system: SystemClock,
-    ahead: Arc<AtomicI64>,
+/// A clock that waits for nobody: where nothing is under way, it jumps to the next thing that is due.
+///
+/// While something is under way, a *running* one goes on like the system's, for whoever talks to the real world; a *still* one
+/// shows the same time until everybody waits, so that what happens on it happens at the same times however fast the machine is.
+#[derive(Debug, Clone)]
+pub struct VirtualClock {
+    shared: Arc<Shared>,
 }
 
-impl Clock for JumpingClock {
+#[derive(Debug)]
+struct Shared {
+    /// What goes on by itself; none for a clock that stands still.
+    system: Option<SystemClock>,
+    /// How far it is ahead of what goes on by itself, or the time where nothing does.
+    ahead_ms: AtomicI64,
+    timers: Mutex<Timers>,
+}
+
+/// Who waits for a clock that stands still: by time, and among those of one moment in order of asking.
+#[derive(Debug, Default)]
+struct Timers {
+    wakers: BTreeMap<(Millis, u64), Waker>,
+    made: u64,
+}
+
+impl VirtualClock {
+    /// One that runs on while something is under way.
+    pub fn running() -> VirtualClock {
+        let (system, ahead_ms) = (Some(SystemClock::default()), AtomicI64::new(0));
+        VirtualClock { shared: Arc::new(Shared { system, ahead_ms, timers: Mutex::default() }) }
+    }
+
+    /// One that stands still at `start` until it is told to go on.
+    pub fn still(start: Millis) -> VirtualClock {
+        VirtualClock { shared: Arc::new(Shared { system: None, ahead_ms: AtomicI64::new(start.0), timers: Mutex::default() }) }
+    }
+
+    /// Everybody waits: a clock that stands still goes on to the first time that somebody waits for, and wakes them. False
+    /// where nobody waits.
+    pub fn go_on(&self) -> bool {
+        let mut timers = self.shared.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(((at, _), waker)) = timers.wakers.pop_first() else { return false };
+        drop(timers);
+        self.shared.ahead_ms.fetch_max(at.0, Ordering::Relaxed);
+        waker.wake();
+        true
+    }
+}
+
+impl Clock for VirtualClock {
     fn now(&self) -> Millis {
-        self.system.now().after(Span(self.ahead.load(Ordering::Relaxed)))
+        let ahead = self.shared.ahead_ms.load(Ordering::Relaxed);
+        self.shared.system.as_ref().map_or(Millis(ahead), |system| system.now().after(Span(ahead)))
     }
 
     fn sleep_until(&self, until: Millis, idle: bool) -> Waiting {
         let clock = self.clone();
+        if self.shared.system.is_none() {
+            return Box::pin(StillNap { clock, until, timer: None });
+        }
         Box::pin(async move {
             if idle {
-                clock.ahead.fetch_add(until.since(clock.now()).0, Ordering::Relaxed);
+                clock.shared.ahead_ms.fetch_add(until.since(clock.now()).0, Ordering::Relaxed);
             }
             nap(clock, until).await;
         })
+    }
+}
+
+/// A wait for a time of a clock that stands still; takes itself off the clock when it is dropped.
+struct StillNap {
+    clock: VirtualClock,
+    until: Millis,
+    timer: Option<u64>,
+}
+
+impl StillNap {
+    fn take_off(&mut self, timers: &mut Timers) {
+        if let Some(timer) = self.timer.take() {
+            timers.wakers.remove(&(self.until, timer));
+        }
+    }
+}
+
+impl Future for StillNap {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let shared = Arc::clone(&self.clock.shared);
+        let mut timers = shared.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_off(&mut timers);
+        if self.clock.now() >= self.until {
+            return Poll::Ready(());
+        }
+        timers.made += 1;
+        self.timer = Some(timers.made);
+        let key = (self.until, timers.made);
+        timers.wakers.insert(key, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for StillNap {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.clock.shared);
+        self.take_off(&mut shared.timers.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -152,5 +242,27 @@ mod tests {
         assert_eq!(clock.at(401_000, 1_000), Millis(1_001_000), "and goes on");
         assert_eq!(clock.at(9_000_000, 2_000), Millis(9_000_000), "set forward");
         assert_eq!(clock.at(8_999_995, 2_000), Millis(9_000_000), "never back");
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_goes_on_to_the_first_time_that_somebody_waits_for() {
+        let clock = VirtualClock::still(Millis(5));
+        assert!(!clock.go_on(), "nobody waits");
+        let parked = clock.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(move || {
+                parked.go_on();
+            })
+            .build()
+            .expect("a runtime without drivers");
+        let seen = runtime.block_on(async {
+            let (late, soon) = (clock.sleep_until(Millis(2_592_000_005), true), clock.sleep_until(Millis(9), false));
+            let dropped = clock.sleep_until(Millis(7), false);
+            tokio::select! { biased; () = late => panic!("the later one came first"), () = soon => {}, () = dropped => {} }
+            let first = clock.now();
+            clock.sleep_until(Millis(2_592_000_005), true).await;
+            (first, clock.now())
+        });
+        assert_eq!(seen, (Millis(7), Millis(2_592_000_005)));
     }
 }

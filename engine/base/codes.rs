@@ -1,7 +1,7 @@
 //! The one registry of diagnostic codes: what each means, with an example and how to mend it. `stepwell explain` prints it.
 //!
 //! E01xx are the file and its keys, E02xx events, schemas and expressions, E03xx scripts when they are compiled, E04xx
-//! scripts when they run, E05xx the engine, the store and the commands. A W is a warning, with the number of the error
+//! scripts when they run, E05xx the engine, the store and the commands, E06xx tests of handlers. A W is a warning, with the number of the error
 //! that it is the mild form of, or one of its own. A code keeps its meaning for ever.
 
 mod compile;
@@ -10,6 +10,7 @@ mod events;
 mod file;
 mod request;
 mod run;
+mod testing;
 
 /// A code and what there is to say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,8 @@ pub struct Entry {
     pub text: &'static str,
 }
 
-const PARTS: [&[Entry]; 6] = [file::ENTRIES, events::ENTRIES, compile::ENTRIES, run::ENTRIES, request::ENTRIES, engine::ENTRIES];
+const PARTS: [&[Entry]; 7] =
+    [file::ENTRIES, events::ENTRIES, compile::ENTRIES, run::ENTRIES, request::ENTRIES, engine::ENTRIES, testing::ENTRIES];
 
 const COUNT: usize = {
     let (mut count, mut part) = (0, 0);

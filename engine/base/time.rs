@@ -128,6 +128,11 @@ pub trait Entropy: Send + Sync {
     fn unit(&self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
+
+    /// Where in its range a wait with jitter falls: as `unit`, but always 0, which means no jitter, in tests of handlers.
+    fn jitter(&self) -> f64 {
+        self.unit()
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ const HELLO: &[Page] = &[
     ("events.yaml", include_str!("templates/hello/events.yaml")),
     ("handlers/greet.rhai", include_str!("templates/hello/handlers/greet.rhai")),
     ("schemas/hello-said.json", include_str!("templates/hello/schemas/hello-said.json")),
+    ("tests/greet.test.yaml", include_str!("templates/hello/tests/greet.test.yaml")),
 ];
 
 /// The project that the repository itself ships.
@@ -47,6 +48,7 @@ const PAYMENTS: &[Page] = &[
     ("schemas/payment-initiate.json", include_str!("../../schemas/payment-initiate.json")),
     ("schemas/otp-received.json", include_str!("../../schemas/otp-received.json")),
     ("schemas/user-id.json", include_str!("../../schemas/user-id.json")),
+    ("tests/payment-initiated.test.yaml", include_str!("../../tests/payment-initiated.test.yaml")),
 ];
 
 impl Template {
@@ -95,6 +97,7 @@ impl Init {
             out.say(format!("  {}", paint(BOLD, format!("cd {}", self.folder.display()))));
         }
         out.say(format!("  {}   runs it once, here and now", paint(BOLD, self.template.first())));
+        out.say(format!("  {}   runs the handlers' tests", paint(BOLD, "stepwell test")));
         out.say(format!("  {}   starts the engine", paint(BOLD, "stepwell dev")));
         Ok(Exit::Done)
     }

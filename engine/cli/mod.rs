@@ -30,6 +30,7 @@ mod serve;
 mod settings;
 mod signal;
 mod sql;
+mod test;
 mod then;
 mod tree;
 mod try_event;
@@ -70,6 +71,9 @@ enum Command {
     /// Check YAML, schemas, expressions and scripts, all problems in one go
     #[command(after_help = "Example:\n  stepwell validate --deny-warnings")]
     Validate(validate::Validate),
+    /// Run the tests of handlers, tests/*.test.yaml: real engine, virtual clock, no network
+    #[command(after_help = "Example:\n  stepwell test")]
+    Test(test::Test),
     /// Send an event to a running engine
     #[command(after_help = "Example:\n  stepwell send hello/said name=You --wait --timeout 30s")]
     Send(send::Send),
@@ -125,6 +129,7 @@ impl Command {
             Command::Run(command) => command.run(out),
             Command::Try(command) => command.run(out),
             Command::Validate(command) => command.run(out),
+            Command::Test(command) => command.run(out),
             Command::Send(command) => command.run(out),
             Command::Signal(command) => command.run(out),
             Command::Events(command) => command.run(out),

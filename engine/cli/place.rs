@@ -127,19 +127,21 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Writes the schema of `events.yaml` beside the config, where editors find it.
+/// Writes the schemas of `events.yaml` and of test files beside the config, where editors find them.
 ///
 /// # Errors
 /// Exit 74 for the disk.
 pub fn write_editor_schema(root: &Path) -> Result<(), Trouble> {
     let folder = root.join(STATE_FOLDER);
     std::fs::create_dir_all(&folder).map_err(|error| Trouble::file(&folder, "make the folder", &error))?;
-    let path = folder.join("events.schema.json");
-    let text = format!("{:#}\n", crate::config::schema());
-    if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
-        return Ok(());
+    for (name, schema) in [("events.schema.json", crate::config::schema()), ("tests.schema.json", crate::config::suite_schema())] {
+        let path = folder.join(name);
+        let text = format!("{schema:#}\n");
+        if !std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            std::fs::write(&path, text).map_err(|error| Trouble::file(&path, "write", &error))?;
+        }
     }
-    std::fs::write(&path, text).map_err(|error| Trouble::file(&path, "write", &error))
+    Ok(())
 }
 
 /// A folder that goes with its value.

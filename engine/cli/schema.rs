@@ -5,7 +5,11 @@ use super::out::Out;
 
 /// Arguments of `schema`.
 #[derive(Debug, clap::Args)]
-pub struct Schema {}
+pub struct Schema {
+    /// The schema of test files, tests/*.test.yaml, instead
+    #[arg(long)]
+    tests: bool,
+}
 
 impl Schema {
     /// Prints the schema.
@@ -13,7 +17,8 @@ impl Schema {
     /// # Errors
     /// Those of stdout.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        out.line(format!("{:#}", crate::config::schema()))?;
+        let schema = if self.tests { crate::config::suite_schema() } else { crate::config::schema() };
+        out.line(format!("{schema:#}"))?;
         Ok(Exit::Done)
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::diagnostic::nearest;
 use crate::base::{Clock, Diagnostic, EventId};
-use crate::clock::{JumpingClock, SystemClock, SystemEntropy};
+use crate::clock::{SystemClock, SystemEntropy, VirtualClock};
 use crate::exec::{AcceptError, Engine, NewEvent, Setup};
 use crate::project::{EventProblem, Mode, Project};
 use crate::rules::cron::SCHEDULED;
@@ -92,7 +92,7 @@ impl Try {
         let options = Options { durability: Durability::Normal, ..Options::default() };
         let opened = Sqlite::open(&database, options).map_err(|error| cannot_open(&database, &error))?;
         let store: Arc<dyn Store> = Arc::new(opened);
-        let clock: Arc<dyn Clock> = if self.fast_forward { Arc::new(JumpingClock::default()) } else { Arc::new(SystemClock::default()) };
+        let clock: Arc<dyn Clock> = if self.fast_forward { Arc::new(VirtualClock::running()) } else { Arc::new(SystemClock::default()) };
         let engine = Engine::start(Setup {
             project: Arc::clone(&project),
             host,

@@ -16,6 +16,7 @@ mod quantity;
 mod reader;
 mod schema;
 mod spanned;
+mod suite;
 mod tree;
 
 pub use effective::{Origin, Setting, effective};
@@ -43,3 +44,4 @@ pub use model::Model;
 pub use quantity::Size;
 pub use schema::schema;
 pub use spanned::{Spanned, Table};
+pub use suite::{Case, Expect, Given, Later, LoadedSuite, Mock, Reply, SentEvent, Suite, Target, With, load_suite, suite_schema};

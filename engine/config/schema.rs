@@ -35,7 +35,7 @@ pub fn schema() -> JsonValue {
 
 /// Takes `null` out of what `Option` allows (a key is left out, not set to null), and the line breaks of the doc comments
 /// out of the descriptions.
-fn tidy(schema: &mut JsonValue) {
+pub(super) fn tidy(schema: &mut JsonValue) {
     match schema {
         JsonValue::Object(map) => {
             if let Some(JsonValue::String(text)) = map.get_mut("description") {

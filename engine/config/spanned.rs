@@ -88,6 +88,18 @@ impl<T> Table<T> {
         self.entries
     }
 
+    /// Adds the entries of another table whose names are not there yet.
+    pub(super) fn extend(&mut self, other: &Table<T>)
+    where
+        T: Clone,
+    {
+        for (key, value) in &other.entries {
+            if self.get(&key.value).is_none() {
+                self.push(key.clone(), value.clone());
+            }
+        }
+    }
+
     /// Adds an entry. The caller has seen to it that the name is not there yet.
     pub(super) fn push(&mut self, key: Spanned<String>, value: T) {
         self.positions.insert(key.value.clone(), self.entries.len());

@@ -244,7 +244,10 @@ impl Inner {
         let (mut created, mut repeated) = (Vec::new(), Vec::new());
         let waited = fitting.len();
         if !fitting.is_empty() {
-            self.resolved(fitting.into_iter().map(|(wait, _)| wait).zip(verdicts.iter().skip(planned.len())));
+            // An event that was sent before is not stored again, which says nothing about the wait that it would have ended.
+            let is_stored = |id: EventId| planned.iter().zip(&verdicts).any(|(one, verdict)| one.event.row.id == id && verdict.is_ok());
+            let told = fitting.into_iter().zip(verdicts.iter().skip(planned.len())).filter(|((_, event), _)| is_stored(*event));
+            self.resolved(told.map(|((wait, _), verdict)| (wait, verdict)));
         }
         self.doomed(dooms, verdicts.iter().skip(planned.len() + waited), now).await;
         let (mut gone, mut joined) = (Vec::new(), Vec::new());

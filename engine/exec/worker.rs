@@ -171,7 +171,7 @@ impl Table {
         }
         let now = inner.clock.now();
         let waited = stopped.waited;
-        let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.unit()) else { return Ok(None) };
+        let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.jitter()) else { return Ok(None) };
         let Transition { state, wake, mut list } = transition;
         let created = if state.is_terminal() { inner.tell_with(&mut list, run, &call.event, now)? } else { Vec::new() };
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {

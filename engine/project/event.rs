@@ -97,7 +97,8 @@ impl Project {
         found.extend(of_family.map(|(_, at)| *at));
         found.sort_unstable();
         found.dedup();
-        found.into_iter().filter_map(|at| self.functions.get(at))
+        let is_meant = |function: &&Arc<Function>| self.started_alone.as_ref().is_none_or(|some| some.contains(&function.id));
+        found.into_iter().filter_map(|at| self.functions.get(at)).filter(is_meant)
     }
 }
 

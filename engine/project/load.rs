@@ -69,10 +69,12 @@ impl Project {
                 journal_bytes: model.limits.journal_bytes(),
                 ..RunLimits::default()
             },
+            outside: None,
         });
         let hash = hash(&model, loaded.source.as_ref(), &documents, &functions);
         let index = index(&model, schemas, &functions);
-        let project = Project { config: model, root, functions, surroundings, has_clock: true, hash, index };
+        let project =
+            Project { config: model, root, functions, surroundings, has_clock: true, hash, started_alone: None, index: Arc::new(index) };
         Ok((project, sorted(problems)))
     }
 }
@@ -166,7 +168,7 @@ fn missing_secret(name: &Spanned<String>, mode: Mode) -> Option<Diagnostic> {
     let problem = match mode {
         Mode::Run | Mode::Dev => Diagnostic::error("E0213", message),
         Mode::Check | Mode::Plan => Diagnostic::note("N0213", message),
-        Mode::Try => return None,
+        Mode::Try | Mode::Test => return None,
     };
     Some(problem.at(name.place.clone()).help(format!("set it where the engine is started: {}=…", name.value)))
 }

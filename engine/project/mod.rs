@@ -13,7 +13,7 @@ mod places;
 mod schema;
 mod violation;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::config::Model;
 use crate::rules::ended;
 use crate::rules::policy::Retention;
-use crate::script::{Program, Surroundings};
+use crate::script::{Outside, Program, Secrets, Surroundings};
 
 pub use explain::{Condition, Explained};
 pub use function::{Cancel, Function, Trigger};
@@ -44,10 +44,12 @@ pub enum Mode {
     Check,
     /// Comparison with a running engine: as `Check`.
     Plan,
+    /// Tests of handlers: secrets and variables are the tests' own.
+    Test,
 }
 
 /// One compiled, immutable config.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Project {
     /// The checked file.
     pub config: Model,
@@ -61,7 +63,9 @@ pub struct Project {
     pub has_clock: bool,
     /// Hex of the SHA-256 over everything that makes up the snapshot but the environment.
     pub hash: String,
-    index: Index,
+    /// The functions that events start, where it is not all of them: a test of one function leaves others out.
+    pub started_alone: Option<Arc<HashSet<Arc<str>>>>,
+    index: Arc<Index>,
 }
 
 /// The ways from a name to what it names, so that an event costs the same however many are declared.
@@ -91,6 +95,27 @@ impl Project {
     /// Every script, those of `on_failure` included.
     pub fn programs(&self) -> impl Iterator<Item = &Arc<Program>> {
         self.functions.iter().flat_map(|function| std::iter::once(function).chain(&function.on_failure)).map(|function| &function.program)
+    }
+
+    /// The same snapshot for a test: with these variables, which stand for secrets too, with somebody who answers in the
+    /// network's place, and with no other function than `alone` started by events, where it is not all of them.
+    #[must_use]
+    pub fn for_test(&self, env: &BTreeMap<String, String>, outside: Arc<dyn Outside>, alone: Option<HashSet<Arc<str>>>) -> Project {
+        let mut project = self.clone();
+        let mut surroundings = Surroundings::clone(&self.surroundings);
+        for (name, value) in &mut surroundings.env {
+            if let Some(own) = env.get(name) {
+                own.clone_into(value);
+            }
+        }
+        let secret = |name: &String| env.get(name).cloned().unwrap_or_else(|| format!("secret {name} in tests"));
+        let secrets = self.config.secrets.iter().map(|name| (name.value.clone(), Some(secret(&name.value))));
+        surroundings.secrets = Secrets::new(secrets.collect());
+        surroundings.outside = Some(outside);
+        project.surroundings = Arc::new(surroundings);
+        project.started_alone = alone.map(Arc::new);
+        project.has_clock = false;
+        project
     }
 
     /// Whether an event of this name starts a function.

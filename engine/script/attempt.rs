@@ -65,6 +65,8 @@ pub(super) struct Inside {
     pub(super) deadline: Millis,
     /// HTTP requests made so far.
     pub(super) requests: u32,
+    /// HTTP requests made so far that somebody answered in the network's place.
+    pub(super) calls: u32,
     /// `file:line` of the call of `step`.
     pub(super) line: Option<Arc<str>>,
     /// When its first attempt began.
@@ -184,6 +186,14 @@ impl Attempt {
         self.inside.borrow_mut().as_mut().map_or(1, |inside| {
             inside.requests += 1;
             inside.requests
+        })
+    }
+
+    /// The number of the request, whatever its method, that the running step is about to make, from 1.
+    pub(super) fn next_call(&self) -> u32 {
+        self.inside.borrow_mut().as_mut().map_or(1, |inside| {
+            inside.calls += 1;
+            inside.calls
         })
     }
 

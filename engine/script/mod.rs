@@ -13,6 +13,7 @@ mod effects;
 mod engine;
 mod error;
 mod import;
+mod outside;
 mod post;
 mod run;
 mod secret;
@@ -34,6 +35,7 @@ use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, So
 use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{ENTRIES, Entry, Where};
+pub use outside::{Answered, Asked, Outside};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 pub use run::{call, fits};
 pub use secret::Secrets;
@@ -238,6 +240,8 @@ pub struct Surroundings {
     pub http: HttpRules,
     /// Limits of a run.
     pub limits: RunLimits,
+    /// Who answers instead of the network, in tests.
+    pub outside: Option<Arc<dyn Outside>>,
 }
 
 /// Rules of handlers' HTTP requests.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stepwell::base::{Clock, EventId, Id, Millis, RunId, Span};
-use stepwell::clock::{JumpingClock, SystemClock, SystemEntropy};
+use stepwell::clock::{SystemClock, SystemEntropy, VirtualClock};
 use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, Notice, Setup};
 use stepwell::project::{Mode, Project};
 use stepwell::rules::{RunRow, RunState};
@@ -107,7 +107,7 @@ impl World {
 }
 
 fn start(folder: &Path) -> (Engine, Arc<Sqlite>) {
-    start_at(folder, Arc::new(JumpingClock::default()))
+    start_at(folder, Arc::new(VirtualClock::running()))
 }
 
 fn start_at(folder: &Path, clock: Arc<dyn Clock>) -> (Engine, Arc<Sqlite>) {

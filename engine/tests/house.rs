@@ -15,7 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("project", &["base", "rules", "expr", "config", "script"]),
     ("exec", &["base", "rules", "expr", "config", "store", "script", "project", "clock"]),
     ("server", &["exec", "project", "store", "base", "rules"]),
-    ("cli", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "clock", "crash", "resident"]),
+    ("testing", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "clock"]),
+    ("cli", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "testing", "clock", "crash", "resident"]),
     ("clock", &["base"]),
     ("crash", &[]),
     ("resident", &[]),
@@ -32,6 +33,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
     ("project", &["rusqlite", "axum"]),
     ("exec", &["rusqlite", "axum"]),
     ("server", &["rusqlite", "rhai"]),
+    ("testing", &["rusqlite", "rhai", "axum", "serde_saphyr"]),
 ];
 
 /// The only files where `unsafe` may stand, each block argued.

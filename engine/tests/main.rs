@@ -18,3 +18,4 @@ mod script;
 mod server;
 mod shipped;
 mod simulation;
+mod testing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stepwell::base::Span;
-use stepwell::clock::{JumpingClock, SystemEntropy};
+use stepwell::clock::{SystemEntropy, VirtualClock};
 use stepwell::exec::{Engine, NewEvent, Notice, Setup};
 use stepwell::project::{Mode, Project};
 use stepwell::rules::{RunRow, RunState};
@@ -25,7 +25,7 @@ fn run(data: &Value, code: Option<&str>) -> (RunRow, Vec<String>, Vec<String>) {
         project: Arc::new(project),
         host,
         store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::new(JumpingClock::default()),
+        clock: Arc::new(VirtualClock::running()),
         entropy: Arc::new(SystemEntropy),
         threads: 1,
     };

@@ -146,6 +146,7 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
         began: now,
         deadline: now.after(options.timeout),
         requests: 0,
+        calls: 0,
         line: attempt.line_of(context),
         first: first.unwrap_or(now),
         retry: options.retry,
@@ -240,7 +241,7 @@ enum Next {
 /// Decides what a failed attempt leads to, and adds it to what is pending.
 fn decide(attempt: &Attempt, inside: &Inside, verdict: Verdict) -> Next {
     let now = attempt.now();
-    let unit = attempt.ports.entropy.unit();
+    let unit = attempt.ports.entropy.jitter();
     let next = if verdict.last { None } else { retry::next(&inside.retry, inside.attempt, now, unit, verdict.retry_after) };
     let mut failure = verdict.failure;
     failure.step = Some(inside.key.to_string());

@@ -16,6 +16,7 @@ use crate::base::diagnostic::nearest;
 use crate::base::limits::COROUTINES_MOST;
 use crate::base::{Millis, Span};
 
+use super::mocked;
 use super::request::{Answer, Failed, Request, client, header_value, perform};
 use crate::script::api::demand_step;
 use crate::script::attempt::{Attempt, Inside, current};
@@ -88,7 +89,11 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let rules = &attempt.call.surroundings.http;
     let began = attempt.now();
     let shown = format!("{method} {}", without_query(&wanted.request.url));
-    let answer = send(&attempt, wanted.request, wanted.timeout)?;
+    let outside = attempt.call.surroundings.outside.as_deref();
+    let answer = match outside {
+        Some(outside) => mocked::send(outside, &attempt, &inside, wanted.request, wanted.timeout)?,
+        None => send(&attempt, wanted.request, wanted.timeout)?,
+    };
     let answer = match answer {
         None => return Err(Thrown::new("E0418", format!("{shown}: no answer within {}", wanted.timeout)).fault()),
         Some(Ok(answer)) => answer,
@@ -149,7 +154,7 @@ fn send(attempt: &Attempt, request: Request, timeout: Span) -> Result<Option<Res
     answer
 }
 
-fn without_query(url: &Url) -> String {
+pub(super) fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

@@ -2,4 +2,5 @@
 
 pub(super) mod guard;
 pub(super) mod http;
+mod mocked;
 pub(super) mod request;

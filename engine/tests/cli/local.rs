@@ -14,7 +14,14 @@ fn without_arguments_it_says_how_to_start() {
 fn init_writes_a_project_and_never_overwrites_one() {
     let place = Place::new();
     place.run(&["init", "shop"]).exits(0).says("stepwell try hello/said --example");
-    for file in ["events.yaml", "handlers/greet.rhai", "schemas/hello-said.json", ".gitignore", ".stepwell/events.schema.json"] {
+    for file in [
+        "events.yaml",
+        "handlers/greet.rhai",
+        "schemas/hello-said.json",
+        "tests/greet.test.yaml",
+        ".gitignore",
+        ".stepwell/events.schema.json",
+    ] {
         assert!(place.path(&format!("shop/{file}")).is_file(), "{file}");
     }
     place.write("shop/events.yaml", "mine");

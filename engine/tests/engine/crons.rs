@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Millis, Span};
-use stepwell::clock::{JumpingClock, SystemClock, SystemEntropy};
+use stepwell::clock::{SystemClock, SystemEntropy, VirtualClock};
 use stepwell::exec::{Engine, Notice, Setup};
 use stepwell::project::{Mode, Project};
 use stepwell::rules::{CronRow, RunRow, RunState};
@@ -88,7 +88,7 @@ fn a_year_of_days_starts_each_day_once() {
     let host = Host::new();
     let (project, _) = Project::load(&folder.path().join("events.yaml"), &host, &|_| None, Mode::Try).unwrap();
     let store = Arc::new(Memory::new());
-    let clock: Arc<dyn Clock> = Arc::new(JumpingClock::default());
+    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::running());
     let began = clock.now();
     let setup = Setup {
         project: Arc::new(project),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use stepwell::base::{EventId, RunId};
-use stepwell::rules::{Failure, Kind, RunRow, RunState};
+use stepwell::exec::NewEvent;
+use stepwell::rules::{Failure, Kind, RunRow, RunState, WaitRow, WaitState};
 use stepwell::store::{EventQuery, RunQuery, Store};
 
 use super::{World, event};
@@ -56,6 +57,32 @@ impl World {
 
 const WAITING: &[RunState] = &[RunState::Waiting];
 const ENDED: &[RunState] = &[RunState::Completed, RunState::Failed, RunState::Cancelled];
+
+#[test]
+fn an_event_that_is_sent_twice_ends_one_wait_and_leaves_the_next_one_open() {
+    let script = r#"
+        let first = wait_for_event("x/y", #{ timeout: "1h" });
+        let second = wait_for_event("x/y", #{ timeout: "1h" });
+        [first.data.n, second?.data?.n]
+    "#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        world.run_until("f", WAITING).await;
+        // Time stands still, so that the wait cannot be over before the last event has come.
+        let _busy = world.engine.busy();
+        let one = || NewEvent { dedupe: Some("one".into()), ..event("x/y", r#"{"n":1}"#) };
+        let first = world.engine.accept(vec![one()]).await.unwrap();
+        let is_second = |row: &WaitRow| &*row.wait.key == "x/y#2" && row.state == WaitState::Open;
+        let run = world.runs_of("f").remove(0).id;
+        while !world.store.waits(run).unwrap().iter().any(is_second) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.engine.accept(vec![one()]).await.unwrap(), first);
+        world.send("x/y", r#"{"n":2}"#).await.unwrap();
+        assert_eq!(world.output(id).await, "[1,2]");
+    });
+}
 
 // ---- send_event ----
 
