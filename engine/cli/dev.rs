@@ -1,23 +1,25 @@
-//! `stepwell dev`: the engine while one writes handlers. It shows what runs do, takes any key, and reaches private addresses.
+//! `stepwell dev`: the engine while one writes handlers. It shows what runs do, watches the files, takes any key, and reaches
+//! private addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::exec::{Engine, Notice};
-use crate::project::{Mode, Project};
+use crate::project::{Loader, Mode, Project};
 use crate::script::Host;
 use crate::server::view::NoticeView;
 
 use super::exit::{Exit, Trouble};
-use super::out::{BOLD, DIM, Out, count, paint};
+use super::out::{BOLD, DIM, Out, YELLOW, count, paint};
 use super::place::{self, ConfigArgument, Throwaway};
 use super::runs;
 use super::serve::{Service, log_to_stderr, options};
 use super::settings::{Keys, Overrides, Settings};
+use super::watch::Watch;
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,9 @@ pub struct Dev {
     /// Keep nothing: use a database that is thrown away at the end
     #[arg(long)]
     ephemeral: bool,
+    /// Do not watch the files: what is changed comes into force by `stepwell reload` or SIGHUP only
+    #[arg(long)]
+    no_watch: bool,
 }
 
 impl Dev {
@@ -42,8 +47,8 @@ impl Dev {
     /// As `run`.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
-        let host = Host::new();
-        let (project, notes) = Project::load(&path, &host, &place::environment, Mode::Dev).map_err(Trouble::invalid)?;
+        let loader = Loader::new(&path, Host::new(), place::environment, Mode::Dev);
+        let (project, notes) = loader.load().map_err(Trouble::invalid)?;
         out.problems(&notes);
         place::write_editor_schema(place::root(&path))?;
         log_to_stderr();
@@ -54,16 +59,31 @@ impl Dev {
         let settings = Settings::new(&project.config, place::root(&path), &over);
         let mut options = options(&project, Keys::from_environment());
         options.any_key = true;
-        let greeting = self.greeting(&project, &settings, place::engine_url(Some(&path))?);
-        let service = Service { project: Arc::new(project), host, settings, options };
+        let watch = self.watch(place::root(&path), out);
+        let greeting = self.greeting(watch.is_some(), &project, &settings, place::engine_url(Some(&path))?);
+        let service = Service { project: Arc::new(project), loader, settings, options, watch };
         super::runtime()?.block_on(service.run(out, |engine, address, notices| {
             out.say(greeting(address));
             tokio::spawn(show(engine.clone(), notices, *out));
         }))
     }
 
+    /// Begins to watch the files, unless that is not wanted. An engine that cannot watch is worth more than none.
+    fn watch(&self, root: &Path, out: &Out) -> Option<Watch> {
+        if self.no_watch {
+            return None;
+        }
+        Watch::new(root).map_err(|error| out.say(paint(YELLOW, format!("the files cannot be watched: {error}")))).ok()
+    }
+
     /// What is said once the engine accepts events.
-    fn greeting(&self, project: &Project, settings: &Settings, default: String) -> impl FnOnce(SocketAddr) -> String + use<> {
+    fn greeting(
+        &self,
+        is_watched: bool,
+        project: &Project,
+        settings: &Settings,
+        default: String,
+    ) -> impl FnOnce(SocketAddr) -> String + use<> {
         let name = project.config.app.as_ref().map_or("stepwell", |app| app.value.as_str()).to_owned();
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
         let kept = if self.ephemeral { "thrown away at the end".to_owned() } else { settings.database.display().to_string() };
@@ -75,6 +95,11 @@ impl Dev {
             (None, None) => ("my/event".to_owned(), ""),
         };
         let example = project.example(&event).map_or_else(|| "{}".to_owned(), ToString::to_string);
+        let watched = if is_watched {
+            "  watching     a change of a file is in force as soon as all of them are right"
+        } else {
+            "  not watching: `stepwell reload` puts changes in force"
+        };
         move |address| {
             let url = format!("http://{address}");
             let flag = if url == default { String::new() } else { format!(" --url {url}") };
@@ -83,7 +108,7 @@ impl Dev {
                 "{} {declared}\n  listening on {}\n  database     {kept}\n{}\n\nIn another terminal:\n{}{}{}",
                 paint(BOLD, format!("{name}:")),
                 paint(BOLD, &url),
-                paint(DIM, "  files are not watched yet: start again after a change"),
+                paint(DIM, watched),
                 command(format!("stepwell send {event}{fill} --wait{flag}")),
                 command(format!("stepwell runs ls{flag}")),
                 command(format!("curl {url}/e/dev --json '{{\"name\": \"{event}\", \"data\": {}}}'", example.replace('\'', "'\\''"))),

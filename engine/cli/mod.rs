@@ -18,8 +18,10 @@ mod keys;
 mod live;
 mod out;
 mod place;
+mod plan;
 mod problems;
 mod reading;
+mod reload;
 mod remote;
 mod replay;
 mod run;
@@ -35,6 +37,7 @@ mod then;
 mod tree;
 mod try_event;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -92,6 +95,12 @@ enum Command {
     /// Do runs again, as new ones; their effects happen again, but for the steps that are kept
     #[command(after_help = "Example:\n  stepwell replay --status failed --since 1d --dry-run")]
     Replay(replay::Replay),
+    /// Show what a reload of a running engine would change, and for how many runs in flight
+    #[command(after_help = "Example:\n  stepwell plan")]
+    Plan(plan::Plan),
+    /// Have a running engine read its config again: all of it comes into force, or nothing
+    #[command(after_help = "Example:\n  stepwell reload")]
+    Reload(reload::Reload),
     /// Show the settings in force, and where each comes from
     #[command(after_help = "Example:\n  stepwell config")]
     Config(config::Config),
@@ -136,6 +145,8 @@ impl Command {
             Command::Functions(command) => command.run(out),
             Command::Runs(command) => command.run(out),
             Command::Replay(command) => command.run(out),
+            Command::Plan(command) => command.run(out),
+            Command::Reload(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Doctor(command) => command.run(out),
             Command::Backup(command) => command.run(out),

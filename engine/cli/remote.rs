@@ -93,6 +93,26 @@ impl Remote {
         self.answer(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
     }
 
+    /// What a POST that asks to check, or load, the config answers; or the problems that it has, each as people see it.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn of_config(&self, method: Method, path: &str) -> Result<Result<String, Vec<String>>, Trouble> {
+        let response = self.request(method, path).send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let read: Option<Value> = serde_json::from_slice(&body).ok();
+        match (status, read) {
+            (StatusCode::UNPROCESSABLE_ENTITY, Some(read)) => {
+                let details = read.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let picture = |detail: &Value| detail.get("picture").and_then(Value::as_str).map(str::to_owned);
+                Ok(Err(details.iter().filter_map(picture).collect()))
+            }
+            (status, Some(_)) if status.is_success() => Ok(Ok(String::from_utf8_lossy(&body).into_owned())),
+            (status, read) => Err(refusal(&self.base, status, read.as_ref(), &body)),
+        }
+    }
+
     /// Sends events, as JSON text: with the first of STEPWELL_EVENT_KEYS, else with the token, else without any.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::project::{Mode, Project};
+use crate::project::{Loader, Mode};
 use crate::script::Host;
 
 use super::exit::{Exit, Trouble};
@@ -28,14 +28,14 @@ impl Run {
     /// for the address and the disk.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
-        let host = Host::new();
-        let (project, notes) = Project::load(&path, &host, &place::environment, Mode::Run).map_err(Trouble::invalid)?;
+        let loader = Loader::new(&path, Host::new(), place::environment, Mode::Run);
+        let (project, notes) = loader.load().map_err(Trouble::invalid)?;
         out.problems(&notes);
         log_to_stderr();
         let settings = Settings::new(&project.config, place::root(&path), &self.over);
         let options = options(&project, Keys::from_environment());
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
-        let service = Service { project: Arc::new(project), host, settings: settings.clone(), options };
+        let service = Service { project: Arc::new(project), loader, settings: settings.clone(), options, watch: None };
         super::runtime()?.block_on(service.run(out, |_, address, _| {
             out.say(format!("stepwell {}: {declared}, {}", env!("CARGO_PKG_VERSION"), settings.database.display()));
             out.say(format!("listening on http://{address}"));

@@ -11,9 +11,8 @@ use crate::base::{Diagnostic, Span};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::crash;
 use crate::exec::{Engine, Notice, Setup};
-use crate::project::Project;
+use crate::project::{Loader, Project};
 use crate::resident;
-use crate::script::Host;
 use crate::server::{ServerOptions, serve};
 use crate::store::Store;
 use crate::store::sqlite::{Options, Sqlite};
@@ -23,6 +22,7 @@ use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble, plain};
 use super::out::Out;
 use super::settings::{Keys, Settings};
+use super::watch::Watch;
 
 /// When what only the start needed leaves memory.
 const START_IS_OVER: Span = Span::seconds(1);
@@ -31,27 +31,26 @@ const START_IS_OVER: Span = Span::seconds(1);
 pub struct Service {
     /// The snapshot in force.
     pub project: Arc<Project>,
-    /// The script host that compiled it.
-    pub host: Arc<Host>,
+    /// What it was loaded from.
+    pub loader: Loader,
     /// Where it listens, what it keeps its rows in, how long it drains.
     pub settings: Settings,
     /// Who may do what.
     pub options: ServerOptions,
+    /// Tells of changes to the files, each of which is put in force.
+    pub watch: Option<Watch>,
 }
 
 /// The server's options, from the config and the keys of the environment.
 pub fn options(project: &Project, keys: Keys) -> ServerOptions {
-    let engine = &project.config.engine;
     ServerOptions {
         any_key: keys.event.is_empty(),
         event_keys: keys.event,
         admin_token: keys.admin,
         read_token: keys.read,
-        hosts: engine.hosts.iter().map(|host| host.value.clone()).collect(),
-        cors: engine.cors.iter().map(|origin| origin.value.clone()).collect(),
-        body_bytes: engine.body_bytes(),
         ..ServerOptions::default()
     }
+    .of(project)
 }
 
 impl Service {
@@ -60,20 +59,21 @@ impl Service {
     /// # Errors
     /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
     pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr, Receiver<Notice>)) -> Result<Exit, Trouble> {
-        let Service { project, host, settings, options } = self;
+        let Service { project, loader, settings, options, mut watch } = self;
         options.check(settings.listen).map_err(|missing| {
             let problem = Diagnostic::error("E0538", missing);
             Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
         })?;
         more_descriptors();
         let mut stops = Stops::new()?;
+        let mut hangups = hangups()?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
         let store = open(&settings)?;
         crash::note_in(&store.note());
         let setup = Setup {
             project,
-            host,
+            host: Arc::clone(loader.host()),
             store: Arc::clone(&store) as Arc<dyn Store>,
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(SystemEntropy),
@@ -83,6 +83,7 @@ impl Service {
         let notices = engine.subscribe();
         engine.until_ready().await;
         let (stop, stopped) = oneshot::channel::<()>();
+        let options = ServerOptions { loader: Some(loader.clone()), ..options };
         let server = tokio::spawn(serve(listener, engine.clone(), options, stopped));
         started(&engine, address, notices);
         let clock = Arc::clone(engine.clock());
@@ -91,23 +92,29 @@ impl Service {
             resident::drop_code();
         });
 
-        let fault = tokio::select! {
-            name = stops.next() => {
-                // Whatever ends the process from here on, no run is to blame.
-                store.note_told();
-                out.say(format!("{name}: no new events; running steps have {} to finish", settings.grace));
-                None
+        let fault = loop {
+            tokio::select! {
+                name = stops.next() => {
+                    // Whatever ends the process from here on, no run is to blame.
+                    store.note_told();
+                    let grace = engine.project().config.engine.shutdown_grace();
+                    out.say(format!("{name}: no new events; running steps have {grace} to finish"));
+                    break None;
+                }
+                error = engine.until_fault() => break Some(error),
+                _ = hangups.recv() => reload(&engine, &loader),
+                () = changed(&mut watch) => reload(&engine, &loader),
             }
-            error = engine.until_fault() => Some(error),
         };
         if let Some(error) = fault {
             store.note_told();
             return Err(store_trouble(&error));
         }
+        let grace = engine.project().config.engine.shutdown_grace();
         tokio::select! {
-            drained = tokio::time::timeout(settings.grace.std(), engine.drain()) => {
+            drained = tokio::time::timeout(grace.std(), engine.drain()) => {
                 if drained.is_err() {
-                    out.say(format!("some steps have not finished within {}; they run again at the next start", settings.grace));
+                    out.say(format!("some steps have not finished within {grace}; they run again at the next start"));
                 }
             }
             name = stops.next() => {
@@ -125,6 +132,24 @@ impl Service {
         }
         store.close().map_err(|error| store_trouble(&error))?;
         Ok(Exit::Done)
+    }
+}
+
+/// Has the config read again beside what the server does.
+fn reload(engine: &Engine, loader: &Loader) {
+    let (engine, loader) = (engine.clone(), loader.clone());
+    // What comes of it stands in the log, and in what /health says.
+    tokio::spawn(async move { drop(engine.reload(&loader).await) });
+}
+
+/// Is done once a file has changed; never where none is watched.
+async fn changed(watch: &mut Option<Watch>) {
+    let is_watched = match watch {
+        Some(watch) => watch.next().await.is_some(),
+        None => std::future::pending().await,
+    };
+    if !is_watched {
+        *watch = None;
     }
 }
 
@@ -148,6 +173,15 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Trouble {
     Trouble::new(Exit::Io, problem.help("is another engine running? choose another port, or stop what has this one"))
 }
 
+/// SIGHUP, which has an engine read its config again.
+fn hangups() -> Result<Signal, Trouble> {
+    signal(SignalKind::hangup()).map_err(no_signals)
+}
+
+fn no_signals(error: std::io::Error) -> Trouble {
+    Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot wait for signals: {}", plain(&error))))
+}
+
 /// The signals that stop an engine.
 struct Stops {
     term: Signal,
@@ -156,10 +190,10 @@ struct Stops {
 
 impl Stops {
     fn new() -> Result<Stops, Trouble> {
-        let failed = |error: std::io::Error| {
-            Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot wait for signals: {}", plain(&error))))
-        };
-        Ok(Stops { term: signal(SignalKind::terminate()).map_err(failed)?, interrupt: signal(SignalKind::interrupt()).map_err(failed)? })
+        Ok(Stops {
+            term: signal(SignalKind::terminate()).map_err(no_signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+        })
     }
 
     /// The name of the next one.

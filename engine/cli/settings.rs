@@ -45,8 +45,6 @@ pub struct Settings {
     pub database: PathBuf,
     /// What a commit survives.
     pub durability: Durability,
-    /// How long running steps may take to finish once the engine is told to stop.
-    pub grace: Span,
     /// The wait before each flush, for measurements of a slow disk.
     pub flush_delay: Span,
 }
@@ -62,7 +60,6 @@ impl Settings {
             listen: over.listen.unwrap_or_else(|| model.engine.listen()),
             database: over.database.clone().unwrap_or_else(|| place::database(model, root)),
             durability,
-            grace: model.engine.shutdown_grace(),
             flush_delay: Span(i64::from(over.flush_delay)),
         }
     }

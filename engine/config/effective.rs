@@ -82,6 +82,24 @@ pub fn effective(model: &Model) -> Vec<Setting> {
     list.0
 }
 
+/// The options of one function that are in force, in the order of the format, each by its own key.
+pub fn effective_function(model: &Model, id: &str) -> Vec<Setting> {
+    let Some((id, declared)) = model.functions.entry(id) else { return Vec::new() };
+    let mut list = List(Vec::new());
+    function(model, id, declared, &mut list);
+    let prefix = format!("functions.{}.", id.value);
+    let own =
+        |setting: Setting| Setting { path: setting.path.strip_prefix(&prefix).map_or(setting.path.clone(), str::to_owned), ..setting };
+    list.0.into_iter().map(own).collect()
+}
+
+/// The options in force that are about no event and no function.
+pub fn effective_around(model: &Model) -> Vec<Setting> {
+    let mut all = effective(model);
+    all.retain(|setting| !setting.path.starts_with("events.") && !setting.path.starts_with("functions."));
+    all
+}
+
 fn engine(model: &Model, list: &mut List) {
     if let Some(app) = &model.app {
         list.add("app", &app.value, &app.place);

@@ -19,7 +19,7 @@ mod spanned;
 mod suite;
 mod tree;
 
-pub use effective::{Origin, Setting, effective};
+pub use effective::{Origin, Setting, effective, effective_around, effective_function};
 pub use json::Inline;
 pub use keys::batch::Batch;
 pub use keys::concurrency::Concurrency;

@@ -53,6 +53,35 @@ impl Crons {
         Ok(crons)
     }
 
+    /// Goes over to the snapshot in force: those whose schedule is another one, or that are new or gone, wait no longer. Gives
+    /// what is to be stored about them, and where they stand once that is done; nobody decides on them before.
+    pub(super) fn reload(&mut self, inner: &Inner, now: Millis) -> (Vec<Write>, Vec<CronRow>) {
+        let project = inner.project();
+        if !project.has_clock {
+            return (Vec::new(), Vec::new());
+        }
+        let mut unit = || inner.entropy.unit();
+        let mut known: BTreeMap<Arc<str>, CronRow> =
+            std::mem::take(&mut self.waiting).into_values().map(|row| (Arc::clone(&row.function), row)).collect();
+        let (mut writes, mut rows) = (Vec::new(), Vec::new());
+        for (function, cron) in project.functions.iter().filter_map(|function| Some((function, function.cron.as_ref()?))) {
+            let before = known.remove(&function.id);
+            let row =
+                before.as_ref().and_then(|row| cron.go_on(row, &mut unit)).unwrap_or_else(|| cron.begin(&function.id, now, &mut unit));
+            if before.as_ref() == Some(&row) {
+                self.put(row);
+            } else {
+                writes.push(Write::PutCron(row.clone()));
+                rows.push(row);
+            }
+        }
+        writes.extend(known.into_keys().map(Write::DropCron));
+        if self.up_since == Millis::default() {
+            self.up_since = now;
+        }
+        (writes, rows)
+    }
+
     /// A function waits for its next start.
     pub(super) fn put(&mut self, row: CronRow) {
         if let Some(due) = row.due {

@@ -185,15 +185,29 @@ impl Inner {
     /// Lets the runs of the store listen that have not ended.
     pub(super) fn listen_again(&self) -> Result<(), StoreError> {
         let project = self.project();
-        if project.functions.iter().all(|function| function.cancels.is_empty()) {
+        self.listen_all(&|function| project.function(function).is_some_and(|function| !function.cancels.is_empty()))
+    }
+
+    /// Lets the runs listen that have not ended and whose function is one of those that `which` names, as that is now.
+    pub(super) fn listen_all(&self, which: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
+        let project = self.project();
+        // Those of a function that is gone are found by what they listen for.
+        if self.listening().is_empty() && project.functions.iter().all(|function| function.cancels.is_empty()) {
             return Ok(());
         }
         let mut rows = Vec::new();
-        let listens = |row: &RunRow| project.function(&row.function).is_some_and(|function| !function.cancels.is_empty());
-        self.store.unfinished(&mut |row| rows.extend(Some(row).filter(listens)))?;
+        self.store.unfinished(&mut |row| rows.extend(Some(row).filter(|row| which(&row.function))))?;
         for row in rows {
+            self.unlisten(row.id);
+            if project.function(&row.function).is_none_or(|function| function.cancels.is_empty()) {
+                continue;
+            }
             if let Some(event) = self.store.event(row.event)? {
                 self.listen(&row, &event);
+            }
+            // It may have ended while it was looked at.
+            if self.store.run(row.id)?.is_none_or(|run| run.state.is_terminal()) {
+                self.unlisten(row.id);
             }
         }
         Ok(())

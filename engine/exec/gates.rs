@@ -11,8 +11,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::base::id::IdMap;
 use crate::base::{EventId, Millis, RunId, Span};
+use crate::project::Project;
 use crate::rules::gates::rate_limit::{SETTLED, Window};
-use crate::rules::gates::{Found, Holder, Open, RateLimit, Room, Seat, Singleton};
+use crate::rules::gates::{Collect, Found, Holder, Open, RateLimit, Room, Seat, Singleton};
 use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{Gate, List, RunRow, RunState, WaitKey, WindowKey, WindowRow};
 use crate::store::StoreError;
@@ -84,6 +85,22 @@ impl Gates {
         self.stale.push(Reverse((expires, key)));
     }
 
+    /// Goes over to another snapshot: what was counted counts on, for as long as the new rules say.
+    pub(super) fn reload(&mut self, before: &Project, after: &Project) {
+        for ((function, _), (period, _)) in &mut self.rates {
+            if let Some(rule) = after.function(function).and_then(|function| function.rate_rule()) {
+                *period = rule.period;
+            }
+        }
+        // A run that collects in another way, or by another key, takes no more events: it starts when its window closes.
+        fn way<'p>(project: &'p Project, id: &str) -> Option<(bool, Option<&'p str>)> {
+            project.function(id).and_then(|function| function.collects_by())
+        }
+        let closed: Vec<RunId> =
+            self.open.iter().filter(|((id, _), _)| way(before, id) != way(after, id)).map(|(_, open)| open.run).collect();
+        closed.into_iter().for_each(|run| self.close(run));
+    }
+
     /// Takes up a stored run that has not ended.
     pub(super) fn load_run(&mut self, run: &RunRow) {
         if let Some(value) = run.singleton() {
@@ -92,7 +109,7 @@ impl Gates {
     }
 
     /// Takes up a stored run that collects events, with how many it has.
-    pub(super) fn load_open(&mut self, run: &RunRow, key: &Arc<str>, events: usize) {
+    pub(super) fn load_open(&mut self, run: &RunRow, key: &Arc<str>, events: usize, is_batch: bool) {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let name = (Arc::clone(&run.function), Arc::clone(key));
         if self.open.contains_key(&name) {
@@ -100,7 +117,16 @@ impl Gates {
         }
         self.begin(
             name,
-            Open { run: run.id, since: run.created, closes: run.enter, made_by: SETTLED, events, joining: Vec::new(), is_filling: false },
+            Open {
+                run: run.id,
+                since: run.created,
+                closes: run.enter,
+                made_by: SETTLED,
+                events,
+                joining: Vec::new(),
+                is_filling: false,
+                is_batch,
+            },
         );
     }
 
@@ -256,7 +282,13 @@ impl Inner {
     pub(super) fn load_open(&self, gates: &mut Gates, row: &RunRow) -> Result<(), StoreError> {
         let is_open = row.state == RunState::Queued && row.started.is_none() && row.enter > self.clock.now();
         if let Some(key) = row.collects().filter(|_| is_open) {
-            gates.load_open(row, key, 1 + self.store.batch(row.id)?.len());
+            // Where its function does not collect any more, or in another way, it takes nothing more.
+            let events = 1 + self.store.batch(row.id)?.len();
+            if let Some((is_batch, _)) = self.project().function(&row.function).and_then(|function| function.collects_by())
+                && (is_batch || events == 1)
+            {
+                gates.load_open(row, key, events, is_batch);
+            }
         }
         Ok(())
     }
@@ -317,9 +349,10 @@ impl Inner {
             if let (Some(Seat::First { enter, open: true }), Some(key)) = (found.seat, run.collects()) {
                 let key = (Arc::clone(&run.function), Arc::clone(key));
                 let made_by = decision.number;
+                let is_batch = matches!(candidate.gates.collect, Some((Collect::Batch { .. }, _)));
                 gates.begin(
                     key,
-                    Open { run: run.id, since: now, closes: enter, made_by, events: 1, joining: Vec::new(), is_filling: false },
+                    Open { run: run.id, since: now, closes: enter, made_by, events: 1, joining: Vec::new(), is_filling: false, is_batch },
                 );
                 decision.marks.push(Mark::Open(run.id));
             }

@@ -7,14 +7,17 @@ mod appointment;
 mod condition;
 mod crons;
 mod ending;
+mod fit;
 mod gates;
 mod gather;
 mod ingest;
 mod invoke;
 mod notice;
 mod pause;
+mod plan;
 mod post;
 mod recovery;
+mod reload;
 mod replay;
 mod scheduler;
 mod upkeep;
@@ -32,7 +35,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
-use crate::project::Project;
+use crate::project::{Fixed, Project};
 use crate::rules::{List, RunRow, RunState, SourceRow, Write};
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
@@ -43,12 +46,16 @@ pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
 pub use notice::Notice;
 pub use pause::PauseError;
+pub use plan::{Affected, Plan};
+pub use reload::{ReloadError, Reloaded};
 pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
 use worker::Worker;
 
 /// How many notices a slow subscriber may lag behind before it misses some.
 const NOTICES_KEPT: usize = 4_096;
+/// Compiled old versions of handlers that are kept in memory.
+const OLD_PROGRAMS_KEPT: usize = 256;
 /// How long a commit that found the disk full waits before it is tried again.
 const FULL_DISK_WAIT: Span = Span::seconds(1);
 
@@ -77,6 +84,9 @@ pub struct Engine {
 /// What the parts of an engine share.
 pub(crate) struct Inner {
     project: RwLock<Arc<Project>>,
+    /// What a reload does not change.
+    fixed: Fixed,
+    reloads: reload::Reloads,
     host: Arc<Host>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -200,6 +210,8 @@ impl Engine {
             decisions: AtomicU64::new(0),
             listening: RwLock::default(),
             pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
+            fixed: Fixed::of(&setup.project),
+            reloads: reload::Reloads::default(),
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,
@@ -274,6 +286,7 @@ impl Engine {
         if self.is_draining() {
             reasons.push("draining: no new events are accepted".to_owned());
         }
+        reasons.extend(self.inner.reloads.reason());
         Health { ok: reasons.is_empty(), reasons }
     }
 
@@ -413,13 +426,16 @@ impl Inner {
         let Some(source) = self.store.source(hash)? else { return Ok(None) };
         let Ok(program) = self.host.compile_stored(&source) else { return Ok(None) };
         let program = Arc::new(program);
+        if programs.len() >= OLD_PROGRAMS_KEPT {
+            // After many reloads; those that are needed still come back.
+            programs.clear();
+        }
         programs.insert(Arc::clone(hash), Arc::clone(&program));
         Ok(Some(program))
     }
 
-    /// Lists that store the sources of every handler in force.
-    fn source_lists(&self) -> Vec<List> {
-        let project = self.project();
+    /// Lists that store the sources of every handler of a snapshot.
+    fn source_lists(project: &Project) -> Vec<List> {
         let put = |source: &SourceRow| List { expect: Vec::new(), writes: vec![Write::PutSource(source.clone())] };
         project.programs().map(|program| put(program.source())).collect()
     }

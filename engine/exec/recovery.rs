@@ -17,7 +17,7 @@ pub(super) async fn recover(inner: &Inner, end: Ending, each: &mut dyn FnMut(Run
     inner.store.unfinished(&mut |row| if row.state == RunState::Running { running.push(row) } else { each(row) })?;
     let mut lists = recovery::recover(&running, end);
     let changes: Vec<Option<Write>> = lists.iter().map(|list| list.writes.first().cloned()).collect();
-    lists.extend(inner.source_lists());
+    lists.extend(Inner::source_lists(&inner.project()));
     inner.commit(lists).await.ok_or(StoreError::Closed)?;
     // The rows in hand are brought to where the commit has taken the stored ones.
     for (row, write) in running.iter_mut().zip(changes) {

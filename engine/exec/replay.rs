@@ -1,17 +1,14 @@
 //! Runs done again: as a new run that keeps what it is told to, or at once where one backs off or is parked.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::{RunId, json};
-use crate::project::Function;
-use crate::rules::ended;
 use crate::rules::replay::{self, Keep, Refusal};
-use crate::rules::{Conflict, EventRow, Expect, List, Record, RunRow, RunState, Write};
-use crate::script::{self, Call};
+use crate::rules::{Conflict, Expect, List, Record, RunRow, RunState, Write};
 use crate::store::{Journal, Lane, StoreError};
 
+use super::fit::Bench;
 use super::scheduler::Message;
 use super::{Engine, Inner};
 
@@ -162,31 +159,11 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
         ..RunRow::queued(inner.ids.next(now), Arc::clone(&function.id), event.id, now)
     };
     if !kept.is_empty() {
-        fits(inner, function, &new, event, &kept).await?;
+        let bench = Bench { project: &project, function, clock: &inner.clock, entropy: &inner.entropy };
+        let journal = Journal { records: kept.clone(), attempts: Vec::new() };
+        bench.fits(&new, event, Vec::new(), journal, Vec::new()).await.map_err(ReplayError::Unfit)?;
     }
     Ok(Prepared { original, new, kept })
-}
-
-/// Whether the newest handler asks for all that is kept.
-async fn fits(inner: &Inner, function: &Function, new: &RunRow, event: EventRow, kept: &[Record]) -> Result<(), ReplayError> {
-    // As on another version than the one that made the records: an error before the last of them does not fit either.
-    let run = RunRow { version: Some(Arc::from("")), started: Some(new.created), ..new.clone() };
-    // The script of an `on_failure` sees the event of the run that failed.
-    let failed = ended::failing_function(&new.function).and_then(|_| ended::failed(&event));
-    let (failed, event) = failed.map_or((None, event), |(failed, cause)| (Some(failed), cause));
-    let call = Call {
-        failed,
-        run,
-        event,
-        batch: Vec::new(),
-        journal: Journal { records: kept.to_vec(), attempts: Vec::new() },
-        waits: Vec::new(),
-        retry: function.retry.clone(),
-        timeouts: function.timeouts,
-        surroundings: Arc::clone(&inner.project().surroundings),
-    };
-    let program = Arc::clone(&function.program);
-    script::fits(program, Rc::new(call), Arc::clone(&inner.clock), Arc::clone(&inner.entropy)).await.map_err(ReplayError::Unfit)
 }
 
 impl Inner {

@@ -2,6 +2,9 @@
 //!
 //! It never waits for a commit or a script: those run beside it and tell it what became of them.
 
+mod reload;
+mod start;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
+use crate::project::Project;
 use crate::rules::gates::Seat;
 use crate::rules::matching::Join;
 use crate::rules::queue::{Order, Queue, Want};
@@ -24,8 +28,6 @@ use super::crons::Crons;
 use super::pause::Held;
 use super::worker::Batch;
 use super::{CancelError, Inner, recovery};
-
-mod start;
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
@@ -56,6 +58,8 @@ pub(super) enum Message {
     Again(Box<RunRow>),
     /// Waits of these runs have come to something.
     Resolved(Vec<RunId>),
+    /// A snapshot is to be put in force: answered once that is done, and what follows from it is stored.
+    Reload { project: Arc<Project>, reply: oneshot::Sender<()> },
     /// A function was paused or resumed: answered once nothing begins against it.
     Pause { row: PauseRow, reply: oneshot::Sender<()> },
     /// Somebody outside wants to be told when it is this time.
@@ -138,6 +142,10 @@ pub(super) struct Scheduler {
     live: IdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     crons: Crons,
+    /// Positions of crons that are on their way to the disk: so many messages are to come.
+    ticking: usize,
+    /// The snapshot that is to come into force, and who waits for that.
+    reloading: Option<(Arc<Project>, oneshot::Sender<()>)>,
     fresh: IdMap<Created>,
     /// Runs that were moved on while their start was on its way: what they are now.
     overtaken: IdMap<Box<RunRow>>,
@@ -179,6 +187,8 @@ impl Scheduler {
             live,
             timers: BinaryHeap::new(),
             crons: Crons::default(),
+            ticking: 0,
+            reloading: None,
             fresh: IdMap::default(),
             overtaken: IdMap::default(),
             resolved,
@@ -325,20 +335,6 @@ impl Scheduler {
         }
     }
 
-    fn arm_timeouts(&mut self, row: &RunRow) {
-        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
-        match (row.started, function.timeouts.start, function.timeouts.finish) {
-            (None, Some(start), _) => {
-                // The time that its function was paused does not count.
-                let resumed = self.inner.pause_of(&row.function).filter(|pause| !pause.paused).map(|pause| pause.since);
-                let from = resumed.map_or(row.enter, |resumed| resumed.max(row.enter));
-                self.timers.push(Reverse((from.after(start), row.id, Due::StartTimeout)));
-            }
-            (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
-            _ => {}
-        }
-    }
-
     fn take(&mut self, message: Message) {
         match message {
             Message::Created(all) => {
@@ -369,7 +365,12 @@ impl Scheduler {
                 let _ = reply.send(());
             }
             Message::Appoint { at, reply } => self.appointments.add(at, reply),
-            Message::Ticked(rows) => rows.into_iter().for_each(|row| self.crons.put(row)),
+            Message::Ticked(rows) => {
+                self.ticking -= 1;
+                rows.into_iter().for_each(|row| self.crons.put(row));
+            }
+            // They come one at a time.
+            Message::Reload { project, reply } => self.reloading = Some((project, reply)),
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(runs.into_iter().filter_map(|run| Some((run, self.why(run)?))).collect());
@@ -570,6 +571,7 @@ impl Scheduler {
     /// Fires what is due and starts whom there is room for.
     fn turn(&mut self, now: Millis) {
         self.queue.advance(now);
+        self.reload(now);
         while let Some(&Reverse((at, run, due))) = self.timers.peek() {
             if at > now {
                 break;
@@ -613,19 +615,8 @@ impl Scheduler {
                 let Some(function) = self.live.get(&run).map(|live| Arc::clone(&live.function)) else { return };
                 self.enqueue(&function, order, wants);
             }
-            Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => {
-                let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
-                // The time that its function was paused does not count.
-                let resumed = self.inner.pause_of(&live.function).filter(|pause| !pause.paused).map(|pause| pause.since);
-                let from = resumed.map_or(live.enter, |resumed| resumed.max(live.enter));
-                if let Some(later) = span.map(|span| from.after(span)).filter(|later| *later > at) {
-                    return self.timers.push(Reverse((later, run, due)));
-                }
-                // It must not start while its cancel is under way.
-                self.queue.remove(run);
-                self.cancel(run, "timeouts.start: it waited too long for its first start");
-            }
-            Due::FinishTimeout => self.cancel(run, "timeouts.finish: it took too long since its first start"),
+            Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => self.start_timeout(at, run),
+            Due::FinishTimeout => self.finish_timeout(at, run),
             Due::Company if self.alone == Some(run) => self.alone = None,
             Due::Wake | Due::StartTimeout | Due::Company => {}
         }
@@ -633,10 +624,12 @@ impl Scheduler {
 
     /// Starts the functions whose time has come.
     fn tick(&mut self, now: Millis) {
-        let due = self.crons.take_due(now);
+        // One that waits for its turn comes first, so that nothing keeps it waiting.
+        let due = if self.reloading.is_some() { Vec::new() } else { self.crons.take_due(now) };
         if due.is_empty() {
             return;
         }
+        self.ticking += 1;
         let inner = Arc::clone(&self.inner);
         let work = self.crons.start(&inner, due, now);
         self.errand(async move {

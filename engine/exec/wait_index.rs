@@ -320,6 +320,11 @@ impl Index {
         }
     }
 
+    /// Whether nobody waits for anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether a run has stored waits.
     pub(super) fn knows(&self, run: RunId) -> bool {
         self.runs.contains_key(&run)

@@ -150,6 +150,23 @@ impl Function {
         self.triggers.iter().map(|trigger| &trigger.event)
     }
 
+    /// How many of its events get through, whatever their key.
+    pub fn rate_rule(&self) -> Option<RateLimit> {
+        self.rate_limit.as_ref().map(|(rule, _)| *rule)
+    }
+
+    /// Whether it collects events, and if so whether in batches, and the text of the key by which it does.
+    pub fn collects_by(&self) -> Option<(bool, Option<&str>)> {
+        let is_batch = matches!(self.collect?, Collect::Batch { .. });
+        Some((is_batch, self.collect_key.as_ref().map(|key| &**key.text())))
+    }
+
+    /// Whether its runs are cancelled by the same events as those of another one, in the same order.
+    pub fn cancels_as(&self, other: &Function) -> bool {
+        let told = |cancel: &Cancel| (Arc::clone(&cancel.event), cancel.timeout, cancel.condition_text().cloned());
+        self.cancels.len() == other.cancels.len() && self.cancels.iter().zip(&other.cancels).all(|(one, other)| told(one) == told(other))
+    }
+
     /// The slots that a run with these key values needs, in the order of the limits.
     pub fn wants(&self, keys: &[Arc<str>]) -> Vec<Want> {
         if self.limits.is_empty() {

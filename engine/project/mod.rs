@@ -3,12 +3,14 @@
 //! A snapshot is made as a whole or not at all, and swapped as a whole; a request takes one and keeps it, so that a reload
 //! cannot change the rules half-way. Nothing here stores anything, runs a script, or knows how runs are scheduled.
 
+mod difference;
 mod documents;
 mod event;
 mod explain;
 mod expressions;
 mod function;
 mod load;
+mod loader;
 mod places;
 mod schema;
 mod violation;
@@ -24,8 +26,10 @@ use crate::rules::ended;
 use crate::rules::policy::Retention;
 use crate::script::{Outside, Program, Secrets, Surroundings};
 
+pub use difference::{Change, Difference, Field, Fixed, How, Subject};
 pub use explain::{Condition, Explained};
 pub use function::{Cancel, Function, Trigger};
+pub use loader::Loader;
 pub use schema::typed_value;
 pub use violation::EventProblem;
 

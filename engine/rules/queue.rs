@@ -8,6 +8,8 @@
 //!
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
+mod refit;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
+
+pub use refit::{Refit, Rethrottle, Stage};
 
 /// Where a run stands in line: lower goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -547,6 +551,10 @@ impl Queue {
         slot.users -= 1;
         if slot.users > 0 {
             return;
+        }
+        if let Some(due) = slot.due.take() {
+            // Nobody waits for it any more.
+            self.due.remove(&(due, at));
         }
         match slot.bucket {
             Some(bucket) if bucket.expires() > self.now => {

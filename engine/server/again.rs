@@ -33,7 +33,7 @@ pub(super) async fn replay(
     request: Request,
 ) -> Result<Json<One<ReplayView>>, ApiError> {
     let id = path_id("a run", id)?;
-    let body: ReplayBody = inbound::json(&app.options, request).await?;
+    let body: ReplayBody = inbound::json(&app.door().options, request).await?;
     let keep = keep(body.from_step, body.set);
     let replayed = app.engine.replay(id, &keep, body.dry_run).await.map_err(|error| not_replayed(id, error))?;
     Ok(Json(One::at(app.now(), view(id, replayed, body.dry_run))))
@@ -100,7 +100,7 @@ fn selection(body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError>
 
 /// `POST /v1/replays`: all that are meant, except for those that were replayed before.
 pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
-    let body: ManyBody = inbound::json(&app.options, request).await?;
+    let body: ManyBody = inbound::json(&app.door().options, request).await?;
     let found = selection(&body, &["failed"])?.all(&app).await?;
     let matched = found.len();
     let ids: Vec<RunId> = found.iter().map(|view| view.run_id).collect();
@@ -130,7 +130,7 @@ pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json
 
 /// `POST /v1/cancellations`: all that are meant and have not ended.
 pub(super) async fn cancellations(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
-    let body: ManyBody = inbound::json(&app.options, request).await?;
+    let body: ManyBody = inbound::json(&app.door().options, request).await?;
     if body.from_step.is_some() || !body.set.is_empty() {
         return Err(ApiError::bad_request("`from_step` and `set` belong to a replay"));
     }

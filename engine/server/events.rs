@@ -51,7 +51,8 @@ pub(super) async fn post_bearer(State(app): Shared, request: Request) -> Result<
 }
 
 async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Json<Accepted>, ApiError> {
-    if let Err(error) = app.auth.may_send(key, headers) {
+    let door = app.door();
+    if let Err(error) = door.auth.may_send(key, headers) {
         return refused(body, error).await;
     }
     if app.engine.is_draining() {
@@ -61,7 +62,7 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         Ok(seed) => seed,
         Err(error) => return refused(body, error).await,
     };
-    let body = inbound::read(headers, body, app.options.body_bytes, app.options.body_timeout).await?;
+    let body = inbound::read(headers, body, door.options.body_bytes, door.options.body_timeout).await?;
     let (events, problems) = inbound::parse(&body);
     if !problems.is_empty() {
         return Err(refusal(all_problems(app, &events, problems)));
@@ -123,7 +124,7 @@ fn all_problems(app: &App, events: &[Incoming], mut problems: Vec<Detail>) -> Ve
 
 fn told(index: usize, problem: EventProblem) -> Detail {
     let EventProblem { code, pointer, message, help } = problem;
-    Detail { index: Some(index), code: code.to_owned(), pointer, message, help }
+    Detail { index: Some(index), code: code.to_owned(), pointer, message, help, seen: None }
 }
 
 /// An event without problems, for the engine. The sender's id wins over the request's seed.

@@ -51,7 +51,7 @@ pub(super) async fn invoke(
     request: Request,
 ) -> Result<Json<One<InvokedView>>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let body: InvokeBody = inbound::json(&app.options, request).await?;
+    let body: InvokeBody = inbound::json(&app.door().options, request).await?;
     let wait = match body.wait.as_deref().map(str::parse::<Span>) {
         None => None,
         Some(Ok(wait)) if wait <= WAIT_MOST => Some(wait),
@@ -75,7 +75,7 @@ fn not_invoked(error: InvokeError, is_declared: bool) -> ApiError {
         InvokeError::Refused(failure) => {
             let Failure { message, code, help, .. } = *failure;
             let status = if is_declared { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
-            let detail = Detail { index: None, code, pointer: "/data".to_owned(), message: message.clone(), help };
+            let detail = Detail { index: None, code, pointer: "/data".to_owned(), message: message.clone(), help, seen: None };
             ApiError::new(status, message).detailed(vec![detail])
         }
         InvokeError::Draining => events::draining(),

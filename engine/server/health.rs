@@ -2,10 +2,10 @@
 
 use super::Shared;
 use super::error::ApiError;
-use super::view::HealthView;
+use super::view::{Detail, HealthView};
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// Seconds after which a sender may look again.
@@ -13,16 +13,24 @@ const READY_SECONDS: u32 = 1;
 
 /// `GET /health`: 200 while the process lives, since starting it again would mend neither a full disk nor a drain; what
 /// is wrong stands in `reasons`.
-pub(super) async fn health(State(app): Shared) -> Response {
+pub(super) async fn health(State(app): Shared, headers: HeaderMap) -> Response {
     let health = app.engine.health();
     let message = if health.ok { "OK" } else { "degraded" }.to_owned();
-    Json(HealthView { status: StatusCode::OK.as_u16(), message, reasons: health.reasons }).into_response()
+    let mut config = Vec::new();
+    if let Some((_, problems)) = app.engine.broken()
+        && app.door().auth.may(&Method::GET, &headers).is_ok()
+    {
+        // Pictures show lines of the files, which is not for everybody.
+        config.extend(problems.iter().map(Detail::of));
+    }
+    Json(HealthView { status: StatusCode::OK.as_u16(), message, reasons: health.reasons, config }).into_response()
 }
 
 /// `GET /ready`: 200 while events are taken.
 pub(super) async fn ready(State(app): Shared) -> Response {
     if app.engine.is_ready() {
-        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready".to_owned(), reasons: Vec::new() }).into_response();
+        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready".to_owned(), reasons: Vec::new(), config: Vec::new() })
+            .into_response();
     }
     let reasons = app.engine.health().reasons;
     let why = if reasons.is_empty() { "taking up what the store holds".to_owned() } else { reasons.join("; ") };

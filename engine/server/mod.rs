@@ -16,6 +16,7 @@ mod openapi;
 mod options;
 mod persist;
 mod query;
+mod reload;
 mod runs;
 mod select;
 mod signals;
@@ -24,7 +25,7 @@ mod stream;
 pub mod view;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -36,6 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::base::Millis;
 use crate::exec::Engine;
+use crate::project::Project;
 use crate::store::{Store, StoreError};
 
 use admission::Admission;
@@ -53,8 +55,8 @@ const READS_AT_ONCE: usize = 4;
 /// What the routes share.
 struct App {
     engine: Engine,
-    options: ServerOptions,
-    auth: Auth,
+    listen: SocketAddr,
+    door: RwLock<Arc<Door>>,
     admission: Admission,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -64,17 +66,38 @@ struct App {
 
 type Shared = State<Arc<App>>;
 
+/// Who is let in and how much is taken, by the snapshot in force.
+struct Door {
+    project: Arc<Project>,
+    options: ServerOptions,
+    auth: Auth,
+}
+
 impl App {
     fn new(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Arc<App> {
+        let project = engine.project();
         Arc::new(App {
-            auth: Auth::new(&options, listen),
             admission: Admission::new(options.waiting_bytes),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(options.streams)),
             stopping: watch::Sender::new(false),
+            door: RwLock::new(Arc::new(Door { auth: Auth::new(&options, listen), project, options })),
             engine,
-            options,
+            listen,
         })
+    }
+
+    /// Who is let in now. A reload may have changed that since the last request.
+    fn door(&self) -> Arc<Door> {
+        let door = Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner));
+        let project = self.engine.project();
+        if Arc::ptr_eq(&door.project, &project) {
+            return door;
+        }
+        let options = door.options.clone().of(&project);
+        let door = Arc::new(Door { auth: Auth::new(&options, self.listen), project, options });
+        *self.door.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&door);
+        door
     }
 
     fn now(&self) -> Millis {
@@ -130,7 +153,8 @@ async fn wrong_method(request: Request) -> ApiError {
 /// unless a right opens them.
 async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    let origin = match app.auth.knows_host(uri, headers).and_then(|()| app.auth.knows_origin(method, uri, headers)) {
+    let door = app.door();
+    let origin = match door.auth.knows_host(uri, headers).and_then(|()| door.auth.knows_origin(method, uri, headers)) {
         Ok(origin) => origin,
         Err(error) => return finished(error.into_response(), None),
     };
@@ -138,7 +162,7 @@ async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
         return finished(preflight(headers), origin);
     }
     if (uri.path().starts_with("/v1/") || uri.path() == "/metrics")
-        && let Err(error) = app.auth.may(method, headers)
+        && let Err(error) = door.auth.may(method, headers)
     {
         return finished(error.into_response(), origin);
     }

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::view::{
     Accepted, ConfigView, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody, InvokedView,
-    LogView, ManyBody, ManyView, NoticeView, One, Page, ReplayBody, ReplayView, RunView, SignalView, Trace,
+    LogView, ManyBody, ManyView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView, SignalView, Trace,
 };
-use super::{App, again, events, functions, health, runs, signals, stream};
+use super::{App, again, events, functions, health, reload, runs, signals, stream};
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,21 @@ fn table() -> Vec<Route> {
         Route::get("/v1/config", "Every option in force, with where it comes from", json_of::<One<ConfigView>>(), || {
             get(functions::config)
         }),
+        Route::get("/v1/plan", "What a reload would change, and for how many runs in flight", json_of::<One<PlanView>>(), || {
+            get(reload::plan)
+        })
+        .refuses(&[409, 422]),
+        Route {
+            body: None,
+            ..Route::post(
+                "/v1/reload",
+                "Put the config in force as its files are now, if nothing of it is broken",
+                Shape::Any,
+                json_of::<One<ReloadView>>(),
+                || post(reload::reload),
+            )
+            .refuses(&[409, 422, 503, 507])
+        },
         Route::post(
             "/v1/functions/{id}/invoke",
             "Start a run of a function without an event of its own",

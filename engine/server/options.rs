@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::base::Span;
 use crate::base::limits::{BODY_DEFAULT_BYTES, WAITING_BYTES};
+use crate::project::{Loader, Project};
 
 /// How a server listens, whom it knows, and how much it takes.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct ServerOptions {
     pub write_timeout: Span,
     /// How long requests under way may take to finish once the server is told to stop.
     pub stop_grace: Span,
+    /// What a reload reads; without it there is none.
+    pub loader: Option<Loader>,
 }
 
 impl Default for ServerOptions {
@@ -56,6 +59,7 @@ impl Default for ServerOptions {
             body_timeout: Span::seconds(30),
             write_timeout: Span::seconds(30),
             stop_grace: Span::seconds(5),
+            loader: None,
         }
     }
 }
@@ -76,6 +80,18 @@ impl std::fmt::Debug for ServerOptions {
 }
 
 impl ServerOptions {
+    /// These options with what a snapshot says about them.
+    #[must_use]
+    pub fn of(self, project: &Project) -> ServerOptions {
+        let engine = &project.config.engine;
+        ServerOptions {
+            hosts: engine.hosts.iter().map(|host| host.value.clone()).collect(),
+            cors: engine.cors.iter().map(|origin| origin.value.clone()).collect(),
+            body_bytes: engine.body_bytes(),
+            ..self
+        }
+    }
+
     /// Whether these options are safe at an address.
     ///
     /// # Errors

@@ -42,7 +42,8 @@ async fn data(app: &App, headers: &HeaderMap, body: Body) -> Result<Text, ApiErr
     if axum::body::HttpBody::is_end_stream(&body) {
         return Ok(Arc::from("null"));
     }
-    let bytes = inbound::read(headers, body, app.options.body_bytes, app.options.body_timeout).await?;
+    let door = app.door();
+    let bytes = inbound::read(headers, body, door.options.body_bytes, door.options.body_timeout).await?;
     let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::bad_request("the body is not UTF-8 text"))?.trim();
     json::value(text).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
     Ok(Arc::from(text))

@@ -5,5 +5,6 @@ mod engine;
 mod help;
 mod local;
 mod project;
+mod reload;
 pub(crate) mod support;
 mod terminal;

@@ -41,6 +41,7 @@ pages! {
     how_it_is_tested: "docs/how-it-is-tested.md",
     from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
+    reload_page: "docs/reload.md",
     cancel_on: "examples/cancel-on/README.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
     batch: "examples/batch/README.md",

@@ -6,6 +6,7 @@ mod crons;
 mod ends;
 mod gates;
 mod parallel;
+mod reload;
 mod waits;
 
 use std::path::Path;

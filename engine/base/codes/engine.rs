@@ -200,4 +200,14 @@ measured. A figure that could not be taken is never left out in silence: the who
 
 A function that events start is tried with its event: `stepwell try EVENT`. Exit code 3.",
     },
+    Entry {
+        code: "E0552",
+        title: "the config is broken, and the one before stays in force",
+        text: "\
+A reload puts everything in force together, or nothing. The engine has read its config anew (`stepwell reload`, SIGHUP, or a
+change that `stepwell dev` saw) and found the errors that are shown above this one; it goes on with the config that it had.
+
+Mend the file and reload again. `stepwell validate` shows the same errors without an engine. Until then /health and the log
+say so too. Exit code 78.",
+    },
 ];

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
 use crate::base::{Id, Millis, RunId, Span};
-use crate::rules::gates::Collect;
 use crate::rules::{Expect, Gate, List, RunState, WindowKey, WindowRow, Write};
 use crate::script::Stop;
 use crate::store::Lane;
@@ -64,7 +63,8 @@ impl Scheduler {
             let rev = live.rev;
             live.rev += 1;
             let first = !std::mem::replace(&mut live.begun, true);
-            let is_batch = live.collects && matches!(function.collect, Some(Collect::Batch { .. }));
+            // What joined it is read from the store; how it collects may be another way than when it was made.
+            let collects = live.collects;
             if first && let Some(finish) = function.timeouts.finish {
                 self.timers.push(Reverse((now.after(finish), run, Due::FinishTimeout)));
             }
@@ -78,7 +78,7 @@ impl Scheduler {
                 at: now,
                 function: Arc::clone(function),
                 given,
-                made: self.fresh.remove(&run).filter(|_| !is_batch),
+                made: self.fresh.remove(&run).filter(|_| !collects),
                 stop,
             });
         }

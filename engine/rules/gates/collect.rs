@@ -41,6 +41,8 @@ pub struct Open {
     pub joining: Vec<u64>,
     /// The last event that fits in is on its way.
     pub is_filling: bool,
+    /// Its events are a batch. One that was made under another config may collect in the other way.
+    pub is_batch: bool,
 }
 
 /// Where an event has its place.
@@ -77,7 +79,8 @@ impl Collect {
     /// The place of an event that is accepted at `now`; none where that depends on other decisions than `decision`, whose outcome is
     /// not known yet. `open` is the run of its key that collects, `ts` the event's own time.
     pub fn seat(self, open: Option<&Open>, ts: Millis, now: Millis, decision: u64) -> Option<Seat> {
-        let open = open.filter(|open| open.closes > now || open.is_filling);
+        let is_batch = matches!(self, Collect::Batch { .. });
+        let open = open.filter(|open| open.is_batch == is_batch && (open.closes > now || open.is_filling));
         let is_known = |by: u64| by == 0 || by == decision;
         let first = |enter, open| Some(Seat::First { enter, open });
         match (self, open) {
@@ -119,11 +122,13 @@ mod tests {
     }
 
     fn open(events: u32) -> Open {
-        Open { run: Id(1), since: seconds(0), closes: seconds(10), made_by: 0, events, joining: Vec::new(), is_filling: false }
+        let (since, closes) = (seconds(0), seconds(10));
+        Open { run: Id(1), since, closes, made_by: 0, events, joining: Vec::new(), is_filling: false, is_batch: false }
     }
 
     fn at(how: Collect, open: Option<&Open>, now: i64) -> Option<Seat> {
-        how.seat(open, seconds(0), seconds(now), 7)
+        let open = open.map(|open| Open { is_batch: matches!(how, Collect::Batch { .. }), ..open.clone() });
+        how.seat(open.as_ref(), seconds(0), seconds(now), 7)
     }
 
     #[test]
@@ -165,5 +170,12 @@ mod tests {
         let seat = |how: Collect, open: Option<&Open>| how.seat(open, seconds(60), seconds(1), 7);
         assert_eq!(seat(BATCH, Some(&open(1))), Some(Seat::First { enter: seconds(60), open: false }));
         assert_eq!(seat(DEBOUNCE, Some(&open(1))), Some(Seat::Instead { run: Id(1), enter: seconds(60), own: false }));
+    }
+
+    #[test]
+    fn a_run_that_collects_in_another_way_is_not_joined() {
+        let batch = Open { is_batch: true, ..open(2) };
+        assert_eq!(DEBOUNCE.seat(Some(&batch), seconds(0), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
+        assert_eq!(BATCH.seat(Some(&open(1)), seconds(0), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
     }
 }

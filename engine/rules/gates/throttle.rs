@@ -61,6 +61,17 @@ impl Bucket {
         up_to_millis(self.full_us.saturating_sub(self.rule.lead_us()).saturating_add(ahead))
     }
 
+    /// The bucket under another rule from `now` on: it lacks as many starts as before, each of which comes back as the new
+    /// rule says.
+    #[must_use]
+    pub fn under(self, rule: Throttle, now: Millis) -> Bucket {
+        let now_us = earliest_us(now);
+        let lacks = i128::from(self.full_us.saturating_sub(now_us).max(0));
+        let lacks = lacks * i128::from(rule.interval_us()) / i128::from(self.rule.interval_us());
+        let full_us = if lacks == 0 { self.full_us } else { now_us.saturating_add(i64::try_from(lacks).unwrap_or(i64::MAX)) };
+        Bucket { rule, full_us }
+    }
+
     /// From when on it is as if it had never been used.
     pub fn expires(&self) -> Millis {
         up_to_millis(self.full_us)
@@ -143,5 +154,21 @@ mod tests {
         let mut many = bucket(u32::MAX, 1, 0);
         many.take(Millis(1_772_323_200_000));
         assert!(many.opens(u64::MAX) > Millis(0));
+    }
+
+    #[test]
+    fn under_another_rule_a_bucket_lacks_as_many_starts_as_before() {
+        let mut slow = bucket(1, 3_600_000, 1);
+        for _ in 0..2 {
+            slow.take(Millis(1_000_000));
+        }
+        assert_eq!(slow.starts(Millis(1_000_000)), 0);
+        let quick = slow.under(Throttle { limit: 1, period: Span(60_000), burst: 1 }, Millis(1_000_000));
+        assert_eq!(quick.starts(Millis(1_000_000)), 0);
+        assert_eq!(quick.opens(0), Millis(1_060_000));
+        let slow_again = quick.under(slow.rule, Millis(1_000_000));
+        assert_eq!(slow_again.opens(0), Millis(4_600_000));
+        let full = bucket(1, 60_000, 0).under(slow.rule, Millis(5));
+        assert_eq!(full.full_us, 0, "one that is full stays full");
     }
 }

@@ -29,7 +29,8 @@ const DEEP: &str = "E0516";
 const UNICODE: &str = "E0517";
 
 fn detail(index: Option<usize>, code: &str, pointer: impl Into<String>, message: impl Into<String>) -> Detail {
-    Detail { index, code: code.to_owned(), pointer: pointer.into(), message: message.into(), help: None }
+    let (pointer, message) = (pointer.into(), message.into());
+    Detail { index, code: code.to_owned(), pointer, message, help: None, seen: None }
 }
 
 trait Helped {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::Diagnostic;
+
 /// What every answer but a success looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
@@ -15,7 +17,7 @@ pub struct ErrorView {
     pub details: Vec<Detail>,
 }
 
-/// One problem of a request.
+/// One problem of a request, or of the config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Detail {
     /// The event's number in the request, from 0; none where the body as a whole is meant.
@@ -30,4 +32,34 @@ pub struct Detail {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// For a problem of the config: where it is seen.
+    #[serde(flatten)]
+    pub seen: Option<Box<Seen>>,
+}
+
+/// A problem of the config as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Seen {
+    /// `file:line:column`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// All of it, with the line and a caret.
+    pub picture: String,
+}
+
+impl Detail {
+    /// A problem of the config.
+    pub fn of(problem: &Diagnostic) -> Detail {
+        Detail {
+            index: None,
+            code: problem.code.to_owned(),
+            pointer: String::new(),
+            message: problem.message.clone(),
+            help: if problem.helps.is_empty() { None } else { Some(problem.helps.join("\n")) },
+            seen: Some(Box::new(Seen {
+                place: problem.position().map(|(file, line, column)| format!("{file}:{line}:{column}")),
+                picture: problem.render(false),
+            })),
+        }
+    }
 }

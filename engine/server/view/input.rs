@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{EventId, RunId};
 
 use super::schema::IdText;
-use super::{Raw, RunView};
+use super::{Detail, Raw, RunView};
 
 /// An event to be sent. It is read by a parser of its own that tells every problem at once; this is its shape alone.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -51,6 +51,9 @@ pub struct HealthView {
     /// What is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// For callers that may read: the problems of a config that was found broken, while the one before stays in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<Detail>,
 }
 
 /// The config in force.

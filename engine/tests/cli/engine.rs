@@ -457,7 +457,7 @@ fn a_null_key_is_warned_of_once() {
 fn dev_says_what_to_do_next() {
     let place = Place::hello();
     let engine = Engine::dev(&place, &["--ephemeral"]);
-    engine.line_with("not watched yet");
+    engine.line_with("watching     a change");
     let send = engine.line_with("stepwell send hello/said --example --wait --url");
     let arguments: Vec<&str> = send.split_whitespace().skip(1).collect();
     engine.line_with("curl ");

@@ -240,6 +240,19 @@ fn address_in(line: &str) -> String {
     line.split("listening on ").nth(1).unwrap().trim().to_owned()
 }
 
+/// Asks an engine without a body; its status, and its answer as JSON.
+pub fn http(url: &str, method: &str, path: &str) -> (u16, serde_json::Value) {
+    use std::io::Read as _;
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in:\n{answer}")))
+}
+
 /// A command that goes on printing; it is killed with its value.
 pub struct Following {
     child: Child,

@@ -1,0 +1,177 @@
+//! Another snapshot in place of the one in force, while runs are at work.
+//!
+//! It is loaded whole before anything changes: where it is broken, the one before stays. Its handlers' sources are stored, then
+//! the scheduler swaps it in one turn, with the queue and the timers that hang on it. Attempts under way keep the snapshot
+//! that they began with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::base::{Diagnostic, Millis, Severity};
+use crate::project::{Difference, Loader, Project};
+use crate::store::{Lane, StoreError};
+
+use super::appointment::Busy;
+use super::scheduler::Message;
+use super::{Engine, Inner, Settled};
+
+/// Problems of a broken config that a log line shows; the answer to a reload has all of them.
+const PROBLEMS_SHOWN: usize = 10;
+
+/// Why the snapshot in force stays.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReloadError {
+    /// The config, or a file that it names, is broken: all that is wrong.
+    #[error("the config is broken: {}; the one before stays in force", counted(.0))]
+    Broken(Vec<Diagnostic>),
+    /// The engine is about to stop.
+    #[error("the engine is draining")]
+    Draining,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn counted(problems: &[Diagnostic]) -> String {
+    match problems.iter().filter(|problem| problem.severity == Severity::Error).count() {
+        1 => "1 error".to_owned(),
+        errors => format!("{errors} errors"),
+    }
+}
+
+/// A reload that was carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reloaded {
+    /// The hash of the snapshot in force.
+    pub hash: String,
+    /// What is different from before.
+    pub difference: Difference,
+    /// Warnings and notes.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// The last try that failed.
+#[derive(Debug, Clone)]
+struct Broken {
+    at: Millis,
+    problems: Vec<Diagnostic>,
+}
+
+/// What an engine knows of its reloads.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    /// One at a time: the files that are read last come into force last.
+    turn: tokio::sync::Mutex<()>,
+    broken: Mutex<Option<Broken>>,
+}
+
+impl Reloads {
+    fn broken(&self) -> Option<Broken> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, broken: Option<Broken>) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = broken;
+    }
+
+    /// What is to be said of the engine's health: the first error, in one line.
+    pub(super) fn reason(&self) -> Option<String> {
+        let Broken { at, problems } = self.broken()?;
+        let first = problems.iter().find(|problem| problem.severity == Severity::Error)?;
+        let place = first.position().map(|(file, line, column)| format!(" at {file}:{line}:{column}")).unwrap_or_default();
+        let code = if first.code.is_empty() { String::new() } else { format!("[{}]", first.code) };
+        Some(format!(
+            "the config was found broken at {} ({}), and the one before stays in force: error{code}{place}: {}",
+            at.rfc3339(),
+            counted(&problems),
+            first.message
+        ))
+    }
+}
+
+impl Engine {
+    /// Puts the project as its files are now in force: all of it, or none where anything of it is broken. Runs in flight keep
+    /// their stored keys; limits, retries and time-outs are the new ones from now on.
+    ///
+    /// # Errors
+    /// As `ReloadError` says; the snapshot before stays in force then. Where it is broken, `health` says so until a reload works.
+    pub async fn reload(&self, loader: &Loader) -> Result<Reloaded, ReloadError> {
+        if self.is_draining() {
+            return Err(ReloadError::Draining);
+        }
+        let inner = &self.inner;
+        let _turn = inner.reloads.turn.lock().await;
+        let loader = loader.clone();
+        let loaded = tokio::task::spawn_blocking(move || loader.load()).await.map_err(|_| StoreError::Closed)?;
+        let (project, notes) = match loaded {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                inner.broke(&problems);
+                return Err(ReloadError::Broken(problems));
+            }
+        };
+        let (before, project) = (self.project(), Arc::new(project));
+        let difference = Difference::between(&before, &project, &inner.fixed);
+        inner.put_in_force(&before, &project).await?;
+        inner.reloads.note(None);
+        if difference.is_empty() {
+            tracing::info!("reloaded: nothing has changed");
+        } else {
+            let told: Vec<String> = difference.changes.iter().map(ToString::to_string).collect();
+            tracing::info!(hash = %project.hash.get(..12).unwrap_or_default(), "reloaded: {}", told.join("; "));
+        }
+        Ok(Reloaded { hash: project.hash.clone(), difference, notes })
+    }
+
+    /// The problems of the last reload, where it failed, and when that was.
+    pub fn broken(&self) -> Option<(Millis, Vec<Diagnostic>)> {
+        self.inner.reloads.broken().map(|broken| (broken.at, broken.problems))
+    }
+}
+
+impl Inner {
+    /// Notes that a reload failed, and shows why.
+    fn broke(&self, problems: &[Diagnostic]) {
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let shown: Vec<String> = errors.take(PROBLEMS_SHOWN).map(ToString::to_string).collect();
+        tracing::error!("the config is broken: {}; the one before stays in force\n{}", counted(problems), shown.join("\n"));
+        self.reloads.note(Some(Broken { at: self.clock.now(), problems: problems.to_vec() }));
+    }
+
+    async fn put_in_force(self: &Arc<Self>, before: &Arc<Project>, project: &Arc<Project>) -> Result<(), ReloadError> {
+        let _busy = Busy::new(self);
+        // Before a run can begin on them.
+        loop {
+            match self.settled(self.store.commit(Lane::Ingest, Inner::source_lists(project))).await {
+                Settled::Done(_) => break,
+                Settled::Again => {}
+                Settled::Failed => return Err(StoreError::Closed.into()),
+            }
+        }
+        let (reply, done) = oneshot::channel();
+        self.tell(Message::Reload { project: Arc::clone(project), reply });
+        // It answers nothing where it has stopped.
+        done.await.map_err(|_| ReloadError::Draining)?;
+        self.listen_otherwise(before, project).await
+    }
+
+    /// Runs of functions whose `cancel_on` has changed listen for what it says now.
+    async fn listen_otherwise(self: &Arc<Self>, before: &Arc<Project>, after: &Arc<Project>) -> Result<(), ReloadError> {
+        let differs = |before: &Project, after: &Project, id: &str| match (before.function(id), after.function(id)) {
+            (Some(old), Some(new)) => !old.cancels_as(new),
+            (Some(one), None) | (None, Some(one)) => !one.cancels.is_empty(),
+            (None, None) => false,
+        };
+        let mut ids = before.functions.iter().chain(&after.functions).map(|function| &function.id);
+        if !ids.any(|id| differs(before, after, id)) {
+            return Ok(());
+        }
+        let (inner, before, after) = (Arc::clone(self), Arc::clone(before), Arc::clone(after));
+        let work = tokio::task::spawn_blocking(move || inner.listen_all(&|id| differs(&before, &after, id)));
+        work.await.map_err(|_| StoreError::Closed)?.map_err(|error| {
+            self.fail(error.clone());
+            error.into()
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! The scheduler's part of a reload: one turn in which the snapshot is swapped, with all that it has in memory of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
+
+use crate::base::{Id, Millis, RunId};
+use crate::project::{Function, Project};
+use crate::rules::queue::{Order, Refit, Rethrottle, Stage};
+use crate::rules::{Gate, List, RunRow, WindowKey, WindowRow, Write};
+use crate::store::StoreError;
+
+use super::{Due, Message, Reverse, Scheduler};
+
+/// Runs from which on all that have not ended are read in one go, instead of one after the other.
+const READ_ALL_FROM: usize = 2_000;
+
+/// What is different for the runs of a function.
+#[derive(Clone, Copy, Default)]
+struct Other {
+    /// Its limits or its throttle.
+    limits: bool,
+    /// `timeouts.start`
+    start: bool,
+    /// `timeouts.finish`
+    finish: bool,
+}
+
+impl Other {
+    fn between(before: Option<&Function>, after: Option<&Function>) -> Other {
+        let limits =
+            |function: Option<&Function>| function.map(|function| (function.limits.clone(), function.throttle)).unwrap_or_default();
+        let times =
+            |function: Option<&Function>| function.map_or((None, None), |function| (function.timeouts.start, function.timeouts.finish));
+        let ((old_start, old_finish), (start, finish)) = (times(before), times(after));
+        Other { limits: limits(before) != limits(after), start: old_start != start, finish: old_finish != finish }
+    }
+
+    fn any(self) -> bool {
+        self.limits || self.start || self.finish
+    }
+}
+
+impl Scheduler {
+    /// Swaps the snapshot if one is waiting for that, as soon as no start by the clock is being decided on.
+    pub(super) fn reload(&mut self, now: Millis) {
+        if self.ticking > 0 {
+            return;
+        }
+        let Some((project, reply)) = self.reloading.take() else { return };
+        let before = self.inner.project();
+        let others = others(&before, &project);
+        let rows = match self.rows_of(&others) {
+            Ok(rows) => rows,
+            Err(error) => return self.inner.fail(error),
+        };
+        {
+            // Whoever decides on events holds the gates from then until the list is on its way.
+            let mut gates = self.inner.gates();
+            gates.reload(&before, &project);
+            *self.inner.project.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&project);
+        }
+        let mut writes = self.refit(&rows, &others, &before, &project);
+        for row in rows.values() {
+            let other = others.get(&row.function).copied().unwrap_or_default();
+            if (row.started.is_none() && other.start) || (row.started.is_some() && other.finish) {
+                self.arm_timeouts(row);
+            }
+        }
+        let (crons, starts) = self.crons.reload(&self.inner, now);
+        writes.extend(crons);
+        self.ticking += 1;
+        let inner = Arc::clone(&self.inner);
+        self.errand(async move {
+            let list = List { expect: Vec::new(), writes };
+            // A store that failed for good is noted by `commit`, and then the engine stops.
+            let is_done = list.writes.is_empty() || inner.commit(vec![list]).await.is_some();
+            inner.tell(Message::Ticked(if is_done { starts } else { Vec::new() }));
+            // Whoever gave up waiting needs no answer.
+            let _ = reply.send(());
+        });
+    }
+
+    /// The rows of the runs for which something is different.
+    fn rows_of(&self, others: &HashMap<Arc<str>, Other>) -> Result<BTreeMap<RunId, RunRow>, StoreError> {
+        let mut rows = BTreeMap::new();
+        if others.is_empty() {
+            return Ok(rows);
+        }
+        let ids: Vec<RunId> = self.live.iter().filter(|(_, live)| others.contains_key(&live.function)).map(|(run, _)| *run).collect();
+        if ids.len() >= READ_ALL_FROM {
+            self.inner.store.unfinished(&mut |row| {
+                if self.live.contains_key(&row.id) && others.contains_key(&row.function) {
+                    rows.insert(row.id, row);
+                }
+            })?;
+        } else {
+            for id in ids {
+                rows.extend(self.inner.store.run(id)?.map(|row| (id, row)));
+            }
+        }
+        // Runs that collect have other keys with each event, and the newest may be on their way still.
+        rows.extend(
+            self.fresh.iter().filter(|(_, made)| others.contains_key(&made.run.function)).map(|(run, made)| (*run, made.run.clone())),
+        );
+        Ok(rows)
+    }
+
+    /// Gives runs the slots that the limits of the snapshot in force ask for; gives what is to be stored of throttles.
+    fn refit(
+        &mut self,
+        rows: &BTreeMap<RunId, RunRow>,
+        others: &HashMap<Arc<str>, Other>,
+        before: &Project,
+        after: &Project,
+    ) -> Vec<Write> {
+        let mut refits = Vec::new();
+        for (run, row) in rows {
+            let Some(live) = self.live.get(run).filter(|live| others.get(&live.function).is_some_and(|other| other.limits)) else {
+                continue;
+            };
+            let order = Order { fresh: !live.begun, enter_ms: live.enter_ms, run: *run };
+            // Its row may not say yet that it has begun.
+            let row = RunRow { started: row.started.or(live.begun.then_some(row.enter)), ..row.clone() };
+            let wants = self.wants(&row);
+            let stage = match live {
+                _ if self.held.has(*run) => {
+                    let function = Arc::clone(&live.function);
+                    self.held.keep(&function, order, wants);
+                    continue;
+                }
+                live if live.stop.is_some() => Stage::AtWork,
+                _ if self.queue.is_queued(*run) => Stage::Line(order),
+                live if live.begun => Stage::Suspended,
+                // Its time has not come: the queue gets to know it then.
+                _ => continue,
+            };
+            refits.push(Refit { run: *run, wants, stage });
+        }
+        let throttles: Vec<Rethrottle> = others.keys().filter_map(|id| rethrottle(id, before, after)).collect();
+        let changed = self.queue.refit(refits, &throttles);
+        let row = |(function, given): (Arc<str>, crate::rules::queue::Given)| {
+            let window = WindowKey { function, gate: Gate::Throttle, key: given.key };
+            Write::PutWindow(WindowRow { window, entry: Id(0), value: given.bucket.full_us, expires: given.bucket.expires() })
+        };
+        changed.into_iter().map(row).collect()
+    }
+
+    /// Sets the time-outs of a run that the snapshot in force gives it.
+    pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
+        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
+        match (row.started, function.timeouts.start, function.timeouts.finish) {
+            (None, Some(start), _) => {
+                // The time that its function was paused does not count.
+                let resumed = self.inner.pause_of(&row.function).filter(|pause| !pause.paused).map(|pause| pause.since);
+                let from = resumed.map_or(row.enter, |resumed| resumed.max(row.enter));
+                self.timers.push(Reverse((from.after(start), row.id, Due::StartTimeout)));
+            }
+            (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
+            _ => {}
+        }
+    }
+
+    /// When a run has to have ended, by the snapshot in force; none where nothing says so.
+    pub(super) fn has_to_end(&self, run: RunId) -> Option<Millis> {
+        let live = self.live.get(&run)?;
+        let finish = self.inner.project().function(&live.function)?.timeouts.finish?;
+        match self.inner.store.run(run) {
+            Ok(row) => Some(row?.started?.after(finish)),
+            Err(error) => {
+                self.inner.fail(error);
+                None
+            }
+        }
+    }
+
+    /// A run has waited for its first start for as long as it may, unless that has been put off since.
+    pub(super) fn start_timeout(&mut self, at: Millis, run: RunId) {
+        let Some(live) = self.live.get(&run) else { return };
+        let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
+        // A reload may have taken it away.
+        let Some(span) = span else { return };
+        // The time that its function was paused does not count.
+        let resumed = self.inner.pause_of(&live.function).filter(|pause| !pause.paused).map(|pause| pause.since);
+        let from = resumed.map_or(live.enter, |resumed| resumed.max(live.enter));
+        let later = from.after(span);
+        if later > at {
+            return self.timers.push(Reverse((later, run, Due::StartTimeout)));
+        }
+        // It must not start while its cancel is under way.
+        self.queue.remove(run);
+        self.cancel(run, "timeouts.start: it waited too long for its first start");
+    }
+
+    /// A time-out has come that a reload may have put off or taken away since it was set.
+    pub(super) fn finish_timeout(&mut self, at: Millis, run: RunId) {
+        match self.has_to_end(run) {
+            Some(end) if end > at => self.timers.push(Reverse((end, run, Due::FinishTimeout))),
+            Some(_) => self.cancel(run, "timeouts.finish: it took too long since its first start"),
+            None => {}
+        }
+    }
+}
+
+/// The functions for whose runs something is different.
+fn others(before: &Project, after: &Project) -> HashMap<Arc<str>, Other> {
+    let ids = before.functions.iter().chain(&after.functions).map(|function| &function.id);
+    let other = |id: &Arc<str>| {
+        let function = |project: &Project| project.function(id).cloned();
+        (Arc::clone(id), Other::between(function(before).as_deref(), function(after).as_deref()))
+    };
+    ids.map(other).filter(|(_, other)| other.any()).collect()
+}
+
+fn rethrottle(id: &Arc<str>, before: &Project, after: &Project) -> Option<Rethrottle> {
+    let rule = |project: &Project| project.function(id).and_then(|function| function.throttle);
+    let (before, after) = (rule(before)?, rule(after)?);
+    (before != after).then(|| Rethrottle { function: Arc::clone(id), before, after })
+}
