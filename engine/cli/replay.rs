@@ -1,5 +1,7 @@
 //! `stepwell replay`: runs done again, one, several, or all that match.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -41,6 +43,13 @@ pub struct Replay {
     /// All runs that were created before
     #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
     until: Option<Since>,
+    /// Only say what the handlers at hand would do with stored runs, without any effect: those that have begun, and ended ones.
+    /// No engine is needed
+    #[arg(long, conflicts_with_all = ["from", "set", "where", "dry_run", "yes"])]
+    check: bool,
+    /// The database that --check reads [default: the config's]
+    #[arg(long, value_name = "FILE", requires = "check")]
+    database: Option<std::path::PathBuf>,
     /// Check and count, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -70,6 +79,17 @@ impl Replay {
     /// Exit 3 for a run that is not there, 1 for one that cannot be done again like this, 4 where nothing matches, 69 where
     /// no engine answers.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        if self.check {
+            let wanted = check::Wanted {
+                runs: &self.runs,
+                function: self.function.as_deref(),
+                states: &self.status,
+                since: self.since,
+                until: self.until,
+            };
+            let config = self.engine.config.config.as_deref();
+            return check::run(out, config, self.database.as_deref(), &wanted, self.json);
+        }
         let remote = self.engine.engine()?;
         super::runtime()?.block_on(async {
             match self.runs.as_slice() {

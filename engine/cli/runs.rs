@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::{Clock, Diagnostic, Millis, RunId, Span};
 use crate::clock::SystemClock;
 use crate::rules::RunState;
-use crate::server::view::{NoticeView, One, RunView, Time};
+use crate::server::view::{MigratedView, NoticeView, One, RunView, Time};
 
 use super::exit::{Exit, Trouble};
 use super::live::{has_stopped, log_line};
@@ -40,6 +40,9 @@ enum What {
     /// Have a run that backs off go on at once, and one that is parked try again
     #[command(after_help = "Example:\n  stepwell runs ls --status backing-off --limit 1 | cut -f1 | xargs stepwell runs retry-now")]
     RetryNow(RetryNow),
+    /// Take runs to the newest version of their handler, if it fits what they have recorded; parked ones go on
+    #[command(after_help = "Example:\n  stepwell runs migrate --function greet --dry-run")]
+    Migrate(Migrate),
     /// End a run from outside, whatever it is doing
     #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --limit 1 | cut -f1 | xargs stepwell runs cancel")]
     Cancel(Cancel),
@@ -136,6 +139,24 @@ struct RetryNow {
 }
 
 #[derive(Debug, clap::Args)]
+struct Migrate {
+    /// The runs' ids, or their beginnings
+    #[arg(value_name = "RUN", required_unless_present = "function")]
+    runs: Vec<String>,
+    /// All runs of this function that have not ended
+    #[arg(long, value_name = "ID", conflicts_with = "runs")]
+    function: Option<String>,
+    /// Only say which ones could be taken
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineOption,
+}
+
+#[derive(Debug, clap::Args)]
 struct Tail {
     /// Only these runs, by their whole ids
     #[arg(value_name = "RUN")]
@@ -200,10 +221,50 @@ impl Runs {
                 What::Trace(command) => command.trace(out).await,
                 What::Logs(command) => command.run(out).await,
                 What::RetryNow(command) => command.run(out).await,
+                What::Migrate(command) => command.run(out).await,
                 What::Cancel(command) => command.run(out).await,
                 What::Tail(command) => command.run(out).await,
             }
         })
+    }
+}
+
+/// Most runs of a function that are taken to another handler in one go.
+const MIGRATED_MOST: usize = 100_000;
+
+impl Migrate {
+    /// Takes each run that can be to the newest handler; says of the others why not.
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let remote = self.engine.engine()?;
+        let reader = Reader::Engine(remote.clone());
+        let mut ids = Vec::new();
+        for run in &self.runs {
+            ids.push(reader.run_id(run).await?);
+        }
+        if let Some(function) = &self.function {
+            let states = RunState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+            let filter = RunFilter { states, function: Some(function.clone()), limit: MIGRATED_MOST, ..RunFilter::default() };
+            ids.extend(reader.runs(&filter).await?.iter().map(|run| run.run_id));
+        }
+        let body = format!("{{\"dry_run\":{}}}", self.dry_run);
+        let (mut views, mut failed) = (Vec::new(), Vec::new());
+        for id in ids {
+            match remote.post(&format!("/v1/runs/{id}/migrate"), body.clone()).await {
+                Ok(answer) => {
+                    let view = understood::<One<MigratedView>>(&remote, answer)?.data;
+                    if !self.json {
+                        out.line(shown(&view.text))?;
+                    }
+                    views.push(view);
+                }
+                Err(trouble) if trouble.exit == Exit::Failed => failed.extend(trouble.problems),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        if self.json {
+            out.line(serde_json::to_string(&views).unwrap_or_default())?;
+        }
+        if failed.is_empty() { Ok(Exit::Done) } else { Err(Trouble { exit: Exit::Failed, problems: failed }) }
     }
 }
 
@@ -293,6 +354,7 @@ impl Get {
         rows.push(("attempt", run.attempt.to_string()));
         rows.extend(run.steps.map(|steps| ("steps", steps.to_string())));
         rows.extend(run.function_version.as_ref().map(|version| ("version", version.chars().take(12).collect())));
+        rows.extend(run.unfit.clone().map(|why| ("unfit", format!("the newest handler does not fit: {why}"))));
         rows.extend(run.output.as_ref().map(|output| ("result", output.get().to_owned())));
         for (name, value) in rows {
             out.line(if out.terminal {

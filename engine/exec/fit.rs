@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::base::{Clock, Entropy};
 use crate::project::{Function, Project};
-use crate::rules::{EventRow, RunRow, WaitRow, ended};
-use crate::script::{self, Call};
+use crate::rules::{EventRow, RunRow, Unfit, WaitRow, ended};
+use crate::script::{self, Call, Held, Program};
 use crate::store::{Journal, Loaded, Store, StoreError};
+
+use super::Engine;
 
 /// What a handler is held against records with.
 #[derive(Clone, Copy)]
@@ -19,16 +21,8 @@ pub(super) struct Bench<'p> {
 }
 
 impl Bench<'_> {
-    /// Whether the function's handler asks for all of these records before it asks for anything else; the first difference
-    /// where it does not.
-    pub(super) async fn fits(
-        self,
-        run: &RunRow,
-        event: EventRow,
-        batch: Vec<EventRow>,
-        journal: Journal,
-        waits: Vec<WaitRow>,
-    ) -> Result<(), Arc<str>> {
+    /// What the function's handler does with these records: it has to ask for all of them before it asks for anything else.
+    pub(super) async fn hold(self, run: &RunRow, event: EventRow, batch: Vec<EventRow>, journal: Journal, waits: Vec<WaitRow>) -> Held {
         // As on another version than the one that made the records: an error before the last of them does not fit either.
         let run = RunRow { version: Some(Arc::from("")), started: Some(run.started.unwrap_or(run.created)), ..run.clone() };
         // The script of an `on_failure` sees the event of the run that failed.
@@ -46,13 +40,73 @@ impl Bench<'_> {
             surroundings: Arc::clone(&self.project.surroundings),
         };
         let program = Arc::clone(&self.function.program);
-        script::fits(program, Rc::new(call), Arc::clone(self.clock), Arc::clone(self.entropy)).await
+        script::held(program, Rc::new(call), Arc::clone(self.clock), Arc::clone(self.entropy)).await
     }
 
-    /// The same for a stored run with all that it has recorded; none where it is not there any more.
-    pub(super) async fn fits_stored(self, store: &dyn Store, run: &RunRow) -> Result<Option<Result<(), Arc<str>>>, StoreError> {
+    /// The same for a stored run with all that it has recorded, and with the lines of both versions where it does not fit; none
+    /// where the run is not there any more.
+    pub(super) async fn hold_stored(self, store: &dyn Store, run: &RunRow) -> Result<Option<Held>, StoreError> {
         let Some(Loaded { run, event, batch, journal }) = store.load(&[run.id])?.pop() else { return Ok(None) };
         let waits = store.waits(run.id)?;
-        Ok(Some(self.fits(&run, event, batch, journal, waits).await))
+        Ok(Some(match self.hold(&run, event, batch, journal, waits).await {
+            Held::Unfit(why) => Held::Unfit(with_texts(why, store, run.version.as_deref(), &self.function.program)?),
+            held => held,
+        }))
+    }
+}
+
+/// Why a record does not fit a handler, with the lines of both: `version` is the one that made the record.
+pub(super) fn with_texts(why: Unfit, store: &dyn Store, version: Option<&str>, program: &Program) -> Result<Unfit, StoreError> {
+    let source = match version {
+        Some(version) => store.source(version)?,
+        None => None,
+    };
+    let files: serde_json::Map<String, serde_json::Value> =
+        source.and_then(|source| serde_json::from_str(&source.files).ok()).unwrap_or_default();
+    let before = |place: &str| {
+        let (file, line) = place.rsplit_once(':')?;
+        let text = files.get(file)?.as_str()?;
+        text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?).map(Arc::from)
+    };
+    Ok(why.with_texts(before, |place| program.text_at(place)))
+}
+
+/// What the handlers of a project do with a stored run; none where the run, or its function, is not there.
+///
+/// # Errors
+/// The store's.
+pub async fn check(
+    store: &dyn Store,
+    project: &Project,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    run: &RunRow,
+) -> Result<Option<Held>, StoreError> {
+    let Some(function) = project.function(&run.function) else { return Ok(None) };
+    Bench { project, function, clock, entropy }.hold_stored(store, run).await
+}
+
+impl Engine {
+    /// Why the record of a run does not fit the newest handler; none where it does, where the run has ended or has recorded
+    /// nothing, and where that handler is the one that it is on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn unfit(&self, run: &RunRow) -> Result<Option<Unfit>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let project = inner.project();
+        let newest = project.function(&run.function).map(|function| Arc::clone(function.program.hash()));
+        if run.state.is_terminal() || run.version.is_none() || run.version == newest {
+            return Ok(None);
+        }
+        let run = run.clone();
+        // It runs the script's own code, so it has a thread of its own.
+        let runtime = tokio::runtime::Handle::current();
+        let work =
+            tokio::task::spawn_blocking(move || runtime.block_on(check(&*inner.store, &project, &inner.clock, &inner.entropy, &run)));
+        Ok(match work.await.map_err(|_| StoreError::Closed)?? {
+            Some(Held::Unfit(why)) => Some(why),
+            Some(_) | None => None,
+        })
     }
 }

@@ -12,6 +12,7 @@ mod gates;
 mod gather;
 mod ingest;
 mod invoke;
+mod migrate;
 mod notice;
 mod pause;
 mod plan;
@@ -42,8 +43,10 @@ use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
 pub use appointment::Busy;
 pub use condition::Condition;
+pub use fit::check;
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
+pub use migrate::{MigrateError, Migrated};
 pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::base::{Diagnostic, RunId};
 use crate::config::Versions;
 use crate::project::{Difference, Loader, Project};
-use crate::rules::{RunRow, RunState};
+use crate::rules::{RunRow, RunState, Unfit};
+use crate::script::Held;
 use crate::store::StoreError;
 
 use super::fit::Bench;
@@ -49,7 +50,7 @@ pub struct Affected {
     /// What becomes of those that do not fit; none where the function is gone.
     pub versions: Option<Versions>,
     /// One that does not fit, and the first difference.
-    pub first: Option<(RunId, Arc<str>)>,
+    pub first: Option<(RunId, Unfit)>,
 }
 
 impl Affected {
@@ -145,12 +146,12 @@ async fn affected(inner: &Inner, project: &Project, difference: &Difference) -> 
             }
             left -= 1;
             let bench = Bench { project, function, clock: &inner.clock, entropy: &inner.entropy };
-            match bench.fits_stored(&*inner.store, &run).await? {
-                Some(Ok(())) => one.fit += 1,
-                Some(Err(why)) => {
+            match bench.hold_stored(&*inner.store, &run).await? {
+                Some(Held::Unfit(why)) => {
                     one.unfit += 1;
                     one.first.get_or_insert((run.id, why));
                 }
+                Some(_) => one.fit += 1,
                 // It has ended meanwhile.
                 None => one.in_flight -= 1,
             }

@@ -4,12 +4,14 @@
 //! the scheduler swaps it in one turn, with the queue and the timers that hang on it. Attempts under way keep the snapshot
 //! that they began with.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::base::{Diagnostic, Millis, Severity};
 use crate::project::{Difference, Loader, Project};
+use crate::rules::List;
 use crate::store::{Lane, StoreError};
 
 use super::appointment::Busy;
@@ -51,6 +53,10 @@ pub struct Reloaded {
     pub notes: Vec<Diagnostic>,
 }
 
+fn hashes(project: &Project) -> impl Iterator<Item = Arc<str>> {
+    project.programs().map(|program| Arc::clone(program.hash()))
+}
+
 /// The last try that failed.
 #[derive(Debug, Clone)]
 struct Broken {
@@ -64,9 +70,31 @@ pub(super) struct Reloads {
     /// One at a time: the files that are read last come into force last.
     turn: tokio::sync::Mutex<()>,
     broken: Mutex<Option<Broken>>,
+    /// Versions of handlers that are about to come into force, or that runs may still begin on.
+    versions: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Reloads {
+    /// Versions of handlers that are needed though no run may name them: those of the snapshot in force, and of a reload that is
+    /// under way.
+    pub(super) fn versions(&self, project: &Project) -> HashSet<Arc<str>> {
+        self.with_versions(project, |versions| versions)
+    }
+
+    /// The same, for as long as no reload can begin.
+    pub(super) fn with_versions<T>(&self, project: &Project, what: impl FnOnce(HashSet<Arc<str>>) -> T) -> T {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        what(versions.iter().cloned().chain(hashes(project)).collect())
+    }
+
+    fn note_versions(&self, versions: impl Iterator<Item = Arc<str>>) {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).extend(versions);
+    }
+
+    fn forget_versions(&self) {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn broken(&self) -> Option<Broken> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -141,6 +169,7 @@ impl Inner {
 
     async fn put_in_force(self: &Arc<Self>, before: &Arc<Project>, project: &Arc<Project>) -> Result<(), ReloadError> {
         let _busy = Busy::new(self);
+        self.reloads.note_versions(hashes(before).chain(hashes(project)));
         // Before a run can begin on them.
         loop {
             match self.settled(self.store.commit(Lane::Ingest, Inner::source_lists(project))).await {
@@ -153,6 +182,9 @@ impl Inner {
         self.tell(Message::Reload { project: Arc::clone(project), reply });
         // It answers nothing where it has stopped.
         done.await.map_err(|_| ReloadError::Draining)?;
+        // Behind the starts that were handed over before, which name versions that are in force no more.
+        self.commit(vec![List::default()]).await.ok_or(StoreError::Closed)?;
+        self.reloads.forget_versions();
         self.listen_otherwise(before, project).await
     }
 

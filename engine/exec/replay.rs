@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::base::{RunId, json};
 use crate::rules::replay::{self, Keep, Refusal};
-use crate::rules::{Conflict, Expect, List, Record, RunRow, RunState, Write};
+use crate::rules::{Conflict, Expect, List, Record, RunRow, RunState, Unfit, Write};
+use crate::script::Held;
 use crate::store::{Journal, Lane, StoreError};
 
 use super::fit::Bench;
@@ -26,7 +27,7 @@ pub enum ReplayError {
     FunctionGone(Arc<str>),
     /// The newest handler does not ask for what is kept.
     #[error("the newest handler does not fit what is kept: {0}")]
-    Unfit(Arc<str>),
+    Unfit(Unfit),
     /// The engine is about to stop.
     #[error("the engine is draining")]
     Draining,
@@ -161,7 +162,9 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
     if !kept.is_empty() {
         let bench = Bench { project: &project, function, clock: &inner.clock, entropy: &inner.entropy };
         let journal = Journal { records: kept.clone(), attempts: Vec::new() };
-        bench.fits(&new, event, Vec::new(), journal, Vec::new()).await.map_err(ReplayError::Unfit)?;
+        if let Held::Unfit(why) = bench.hold(&new, event, Vec::new(), journal, Vec::new()).await {
+            return Err(ReplayError::Unfit(why));
+        }
     }
     Ok(Prepared { original, new, kept })
 }

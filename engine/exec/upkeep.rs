@@ -13,6 +13,8 @@ use super::Inner;
 const CHUNK_ROWS: u32 = 500;
 /// Chunks of one round.
 const CHUNKS: usize = 20;
+/// Every how many rounds it is looked for handlers' sources that nobody needs, which takes a look at every run.
+const SOURCES_EVERY: u32 = 10;
 /// How often the store is asked for a fault.
 const LOOK: Span = Span::seconds(1);
 /// The waits between two rounds: a hundredth of the shortest time that anything is kept, within these bounds.
@@ -28,6 +30,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         return;
     }
     let mut swept = inner.clock.now();
+    let mut rounds = 0_u32;
     loop {
         tokio::select! {
             () = inner.clock.sleep_until(inner.clock.now().after(LOOK), false) => {}
@@ -44,7 +47,33 @@ pub(super) async fn run(inner: Arc<Inner>) {
         if inner.clock.now().since(swept) >= wait {
             swept = inner.clock.now();
             sweep(&inner).await;
+            if rounds.is_multiple_of(SOURCES_EVERY) {
+                drop_sources(&inner).await;
+            }
+            rounds = rounds.wrapping_add(1);
         }
+    }
+}
+
+/// Deletes versions of handlers that are neither in force nor named by a run.
+async fn drop_sources(inner: &Arc<Inner>) {
+    // Those that were in force before the look too: a run may be about to begin on them.
+    let mut kept = inner.reloads.versions(&inner.project());
+    let reader = Arc::clone(inner);
+    let looked = tokio::task::spawn_blocking(move || reader.store.unneeded_sources()).await;
+    // A store that fails shows elsewhere; what was not deleted is deleted next time.
+    let Ok(Ok(unneeded)) = looked else { return };
+    if unneeded.is_empty() {
+        return;
+    }
+    // The list goes the same way as the sources of a reload, which are noted before: so it never deletes those.
+    let ticket = inner.reloads.with_versions(&inner.project(), |versions| {
+        kept.extend(versions);
+        let gone: Vec<Write> = unneeded.into_iter().filter(|hash| !kept.contains(hash)).map(Write::DropSource).collect();
+        (!gone.is_empty()).then(|| inner.store.commit(Lane::Ingest, vec![List { expect: Vec::new(), writes: gone }]))
+    });
+    if let Some(ticket) = ticket {
+        let _ = ticket.await;
     }
 }
 

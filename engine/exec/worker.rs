@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
+use crate::config::Versions;
 use crate::project::Function;
 use crate::rules::ended;
 use crate::rules::family::{self, INVOKED};
@@ -15,6 +16,7 @@ use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
 use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
+use super::fit;
 use super::gather::Outbox;
 use super::post::Clerk;
 use super::scheduler::{Created, Standing};
@@ -161,13 +163,9 @@ impl Table {
 
     async fn outcome(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Option<Standing>, StoreError> {
         let (run, inner) = (&call.run, &self.inner);
-        let mut stopped = self.call(Arc::clone(&function.program), call, stop).await?;
-        // A record that does not fit the newest handler is finished on the version it was made with.
-        if let Outcome::Unfit(_) = stopped.outcome
-            && let Some(version) = run.version.as_ref().filter(|version| *version != function.program.hash())
-            && let Some(old) = inner.old_program(version)?
-        {
-            stopped = self.call(old, call, stop).await?;
+        let mut stopped = self.on_its_version(function, call, stop).await?;
+        if let Outcome::Unfit(why) = stopped.outcome {
+            stopped.outcome = Outcome::Unfit(fit::with_texts(why, &*inner.store, run.version.as_deref(), &function.program)?);
         }
         let now = inner.clock.now();
         let waited = stopped.waited;
@@ -193,6 +191,38 @@ impl Table {
             inner.created(created, now);
         }
         Ok(Some(Standing { rev: run.rev + 1, state, wake }))
+    }
+
+    /// Runs the script on the version that `versions` says.
+    async fn on_its_version(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Stopped, StoreError> {
+        let newest = Arc::clone(&function.program);
+        let Some(version) = call.run.version.as_ref().filter(|version| *version != newest.hash()) else {
+            return self.call(newest, call, stop).await;
+        };
+        if function.versions == Versions::Pin {
+            return match self.inner.old_program(version)? {
+                Some(old) => self.call(old, call, stop).await,
+                None => Ok(Stopped {
+                    outcome: Outcome::Unfit(
+                        "the version that it began with is not there any more; `stepwell runs migrate` takes it to the newest".into(),
+                    ),
+                    pending: Vec::new(),
+                    attempt: call.run.attempt,
+                    began: self.inner.clock.now(),
+                    recorded: false,
+                    waited: !call.waits.is_empty(),
+                }),
+            };
+        }
+        let stopped = self.call(newest, call, stop).await?;
+        // A record that does not fit the newest handler is finished on the version it was made with.
+        if let Outcome::Unfit(_) = stopped.outcome
+            && function.versions == Versions::Auto
+            && let Some(old) = self.inner.old_program(version)?
+        {
+            return self.call(old, call, stop).await;
+        }
+        Ok(stopped)
     }
 
     /// Commits the end of a run that another one invoked, which goes on by the same list if it waits still.

@@ -6,6 +6,7 @@
 pub mod cron;
 pub mod ended;
 pub mod family;
+pub mod fit;
 pub mod gates;
 pub mod matching;
 pub mod outcome;
@@ -21,6 +22,7 @@ pub mod why;
 pub mod write;
 
 pub use cron::CronRow;
+pub use fit::Unfit;
 pub use gates::{Gate, GateKeys, WindowKey, WindowRow};
 pub use outcome::{Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};

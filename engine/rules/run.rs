@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Json, Millis, RunId, Span};
 
+use super::fit::Unfit;
 use super::policy::Retry;
 use super::retry;
 use super::row::{AttemptRow, Failure, RunRow, RunState};
@@ -37,7 +38,7 @@ pub enum Outcome {
     /// A commit found the run moved on (cancelled): it writes nothing more.
     Lost,
     /// Its journal does not fit its handler, or the handler is gone.
-    Unfit(Arc<str>),
+    Unfit(Unfit),
 }
 
 /// An attempt that has stopped, with what it still has to store.
@@ -135,8 +136,8 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: i
             writes.push(Write::Requeue { run: id, suspects });
             (RunState::Queued, None)
         }
-        Outcome::Unfit(reason) => {
-            writes.push(Write::Park { run: id, reason });
+        Outcome::Unfit(why) => {
+            writes.push(Write::Park { run: id, reason: Arc::from(format!("its record does not fit the handler: {why}")) });
             (RunState::Parked, None)
         }
     };

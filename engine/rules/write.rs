@@ -307,6 +307,8 @@ pub enum Write {
     DropWaits(RunId),
     /// Stores a handler's sources, unless they are there.
     PutSource(SourceRow),
+    /// Deletes a handler's sources.
+    DropSource(Arc<str>),
     /// Stores where a function stands in its schedule.
     PutCron(CronRow),
     /// Forgets where a function stood: it is not started by the clock any more.

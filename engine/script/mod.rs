@@ -37,7 +37,7 @@ use crate::store::{Journal, Lane, Store, Ticket};
 pub use api::{ENTRIES, Entry, Where};
 pub use outside::{Answered, Asked, Outside};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
-pub use run::{call, fits};
+pub use run::{Held, call, held};
 pub use secret::Secrets;
 
 /// The engine's natives and the compiler of handlers. One is enough for a process: it takes 0.5 ms and 0.5 MB to make.
@@ -175,6 +175,13 @@ impl Program {
     /// Its files with their texts, the handler first.
     pub fn files(&self) -> &[Arc<Source>] {
         &self.files
+    }
+
+    /// The text of a line, which `place` names as records do: `file:line`.
+    pub fn text_at(&self, place: &str) -> Option<Arc<str>> {
+        let (file, line) = place.rsplit_once(':')?;
+        let source = self.files.iter().find(|source| source.name == file)?;
+        source.text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?).map(Arc::from)
     }
 
     /// `file:line` as records have it.

@@ -7,8 +7,9 @@ use rhai::{Dynamic, EvalAltResult, Map, Scope};
 
 use crate::base::limits::{COROUTINE_STACK_BYTES, COROUTINE_STACK_SHARE, STEP_RESULT_BYTES};
 use crate::base::{Clock, Entropy, Json, Millis};
+use crate::rules::fit::{self, Instead};
 use crate::rules::run::{Outcome, Stopped};
-use crate::rules::{EventRow, Failure};
+use crate::rules::{EventRow, Failure, Unfit};
 use crate::store::{Memory, StoreError};
 
 use super::api::steps;
@@ -38,22 +39,35 @@ pub async fn call(program: Arc<Program>, call: Rc<Call>, ports: Arc<Ports>, stop
     }
 }
 
+/// What came of a program that was held against a run's records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Held {
+    /// It asks for all of them, and then for this.
+    GoesOn(fit::Call),
+    /// It asks for all of them, and ends; with this result, if it has one.
+    Ends(Option<Json>),
+    /// It does not ask for all of them.
+    Unfit(Unfit),
+}
+
 /// Whether a program asks for each record of a run's journal, before it asks for anything else. Nothing is executed but
 /// the code between the records, and nothing is stored.
-///
-/// # Errors
-/// The first difference.
-pub async fn fits(program: Arc<Program>, call: Rc<Call>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<(), Arc<str>> {
+pub async fn held(program: Arc<Program>, call: Rc<Call>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Held {
     let desk = Arc::new(Memory::new());
     let ports = Arc::new(Ports { desk, clock, entropy, watch: Arc::new(Unwatched), post: Arc::new(Alone) });
     let attempt = Attempt::new(program, call, ports, Stop::probe());
-    match run(&attempt).await {
-        Ok(Outcome::Unfit(reason)) => Err(reason),
-        Ok(_) => match attempt.unasked("nothing more") {
-            Some(Outcome::Unfit(reason)) => Err(reason),
-            _ => Ok(()),
-        },
-        Err(error) => Err(Arc::from(error.to_string())),
+    let outcome = match run(&attempt).await {
+        Ok(Outcome::Unfit(why)) => return Held::Unfit(why),
+        Ok(outcome) => outcome,
+        Err(error) => return Held::Unfit(error.to_string().as_str().into()),
+    };
+    if let Some(Outcome::Unfit(why)) = attempt.unasked(Instead::Ends) {
+        return Held::Unfit(why);
+    }
+    match (attempt.beyond(), outcome) {
+        (Some(call), _) => Held::GoesOn(call),
+        (None, Outcome::Completed(output)) => Held::Ends(Some(output)),
+        (None, _) => Held::Ends(None),
     }
 }
 
@@ -118,7 +132,7 @@ fn ended(attempt: &Attempt, output: Json) -> Result<Outcome, StoreError> {
     match attempt.take_halt() {
         // A native that swallowed the end of the script (a sort, say) may let it come to its last line.
         Some(halt) => halted(attempt, halt),
-        None => Ok(attempt.unasked("nothing more").unwrap_or(Outcome::Completed(output))),
+        None => Ok(attempt.unasked(Instead::Ends).unwrap_or(Outcome::Completed(output))),
     }
 }
 
@@ -138,12 +152,12 @@ fn erred(attempt: &Attempt, error: &EvalAltResult) -> Result<Outcome, StoreError
                 failure.trace = verdict(error, attempt.program.main()).failure.trace;
                 Ok(failed(attempt, *failure))
             }
-            other => halted(attempt, other),
+            other => halted(attempt, at(other, error, attempt)),
         };
     }
     let verdict = attempt.hidden(verdict(error, attempt.program.main()));
     if attempt.call.run.version.as_ref().is_some_and(|version| version != attempt.program.hash())
-        && let Some(unfit) = attempt.unasked("an error")
+        && let Some(unfit) = attempt.unasked(Instead::Throws)
     {
         return Ok(unfit);
     }
@@ -152,6 +166,17 @@ fn erred(attempt: &Attempt, error: &EvalAltResult) -> Result<Outcome, StoreError
         return Ok(Outcome::Failed(error));
     }
     Ok(Outcome::Threw { error, retry_after: verdict.retry_after })
+}
+
+/// A halt with the line of the handler that it came by, where that is not known yet.
+pub(super) fn at(halt: Halt, error: &EvalAltResult, attempt: &Attempt) -> Halt {
+    match halt {
+        Halt::Stop(Outcome::Unfit(why)) => {
+            let place = || verdict(error, attempt.program.main()).failure.trace.into_iter().next();
+            Halt::Stop(Outcome::Unfit(why.at(|| place().map(|place| Arc::from(format!("{}:{}", place.file, place.line))))))
+        }
+        other => other,
+    }
 }
 
 /// The code that was under way failed in a way that no `catch` sees: a limit, or a panic.

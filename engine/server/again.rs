@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 
 use crate::base::RunId;
-use crate::exec::{CancelError, ReplayError, Replayed, RetryError};
+use crate::exec::{CancelError, MigrateError, Migrated, ReplayError, Replayed, RetryError};
 use crate::rules::replay::{Keep, Refusal};
 use crate::store::{RunQuery, StoreError};
 
@@ -19,7 +19,7 @@ use super::inbound;
 use super::query::{Params, path_id};
 use super::runs::{self, Filter};
 use super::select::Selection;
-use super::view::{DoneView, ManyBody, ManyView, One, Raw, ReplayBody, ReplayView, RunView};
+use super::view::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, One, Raw, ReplayBody, ReplayView, RunView};
 
 /// The most runs that an answer about many names.
 const NAMED_MOST: usize = 1_000;
@@ -78,6 +78,31 @@ pub(super) async fn retry_now(
         Err(error @ RetryError::NothingToRetry(_)) => Err(ApiError::new(StatusCode::CONFLICT, error.to_string())),
         Err(RetryError::Draining) => Err(super::events::draining()),
         Err(RetryError::Store(error)) => Err(error.into()),
+    }
+}
+
+/// `POST /v1/runs/{id}/migrate`
+pub(super) async fn migrate(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<One<MigratedView>>, ApiError> {
+    let id = path_id("a run", id)?;
+    let body: MigrateBody = inbound::json(&app.door().options, request).await?;
+    match app.engine.migrate(id, body.dry_run).await {
+        Ok(Migrated { from, to, .. }) => {
+            let short = |hash: &str| hash.chars().take(12).collect::<String>();
+            let verb = if body.dry_run { "can go on" } else { "goes on" };
+            let text = match &from {
+                Some(from) if *from != to => format!("{id} {verb} with {} instead of {}", short(&to), short(from)),
+                _ => format!("{id} {verb} with {}, which is the newest", short(&to)),
+            };
+            Ok(Json(One::at(app.now(), MigratedView { run_id: id, from: from.map(|from| from.to_string()), to: to.to_string(), text })))
+        }
+        Err(MigrateError::NotFound) => Err(runs::no_run(id)),
+        Err(MigrateError::Draining) => Err(super::events::draining()),
+        Err(MigrateError::Store(error)) => Err(error.into()),
+        Err(error) => Err(ApiError::new(StatusCode::CONFLICT, format!("{id}: {error}"))),
     }
 }
 

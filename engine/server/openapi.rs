@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::view::{
     Accepted, ConfigView, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody, InvokedView,
-    LogView, ManyBody, ManyView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView, SignalView, Trace,
+    LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView,
+    SignalView, Trace,
 };
 use super::{App, again, events, functions, health, reload, runs, signals, stream};
 
@@ -153,6 +154,13 @@ fn table() -> Vec<Route> {
                 || post(again::retry_now),
             )
         },
+        Route::post(
+            "/v1/runs/{id}/migrate",
+            "Take a run to the newest handler, if that fits its record",
+            Shape::Optional(|generator| generator.subschema_for::<MigrateBody>()),
+            json_of::<One<MigratedView>>(),
+            || post(again::migrate),
+        ),
         Route::post("/v1/replays", "Do many runs again", many, json_of::<One<ManyView>>(), || post(again::replays)),
         Route::post("/v1/cancellations", "Cancel many runs", many, json_of::<One<ManyView>>(), || post(again::cancellations)),
         Route::get("/v1/functions", "The functions with their options in force", json_of::<Page<FunctionView>>(), || get(functions::list)),

@@ -184,6 +184,7 @@ pub(super) async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
     if view.why.is_none() {
         view.why = app.engine.why(&row).await;
     }
+    view.unfit = app.engine.unfit(&row).await?.map(|why| why.to_string());
     Ok(One::at(now, view))
 }
 
@@ -210,6 +211,7 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
     trace.run = trace.run.with_pause(app.engine.paused_since(&row.function).is_some());
     trace.add_sources(source.as_ref());
     trace.run.replayed_as = replayed_as;
+    trace.run.unfit = app.engine.unfit(&row).await?.map(|why| why.to_string());
     if trace.run.why.is_none() {
         trace.run.why = app.engine.why(&row).await;
     }

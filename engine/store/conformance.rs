@@ -25,7 +25,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 32] = [
+    let examples: [fn(&dyn Store); 33] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -38,6 +38,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_new_record_starts_the_count_of_attempts_anew,
         logs_are_read_in_pages,
         a_source_is_stored_once,
+        a_source_is_needed_while_a_run_names_it,
         runs_are_found_by_everything_a_query_can_say,
         events_are_found_by_everything_a_query_can_say,
         outcomes_are_kept_as_long_as_their_event,
@@ -452,6 +453,24 @@ fn a_source_is_stored_once(store: &dyn Store) {
     put(store, vec![Write::PutSource(other)]);
     assert_eq!(store.source("abc"), Ok(Some(source)));
     assert_eq!(store.source("abd"), Ok(None));
+}
+
+fn a_source_is_needed_while_a_run_names_it(store: &dyn Store) {
+    let source = |hash: &str| Write::PutSource(SourceRow { hash: Arc::from(hash), files: Arc::from("{}") });
+    let unneeded = |store: &dyn Store| {
+        let mut hashes: Vec<String> = store.unneeded_sources().unwrap_or_default().iter().map(ToString::to_string).collect();
+        hashes.sort();
+        hashes
+    };
+    let row = begun(store);
+    put(store, vec![source("v1"), source("v2"), source("v3"), Write::Start { run: row.id, at: NOW, version: Arc::from("v2") }]);
+    assert_eq!(unneeded(store), ["v1", "v3"]);
+    put(store, vec![Write::Adopt { run: row.id, version: Arc::from("v3") }]);
+    assert_eq!(unneeded(store), ["v1", "v2"]);
+    put(store, vec![Write::DropSource(Arc::from("v1")), Write::DropSource(Arc::from("v2")), Write::DropSource(Arc::from("never"))]);
+    assert_eq!(unneeded(store), Vec::<String>::new());
+    assert_eq!(store.source("v1"), Ok(None));
+    assert!(store.source("v3").is_ok_and(|source| source.is_some()));
 }
 
 fn runs_are_found_by_everything_a_query_can_say(store: &dyn Store) {

@@ -169,6 +169,9 @@ impl Disk {
             Write::PutSource(row) => {
                 self.sources.entry(Arc::clone(&row.hash)).or_insert(row);
             }
+            Write::DropSource(hash) => {
+                self.sources.remove(&hash);
+            }
             Write::PutCron(row) => {
                 self.crons.insert(Arc::clone(&row.function), row);
             }
@@ -463,6 +466,12 @@ impl Store for Memory {
 
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
         Ok(self.disk().sources.get(hash).cloned())
+    }
+
+    fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        let disk = self.disk();
+        let named: std::collections::HashSet<&Arc<str>> = disk.runs.values().filter_map(|life| life.row.version.as_ref()).collect();
+        Ok(disk.sources.keys().filter(|hash| !named.contains(hash)).cloned().collect())
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {

@@ -240,6 +240,11 @@ pub trait Store: Send + Sync {
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError>;
+    /// The hashes of stored versions that no run names, in any order; it may look at every run. A store that deletes none says
+    /// none.
+    fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Figures about it.
     fn stats(&self) -> Result<Stats, StoreError>;
     /// Writes a consistent copy to a new file while the store is in use; `progress` gets pages done and pages in all.

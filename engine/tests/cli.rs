@@ -8,3 +8,4 @@ mod project;
 mod reload;
 pub(crate) mod support;
 mod terminal;
+mod versions;

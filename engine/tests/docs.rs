@@ -63,6 +63,7 @@ pages! {
     singleton: "examples/singleton/README.md",
     sleep_and_resume: "examples/sleep-and-resume/README.md",
     throttle: "examples/throttle/README.md",
+    versions: "examples/versions/README.md",
     wait_for_any: "examples/wait-for-any/README.md",
     wait_for_event: "examples/wait-for-event/README.md",
 }
@@ -225,7 +226,7 @@ fn every_function_of_handlers_is_on_its_page() {
 
 /// Whether a name in the table of commands is of a command below another one: `runs ls`, `get`, …
 fn is_below(name: &str) -> bool {
-    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now", "pause", "resume"].contains(&name)
+    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now", "migrate", "pause", "resume"].contains(&name)
 }
 
 #[test]

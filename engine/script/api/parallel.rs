@@ -211,7 +211,8 @@ impl Group<'_> {
             let attempt = Rc::clone(&running.attempt);
             let halt = match &result {
                 Err(broken) => Some(broke(&attempt, broken.clone())),
-                Ok(_) => attempt.take_halt(),
+                Ok(Err(error)) => attempt.take_halt().map(|halt| run::at(halt, error, &attempt)),
+                Ok(Ok(_)) => attempt.take_halt(),
             };
             let own = attempt.take_own();
             slot.place = match halt {

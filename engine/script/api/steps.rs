@@ -197,7 +197,7 @@ fn recorded(attempt: &Attempt, result: Recorded) -> Result<Dynamic, Fault> {
         Recorded::Value(json) => decode(&json),
         Recorded::Failed(failure) => Err(StepError::fault(failure)),
         Recorded::Until(_) => {
-            let reason = Arc::from("the journal has a sleep where the handler asks for a step");
+            let reason = "the journal has a sleep where the handler asks for a step".into();
             Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))))
         }
     }
@@ -316,7 +316,7 @@ fn rest(
         Found::Recorded(Recorded::Until(_)) if attempt.is_replaying() => return Ok(Dynamic::UNIT),
         Found::Recorded(Recorded::Until(until)) => until,
         Found::Recorded(_) => {
-            let reason = Arc::from(format!("the journal has another thing than a sleep at `{name}`"));
+            let reason = format!("the journal has another thing than a sleep at `{name}`").as_str().into();
             return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))));
         }
         Found::New(key) => {

@@ -56,7 +56,7 @@ fn draw(context: &NativeCallContext<'_>, kind: Kind, make: impl FnOnce(&Attempt)
         Found::Recorded(Recorded::Value(json)) => json,
         Found::Recorded(_) => {
             let reason = format!("the journal has another thing than a value for {}()", kind.word());
-            return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason.into()))));
+            return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason.as_str().into()))));
         }
         Found::New(key) => {
             let value = make(&attempt)?;

@@ -188,7 +188,7 @@ pub(super) fn recorded(attempt: &Attempt, result: Recorded) -> Result<Dynamic, F
         }
         Recorded::Failed(failure) => Err(StepError::fault(failure)),
         Recorded::Until(_) => {
-            let reason = Arc::from("the journal has a sleep where the handler asks for a wait");
+            let reason = "the journal has a sleep where the handler asks for a wait".into();
             Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))))
         }
     }

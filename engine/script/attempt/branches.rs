@@ -16,15 +16,13 @@ use rhai::Dynamic;
 
 use crate::base::Millis;
 use crate::base::alloc::{self, Account};
+use crate::rules::fit::{Answer, BELOW, Instead, is_own};
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
 use super::super::error::Fault;
-use super::journal::{Found, State};
+use super::journal::{Found, State, new_call};
 use super::{Attempt, Halt};
-
-/// What stands between the names of branches, and before the name of a record.
-const BELOW: &str = " › ";
 
 /// What a branch's body gives.
 pub(in crate::script) type Body = Result<Dynamic, Fault>;
@@ -98,11 +96,6 @@ impl Running {
 
 fn is_under(name: &str, path: &str) -> bool {
     name.strip_prefix(path).is_some_and(|rest| rest.starts_with(BELOW))
-}
-
-/// Whether a record is one of this branch itself.
-fn is_own(key: &str, path: &str) -> bool {
-    key.rsplit_once(BELOW).is_some_and(|(above, _)| above == path)
 }
 
 impl Common {
@@ -225,45 +218,41 @@ impl Attempt {
         let records = &self.call.journal.records;
         let mut state = self.common.state.borrow_mut();
         let key = state.next_key(kind, &Attempt::named(branch, name));
-        let found = state.look_up(records, &key, kind);
-        if let Some(at) = found {
-            self.common.change();
-            state.ask_for(at);
-        }
-        let result = match found {
-            Some(at) => Some(records[at].result.clone()),
-            None => state.added.records.iter().find(|record| record.key == key && record.kind == kind).map(|record| record.result.clone()),
+        let answer = state.fit.ask(records, Some(&branch.path), kind, &key);
+        let result = match answer {
+            Answer::Recorded(at) => {
+                self.common.change();
+                Some(records[at].result.clone())
+            }
+            // What this attempt has added itself is asked for again by a branch that is started again.
+            _ => state.added.records.iter().find(|record| record.key == key && record.kind == kind).map(|record| record.result.clone()),
         };
+        drop(state);
         if let Some(result) = result {
             branch.left.set(branch.left.get().saturating_sub(1));
             self.operations.set(0);
             return Ok(Found::Recorded(result));
         }
-        let own = |(record, asked): (&Record, &bool)| !asked && is_own(&record.key, &branch.path);
-        let missed = records.iter().zip(&state.asked).position(own);
-        let all_asked = state.asked_count == records.len();
-        drop(state);
-        if let Some(at) = missed {
-            return Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word())))));
+        match answer {
+            Answer::Unfit(at) => return Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, &key)))))),
+            Answer::Later => self.wait_for_others(kind, &key)?,
+            Answer::New | Answer::Recorded(_) => {}
         }
-        if !all_asked {
-            self.wait_for_others(kind, &key)?;
-        }
-        self.go_beyond_records()?;
+        self.go_beyond_records(kind, &key)?;
         Ok(Found::New(key))
     }
 
     /// Waits until all branches have asked for everything that is recorded.
-    fn wait_for_others(&self, kind: Kind, key: &str) -> Result<(), Fault> {
+    fn wait_for_others(&self, kind: Kind, key: &Arc<str>) -> Result<(), Fault> {
         let common = &self.common;
         Common::count(&common.arrived, 1);
         common.change();
         let all = std::future::poll_fn(|_| {
             let state = common.state.borrow();
-            if state.asked_count == self.call.journal.records.len() {
+            let missed = state.fit.missed();
+            if missed.is_none() {
                 return Poll::Ready(None);
             }
-            let missed = state.asked.iter().position(|asked| !asked);
             // Nobody is left who could ask for it.
             if common.quiet.get() { Poll::Ready(missed) } else { Poll::Pending }
         });
@@ -272,7 +261,7 @@ impl Attempt {
         common.change();
         match missed? {
             None => Ok(()),
-            Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word()))))),
+            Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, key)))))),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::{Millis, Span, alloc};
+use crate::rules::fit::{self, Answer, Fit, Instead, Unfit};
 use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Expect, Failure, Kind, List, Record, Write};
@@ -38,13 +39,10 @@ pub(in crate::script) struct Made {
 
 /// What changes while the script runs.
 pub(super) struct State {
-    /// Where the next record is expected to be.
-    pub(super) cursor: usize,
-    /// Which records were asked for, and how many.
-    pub(super) asked: Vec<bool>,
-    pub(super) asked_count: usize,
-    /// Made at the first record that is not where it is expected.
-    pub(super) index: Option<HashMap<(Arc<str>, Kind), usize>>,
+    /// Which records were asked for.
+    pub(super) fit: Fit,
+    /// The first thing that is new to a script that is only held against its records.
+    pub(super) beyond: Option<fit::Call>,
     pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
     /// Whether the store knows that this version of the handler makes the journal.
     pub(super) adopted: bool,
@@ -60,10 +58,8 @@ impl State {
     pub(super) fn new(call: &Call) -> State {
         let records = &call.journal.records;
         State {
-            cursor: 0,
-            asked: vec![false; records.len()],
-            asked_count: 0,
-            index: None,
+            fit: Fit::new(records),
+            beyond: None,
             counts: HashMap::new(),
             adopted: false,
             next_index: records.last().map_or(0, |last| last.index + 1),
@@ -80,22 +76,6 @@ impl State {
         *count += 1;
         if *count == 1 { name } else { Arc::from(format!("{name}#{count}")) }
     }
-
-    /// The place of a record.
-    pub(super) fn look_up(&mut self, records: &[Record], key: &Arc<str>, kind: Kind) -> Option<usize> {
-        let index = self
-            .index
-            .get_or_insert_with(|| records.iter().enumerate().map(|(at, record)| ((Arc::clone(&record.key), record.kind), at)).collect());
-        index.get(&(Arc::clone(key), kind)).copied()
-    }
-
-    /// A record is asked for.
-    pub(super) fn ask_for(&mut self, at: usize) {
-        self.cursor = at + 1;
-        if !std::mem::replace(&mut self.asked[at], true) {
-            self.asked_count += 1;
-        }
-    }
 }
 
 impl Attempt {
@@ -104,7 +84,7 @@ impl Attempt {
         if let Some(is_replaying) = self.branch_is_replaying() {
             return is_replaying;
         }
-        self.common.state.borrow().asked_count < self.call.journal.records.len()
+        !self.common.state.borrow().fit.is_whole()
     }
 
     /// Asks for the next record of this kind and name.
@@ -118,45 +98,46 @@ impl Attempt {
         let records = &self.call.journal.records;
         let mut state = self.common.state.borrow_mut();
         let key = state.next_key(kind, name);
-        let cursor = state.cursor;
-        let here = |at: usize| records.get(at).is_some_and(|record| record.kind == kind && record.key == key);
-        let found = if here(cursor) {
-            Some(cursor)
-        } else if state.asked_count == records.len() {
-            None
-        } else {
-            state.look_up(records, &key, kind)
-        };
-        if let Some(at) = found {
-            state.ask_for(at);
-            self.operations.set(0);
-            return Ok(Found::Recorded(records[at].result.clone()));
-        }
-        let missed = state.asked.iter().position(|asked| !asked);
+        let answer = state.fit.ask(records, None, kind, &key);
         drop(state);
-        if let Some(at) = missed {
-            return Err(self.halt(Halt::Stop(self.unfit(at, &format!("{} `{key}`", kind.word())))));
+        match answer {
+            Answer::Recorded(at) => {
+                self.operations.set(0);
+                Ok(Found::Recorded(records[at].result.clone()))
+            }
+            Answer::Unfit(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, &key)))))),
+            // Only a branch waits for others.
+            Answer::New | Answer::Later => {
+                self.go_beyond_records(kind, &key)?;
+                Ok(Found::New(key))
+            }
         }
-        self.go_beyond_records()?;
-        Ok(Found::New(key))
     }
 
     /// The script asks for something new. One that is only held against its records ends here.
-    pub(super) fn go_beyond_records(&self) -> Result<(), Fault> {
-        if self.stop.probes { Err(self.halt(Halt::Stop(Outcome::Interrupted))) } else { Ok(()) }
+    pub(super) fn go_beyond_records(&self, kind: Kind, key: &Arc<str>) -> Result<(), Fault> {
+        if !self.stop.probes {
+            return Ok(());
+        }
+        self.common.state.borrow_mut().beyond.get_or_insert_with(|| new_call(kind, key));
+        Err(self.halt(Halt::Stop(Outcome::Interrupted)))
     }
 
     /// The outcome of a handler that does not ask for a record.
-    pub(super) fn unfit(&self, missed: usize, instead: &str) -> Outcome {
-        let record = &self.call.journal.records[missed];
-        let reason = format!("the journal has {} `{}` where the handler asks for {instead}", record.kind.word(), record.key);
-        Outcome::Unfit(Arc::from(reason))
+    pub(super) fn unfit(&self, missed: usize, instead: Instead) -> Outcome {
+        let recorded = fit::Call::of(&self.call.journal.records[missed]);
+        Outcome::Unfit(Unfit::Differs(Box::new(fit::Difference { recorded, instead })))
     }
 
     /// The outcome of a script that has ended although records are left that it never asked for.
-    pub(in crate::script) fn unasked(&self, how: &str) -> Option<Outcome> {
-        let missed = self.common.state.borrow().asked.iter().position(|asked| !asked)?;
+    pub(in crate::script) fn unasked(&self, how: Instead) -> Option<Outcome> {
+        let missed = self.common.state.borrow().fit.missed()?;
         Some(self.unfit(missed, how))
+    }
+
+    /// What a script that is only held against its records has asked for behind them.
+    pub(in crate::script) fn beyond(&self) -> Option<fit::Call> {
+        self.common.state.borrow().beyond.clone()
     }
 
     /// The failed attempts of a step so far: how many, when the first began, and the last one.
@@ -227,6 +208,8 @@ impl Attempt {
         let (run, version) = (&self.call.run, self.program.hash());
         let another = run.version.as_ref().is_some_and(|made_with| made_with != version);
         if another && !std::mem::replace(&mut state.adopted, true) {
+            // A version that is in force no more may have been deleted, since no run named it.
+            own.pending.push(Write::PutSource(self.program.source().clone()));
             own.pending.push(Write::Adopt { run: run.id, version: Arc::clone(version) });
         }
     }
@@ -298,6 +281,11 @@ impl Attempt {
         let has_record = self.own.borrow().pending_record;
         if has_record { self.commit() } else { Ok(()) }
     }
+}
+
+/// A call for something that is not recorded; where it stands shows in the error that ends the script.
+pub(super) fn new_call(kind: Kind, key: &Arc<str>) -> fit::Call {
+    fit::Call { kind, key: Arc::clone(key), line: None, text: None }
 }
 
 /// The bytes that a record counts for in the journal.

@@ -42,6 +42,29 @@ pub struct ReplayView {
     pub kept: Vec<String>,
 }
 
+/// How a run is taken to the newest handler.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateBody {
+    /// Checks everything and does nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A run that goes on with the newest handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigratedView {
+    /// The run.
+    #[schemars(with = "IdText")]
+    pub run_id: RunId,
+    /// The version that it was on; none where it has not begun.
+    pub from: Option<String>,
+    /// The version that it goes on with.
+    pub to: String,
+    /// All of it in one sentence.
+    pub text: String,
+}
+
 /// Runs that something is done to. All that is set must hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

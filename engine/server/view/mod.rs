@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::base::{EventId, Millis};
 
-pub use again::{DoneView, ManyBody, ManyView, ReplayBody, ReplayView};
+pub use again::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, ReplayBody, ReplayView};
 pub use error::{Detail, ErrorView, Seen};
 pub use event::EventView;
 pub use explain::{ConditionView, Deduplication, ExplainView, FunctionOutcome, GateView, StartedView};

@@ -103,6 +103,9 @@ pub struct RunView {
     /// Its error, once failed; the last one while backing off.
     #[schemars(with = "Option<FailureShape>")]
     pub error: Option<Failure>,
+    /// Why its record does not fit the newest handler, with the lines of both; in the answers about one run alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
     /// The run that it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<IdText>")]
@@ -141,6 +144,7 @@ impl RunView {
             key: keys.iter().find(|key| !key.is_null()).cloned(),
             keys,
             error: row.error.as_deref().cloned(),
+            unfit: None,
             replay_of: row.replay_of,
             replayed_as: Vec::new(),
             steps: None,

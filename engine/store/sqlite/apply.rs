@@ -140,6 +140,10 @@ impl<'c> Applier<'c> {
             Write::Adopt { run, version } => self.adopt(*run, version),
             Write::Attempt { run, attempt } => self.attempt(*run, attempt),
             Write::Log { run, line } => self.log(*run, line),
+            Write::DropSource(hash) => {
+                self.sql.drop_source.execute([&**hash])?;
+                Ok(())
+            }
             Write::PutSource(source) => {
                 self.sql.put_source.execute(params![&*source.hash, source.files.as_bytes()])?;
                 Ok(())
@@ -444,6 +448,7 @@ struct Statements<'c> {
     attempt: Statement<'c>,
     log: Statement<'c>,
     put_source: Statement<'c>,
+    drop_source: Statement<'c>,
     find_cron: Statement<'c>,
     put_cron: Statement<'c>,
     drop_cron: Statement<'c>,
@@ -502,6 +507,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO logs (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6 FROM logs WHERE run = ?1",
                 row::LOG
             ))?,
+            drop_source: sql("DELETE FROM sources WHERE hash = ?1")?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
             find_cron: sql("SELECT last FROM crons WHERE function = ?1")?,
             put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,

@@ -385,6 +385,10 @@ impl Store for Sqlite {
         self.readers.source(hash)
     }
 
+    fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.readers.unneeded_sources()
+    }
+
     fn stats(&self) -> Result<Stats, StoreError> {
         let (unfinished, largest_id) = self.readers.figures()?;
         Ok(Stats {

@@ -1,7 +1,7 @@
 //! Reads: a few connections of their own, each lent out for one short transaction.
 
 use std::path::PathBuf;
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -249,6 +249,13 @@ impl Readers {
             let mut rows = statement.query([hash])?;
             rows.next()?.map(|row| Ok(SourceRow { hash: row.get(0)?, files: row::json(row, 1)? })).transpose()
         })
+    }
+
+    pub(super) fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        const SQL: &str = "SELECT hash FROM sources WHERE hash NOT IN \
+            (SELECT text FROM names WHERE id IN (SELECT DISTINCT version FROM runs WHERE version IS NOT NULL))";
+        let hash = |_: &Decoder<'_>, row: &Row<'_>| Ok(Arc::from(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?));
+        self.within(|decoder| all(decoder, SQL, [], hash))
     }
 
     /// The number of open runs and the largest id ever stored.

@@ -54,7 +54,7 @@ fn a_run_is_replayed_from_a_step_on_and_both_name_each_other() {
     place.write("handlers/ship.rhai", &SHIP.replace("\"charge\"", "\"bill\""));
     let engine = Engine::dev(&place, &[]);
     let refused = place.ask(&engine, &["replay", &old, "--from", "pack"]).exits(1);
-    refused.says("the journal has step `charge` where the handler asks for step `bill`");
+    refused.says("the journal has step `charge` (handlers/").says(") where the handler asks for step `bill` (handlers/");
 }
 
 #[test]

@@ -13,20 +13,20 @@ use stepwell::store::{RunQuery, Store};
 use super::{World, event, start_at};
 
 const WAITS: &str = r#"wait_for_signal("go"); event.data.n"#;
-const EVENTS: &str = "events: { a/b: {}, stop/it: {} }\n";
+pub(super) const EVENTS: &str = "events: { a/b: {}, stop/it: {} }\n";
 
 fn yaml(function: &str) -> String {
     format!("version: 1\n{EVENTS}functions: {{ f: {{ on: a/b, {function} }} }}\n")
 }
 
 /// An engine on a clock that jumps over no wait.
-fn world(function: &str, handler: &str) -> World {
+pub(super) fn world(function: &str, handler: &str) -> World {
     World::new(yaml(function).trim_start_matches("version: 1\n"), &[("f", handler)]).on_system_clock()
 }
 
 impl World {
     /// Ends the engine in order and starts another one, on a clock that jumps over no wait.
-    fn on_system_clock(self) -> World {
+    pub(super) fn on_system_clock(self) -> World {
         self.block_on(self.engine.drain());
         let World { folder, engine, store } = self;
         drop(engine);
@@ -35,22 +35,22 @@ impl World {
         World { folder, engine, store }
     }
 
-    fn loader(&self) -> Loader {
+    pub(super) fn loader(&self) -> Loader {
         Loader::new(self.folder.path().join("events.yaml"), Host::new(), |_| None, Mode::Try)
     }
 
-    fn try_reload(&self) -> Result<Reloaded, ReloadError> {
+    pub(super) fn try_reload(&self) -> Result<Reloaded, ReloadError> {
         self.block_on(self.engine.reload(&self.loader()))
     }
 
     /// Writes the config with another function, and reloads it.
     #[track_caller]
-    fn reload(&self, function: &str) -> Reloaded {
+    pub(super) fn reload(&self, function: &str) -> Reloaded {
         self.reload_whole(&yaml(function))
     }
 
     #[track_caller]
-    fn reload_whole(&self, text: &str) -> Reloaded {
+    pub(super) fn reload_whole(&self, text: &str) -> Reloaded {
         std::fs::write(self.folder.path().join("events.yaml"), text).unwrap();
         self.try_reload().unwrap_or_else(|error| match error {
             ReloadError::Broken(problems) => panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
@@ -58,15 +58,15 @@ impl World {
         })
     }
 
-    fn handler(&self, text: &str) {
+    pub(super) fn handler(&self, text: &str) {
         std::fs::write(self.folder.path().join("handlers/f.rhai"), text).unwrap();
     }
 
-    fn numbered(&self, numbers: std::ops::Range<i64>) -> Vec<EventId> {
+    pub(super) fn numbered(&self, numbers: std::ops::Range<i64>) -> Vec<EventId> {
         numbers.map(|n| self.block_on(self.send("a/b", &format!(r#"{{"n":{n},"k":{}}}"#, n % 2))).unwrap()).collect()
     }
 
-    fn come_to(&self, events: &[EventId], state: RunState) -> Vec<RunRow> {
+    pub(super) fn come_to(&self, events: &[EventId], state: RunState) -> Vec<RunRow> {
         events.iter().map(|event| self.block_on(self.until(*event, &[state]))).collect()
     }
 
@@ -74,11 +74,11 @@ impl World {
         self.store.runs(&RunQuery { states: vec![state], ..RunQuery::default() }).unwrap().len()
     }
 
-    fn run_of(&self, event: EventId) -> RunRow {
+    pub(super) fn run_of(&self, event: EventId) -> RunRow {
         self.store.runs(&RunQuery { event: Some(event), ..RunQuery::default() }).unwrap().remove(0)
     }
 
-    fn go(&self) {
+    pub(super) fn go(&self) {
         self.block_on(self.engine.signal("go", Json::from("1"))).unwrap();
     }
 
@@ -388,4 +388,59 @@ fn what_a_reload_cannot_change_is_told_again_and_again() {
             ]
         );
     }
+}
+
+/// Reloads while events come in; so many of ten are broken.
+const RELOADS: usize = 500;
+
+#[test]
+fn five_hundred_reloads_under_load_lose_no_run() {
+    let config = |limit: usize, handler: usize| {
+        format!("{EVENTS}functions: {{ f: {{ on: a/b, concurrency: {limit}, handler: handlers/h{handler}.rhai, retries: 0 }} }}\n")
+    };
+    let handler =
+        |number: usize| format!("let a = step(\"one\", || event.data.n);\nsleep(\"nap\", \"5ms\");\nstep(\"two\", || a) // {number}\n");
+    let handlers = [handler(0), handler(1), handler(2)];
+    let named = [("h0", &*handlers[0]), ("h1", &*handlers[1]), ("h2", &*handlers[2]), ("f", "1")];
+    let world = World::new(&config(4, 0), &named).on_system_clock();
+    let path = world.folder.path().join("events.yaml");
+    let mut events = Vec::new();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (mut good, mut broken) = (0, 0);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut events = Vec::new();
+            let mut n = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let data: Vec<String> = (0..4).map(|at| format!(r#"{{"n":{}}}"#, n + at)).collect();
+                n += 4;
+                events.extend(super::send_all(&world, "a/b", &data.iter().map(String::as_str).collect::<Vec<_>>()));
+                // No more than the runs keep up with.
+                world.block_on(world.ended(events[events.len() - 1]));
+            }
+            events
+        });
+        let loader = world.loader();
+        for number in 0..RELOADS {
+            let text = match number % 5 {
+                1 => "version: 1\nfunctions: { f: { on: nowhere/declared } }\n".to_owned(),
+                3 => format!("version: 1\n{}", config(4, 7)),
+                _ => format!("version: 1\n{}", config(1 + number % 7, number % 3)),
+            };
+            std::fs::write(&path, text).unwrap();
+            match world.block_on(world.engine.reload(&loader)) {
+                Ok(_) => good += 1,
+                Err(ReloadError::Broken(_)) => broken += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        events = sender.join().unwrap();
+    });
+    assert_eq!((good, broken), (RELOADS * 3 / 5, RELOADS * 2 / 5));
+    for (n, event) in events.iter().enumerate() {
+        let run = world.block_on(world.ended(*event));
+        assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some(&*n.to_string())), "{run:?}");
+    }
+    assert_eq!(world.store.runs(&RunQuery::default()).unwrap().len(), events.len());
 }

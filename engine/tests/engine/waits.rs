@@ -67,10 +67,10 @@ fn an_event_that_is_sent_twice_ends_one_wait_and_leaves_the_next_one_open() {
     "#;
     let world = world("f: { on: a/b }", &[("f", script)]);
     world.block_on(async {
+        // Time stands still, so that no wait can be over before the last event has come.
+        let _busy = world.engine.busy();
         let id = world.send("a/b", "{}").await.unwrap();
         world.run_until("f", WAITING).await;
-        // Time stands still, so that the wait cannot be over before the last event has come.
-        let _busy = world.engine.busy();
         let one = || NewEvent { dedupe: Some("one".into()), ..event("x/y", r#"{"n":1}"#) };
         let first = world.engine.accept(vec![one()]).await.unwrap();
         let is_second = |row: &WaitRow| &*row.wait.key == "x/y#2" && row.state == WaitState::Open;

@@ -227,9 +227,15 @@ fn secrets_show_their_names_alone() {
 fn a_journal_that_does_not_fit_parks_the_run_and_says_why() {
     let first = r#"step("a", || 1); step("b", || 2); sleep("1h"); 3"#;
     for (second, expected) in [
-        (r#"step("a", || 1); step("c", || 2); 3"#, "the journal has step `b` where the handler asks for step `c`"),
-        (r#"step("a", || 1); 3"#, "the journal has step `b` where the handler asks for nothing more"),
-        (r#"sleep("a", "1s"); 3"#, "the journal has step `a` where the handler asks for sleep `a`"),
+        (
+            r#"step("a", || 1); step("c", || 2); 3"#,
+            "the journal has step `b` (handlers/main.rhai:1) where the handler asks for step `c` (handlers/main.rhai:1)",
+        ),
+        (r#"step("a", || 1); 3"#, "the journal has step `b` (handlers/main.rhai:1) where the handler asks for nothing more"),
+        (
+            r#"sleep("a", "1s"); 3"#,
+            "the journal has step `a` (handlers/main.rhai:1) where the handler asks for sleep `a` (handlers/main.rhai:1)",
+        ),
     ] {
         let mut bench = Bench::new(first);
         bench.create();
@@ -237,7 +243,8 @@ fn a_journal_that_does_not_fit_parks_the_run_and_says_why() {
         bench.follow(stopped);
         bench.files.insert("handlers/main.rhai".to_owned(), second.to_owned());
         let end = bench.finish();
-        assert_eq!((end.row.state, end.row.reason.as_deref()), (RunState::Parked, Some(expected)), "{second}");
+        let expected = format!("its record does not fit the handler: {expected}");
+        assert_eq!((end.row.state, end.row.reason.as_deref()), (RunState::Parked, Some(&*expected)), "{second}");
     }
     for second in [
         r#"step("b", || 2); step("a", || 1); sleep("1h"); step("new", || 3)"#,

@@ -239,7 +239,8 @@ impl Facts {
             | Write::NoteOutcome { .. }
             | Write::Log { .. }
             | Write::PutWindow(_)
-            | Write::PutSource(_) => {}
+            | Write::PutSource(_)
+            | Write::DropSource(_) => {}
             // The programs of the worlds collect nothing.
             Write::Retarget { .. } | Write::AddEvent { .. } => {}
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}

@@ -116,7 +116,7 @@ impl Site {
             Write::Requeue { .. } | Write::RetryNow { .. } => Site::Requeue,
             Write::Park { reason, .. } if &**reason == POISON_REASON => Site::Poison,
             Write::Park { .. } => Site::Gone,
-            Write::PutSource(_) => Site::Sources,
+            Write::PutSource(_) | Write::DropSource(_) => Site::Sources,
             Write::Sweep { .. } => Site::Sweep,
             Write::Retarget { .. } | Write::AddEvent { .. } => return None,
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,

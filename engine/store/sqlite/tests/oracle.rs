@@ -108,7 +108,7 @@ impl World {
 
     fn write(&mut self) -> Write {
         let now = self.now;
-        match self.random.below(27) {
+        match self.random.below(28) {
             25 => {
                 let (run, event, priority_ms) = (self.some_run(), self.random.one(&self.events), self.random.below(3) as i64);
                 Write::Retarget { run, event, enter: now.after(Span(5)), keys: Arc::from([self.key()]), priority_ms, gates: None }
@@ -117,6 +117,7 @@ impl World {
                 let (run, event) = (self.some_run(), self.random.one(&self.events));
                 Write::AddEvent { run, event, enter: self.random.maybe(now) }
             }
+            27 => Write::DropSource(self.random.one(&["h1", "h2"]).into()),
             20 => self.outcome(),
             21 => Write::PutCron(self.cron()),
             22 => Write::DropCron(self.function()),
