@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod fields;
 mod functions;
+mod graph;
 mod init;
 mod keys;
 mod live;
@@ -36,6 +37,7 @@ mod test;
 mod then;
 mod tree;
 mod try_event;
+mod types;
 mod validate;
 mod watch;
 
@@ -116,6 +118,12 @@ enum Command {
     /// Print the JSON Schema of events.yaml
     #[command(after_help = "Example:\n  stepwell schema > events.schema.json")]
     Schema(schema::Schema),
+    /// Draw which events start which functions, and what those send, wait for and invoke
+    #[command(after_help = "Example:\n  stepwell graph --format svg > graph.svg")]
+    Graph(graph::Graph),
+    /// Print types of the events for those who send them, with a `sendEvent` that is checked by them
+    #[command(after_help = "Example:\n  stepwell types --lang ts > events.ts")]
+    Types(types::Types),
     /// Make event keys and tokens
     #[command(after_help = "Example:\n  stepwell keys new > keys.env")]
     Keys(keys::Keys),
@@ -153,6 +161,8 @@ impl Command {
             Command::Sql(command) => command.run(out),
             Command::Schema(command) => command.run(out),
             Command::Bench(command) => command.run(out),
+            Command::Graph(command) => command.run(out),
+            Command::Types(command) => command.run(out),
             Command::Keys(command) => command.run(out),
             Command::Completions(command) => command.run(out),
             Command::Explain(command) => command.run(out),

@@ -193,12 +193,16 @@ impl Scripts<'_> {
         let (env, secrets) = (&self.model.env, &self.model.secrets);
         let is_secret = secrets.iter().any(|secret| secret.value == name);
         let problem = match &used.kind {
-            UseKind::Event if name.ends_with('*') => {
+            UseKind::Event | UseKind::Awaited if name.ends_with('*') => {
                 let problem = Diagnostic::error("E0218", format!("`{name}` is a family, and an event is named whole here"));
                 problem.help("wait_for_any waits for one of several events")
             }
-            UseKind::Event if model.event(name).is_some() || model.unknown_events() == UnknownEvents::Accept => return None,
-            UseKind::Event => Diagnostic::error("E0218", format!("no event `{name}` is declared")).nearest(name, model.events.names()),
+            UseKind::Event | UseKind::Awaited if model.event(name).is_some() || model.unknown_events() == UnknownEvents::Accept => {
+                return None;
+            }
+            UseKind::Event | UseKind::Awaited => {
+                Diagnostic::error("E0218", format!("no event `{name}` is declared")).nearest(name, model.events.names())
+            }
             UseKind::Function if model.functions.names().any(|id| id == name) => return None,
             UseKind::Function => {
                 Diagnostic::error("E0219", format!("there is no function `{name}`")).nearest(name, model.functions.names())

@@ -142,6 +142,11 @@ impl Project {
         self.declared(event)?.map(Schema::value)
     }
 
+    /// The JSON Schema of an event with what its `$ref`s lead to in their places, where it has one.
+    pub fn whole_schema(&self, event: &str) -> Option<Value> {
+        self.declared(event)?.map(Schema::whole)
+    }
+
     /// The example of an event, where the config gives one.
     pub fn example(&self, event: &str) -> Option<&Value> {
         let (_, declared) = self.config.event(event)?;

@@ -170,6 +170,40 @@ impl Schema {
         self.shelf.get(&self.address).map_or(&Value::Null, |value| value)
     }
 
+    /// The schema with what its `$ref`s lead to in their places. Where they lead round in a circle, or to an anchor, anything fits.
+    pub fn whole(&self) -> Value {
+        self.inlined(&self.address, self.value(), &mut Vec::new())
+    }
+
+    fn inlined(&self, address: &str, value: &Value, open: &mut Vec<String>) -> Value {
+        match value {
+            Value::Array(list) => list.iter().map(|entry| self.inlined(address, entry, open)).collect(),
+            Value::Object(map) => {
+                let mut whole = serde_json::Map::new();
+                if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+                    let (file, pointer) = target.split_once('#').unwrap_or((target, ""));
+                    let file = if file.is_empty() { address } else { file };
+                    let key = format!("{file}#{pointer}");
+                    let found = self.shelf.get(file).and_then(|document| document.pointer(pointer)).filter(|_| !open.contains(&key));
+                    let Some(found) = found else { return Value::Bool(true) };
+                    open.push(key);
+                    let below = self.inlined(file, found, open);
+                    open.pop();
+                    match below {
+                        Value::Object(below) => whole = below,
+                        other if map.len() == 1 => return other,
+                        _ => {}
+                    }
+                }
+                for (name, entry) in map.iter().filter(|(name, _)| *name != "$ref" && *name != "$defs") {
+                    whole.insert(name.clone(), self.inlined(address, entry, open));
+                }
+                Value::Object(whole)
+            }
+            other => other.clone(),
+        }
+    }
+
     fn root(&self) -> Node<'_> {
         Node { address: &self.address, schema: self.value() }
     }

@@ -225,8 +225,10 @@ pub enum UseKind {
     Secret,
     /// A call that sleeps or waits: `name` is the function's.
     Sleep,
-    /// An event that is sent or waited for.
+    /// An event that is sent.
     Event,
+    /// An event that is waited for.
+    Awaited,
     /// A function that is invoked.
     Function,
     /// The `if` of a wait for an event of this name.

@@ -1,6 +1,7 @@
 //! The program through its commands: what each prints, and its exit code, for good input and bad.
 
 mod again;
+mod drawn;
 mod engine;
 mod help;
 mod local;

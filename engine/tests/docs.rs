@@ -42,6 +42,7 @@ pages! {
     from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
     reload_page: "docs/reload.md",
+    testing: "docs/testing.md",
     cancel_on: "examples/cancel-on/README.md",
     concurrency_per_user: "examples/concurrency-per-user/README.md",
     batch: "examples/batch/README.md",

@@ -4,11 +4,13 @@
 //! `UPDATE_EXPECTED=1` writes those files anew, and the diff is what is reviewed.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::cli::support::{Place, Ran};
+use crate::cli::support::{PATIENCE, Place, Ran};
 use crate::program::{copy, repository};
 
 fn here() -> PathBuf {
@@ -177,4 +179,29 @@ fn the_schema_knows_the_tests() {
         assert!(wrong.is_empty(), "{name}: {wrong:?}");
     }
     assert!(!validator.is_valid(&serde_json::json!({ "function": "f", "tests": [{ "name": "a", "evnt": "b/c" }] })));
+}
+
+#[test]
+fn a_change_runs_the_tests_again() {
+    let place = project(&[]);
+    let test = |wanted: u32| format!("function: toss\ntests:\n  - {{ name: a, event: coin/tossed, expect: {{ runs: {wanted} }} }}\n");
+    place.write("tests/a.test.yaml", &test(1));
+    let mut command = place.command();
+    let mut child = command.args(["test", "--watch"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (lines, came) = std::sync::mpsc::channel();
+    let streams: [Box<dyn std::io::Read + Send>; 2] = [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+    for stream in streams {
+        let lines = lines.clone();
+        std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
+    }
+    let until = |text: &str| while !came.recv_timeout(PATIENCE).unwrap().contains(text) {};
+    until("1 passed");
+    place.write("tests/a.test.yaml", &test(23));
+    until("got 1");
+    place.write("tests/a.test.yaml", "function: tos\n");
+    until("did you mean `toss`?");
+    place.write("tests/a.test.yaml", &test(1));
+    until("1 passed");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

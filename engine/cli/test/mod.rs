@@ -16,6 +16,7 @@ use crate::testing::{self, Report};
 use super::exit::{Exit, Trouble};
 use super::out::{DIM, Out, paint};
 use super::place::{self, ConfigOption};
+use super::watch::Watch;
 use report::{Ended, Printer};
 
 /// Arguments of `test`.
@@ -27,6 +28,9 @@ pub struct Test {
     /// Show what every run did, with its log, also where all is well
     #[arg(short, long)]
     verbose: bool,
+    /// Run them again whenever a file of the project has changed, until ctrl-c
+    #[arg(long, conflicts_with_all = ["json", "junit"])]
+    watch: bool,
     /// Write the results as JUnit XML too, for CI
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -41,10 +45,31 @@ impl Test {
     /// Runs the tests that are meant.
     ///
     /// # Errors
-    /// Exit 1 where one fails, 4 where there is none, 78 for a project or a file of tests that is not valid.
+    /// With `--watch` exit 74 where nothing can be watched or written. Else exit 1 where one fails, 4 where there is none, 78 for a project or a file of tests that is not valid.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
-        self.once(out, &path)
+        if !self.watch {
+            return self.once(out, &path);
+        }
+        let watched = Watch::new(place::root(&path));
+        let mut watch =
+            watched.map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("the files cannot be watched: {error}"))))?;
+        let runtime = super::runtime()?;
+        loop {
+            match self.once(out, &path) {
+                // A reader that has gone away wants no further run.
+                Err(trouble) if trouble.problems.is_empty() => return Err(trouble),
+                // What is not valid is mended while this waits.
+                Err(trouble) => out.problems(&trouble.problems),
+                Ok(_) => {}
+            }
+            out.say(dim("a change of a file runs the tests again, ctrl-c ends"));
+            // What has changed meanwhile is told at once.
+            if runtime.block_on(watch.next()).is_none() {
+                return Ok(Exit::Done);
+            }
+            out.say("");
+        }
     }
 
     /// Runs them once.

@@ -24,11 +24,11 @@ impl Checker<'_> {
         let options = last.filter(|_| call.args.len() > 1).map(|last| self.fields(last)).unwrap_or_default();
         let named = literal(first).map(|name| (name.to_owned(), self.quoted(first.start_position(), name)));
         match entry.name {
-            "send_event" if call.args.len() == 2 => self.event(named),
+            "send_event" if call.args.len() == 2 => self.event(UseKind::Event, named),
             "send_event" => {
                 for item in self.items(first) {
                     let name = item.into_iter().find(|field| field.name == "name").and_then(|field| field.text);
-                    self.event(name);
+                    self.event(UseKind::Event, name);
                 }
             }
             "wait_for_event" => {
@@ -36,7 +36,7 @@ impl Checker<'_> {
                 if let Some((event, _)) = &named {
                     self.condition(event, options);
                 }
-                self.event(named);
+                self.event(UseKind::Awaited, named);
             }
             "wait_for_any" => {
                 self.options(entry.name, &options, &["timeout", "id"]);
@@ -46,7 +46,7 @@ impl Checker<'_> {
                     if let Some((event, _)) = &event {
                         self.condition(event, item);
                     }
-                    self.event(event);
+                    self.event(UseKind::Awaited, event);
                 }
             }
             "wait_for_signal" => self.options(entry.name, &options, &["timeout", "id"]),
@@ -64,8 +64,8 @@ impl Checker<'_> {
         }
     }
 
-    fn event(&mut self, named: Option<(String, Location)>) {
-        self.found.uses.extend(named.map(|(name, place)| Use { kind: UseKind::Event, name, place }));
+    fn event(&mut self, kind: UseKind, named: Option<(String, Location)>) {
+        self.found.uses.extend(named.map(|(name, place)| Use { kind, name, place }));
     }
 
     fn condition(&mut self, event: &str, fields: Vec<Field>) {

@@ -30,7 +30,7 @@ impl Reader {
         let first = home.path().join("stepwell");
         match page.strip_suffix("/README.md") {
             Some(example) => program::copy(&program::repository().join(example), &[], &first),
-            None => program::copy(program::repository(), &["events.yaml", "handlers", "schemas", "examples"], &first),
+            None => program::copy(program::repository(), &["events.yaml", "handlers", "schemas", "tests", "examples"], &first),
         }
         Reader { here: first.clone(), first, home, folders: 0, servers: Vec::new() }
     }
