@@ -59,10 +59,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
 async fn drop_sources(inner: &Arc<Inner>) {
     // Those that were in force before the look too: a run may be about to begin on them.
     let mut kept = inner.reloads.versions(&inner.project());
-    let reader = Arc::clone(inner);
-    let looked = tokio::task::spawn_blocking(move || reader.store.unneeded_sources()).await;
-    // A store that fails shows elsewhere; what was not deleted is deleted next time.
-    let Ok(Ok(unneeded)) = looked else { return };
+    // It takes a while, for which upkeep has a thread of its own. A store that fails shows elsewhere; what was not deleted is
+    // deleted next time.
+    let Ok(unneeded) = inner.store.unneeded_sources() else { return };
     if unneeded.is_empty() {
         return;
     }
