@@ -5,6 +5,7 @@
 //! against the database: I1 to I9 of the guarantees.
 
 mod backup;
+mod counts;
 pub mod ledger;
 mod load;
 mod soak;
@@ -30,23 +31,20 @@ version: 1
 app: durable
 env: { LEDGER: "LEDGER_URL" }
 http: { timeout: 20s, allow: ["127.0.0.0/8"] }
-events:
-  work/plain: {}
-  work/keyed: {}
+defaults: { retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 } }
+events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {} }
 functions:
-  plain:
-    on: work/plain
-    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
-  flaky:
-    on: work/plain
-    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
-  third:
-    on: { event: work/plain, if: "event.data.n % 3 == 0" }
-    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
-  keyed:
-    on: work/keyed
-    concurrency: { limit: 1, key: event.data.user }
-    retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 }
+  plain: { on: work/plain }
+  flaky: { on: work/plain }
+  third: { on: { event: work/plain, if: "event.data.n % 3 == 0" } }
+  keyed: { on: work/keyed, concurrency: { limit: 1, key: event.data.user } }
+  asked: { on: work/asked }
+  parent: { on: work/asked }
+  child: { on: { event: work/answer, if: "false" } }
+  batched: { on: work/collected, batch: { size: 3, timeout: 300ms, key: event.data.user } }
+  debounced: { on: work/collected, debounce: { period: 100ms, timeout: 400ms, key: event.data.user } }
+  throttled: { on: work/collected, throttle: { limit: 40, period: 1s, burst: 2 } }
+  ticking: { cron: { schedule: "* * * * * *", missed: run-all } }
 "#;
 
 /// The effects' helper: one request to the ledger, with everything that `verify` asks about.
@@ -56,7 +54,7 @@ fn post(url, run, step, part, user) {
 }
 "#;
 
-const HANDLERS: [(&str, &str); 4] = [
+const HANDLERS: [(&str, &str); 11] = [
     (
         "plain",
         r#"
@@ -79,6 +77,32 @@ step("close", || effect::post(env("LEDGER"), run.id, "close", 1, event.data.user
 #{ n: event.data.n }
 "#,
     ),
+    (
+        // It asks and answers itself, in whatever order: what comes before it listens is not lost.
+        "asked",
+        r#"
+step("ask", || effect::post(env("LEDGER"), run.id, "ask", 1, ()));
+let both = parallel(#{
+    hear: || wait_for_event("work/answer", #{ "if": "async.data.n == event.data.n" }),
+    say: || send_event("work/answer", #{ n: event.data.n }),
+});
+step("answered", || effect::post(env("LEDGER"), run.id, "answered", 1, ()));
+#{ n: both.hear.data.n }
+"#,
+    ),
+    (
+        "parent",
+        r#"
+let twice = invoke("child", #{ n: event.data.n });
+step("sum", || effect::post(env("LEDGER"), run.id, "sum", 1, ()));
+#{ n: twice.n - event.data.n }
+"#,
+    ),
+    ("child", "step(\"double\", || effect::post(env(\"LEDGER\"), run.id, \"double\", 1, ()));\n#{ n: event.data.n * 2 }\n"),
+    ("batched", "step(\"store\", || effect::post(env(\"LEDGER\"), run.id, \"store\", 1, ()));\n#{ all: events.map(|one| one.data.n) }\n"),
+    ("debounced", "step(\"last\", || effect::post(env(\"LEDGER\"), run.id, \"last\", 1, ()));\n#{ n: event.data.n }\n"),
+    ("throttled", "step(\"slow\", || effect::post(env(\"LEDGER\"), run.id, \"slow\", 1, ()));\n#{ n: event.data.n }\n"),
+    ("ticking", "step(\"tick\", || effect::post(env(\"LEDGER\"), run.id, \"tick\", 1, ()));\n#{ at: event.data.at }\n"),
 ];
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -161,6 +185,7 @@ impl Experiment {
         let acknowledged = self.load.finish();
         let database = self.place.path(".stepwell/stepwell.db");
         verify::wait_until_all_has_ended(&database);
+        // The clock goes on starting runs, which a drain lets come to the end of their step.
         engine.signal(Signal::TERM);
         assert_eq!(engine.exit_code(), 0, "a clean end after all");
         verify::verify(&database, &acknowledged, &self.ledger.entries());

@@ -156,7 +156,8 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mute
 fn events(job: u64) -> Vec<Event> {
     // A user's events come from one client, so that there is one order in which they are accepted.
     let user = format!("user-{}", job % (2 * CLIENTS));
-    let event = |n: u64| Event { name: if n.is_multiple_of(2) { "work/plain" } else { "work/keyed" }, n, user: user.clone(), has_id: true };
+    let name = |n: u64| ["work/plain", "work/keyed", "work/collected", "work/asked"][(n % 4) as usize];
+    let event = |n: u64| Event { name: name(n), n, user: user.clone(), has_id: true };
     (0..=job % 3).map(|at| event(job * 10 + at)).collect()
 }
 
