@@ -4,6 +4,12 @@
 pub const EVENT_NAME_BYTES: usize = 512;
 /// Longest step name, in bytes; longer ones make keys and pages unreadable.
 pub const STEP_NAME_BYTES: usize = 200;
+/// Longest key of `kv`, in bytes; it is a key of an index.
+pub const KV_KEY_BYTES: usize = 512;
+/// Largest value under a key of `kv`, in bytes: it is read and written whole.
+pub const KV_VALUE_BYTES: usize = 1024 * 1024;
+/// Most keys of `kv` that one step changes: they go into one list of writes, which is committed whole.
+pub const KV_CHANGES: usize = 1_000;
 /// Largest result of one step, in bytes; a result is read back at every replay.
 pub const STEP_RESULT_BYTES: usize = 4 * 1024 * 1024;
 /// Longest id that a sender may give an event, in bytes; it is a key of an index.

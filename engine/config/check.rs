@@ -9,7 +9,7 @@ use super::keys::events::EventSchema;
 use super::keys::functions::Function;
 use super::keys::names::{event_problem, id_problem, in_family};
 use super::keys::unknown_events::UnknownEvents;
-use super::keys::{env, secrets};
+use super::keys::{databases, email, env, exec, secrets};
 use super::model::Model;
 use super::reader::Reader;
 use super::spanned::{Spanned, or};
@@ -36,6 +36,7 @@ pub(super) fn check(model: &Model, root: &Path, is_whole: bool, reader: &mut Rea
         gates(function, reader);
     }
     shared(model, reader);
+    outside(model, is_whole, reader);
     webhooks(model, is_whole, reader);
 }
 
@@ -204,20 +205,42 @@ fn shared(model: &Model, reader: &mut Reader) {
     }
 }
 
+/// What scripts reach outside: databases, the mail server, commands.
+fn outside(model: &Model, is_whole: bool, reader: &mut Reader) {
+    databases::check(&model.databases, &model.engine, reader);
+    let mut passwords: Vec<&Spanned<String>> = model.databases.iter().filter_map(|(_, database)| database.password.as_ref()).collect();
+    if let Some(email) = &model.email {
+        email::check(email, reader);
+        passwords.extend(&email.password);
+    }
+    if let Some(exec) = &model.exec {
+        exec::check(exec, reader);
+    }
+    for password in passwords {
+        listed(model, password, is_whole, reader);
+    }
+}
+
+/// Notes a secret that is named and not listed.
+fn listed(model: &Model, secret: &Spanned<String>, is_whole: bool, reader: &mut Reader) {
+    if !is_whole || model.secrets.iter().any(|listed| listed.value == secret.value) {
+        return;
+    }
+    let problem = Diagnostic::error("E0125", format!("`{}` is not listed in `secrets`", secret.value)).at(secret.place.clone());
+    let known: Vec<&str> = model.secrets.iter().map(|listed| listed.value.as_str()).collect();
+    reader.note(match crate::base::diagnostic::nearest(&secret.value, known) {
+        Some(right) => problem.help(format!("did you mean `{right}`?")),
+        None => problem.help("write the name of a secret here, never its value, and list it: `secrets: [NAME]`"),
+    });
+}
+
 fn webhooks(model: &Model, is_whole: bool, reader: &mut Reader) {
     for (name, webhook) in model.webhooks.iter() {
         if let Some(problem) = id_problem("the webhook's name", &name.value, &name.place) {
             reader.note(problem);
         }
-        let Some(secret) = &webhook.secret else { continue };
-        if !is_whole || model.secrets.iter().any(|listed| listed.value == secret.value) {
-            continue;
+        if let Some(secret) = &webhook.secret {
+            listed(model, secret, is_whole, reader);
         }
-        let problem = Diagnostic::error("E0125", format!("`{}` is not listed in `secrets`", secret.value)).at(secret.place.clone());
-        let known: Vec<&str> = model.secrets.iter().map(|listed| listed.value.as_str()).collect();
-        reader.note(match crate::base::diagnostic::nearest(&secret.value, known) {
-            Some(right) => problem.help(format!("did you mean `{right}`?")),
-            None => problem.help("write the name of a secret here, never its value, and list it: `secrets: [NAME]`"),
-        });
     }
 }

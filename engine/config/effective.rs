@@ -67,6 +67,20 @@ pub fn effective(model: &Model) -> Vec<Setting> {
     for network in &model.http.allow {
         list.add("http.allow", network.value.to_string(), &network.place);
     }
+    for (name, database) in model.databases.iter() {
+        if let Some(url) = &database.url {
+            list.add(format!("databases.{}", name.value), &url.value, &url.place);
+        }
+    }
+    if let Some(smtp) = model.email.as_ref().and_then(|email| email.smtp.as_ref()) {
+        list.add("email.smtp", &smtp.value, &smtp.place);
+    }
+    if let Some(from) = model.email.as_ref().and_then(|email| email.from.as_ref()) {
+        list.add("email.from", &from.value, &from.place);
+    }
+    for command in model.exec.iter().flat_map(|exec| &exec.allow) {
+        list.add("exec.allow", &command.value, &command.place);
+    }
     let kept = model.retention.policy();
     list.put("retention.completed", kept.completed.to_string(), &model.retention.completed);
     list.put("retention.failed", kept.failed.to_string(), &model.retention.failed);

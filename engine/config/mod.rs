@@ -23,11 +23,14 @@ pub use effective::{Origin, Setting, effective, effective_around, effective_func
 pub use json::Inline;
 pub use keys::batch::Batch;
 pub use keys::concurrency::Concurrency;
+pub use keys::databases::{Database, Kind as DatabaseKind};
 pub use keys::debounce::Debounce;
 pub use keys::defaults::Defaults;
+pub use keys::email::{Email, StartTls};
 pub use keys::engine::{Durability, Engine};
 pub use keys::env::EnvValue;
 pub use keys::events::{Event, EventSchema};
+pub use keys::exec::Exec;
 pub use keys::functions::Function;
 pub use keys::http::Http;
 pub use keys::limits::Limits;

@@ -54,12 +54,12 @@ pub struct Model {
     /// How long ended runs and events are kept.
     #[schemars(default)]
     pub retention: Retention,
-    /// Databases that scripts reach with `db::*`. Not supported yet.
+    /// Databases that scripts reach with `db::*`.
     #[schemars(default)]
     pub databases: Table<Database>,
-    /// The mail server that `email::send` hands its mails to. Not supported yet.
+    /// The mail server that `email::send` hands its mails to.
     pub email: Option<Email>,
-    /// The commands that scripts may run with `exec::run`. Not supported yet.
+    /// The commands that scripts may run with `exec::run`.
     pub exec: Option<Exec>,
     /// Options for every function that does not say otherwise.
     #[schemars(default)]
@@ -120,9 +120,9 @@ impl Model {
         model.versions = fields.optional("versions");
         model.http = fields.optional("http").unwrap_or_default();
         model.retention = fields.optional("retention").unwrap_or_default();
-        model.databases = fields.later("databases").unwrap_or_default();
-        model.email = fields.later("email");
-        model.exec = fields.later("exec");
+        model.databases = fields.optional("databases").unwrap_or_default();
+        model.email = fields.optional("email");
+        model.exec = fields.optional("exec");
         model.defaults = fields.optional("defaults").unwrap_or_default();
         model.read_shared(&mut fields);
         fields.done();

@@ -107,6 +107,8 @@ pub(crate) struct Inner {
     /// What each run is cancelled by.
     listening: RwLock<wait_index::Index>,
     pauses: RwLock<pause::Pauses>,
+    /// The keys of scripts' values that steps are about to change.
+    keys: Arc<crate::script::Keys>,
     ids: IdMaker,
     messages: mpsc::UnboundedSender<Message>,
     notices: broadcast::Sender<Notice>,
@@ -212,6 +214,7 @@ impl Engine {
             gates_moved: watch::Sender::new(0),
             decisions: AtomicU64::new(0),
             listening: RwLock::default(),
+            keys: Arc::default(),
             pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
             fixed: Fixed::of(&setup.project),
             reloads: reload::Reloads::default(),

@@ -13,8 +13,10 @@ use crate::expr::EventView;
 use crate::rules::matching;
 use crate::rules::row::Recorded;
 use crate::rules::waits::{self, first_of_each_run};
-use crate::rules::{Conflict, EventRow, Expect, Failure, List, Record, Resolution, RunRow, WaitKey, WaitRow, WaitState, What, Write};
-use crate::script::{Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
+use crate::rules::{
+    Conflict, EventRow, Expect, Failure, KvRow, List, Record, Resolution, RunRow, WaitKey, WaitRow, WaitState, What, Write,
+};
+use crate::script::{Checked, Keys, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 use crate::store::{EventQuery, Lane, StoreError, Ticket};
 
 use super::gates::{self, Decided};
@@ -81,6 +83,15 @@ impl Post for Clerk {
 
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         self.inner.store.event(id)
+    }
+
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.store.value(key)?.filter(|row| row.is_there(now)))
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.inner.keys)
     }
 
     fn time_out(&self, wait: &WaitKey) -> Reply<WaitRow> {

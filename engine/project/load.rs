@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::base::limits::SECRET_LEAST_BYTES;
 use crate::base::{Diagnostic, Location, Severity, Source};
-use crate::config::{self, Event, EventSchema, Model, Spanned, UnknownEvents};
+use crate::config::{self, Database, DatabaseKind, Event, EventSchema, Model, Spanned, StartTls, UnknownEvents};
 use crate::rules::ended;
 use crate::rules::policy::{Hold, Timeouts};
-use crate::script::{Host, HttpRules, Program, RunLimits, Secrets, Surroundings, Use, UseKind};
+use crate::script::{
+    Address, Commands, Databases, Host, HttpRules, MailServer, Program, Protection, RunLimits, Secrets, Surroundings, Use, UseKind,
+};
 
 use super::documents::Documents;
 use super::expressions::{self, Seen};
@@ -56,6 +58,12 @@ impl Project {
             return Err(sorted(problems));
         }
         let surroundings = Arc::new(Surroundings {
+            databases: databases(&model, &root, &secrets),
+            mail: mail_server(&model, &secrets).map(Arc::new),
+            commands: Commands {
+                allow: model.exec.iter().flat_map(|exec| &exec.allow).map(|command| command.value.clone()).collect(),
+                folder: root.clone(),
+            },
             env,
             secrets: Secrets::new(secrets),
             http: HttpRules {
@@ -77,6 +85,42 @@ impl Project {
             Project { config: model, root, functions, surroundings, has_clock: true, hash, started_alone: None, index: Arc::new(index) };
         Ok((project, sorted(problems)))
     }
+}
+
+/// The commands that scripts may run.
+fn commands(model: &Model) -> impl Iterator<Item = &str> {
+    model.exec.iter().flat_map(|exec| &exec.allow).map(|command| command.value.as_str())
+}
+
+type SecretValues = BTreeMap<String, Option<String>>;
+
+fn secret(secrets: &SecretValues, name: Option<&Spanned<String>>) -> Option<String> {
+    secrets.get(&name?.value).cloned().flatten()
+}
+
+fn databases(model: &Model, root: &Path, secrets: &SecretValues) -> Databases {
+    let address = |database: &Database| {
+        Some(match database.kind()? {
+            DatabaseKind::File(path) => Address::Sqlite(root.join(path)),
+            DatabaseKind::Server(url) => Address::Postgres { url: url.to_owned(), password: secret(secrets, database.password.as_ref()) },
+        })
+    };
+    let all = model.databases.iter().filter_map(|(name, database)| Some((name.value.clone(), address(database)?)));
+    Databases::new(all.collect())
+}
+
+fn mail_server(model: &Model, secrets: &SecretValues) -> Option<MailServer> {
+    let email = model.email.as_ref()?;
+    let server = email.server()?;
+    let protection = match (server.is_wrapped, email.starttls()) {
+        (true, _) => Protection::Whole,
+        (false, StartTls::Required) => Protection::Required,
+        (false, StartTls::Offered) => Protection::Offered,
+        (false, StartTls::Never) => Protection::Absent,
+    };
+    let login = server.user.zip(secret(secrets, email.password.as_ref()));
+    let from = email.from.as_ref().map(|from| from.value.clone());
+    Some(MailServer { host: server.host, port: server.port, protection, login, from })
 }
 
 /// In the order of files and positions; what has no place comes first.
@@ -216,6 +260,23 @@ impl Scripts<'_> {
             UseKind::Secret => {
                 let problem = Diagnostic::error("E0216", format!("`{name}` is not listed under `secrets`"));
                 problem.nearest(name, secrets.iter().map(|secret| secret.value.as_str()))
+            }
+            UseKind::Database if model.databases.get(name).is_some() => return None,
+            UseKind::Database => Diagnostic::error("E0430", format!("no database `{name}` is named under `databases`"))
+                .nearest(name, model.databases.names()),
+            UseKind::Command if commands(model).any(|command| command == name) => return None,
+            UseKind::Command => {
+                let problem = Diagnostic::error("E0432", format!("the command `{name}` is not allowed")).nearest(name, commands(model));
+                if problem.helps.is_empty() {
+                    problem.help(format!("if handlers may run it: exec: {{ allow: [\"{name}\"] }}"))
+                } else {
+                    problem
+                }
+            }
+            UseKind::Mail if model.email.is_some() => return None,
+            UseKind::Mail => {
+                let problem = Diagnostic::error("E0431", "no mail server is named under `email`").at(used.place.clone());
+                return Some(problem.help("email: { smtp: \"smtp://mail.example.com:587\", from: … }"));
             }
             UseKind::Sleep | UseKind::Condition { .. } => return None,
         };

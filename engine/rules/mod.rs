@@ -29,4 +29,4 @@ pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
 pub use waits::{Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
-pub use write::{Conflict, Expect, List, PauseRow, Write};
+pub use write::{Conflict, Expect, KvRow, List, PauseRow, Write};

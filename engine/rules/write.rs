@@ -32,6 +32,7 @@ impl List {
             Write::Sweep { most, .. } => *most as usize,
             Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
             Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
+            Write::PutValue(row) => 1 + row.value.len() / ROW_BYTES,
             Write::IfOpen { writes, .. } => writes.len(),
             Write::Append { record, .. } => match &record.result {
                 Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
@@ -118,6 +119,24 @@ pub enum Conflict {
     CronMoved,
     /// The run has begun or ended, or is not there.
     RunBegun(RunId),
+}
+
+/// A value that scripts keep under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvRow {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value as JSON text.
+    pub value: Json,
+    /// When it is gone; never, where there is none.
+    pub expires: Option<Millis>,
+}
+
+impl KvRow {
+    /// Whether it is still there at that time.
+    pub fn is_there(&self, now: Millis) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// Whether a function is paused. A function that never was has no row.
@@ -303,6 +322,10 @@ pub enum Write {
     },
     /// Resolved → recorded: its run has the record now.
     RecordWait(WaitKey),
+    /// Stores a value under its key, in place of what was there.
+    PutValue(KvRow),
+    /// Deletes the value under a key.
+    DropValue(Arc<str>),
     /// Deletes the waits of a run that ends.
     DropWaits(RunId),
     /// Stores a handler's sources, unless they are there.
@@ -313,7 +336,7 @@ pub enum Write {
     PutCron(CronRow),
     /// Forgets where a function stood: it is not started by the clock any more.
     DropCron(Arc<str>),
-    /// Gives back the idempotency keys, event keys and rows of gates that expired before `now`, and deletes ended runs (with journal,
+    /// Gives back the idempotency keys, event keys, scripts' values and rows of gates that expired before `now`, and deletes ended runs (with journal,
     /// attempts and log) and unneeded events that are older than `keep` says: at most `most` of each in one list.
     Sweep {
         /// The time.

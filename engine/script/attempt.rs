@@ -7,6 +7,7 @@ mod branches;
 mod journal;
 mod limits;
 mod posts;
+mod values;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -33,6 +34,7 @@ pub(super) use posts::Opening;
 use branches::{Branch, Common};
 use journal::State;
 use limits::Outer;
+use values::Values;
 
 /// Bytes of log lines between two commits.
 const LOG_BYTES: usize = 1024 * 1024;
@@ -87,6 +89,7 @@ pub(super) struct Attempt {
     /// Which branch it is; none for the script itself.
     branch: Option<Branch>,
     inside: RefCell<Option<Inside>>,
+    values: RefCell<Values>,
     halt: RefCell<Option<Halt>>,
     halted: Cell<bool>,
     operations: Cell<u64>,
@@ -137,6 +140,7 @@ impl Attempt {
             own: RefCell::new(own),
             branch,
             inside: RefCell::new(None),
+            values: RefCell::default(),
             halt: RefCell::new(None),
             halted: Cell::new(false),
             operations: Cell::new(0),

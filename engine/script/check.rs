@@ -1,5 +1,6 @@
 //! The checks of a parsed handler that need no run: only what is certain is an error.
 
+mod calls;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,7 +11,7 @@ use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Scri
 use crate::base::limits::STEP_NAME_BYTES;
 use crate::base::{Diagnostic, Location, Source, Span};
 
-use super::api::{ENTRIES, Entry, Where};
+use super::api::{Entry, Where, entries};
 use super::{Use, UseKind};
 
 /// Functions of Rhai itself that the parser or the engine answers, and that no module lists.
@@ -19,8 +20,8 @@ const BUILT_IN: [&str; 11] =
 
 /// The functions that a handler may call, beside its own.
 pub(super) struct Names {
-    /// Those of the handler API and of a test's host, by name.
-    entries: BTreeMap<&'static str, Entry>,
+    /// Those of the handler API and of a test's host, by name, with the numbers of arguments that they take.
+    entries: BTreeMap<&'static str, (Entry, Vec<usize>)>,
     /// Rhai's own, by name, with the numbers of arguments that they take.
     natives: HashMap<String, BTreeSet<usize>>,
 }
@@ -28,7 +29,8 @@ pub(super) struct Names {
 impl Names {
     /// What the engine knows.
     pub(super) fn of(engine: &Engine, extra: &[Entry]) -> Names {
-        let entries = ENTRIES.iter().chain(extra).map(|entry| (entry.name, *entry)).collect();
+        let functions = entries().copied().chain(extra.iter().copied()).filter(|entry| !entry.is_member());
+        let entries = functions.map(|entry| (entry.name, (entry, entry.arguments()))).collect();
         let mut natives: HashMap<String, BTreeSet<usize>> = HashMap::new();
         let all = engine.collect_fn_metadata(
             None,
@@ -280,11 +282,11 @@ impl Checker<'_> {
         }
         if call.is_qualified() {
             self.qualified(call, is_top, root);
-        } else if let Some(entry) = self.names.entries.get(call.name.as_str()).copied()
+        } else if let Some((entry, counts)) = self.names.entries.get(call.name.as_str())
             && !self.functions.iter().any(|function| function.name == entry.name)
         {
-            self.entry(&entry, call, position, self.place(is_top, root));
-            self.literals(path, &entry, call);
+            self.entry(entry, counts, call, position, self.place(is_top, root));
+            self.literals(path, entry, call);
         } else {
             self.plain(call, position);
         }
@@ -302,15 +304,11 @@ impl Checker<'_> {
     }
 
     /// A call of the handler API.
-    fn entry(&mut self, entry: &Entry, call: &FnCallExpr, position: Position, place: Place) {
+    fn entry(&mut self, entry: &Entry, counts: &[usize], call: &FnCallExpr, position: Position, place: Place) {
         let (name, count) = (entry.name, call.args.len());
-        if entry.place == Where::Later {
-            let problem = Diagnostic::error("E0390", format!("{name} is not supported yet")).at(self.at(position));
-            return self.report(problem.help("a later version of the engine has it"));
-        }
-        if !entry.arguments.contains(&count) {
+        if !counts.contains(&count) {
             let problem = Diagnostic::error("E0305", format!("{name} does not take {}", arguments(count))).at(self.at(position));
-            return self.report(problem.help(entry.signatures.join(", or ")));
+            return self.report(problem.help(entry.signatures().join(", or ")));
         }
         match (entry.place, place) {
             (Where::InStep, Place::Between) => {
@@ -329,6 +327,7 @@ impl Checker<'_> {
     /// What literal arguments say.
     fn literals(&mut self, path: &[ASTNode<'_>], entry: &Entry, call: &FnCallExpr) {
         self.waits(entry, call);
+        self.calls(entry, call);
         let first = call.args.first().and_then(|first| Some((literal(first)?, self.at(first.start_position()))));
         let last = call.args.last().and_then(|last| Some((literal(last)?, self.at(last.start_position()))));
         let mut add = |kind, found: Option<(&str, Location)>| {
@@ -435,8 +434,9 @@ impl Checker<'_> {
         if path == "global" {
             return;
         }
-        if let Some(entry) = self.names.entries.get(name.as_str()).copied() {
-            return self.entry(&entry, call, position, self.place(is_top, root));
+        if let Some((entry, counts)) = self.names.entries.get(name.as_str()) {
+            self.entry(entry, counts, call, position, self.place(is_top, root));
+            return self.calls(entry, call);
         }
         let known = self.names.entries.keys().copied().filter(|known| known.contains("::"));
         let problem = Diagnostic::error("E0304", format!("there is no function `{name}`")).at(self.at(position)).nearest(&name, known);
@@ -468,40 +468,5 @@ fn arguments(count: usize) -> String {
         0 => "a call without arguments".to_owned(),
         1 => "1 argument".to_owned(),
         count => format!("{count} arguments"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The functions of the API with the numbers of their arguments, as the engine has them.
-    #[test]
-    fn the_table_and_the_engine_have_the_same_functions() {
-        let (engine, names) = super::super::engine::build(|_| {});
-        let all: BTreeSet<(String, usize)> = engine
-            .collect_fn_metadata(
-                None,
-                |info| {
-                    let space = if info.namespace.is_empty() { String::new() } else { format!("{}::", info.namespace) };
-                    Some((format!("{space}{}", info.metadata.name), info.metadata.num_params))
-                },
-                true,
-            )
-            .into_iter()
-            .collect();
-        for entry in names.entries.values().filter(|entry| entry.place != Where::Later && entry.name != "print") {
-            for count in entry.arguments {
-                assert!(all.contains(&(entry.name.to_owned(), *count)), "{} with {count} arguments is not there", entry.name);
-            }
-            assert!(!entry.signatures.is_empty() && !entry.doc.is_empty(), "{} is not described", entry.name);
-        }
-        for (name, count) in &all {
-            if let Some(entry) = names.entries.get(name.as_str()).filter(|entry| entry.place != Where::Later && entry.name != "print") {
-                assert!(entry.arguments.contains(count), "{name} with {count} arguments is not in the table");
-            } else if name.contains("::") {
-                assert!(names.entries.contains_key(name.as_str()), "{name} is not in the table");
-            }
-        }
     }
 }

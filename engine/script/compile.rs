@@ -14,7 +14,7 @@ use super::attempt::load;
 use super::coroutine::Broken;
 use super::engine::begin_text;
 use super::import::{file_of, with_modules};
-use super::{ENTRIES, Host, Program, Use, check};
+use super::{Host, Program, Use, check, entries};
 
 /// Largest handler file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -278,7 +278,7 @@ fn syntax(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
         }
         ParseErrorType::ModuleUndefined(name) => {
             let problem = Diagnostic::error("E0304", format!("there is no module `{name}`")).at(place);
-            problem.nearest(name, ENTRIES.iter().filter_map(|entry| entry.name.split_once("::").map(|(module, _)| module)))
+            problem.nearest(name, entries().filter_map(|entry| entry.name.split_once("::").map(|(module, _)| module)))
         }
         other => {
             let mut message = other.to_string();

@@ -27,21 +27,7 @@ const MODULES_MOST: usize = 100;
 /// Builds the engine. It has no clock, no randomness and no I/O but what the API gives it: Rhai's time package is left
 /// out, and its `sleep` and `exit` are replaced.
 pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
-    // Without an interner of strings: it is one lock for all threads, and Rhai waits for it by sleeping.
-    let mut engine = Engine::new_raw();
-    LanguageCorePackage::new().register_into_engine(&mut engine);
-    ArithmeticPackage::new().register_into_engine(&mut engine);
-    BasicStringPackage::new().register_into_engine(&mut engine);
-    BasicIteratorPackage::new().register_into_engine(&mut engine);
-    BasicFnPackage::new().register_into_engine(&mut engine);
-    BitFieldPackage::new().register_into_engine(&mut engine);
-    LogicPackage::new().register_into_engine(&mut engine);
-    BasicMathPackage::new().register_into_engine(&mut engine);
-    BasicArrayPackage::new().register_into_engine(&mut engine);
-    BasicBlobPackage::new().register_into_engine(&mut engine);
-    BasicMapPackage::new().register_into_engine(&mut engine);
-    MoreStringPackage::new().register_into_engine(&mut engine);
-
+    let mut engine = bare();
     engine.set_max_call_levels(CALL_LEVELS);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     // No limits on the sizes of texts, arrays and maps: with any, Rhai counts a whole value at each change of it, and the
@@ -69,6 +55,25 @@ pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
     let extra = natives.extra;
     let names = Names::of(&engine, &extra);
     (engine, names)
+}
+
+/// An engine with Rhai's own functions alone.
+pub(super) fn bare() -> Engine {
+    // Without an interner of strings: it is one lock for all threads, and Rhai waits for it by sleeping.
+    let mut engine = Engine::new_raw();
+    LanguageCorePackage::new().register_into_engine(&mut engine);
+    ArithmeticPackage::new().register_into_engine(&mut engine);
+    BasicStringPackage::new().register_into_engine(&mut engine);
+    BasicIteratorPackage::new().register_into_engine(&mut engine);
+    BasicFnPackage::new().register_into_engine(&mut engine);
+    BitFieldPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicMathPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicBlobPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+    engine
 }
 
 fn say(level: LogLevel, text: &str) {

@@ -13,6 +13,7 @@ mod effects;
 mod engine;
 mod error;
 mod import;
+mod keys;
 mod outside;
 mod post;
 mod run;
@@ -34,7 +35,11 @@ use crate::rules::policy::Timeouts;
 use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow};
 use crate::store::{Journal, Lane, Store, Ticket};
 
-pub use api::{ENTRIES, Entry, Where};
+pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, entries, reference};
+pub use effects::db::{Address, Databases};
+pub use effects::email::{MailServer, Protection};
+pub use effects::exec::Commands;
+pub use keys::{Held, Keys};
 pub use outside::{Answered, Asked, Outside};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 pub use run::{Held, call, held};
@@ -231,6 +236,12 @@ pub enum UseKind {
     Awaited,
     /// A function that is invoked.
     Function,
+    /// A database.
+    Database,
+    /// A command that is run.
+    Command,
+    /// A mail that is sent.
+    Mail,
     /// The `if` of a wait for an event of this name.
     Condition {
         /// The event's name.
@@ -247,6 +258,12 @@ pub struct Surroundings {
     pub secrets: Secrets,
     /// Rules of handlers' HTTP requests.
     pub http: HttpRules,
+    /// What `db::*` reaches.
+    pub databases: Databases,
+    /// What `email::send` hands its mails to.
+    pub mail: Option<Arc<MailServer>>,
+    /// What `exec::run` may run.
+    pub commands: Commands,
     /// Limits of a run.
     pub limits: RunLimits,
     /// Who answers instead of the network, in tests.

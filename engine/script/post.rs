@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::{EventId, Json, RunId};
-use crate::rules::{EventRow, Failure, List, Record, RunRow, WaitKey, WaitRow};
+use crate::rules::{EventRow, Failure, KvRow, List, Record, RunRow, WaitKey, WaitRow};
 use crate::store::StoreError;
+
+use super::keys::Keys;
 
 /// An event that a script sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,13 @@ pub trait Post: Send + Sync {
     /// # Errors
     /// The store's.
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
+    /// The value that scripts keep under a key, as it is stored; none where it has expired by now.
+    ///
+    /// # Errors
+    /// The store's.
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError>;
+    /// The keys whose values are about to be changed.
+    fn keys(&self) -> Arc<Keys>;
     /// Gives up an open wait whose time is over, unless something has come: the wait as it is then. What a wait for
     /// another run had started is cancelled.
     fn time_out(&self, wait: &WaitKey) -> Reply<WaitRow>;
@@ -120,6 +129,14 @@ impl Post for Alone {
 
     fn event(&self, _: EventId) -> Result<Option<EventRow>, StoreError> {
         Ok(None)
+    }
+
+    fn value(&self, _: &str) -> Result<Option<KvRow>, StoreError> {
+        Ok(None)
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::default()
     }
 
     fn time_out(&self, _: &WaitKey) -> Reply<WaitRow> {

@@ -2,6 +2,7 @@
 
 pub mod collect;
 pub mod ends;
+mod values;
 pub mod waits;
 mod windows;
 
@@ -25,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 33] = [
+    let examples: [fn(&dyn Store); 35] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -59,6 +60,8 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         ends::what_hangs_on_an_open_run_is_left_out_once_it_has_ended,
         ends::an_event_has_to_be_stored_where_that_is_expected,
         ends::a_function_is_paused_until_it_is_resumed,
+        values::a_value_stands_under_its_key_until_it_is_replaced_dropped_or_swept,
+        values::a_value_is_stored_with_its_list_or_not_at_all,
     ];
     for example in examples {
         example(&*make());

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
-    Conflict, CronRow, Ending, EventRow, Expect, List, LogRow, Outcome, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow, WaitKey,
-    WaitRow, WaitState, WindowKey, WindowRow, Write,
+    Conflict, CronRow, Ending, EventRow, Expect, KvRow, List, LogRow, Outcome, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow,
+    WaitKey, WaitRow, WaitState, WindowKey, WindowRow, Write,
 };
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
@@ -34,6 +34,7 @@ pub struct Disk {
     sources: HashMap<Arc<str>, SourceRow>,
     crons: BTreeMap<Arc<str>, CronRow>,
     pauses: BTreeMap<Arc<str>, PauseRow>,
+    values: BTreeMap<Arc<str>, KvRow>,
     largest: Id,
     broken: Option<StoreError>,
 }
@@ -188,6 +189,12 @@ impl Disk {
             Write::Pause(row) => {
                 self.pauses.insert(Arc::clone(&row.function), row);
             }
+            Write::PutValue(row) => {
+                self.values.insert(Arc::clone(&row.key), row);
+            }
+            Write::DropValue(key) => {
+                self.values.remove(&key);
+            }
             Write::Sweep { now, keep, most } => self.sweep(now, &keep, most as usize),
             Write::Append { run, record } => match self.live(run) {
                 Some(life) if life.journal.records.iter().any(|old| old.index == record.index) => return Err(twice("record of run", run)),
@@ -278,6 +285,7 @@ impl Disk {
         self.event_keys.retain(|_, (_, expires)| *expires > now);
         self.idempotency.retain(|_, (_, expires)| *expires > now);
         self.windows.retain(|_, row| row.expires > now);
+        self.values.retain(|_, row| row.is_there(now));
         let old: Vec<RunId> = self.runs.values().filter(|life| is_old(&life.row, now, keep)).map(|life| life.row.id).take(most).collect();
         for id in old {
             self.runs.remove(&id);
@@ -451,6 +459,10 @@ impl Store for Memory {
         let rows: Vec<WindowRow> = self.disk().windows.values().cloned().collect();
         rows.into_iter().for_each(each);
         Ok(())
+    }
+
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        Ok(self.disk().values.get(key).cloned())
     }
 
     fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {

@@ -16,8 +16,8 @@ use std::task::{Context, Poll};
 
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{
-    AttemptRow, Conflict, CronRow, Ending, EventRow, List, LogRow, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow, WaitRow,
-    WindowRow,
+    AttemptRow, Conflict, CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow,
+    WaitRow, WindowRow,
 };
 
 pub use memory::Memory;
@@ -236,6 +236,8 @@ pub trait Store: Send + Sync {
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError>;
     /// Every function that is or was paused, by name.
     fn pauses(&self) -> Result<Vec<PauseRow>, StoreError>;
+    /// The value that scripts keep under a key, maybe also one that has expired.
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError>;
     /// A run's log in order of commit, from line `from` (0 for all), at most `limit` lines (0 for no limit).
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.

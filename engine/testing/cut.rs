@@ -232,6 +232,10 @@ impl Store for Life {
         self.ledger.memory.all_windows(each)
     }
 
+    fn value(&self, key: &str) -> Result<Option<crate::rules::KvRow>, StoreError> {
+        self.ledger.memory.value(key)
+    }
+
     fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
         self.ledger.memory.pauses()
     }

@@ -7,6 +7,7 @@ mod ends;
 mod gates;
 mod parallel;
 mod reload;
+mod values;
 mod versions;
 mod waits;
 

@@ -455,3 +455,15 @@ fn explain_says_what_became_of_each_event() {
     assert_eq!(send("p2", "7"), "started");
     assert!(server.stop().0.success());
 }
+
+#[test]
+fn kv_numbers_invoices_without_a_gap() {
+    let folder = example("kv");
+    let server = start(folder.path());
+    for number in 1..=2 {
+        // Each of the two fails once after it has taken a number.
+        let answer = ask(folder.path(), &server, &["send", "invoice/wanted", "customer=Ada", "--wait"]);
+        let expected = serde_json::json!({"attempts": 2, "number": number, "text": format!("Invoice {number} for Ada")});
+        assert!(answer.to_string().contains(&expected.to_string()), "{answer}");
+    }
+}

@@ -279,6 +279,10 @@ fn a_room_never_sees_what_is_not_its_business() {
             continue;
         }
         for name in file.room().and_then(|room| unseen.get(room)).copied().unwrap_or_default() {
+            // Handlers reach SQLite files of the user's own, which have nothing to do with the store.
+            if *name == "rusqlite" && file.path.ends_with("script/effects/db/sqlite.rs") {
+                continue;
+            }
             for at in words(file.product(), name).filter(|at| file.code[at + name.len()..].starts_with("::")) {
                 broken.push(format!("{}:{}: sees `{name}`", file.path, file.line(at)));
             }

@@ -290,6 +290,9 @@ impl Store for Disk {
         self.memory.all_windows(each)
     }
 
+    fn value(&self, key: &str) -> Result<Option<stepwell::rules::KvRow>, StoreError> {
+        self.memory.value(key)
+    }
     fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
         self.memory.pauses()
     }

@@ -102,11 +102,4 @@ which is which, and keeps its key when another round is added in front.
 
     for item in items { step(`send-${item.id}`, || item.id); }",
     },
-    Entry {
-        code: "E0390",
-        title: "not supported yet",
-        text: "\
-The handler calls a function that a later version of the engine will have. It is refused when the handler is loaded, rather
-than in the middle of a run.",
-    },
 ];

@@ -298,6 +298,35 @@ remove it.",
     cancel_on: [user/deleted, user/blocked]",
     },
     Entry {
+        code: "E0133",
+        title: "a database that cannot be used",
+        text: "\
+A database's `url` is `sqlite:` and the path of a file, or `postgres://user@host:port/name`. The password does not stand in
+the file: `password` names the secret that has it. The engine's own database is not among them.
+
+    databases:
+      crm: { url: \"sqlite:data/crm.db\" }
+      shop: { url: \"postgres://app@db.example.com/shop\", password: SHOP_PASSWORD }",
+    },
+    Entry {
+        code: "E0134",
+        title: "a mail server that cannot be used",
+        text: "\
+`smtp` is `smtp://host:port`, where TLS begins with STARTTLS, or `smtps://host:port`, where it is there from the start. A name
+to log in with stands in it: `smtp://name@host`, and `password` names the secret for it. `from` is an address.
+
+    email: { smtp: \"smtp://app@mail.example.com:587\", password: MAIL_PASSWORD, from: \"Shop <shop@example.com>\" }",
+    },
+    Entry {
+        code: "E0135",
+        title: "a command that cannot be allowed",
+        text: "\
+An entry of `exec.allow` is the name of a command, which is looked for in PATH, or its whole path; arguments are the
+handler's. Shells and their like (`env`, `xargs`, `sudo`) are refused: whoever may run one may run everything.
+
+    exec: { allow: [pdftotext, /usr/local/bin/label] }",
+    },
+    Entry {
         code: "E0190",
         title: "not supported yet",
         text: "\

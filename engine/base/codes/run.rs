@@ -217,4 +217,42 @@ The `timeout` of `invoke` was over before the other run had ended. The other run
 The run that `invoke` started ended without a result. Its own page and trace say why; the message here repeats it, and what it
 handed to `fail` is in the StepError's `data`. The step is not tried again: the other run has had attempts of its own.",
     },
+    Entry {
+        code: "E0427",
+        title: "another step holds a key of kv",
+        text: "\
+A step that changes a value under a key holds the key until it is recorded or has failed, so that no count is lost or given
+out twice. This one has waited for ten seconds, and is tried again. Two steps that wait for each other's keys look like that:
+change keys in the same order everywhere, and at the end of a step, not before a slow call.",
+    },
+    Entry {
+        code: "E0428",
+        title: "a token is not valid",
+        text: "\
+`jwt::verify` got a token that is signed with another key or algorithm, has expired, is not yet valid, or is for somebody
+else. The message says which. The algorithm is the one that the handler names, never the one in the token.",
+    },
+    Entry {
+        code: "E0430",
+        title: "a database refused a statement",
+        text: "\
+`db::query` or `db::exec` named a database that is not in events.yaml, or the database said no: the message has its own words.
+A server that is not there, a file that is locked, and a transaction that met another one are tried again; a statement
+that is wrong is not.",
+    },
+    Entry {
+        code: "E0431",
+        title: "a mail was not handed over",
+        text: "\
+There is no mail server in events.yaml, it could not be reached, or it did not take the mail. What the server calls permanent
+(a 5xx answer) ends the step; anything else is tried again.",
+    },
+    Entry {
+        code: "E0432",
+        title: "a command was not run, or failed",
+        text: "\
+`exec::run` runs only commands that `exec.allow` of events.yaml lists, by the very name that the handler uses. A command
+that ends with another status than 0, by a signal, or not within its `timeout` fails the attempt, unless `allow_status` lists
+its status.",
+    },
 ];

@@ -159,12 +159,17 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
     match result {
         Ok(json) => {
             attempt.append(key, Kind::Step, Recorded::Value(Json::clone(&json)), made(&inside))?;
+            attempt.append_values();
             attempt.commit()?;
+            attempt.let_go();
             let value = decode(&json);
             alloc::uncounted(|| drop(json));
             value
         }
-        Err(fault) => Err(fail_attempt(&attempt, &inside, &fault)),
+        Err(fault) => {
+            attempt.let_go();
+            Err(fail_attempt(&attempt, &inside, &fault))
+        }
     }
 }
 

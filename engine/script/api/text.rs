@@ -59,7 +59,7 @@ fn pretty(text: &str) -> String {
 }
 
 /// What lies at `a.b.0` or `/a/b/0`.
-fn get(value: &Dynamic, path: &str) -> Option<Dynamic> {
+pub(super) fn get(value: &Dynamic, path: &str) -> Option<Dynamic> {
     let (parts, pointer) = match path.strip_prefix('/') {
         Some(rest) => (rest.split('/'), true),
         None if path.is_empty() => return Some(value.clone()),

@@ -1,8 +1,8 @@
-//! `now`, `uuid`, `random`, `pick`, `date`, `duration`: plain inside a step, tiny records outside of one.
+//! `now`, `uuid`, `random`, `pick`: plain inside a step, tiny records outside of one.
 
 use rhai::{Array, Dynamic, Engine, NativeCallContext};
 
-use crate::base::{Entropy, Json};
+use crate::base::{Entropy, Json, Millis};
 use crate::rules::Kind;
 use crate::rules::row::Recorded;
 
@@ -16,13 +16,7 @@ use crate::rules::run::Outcome;
 const PICKED_BYTES: usize = 64 * 1024;
 
 pub(super) fn register(engine: &mut Engine) {
-    engine.register_fn("now", |context: NativeCallContext| {
-        let drawn = draw(&context, Kind::Now, |attempt| Ok(Dynamic::from(Moment(attempt.now()))))?;
-        match drawn.as_immutable_string_ref() {
-            Ok(text) => time::moment(&text).map(Dynamic::from),
-            Err(_) => Ok(drawn.clone()),
-        }
-    });
+    engine.register_fn("now", |context: NativeCallContext| now(&context));
     engine.register_fn("uuid", |context: NativeCallContext| draw(&context, Kind::Uuid, |attempt| Ok(uuid(&*attempt.ports.entropy).into())));
     engine.register_fn("random", |context: NativeCallContext| {
         draw(&context, Kind::Random, |attempt| Ok(attempt.ports.entropy.unit().into()))
@@ -42,8 +36,20 @@ pub(super) fn register(engine: &mut Engine) {
             Ok(array[at].clone())
         })
     });
-    engine.register_fn("date", |text: &str| time::moment(text));
-    engine.register_fn("duration", |length: Dynamic| time::period(&length));
+}
+
+fn now(context: &NativeCallContext<'_>) -> Result<Moment, Fault> {
+    let drawn = draw(context, Kind::Now, |attempt| Ok(Dynamic::from(Moment(attempt.now()))))?;
+    if let Some(moment) = drawn.read_lock::<Moment>() {
+        return Ok(*moment);
+    }
+    let text = drawn.as_immutable_string_ref().map_err(|_| Thrown::last("E0404", "a stored time is no text").fault())?;
+    time::moment(&text)
+}
+
+/// The time for a function that depends on it: as `now()` gives it, so that a replay sees the same.
+pub(super) fn time(context: &NativeCallContext<'_>) -> Result<Millis, Fault> {
+    now(context).map(|moment| moment.0)
 }
 
 /// A value that differs from run to run: what was recorded, or a new one, recorded with the next commit.

@@ -10,11 +10,11 @@ use super::super::{Use, UseKind};
 use super::{Checker, literal};
 
 /// A field of a map that stands in the handler as literals.
-struct Field {
-    name: String,
+pub(super) struct Field {
+    pub(super) name: String,
     /// Its text, if it is one, and where that begins.
-    text: Option<(String, Location)>,
-    place: Location,
+    pub(super) text: Option<(String, Location)>,
+    pub(super) place: Location,
 }
 
 impl Checker<'_> {
@@ -104,7 +104,7 @@ impl Checker<'_> {
         }
     }
 
-    fn fields(&self, map: &Expr) -> Vec<Field> {
+    pub(super) fn fields(&self, map: &Expr) -> Vec<Field> {
         match map {
             Expr::Map(parts, _) => {
                 let field = |(name, value): &(rhai::Ident, Expr)| {
@@ -133,7 +133,7 @@ impl Checker<'_> {
     }
 
     /// The place of a literal text, with its quotes.
-    fn quoted(&self, position: Position, text: &str) -> Location {
+    pub(super) fn quoted(&self, position: Position, text: &str) -> Location {
         let mut place = self.at(position);
         let end = (place.range.start + text.len() + 2).min(self.source.text.len());
         place.range.end = self.source.text.ceil_char_boundary(end.max(place.range.end));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
-use rhai::{Array, Dynamic, Engine, ImmutableString, Map, Module};
+use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, Module};
 use tokio::sync::Semaphore;
 
 use base64::Engine as _;
@@ -308,7 +308,14 @@ fn body(request: &mut Request, options: &Map) -> Result<(), Fault> {
     if given.len() > 1 {
         return Err(bad(format!("a request has one body: {}", given.join(" or "))));
     }
-    let (content, kind) = if let Some(value) = options.get("json") {
+    let (content, kind) = if let Some(bytes) = options.get("body").and_then(|value| value.read_lock::<Blob>()) {
+        if bytes.len() > BODY_BYTES {
+            return Err(bad(format!("body is larger than {BODY_BYTES} bytes")));
+        }
+        request.headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static("application/octet-stream"));
+        request.body = Some(alloc::uncounted(|| Bytes::copy_from_slice(&bytes)));
+        return Ok(());
+    } else if let Some(value) = options.get("json") {
         (value::write(value, "json", BODY_BYTES)?, "application/json")
     } else if let Some(form) = options.get("form") {
         let mut url = request.url.clone();

@@ -1,5 +1,9 @@
 //! What a step may do to the world outside.
 
+mod apart;
+pub(super) mod db;
+pub(super) mod email;
+pub(super) mod exec;
 pub(super) mod guard;
 pub(super) mod http;
 mod mocked;

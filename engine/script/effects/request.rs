@@ -112,13 +112,18 @@ thread_local! {
     static CLIENTS: RefCell<Vec<(Arc<HttpRules>, Client)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The client of this thread for these rules.
-pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), String> {
+/// Sees to it that TLS has its cryptography.
+pub(super) fn install_provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // It fails where somebody else in the process has installed one; then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// The client of this thread for these rules.
+pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), String> {
+    install_provider();
     CLIENTS.with_borrow_mut(|clients| {
         if let Some((rules, client)) = clients.iter().find(|(known, _)| **known == *rules) {
             return Ok((Arc::clone(rules), client.clone()));

@@ -174,6 +174,14 @@ impl<'c> Applier<'c> {
                 self.sql.pause.execute(params![&*row.function, row.paused, row.since.0])?;
                 Ok(())
             }
+            Write::PutValue(row) => {
+                self.sql.put_value.execute(params![&*row.key, row.value.as_bytes(), row.expires.map(|at| at.0)])?;
+                Ok(())
+            }
+            Write::DropValue(key) => {
+                self.sql.drop_value.execute([&**key])?;
+                Ok(())
+            }
             Write::Sweep { now, keep, most } => {
                 if let Some((run, head)) = self.latest.take() {
                     self.keep(run, head);
@@ -458,6 +466,8 @@ struct Statements<'c> {
     hasten: Statement<'c>,
     event_is_stored: Statement<'c>,
     pause: Statement<'c>,
+    put_value: Statement<'c>,
+    drop_value: Statement<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -520,6 +530,8 @@ impl<'c> Statements<'c> {
             hasten: sql("UPDATE runs SET enter = ?2 WHERE id = ?1")?,
             event_is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
             pause: sql("INSERT OR REPLACE INTO pauses (function, paused, since) VALUES (?1, ?2, ?3)")?,
+            put_value: sql("INSERT OR REPLACE INTO kv (key, value, expires) VALUES (?1, ?2, ?3)")?,
+            drop_value: sql("DELETE FROM kv WHERE key = ?1")?,
         })
     }
 }

@@ -30,7 +30,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::base::{EventId, RunId, Span};
-use crate::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
+use crate::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
@@ -371,6 +371,10 @@ impl Store for Sqlite {
 
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         self.readers.all_windows(each)
+    }
+
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.readers.value(key)
     }
 
     fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{CronRow, EventRow, LogRow, Outcome, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
+use crate::rules::{CronRow, EventRow, KvRow, LogRow, Outcome, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
@@ -234,6 +234,17 @@ impl Readers {
         let pause =
             |_: &Decoder<'_>, row: &Row<'_>| Ok(PauseRow { function: row.get(0)?, paused: row.get(1)?, since: Millis(row.get(2)?) });
         self.within(|decoder| all(decoder, "SELECT function, paused, since FROM pauses ORDER BY function", [], pause))
+    }
+
+    pub(super) fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.within(|decoder| {
+            let mut statement = decoder.connection.prepare_cached("SELECT key, value, expires FROM kv WHERE key = ?1")?;
+            let mut rows = statement.query([key])?;
+            let read = |row: &Row<'_>| -> Result<KvRow, StoreError> {
+                Ok(KvRow { key: row.get(0)?, value: row::json(row, 1)?, expires: row.get::<_, Option<i64>>(2)?.map(Millis) })
+            };
+            rows.next()?.map(read).transpose()
+        })
     }
 
     pub(super) fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

@@ -149,6 +149,10 @@ CREATE TABLE windows (
     PRIMARY KEY (function, gate, key, entry)
 ) STRICT, WITHOUT ROWID;
 
+-- What scripts keep under keys of their own.
+CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX kv_by_expires ON kv (expires) WHERE expires IS NOT NULL;
+
 CREATE TABLE pauses (function TEXT PRIMARY KEY, paused INTEGER NOT NULL, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sources (hash TEXT PRIMARY KEY, files BLOB NOT NULL) STRICT, WITHOUT ROWID;

@@ -38,6 +38,7 @@ pub(super) struct Sweeper<'c> {
     note_largest: Statement<'c>,
     event_keys: Keys<'c>,
     idempotency: Keys<'c>,
+    delete_values: Statement<'c>,
 }
 
 impl<'c> Sweeper<'c> {
@@ -65,6 +66,7 @@ impl<'c> Sweeper<'c> {
                  ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)")?,
             event_keys: Keys::new(connection, "event_keys")?,
             idempotency: Keys::new(connection, "idempotency")?,
+            delete_values: sql("DELETE FROM kv WHERE key IN (SELECT key FROM kv WHERE expires <= ?1 ORDER BY expires LIMIT ?2)")?,
         })
     }
 
@@ -83,7 +85,9 @@ impl<'c> Sweeper<'c> {
         self.sweep_runs(now, keep, most)?;
         self.sweep_events(now, keep.events, most)?;
         self.event_keys.sweep(now, most)?;
-        self.idempotency.sweep(now, most)
+        self.idempotency.sweep(now, most)?;
+        self.delete_values.execute([now.0, i64::from(most)])?;
+        Ok(())
     }
 
     fn sweep_runs(&mut self, now: Millis, keep: &Retention, most: u32) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +16,9 @@ env:
   API_BASE: "http://127.0.0.1:1"
 secrets: [API_KEY]
 http: { allow: ["127.0.0.0/8"] }
+databases: { crm: { url: "sqlite:data/crm.db" } }
+email: { smtp: "smtp://MAIL", from: shop@example.com }
+exec: { allow: [tr] }
 events:
   order/placed:
     schema:
@@ -45,9 +48,9 @@ const HANDLERS: &[&str] = &["charge", "refund", "notify"];
 
 /// Runs each script as a handler: it completes, unless it is wrong on purpose.
 pub fn run_scripts(fragments: &[Block]) {
-    let server = echo_server();
+    let (server, mail) = (echo_server(), mail_server());
     hold(fragments, |block, folder| {
-        write(folder, "events.yaml", PROJECT);
+        write(folder, "events.yaml", &PROJECT.replace("MAIL", &mail));
         write(folder, "handlers/fragment.rhai", &block.text);
         write(folder, "handlers/price.rhai", "event.data.amount\n");
         write(folder, "handlers/lib/fees.rhai", "fn fee(amount) { amount * 2 / 100 }\n");
@@ -97,6 +100,31 @@ fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
+}
+
+/// A mail server that takes everything. It lives as long as the test.
+fn mail_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let _ = stream.write_all(b"220 test\r\n");
+            let mut in_mail = false;
+            while let Some(Ok(line)) = lines.next() {
+                let answer: &[u8] = match line.as_str() {
+                    "." if in_mail => b"250 taken\r\n",
+                    _ if in_mail => continue,
+                    "DATA" => b"354 go on\r\n",
+                    _ => b"250 ok\r\n",
+                };
+                in_mail = line == "DATA";
+                let _ = stream.write_all(answer);
+            }
+        }
+    });
+    address.to_string()
 }
 
 /// A server that answers each request with what it was: method, path and whether it had an idempotency key. A path that

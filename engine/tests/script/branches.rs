@@ -49,6 +49,12 @@ impl Post for Early {
     fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         self.store.event(id)
     }
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.store.value(key)
+    }
+    fn keys(&self) -> Arc<Keys> {
+        Arc::default()
+    }
     fn time_out(&self, wait: &WaitKey) -> Reply<WaitRow> {
         panic!("nothing times out here: {wait:?}")
     }

@@ -421,6 +421,9 @@ impl Store for Failing {
         self.inner.all_windows(each)
     }
 
+    fn value(&self, _: &str) -> Result<Option<KvRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
     fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
         self.inner.pauses()
     }

@@ -107,13 +107,15 @@ fn forms_texts_and_basic_credentials() {
     let mut bench = server.bench(
         r#"step("a", || { http::put("URL/f", #{ form: #{ a: "1 2", b: "é" }, basic: ["user", "pass"], idempotency_key: false }).status });
         step("b", || { http::patch("URL/t", #{ body: "plain", idempotency_key: "mine" }).status });
+        step("d", || { http::post("URL/b", #{ body: hex::decode_bytes("6162"), idempotency_key: false }).status });
         step("c", || [http::get("URL/g").status, http::head("URL/h").text, http::delete("URL/d").status])"#,
     );
     assert_eq!(bench.finish().output(), r#"[200,"",200]"#);
     let requests = server.requests();
     assert!(requests[0].ends_with("\r\n\r\na=1+2&b=%C3%A9") && requests[0].contains("Basic dXNlcjpwYXNz"), "{}", requests[0]);
     assert!(!requests[0].contains("idempotency-key") && requests[1].contains("idempotency-key: mine"), "{requests:?}");
-    assert!(!requests[2].contains("idempotency-key") && requests[4].contains("idempotency-key: "), "{requests:?}");
+    assert!(requests[2].contains("application/octet-stream") && requests[2].ends_with("\r\n\r\nab"), "{requests:?}");
+    assert!(!requests[3].contains("idempotency-key") && requests[5].contains("idempotency-key: "), "{requests:?}");
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn private_addresses_are_refused_unless_listed_also_behind_a_name_and_a_redirect
 fn bad_options_are_told_before_anything_is_sent() {
     let server = Server::new(|_, _| ok("{}"));
     for (options, word) in [
-        ("#{ jsn: 1 }", "did you mean `json`?"),
+        ("{ let o = #{ jsn: 1 }; o }", "did you mean `json`?"),
         ("#{ json: 1, body: \"x\" }", "one body"),
         ("#{ headers: #{ \"bad name\": 1 } }", "not the name of a header"),
         ("#{ headers: #{ \"x-a\": \"1\\r\\nx-b: 2\" } }", "line break"),
@@ -234,7 +236,7 @@ fn bad_options_are_told_before_anything_is_sent() {
         ("#{ json: || 1 }", "a closure"),
         ("#{ json: secret(\"KEY\") }", "secret KEY"),
         ("#{ query: #{ k: secret(\"KEY\") } }", "secret does not belong"),
-        ("#{ timeout: \"soon\" }", "not a duration"),
+        ("{ let o = #{ timeout: \"soon\" }; o }", "not a duration"),
         ("#{ basic: \"user\" }", "[user, password]"),
         ("#{ follow: 1 }", "true or false"),
     ] {

@@ -3,10 +3,17 @@
 
 mod branches;
 mod compile;
+mod db;
+mod email;
+mod exec;
 mod flow;
 mod hostile;
 mod http;
+mod kv;
 mod options;
+mod postgres;
+mod pure;
+mod reference;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,9 +27,12 @@ use stepwell::base::{Clock, Diagnostic, Entropy, EventId, Id, Json, Millis, RunI
 use stepwell::rules::policy::Timeouts;
 use stepwell::rules::run::{Outcome, Stopped, next};
 use stepwell::rules::{
-    AttemptRow, Backoff, EventRow, Expect, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, WindowRow, Write,
+    AttemptRow, Backoff, EventRow, Expect, KvRow, List, LogRow, OutcomeRow, Record, Retry, RunRow, RunState, SourceRow, WaitRow, WindowRow,
+    Write,
 };
-use stepwell::script::{Alone, Call, Host, Ports, Post, Program, Secrets, Stop, Surroundings, Watch, call};
+use stepwell::script::{
+    Alone, Call, Checked, Host, Keys, Outgoing, OwnWrites, Parcel, Ports, Post, Program, Reply, Secrets, Stop, Surroundings, Watch, call,
+};
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
 
@@ -119,6 +129,8 @@ pub struct Bench {
     pub host: Arc<Host>,
     pub files: BTreeMap<String, String>,
     pub store: Arc<dyn Store>,
+    /// The keys of `kv` that steps hold.
+    pub keys: Arc<Keys>,
     pub clock: Arc<TestClock>,
     pub told: Arc<Told>,
     pub data: String,
@@ -180,6 +192,9 @@ impl Store for Silent {
     fn all_windows(&self, _: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError> {
         Err(StoreError::Closed)
     }
+    fn value(&self, _: &str) -> Result<Option<stepwell::rules::KvRow>, StoreError> {
+        Err(StoreError::Closed)
+    }
     fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
         Err(StoreError::Closed)
     }
@@ -197,6 +212,39 @@ impl Store for Silent {
     }
     fn check(&self) -> Result<Vec<String>, StoreError> {
         Err(StoreError::Closed)
+    }
+}
+
+/// What is around a run, and the values that scripts keep.
+struct WithValues(Arc<dyn Post>, Arc<dyn Store>, Arc<Keys>);
+
+impl Post for WithValues {
+    fn send(&self, events: Vec<Outgoing>) -> Checked<Vec<EventId>> {
+        self.0.send(events)
+    }
+    fn signal(&self, name: Arc<str>, data: Json) -> Box<dyn Parcel> {
+        self.0.signal(name, data)
+    }
+    fn invoke(&self, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
+        self.0.invoke(caller, function, data)
+    }
+    fn open(&self, run: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow> {
+        self.0.open(run, wait, with)
+    }
+    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.0.waits(run)
+    }
+    fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.0.event(id)
+    }
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.1.value(key)
+    }
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.2)
+    }
+    fn time_out(&self, wait: &stepwell::rules::WaitKey) -> Reply<WaitRow> {
+        self.0.time_out(wait)
     }
 }
 
@@ -238,6 +286,7 @@ impl Bench {
             host,
             files: BTreeMap::from([("handlers/main.rhai".to_owned(), script.to_owned())]),
             store: Arc::new(Memory::new()),
+            keys: Arc::default(),
             clock,
             told: Arc::default(),
             data: "{}".to_owned(),
@@ -342,7 +391,7 @@ impl Bench {
             clock: Arc::new(Shared(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded(AtomicU64::new(42))),
             watch: Arc::clone(&self.told) as Arc<dyn Watch>,
-            post: Arc::clone(&self.post),
+            post: Arc::new(WithValues(Arc::clone(&self.post), Arc::clone(&self.store), Arc::clone(&self.keys))),
         })
     }
 

@@ -232,7 +232,7 @@ impl Facts {
                     writes.into_iter().for_each(|write| self.write(write, now));
                 }
             }
-            Write::Pause(_) => {}
+            Write::Pause(_) | Write::PutValue(_) | Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
             Write::TakeEventKey { .. }
             | Write::TakeIdempotency { .. }

@@ -122,6 +122,7 @@ impl Site {
             Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => return None,
             Write::PutCron(_) | Write::DropCron(_) | Write::PutWindow(_) => return None,
             Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } | Write::Pause(_) => return None,
+            Write::PutValue(_) | Write::DropValue(_) => return None,
         })
     }
 }

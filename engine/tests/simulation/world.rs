@@ -149,9 +149,9 @@ fn host(world: &Arc<World>) -> Arc<Host> {
             let run: RunId = run.parse().expect("run.id is the run's id");
             !other.is_frozen() && other.facts().throws(run, site)
         });
-        let entry = |name, arguments, place| Entry { name, signatures: &[], arguments, place, doc: "" };
-        natives.declare(entry("effect", &[1], Where::InStep));
-        natives.declare(entry("flaky", &[2], Where::BetweenSteps));
+        let entry = |name, forms, place| Entry { name, forms, place, doc: "", example: "", gives: "" };
+        natives.declare(entry("effect", &["(seen: array) -> flag"], Where::InStep));
+        natives.declare(entry("flaky", &["(run: text, site: text) -> flag"], Where::BetweenSteps));
     })
 }
 

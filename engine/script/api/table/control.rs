@@ -1,0 +1,45 @@
+//! What the way of a run is made of.
+
+use super::Where::{Anywhere, BetweenSteps};
+use super::{Entry, entry};
+
+#[rustfmt::skip]
+pub(super) const ENTRIES: &[Entry] = &[
+    entry("step", &["(name: text, body: closure) -> any", "(name: text, options: #{retries, timeout, backoff}, body: closure) -> any"], BetweenSteps,
+        "Runs the closure, stores its result as JSON, and returns what was stored. Once recorded, it never runs again in this run. A failed attempt is tried again after a back-off; when all attempts are used up, a StepError is thrown.",
+        r#"step("price", #{ retries: 5 }, || 6 * 7)"#, "42"),
+    entry("sleep", &["(duration: duration | text | number) -> nothing", "(name: text, duration: duration | text | number) -> nothing"], BetweenSteps,
+        "Suspends the run: \"1h30m\", or seconds; at most a year. Nothing of the run is in memory meanwhile.",
+        r#"sleep("cool-down", "1h30m")"#, "null"),
+    entry("sleep_until", &["(time: time | text) -> nothing", "(name: text, time: time | text) -> nothing"], BetweenSteps,
+        "Suspends the run until a time: what now() gives, or RFC 3339 text; at most a year away.",
+        r#"sleep_until(now() + "14d")"#, "null"),
+    entry("send_event", &["(name: text, data: map) -> text", "(events: array) -> array"], BetweenSteps,
+        "Sends an event, or several at once (each `#{name, data, id}`), and gives their ids. It is sent once, however often the run is tried again.",
+        r#"send_event("mail/wanted", #{ to: "u1" })"#, ""),
+    entry("wait_for_event", &["(name: text) -> map | nothing", "(name: text, options: #{\"if\", timeout, id}) -> map | nothing"], BetweenSteps,
+        "Suspends the run until an event of that name comes for which `if` holds (CEL over `event`, the run's own, and `async`, the one that came), also one that came since the run began. Gives the event, or () after the time-out.",
+        r#"wait_for_event("payment/received", #{ "if": "async.data.userId == event.data.userId", timeout: "3d" })"#, ""),
+    entry("wait_for_any", &["(events: array) -> map | nothing", "(events: array, options: #{timeout, id}) -> map | nothing"], BetweenSteps,
+        "Suspends the run until the first event comes that fits one of up to 20 entries, each `#{event, \"if\"}`. Gives the event, with its `name`, or () after the time-out.",
+        r#"wait_for_any([#{ event: "payment/received" }, #{ event: "order/cancelled" }], #{ timeout: "1h" })"#, ""),
+    entry("wait_for_signal", &["(name: text) -> any", "(name: text, options: #{timeout, id}) -> any"], BetweenSteps,
+        "Suspends the run until the signal is sent. Gives its data, or () after the time-out.",
+        r#"wait_for_signal("approve/u1", #{ timeout: "1d" })"#, ""),
+    entry("send_signal", &["(name: text) -> nothing", "(name: text, data: any) -> nothing"], BetweenSteps,
+        "Sends a signal to every run that waits for it at that moment.",
+        r#"send_signal("approve/u1", #{ by: "ada" })"#, ""),
+    entry("invoke", &["(function: text, data: map) -> any", "(function: text, data: map, options: #{timeout, id}) -> any"], BetweenSteps,
+        "Starts a run of another function, waits for its end, and gives its result. Where it fails, is cancelled, or does not end in time, a StepError is thrown; where this run is cancelled, so is the other one.",
+        r#"invoke("price", #{ userId: "u1" }, #{ timeout: "10m" })"#, ""),
+    entry("parallel", &["(branches: map) -> map", "(branches: array) -> array", "(list: array, each: closure) -> array",
+        "(branches: map, options: #{limit, settle}) -> map", "(branches: array, options: #{limit, settle}) -> array", "(list: array, each: closure, options: #{limit, settle}) -> array"], BetweenSteps,
+        "Runs branches at once, each with records of its own, and gives their results in the same shape. When all have ended, the first error is thrown, unless `settle` is true: then each result is `#{ok}` or `#{err}`. At most `limit` branches (32) are under way at once.",
+        r#"parallel([1, 2], |item| step("double", || item * 2), #{ limit: 2 })"#, "[2,4]"),
+    entry("fail", &["(message: any) -> nothing", "(message: any, data: any) -> nothing"], Anywhere,
+        "Ends the run as failed, without another attempt; catch does not see it.",
+        r#"fail("the card is declined", #{ user: "u1" })"#, ""),
+    entry("retry_after", &["(duration: duration | text | number, message: text) -> nothing"], Anywhere,
+        "Fails this attempt; the next one comes after the given time.",
+        r#"retry_after("2m", "the service asked for a pause")"#, ""),
+];

@@ -1,0 +1,188 @@
+//! `db::query`, `db::exec`: databases that events.yaml names; values go as parameters, rows come as maps.
+
+mod cell;
+mod postgres;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rhai::{Array, Engine, Map, Module};
+
+use super::apart::Outcome;
+use crate::base::alloc;
+use crate::base::diagnostic::nearest;
+use crate::script::api::demand_step;
+use crate::script::attempt::{Attempt, current};
+use crate::script::error::{Fault, Thrown};
+
+use cell::Cell;
+
+/// Most rows that one query gives.
+const ROWS_MOST: usize = 10_000;
+/// Largest result of a query, in bytes.
+const RESULT_BYTES: usize = 16 * 1024 * 1024;
+/// Largest statement, in bytes.
+const SQL_BYTES: usize = 100_000;
+/// Most parameters of one statement.
+const PARAMETERS_MOST: usize = 1_000;
+/// Connections to one database that are open at once.
+const CONNECTIONS_MOST: usize = 8;
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, as a URL without its password, and the password.
+    Postgres {
+        /// `postgres://user@host:port/database?sslmode=require`
+        url: String,
+        /// What it asks for.
+        password: Option<String>,
+    },
+}
+
+/// The databases of a project, by the names that handlers call them. Their connections are shared by all runs.
+#[derive(Debug, Clone, Default)]
+pub struct Databases(BTreeMap<String, Arc<Database>>);
+
+#[derive(Debug)]
+enum Database {
+    Sqlite(Arc<sqlite::Pool>),
+    Postgres(Arc<postgres::Pool>),
+}
+
+impl Databases {
+    /// Databases that have not been connected to; that is done when a handler asks for one.
+    pub fn new(addresses: BTreeMap<String, Address>) -> Databases {
+        let open = |address| match address {
+            Address::Sqlite(path) => Database::Sqlite(Arc::new(sqlite::Pool::new(path))),
+            Address::Postgres { url, password } => Database::Postgres(Arc::new(postgres::Pool::new(url, password))),
+        };
+        Databases(addresses.into_iter().map(|(name, address)| (name, Arc::new(open(address)))).collect())
+    }
+}
+
+/// What a statement came to.
+#[derive(Debug, Default)]
+struct Found {
+    columns: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+    /// Rows that it changed.
+    changed: u64,
+}
+
+/// Why a statement came to nothing.
+#[derive(Debug)]
+struct Refused {
+    message: String,
+    /// Whether it would be so the next time too.
+    is_last: bool,
+}
+
+impl Refused {
+    fn last(message: impl Into<String>) -> Refused {
+        Refused { message: message.into(), is_last: true }
+    }
+
+    fn again(message: impl Into<String>) -> Refused {
+        Refused { message: message.into(), is_last: false }
+    }
+}
+
+/// Counts what a result takes, and refuses what is too much.
+#[derive(Debug, Default)]
+struct Room {
+    bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, rows: usize, cells: &[Cell]) -> Result<(), Refused> {
+        self.bytes += cells.iter().map(Cell::bytes).sum::<usize>();
+        if rows > ROWS_MOST {
+            return Err(Refused::last(format!("the query gives more than {ROWS_MOST} rows: add a LIMIT to it")));
+        }
+        if self.bytes > RESULT_BYTES {
+            return Err(Refused::last(format!("the query gives more than {} MB: ask for less", RESULT_BYTES / (1024 * 1024))));
+        }
+        Ok(())
+    }
+}
+
+pub(in crate::script) fn register(engine: &mut Engine) {
+    let mut db = Module::new();
+    db.set_native_fn("query", |name: &str, sql: &str| query(name, sql, &Array::new()));
+    db.set_native_fn("query", |name: &str, sql: &str, parameters: Array| query(name, sql, &parameters));
+    db.set_native_fn("exec", |name: &str, sql: &str| exec(name, sql, &Array::new()));
+    db.set_native_fn("exec", |name: &str, sql: &str, parameters: Array| exec(name, sql, &parameters));
+    engine.register_static_module("db", db.into());
+}
+
+fn query(name: &str, sql: &str, parameters: &Array) -> Result<Array, Fault> {
+    let attempt = current()?;
+    let found = ask(&attempt, "db::query", name, sql, parameters)?;
+    let rows = found.rows.iter().map(|cells| {
+        let mut row = Map::new();
+        for (column, cell) in found.columns.iter().zip(cells) {
+            row.insert(column.as_str().into(), cell.dynamic());
+        }
+        row.into()
+    });
+    let rows: Array = rows.collect();
+    alloc::uncounted(|| drop(found));
+    Ok(rows)
+}
+
+fn exec(name: &str, sql: &str, parameters: &Array) -> Result<i64, Fault> {
+    let attempt = current()?;
+    let found = ask(&attempt, "db::exec", name, sql, parameters)?;
+    let changed = i64::try_from(found.changed).unwrap_or(i64::MAX);
+    alloc::uncounted(|| drop(found));
+    Ok(changed)
+}
+
+fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array) -> Result<Found, Fault> {
+    demand_step(attempt, what)?;
+    let databases = &attempt.call.surroundings.databases.0;
+    let Some(database) = databases.get(name) else {
+        let thrown = Thrown::last("E0430", format!("{what}: events.yaml names no database `{name}`"));
+        return Err(match nearest(name, databases.keys().map(String::as_str)) {
+            Some(near) => thrown.help(format!("did you mean `{near}`?")),
+            None => thrown.help(format!("add to events.yaml: databases: {{ {name}: {{ url: \"sqlite:data/{name}.db\" }} }}")),
+        }
+        .fault());
+    };
+    if sql.len() > SQL_BYTES || parameters.len() > PARAMETERS_MOST {
+        let message = format!("{what}: a statement has at most {SQL_BYTES} bytes and {PARAMETERS_MOST} parameters");
+        return Err(Thrown::last("E0407", message).fault());
+    }
+    let secrets = &attempt.call.surroundings.secrets;
+    secrets.refuse(sql, "the statement")?;
+    let cells: Result<Vec<Cell>, Fault> =
+        alloc::uncounted(|| parameters.iter().enumerate().map(|(at, value)| Cell::of(value, at + 1)).collect());
+    let cells = cells?;
+    let outcome = match &**database {
+        Database::Sqlite(pool) => pool.ask(attempt, what, sql, cells)?,
+        Database::Postgres(pool) => pool.ask(attempt, what, sql, cells)?,
+    };
+    match outcome {
+        Outcome::Done(Ok(found)) => {
+            let twice = found.columns.iter().enumerate().find(|(at, column)| found.columns[..*at].contains(column));
+            match twice {
+                None => Ok(found),
+                Some((_, column)) => {
+                    let message = format!("{what}({name}): two columns of the result are called `{column}`");
+                    Err(Thrown::last("E0430", message).help("name one of them with AS").fault())
+                }
+            }
+        }
+        Outcome::Done(Err(Refused { message, is_last })) => {
+            let message = format!("{what}({name}): {message}");
+            Err(if is_last { Thrown::last("E0430", message) } else { Thrown::new("E0430", message) }.fault())
+        }
+        Outcome::Late => Err(Thrown::new("E0430", format!("{what}({name}): it took too long")).fault()),
+        Outcome::Broken(why) => Err(Thrown::new("E0430", format!("{what}({name}): {why}")).fault()),
+    }
+}
