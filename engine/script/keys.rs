@@ -15,7 +15,7 @@ pub struct Keys {
 
 /// A key that is held; it is let go when this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldKey {
     key: Arc<str>,
     guard: Option<OwnedMutexGuard<()>>,
     keys: Arc<Keys>,
@@ -23,21 +23,21 @@ pub struct Held {
 
 impl Keys {
     /// Holds a key, once nobody else does. Who asked first comes first.
-    pub async fn hold(self: Arc<Self>, key: Arc<str>) -> Held {
+    pub async fn hold(self: Arc<Self>, key: Arc<str>) -> HeldKey {
         let lock = Arc::clone(self.held.lock().unwrap_or_else(PoisonError::into_inner).entry(Arc::clone(&key)).or_default());
         let guard = Some(lock.lock_owned().await);
-        Held { key, guard, keys: self }
+        HeldKey { key, guard, keys: self }
     }
 }
 
-impl Held {
+impl HeldKey {
     /// The key.
     pub fn key(&self) -> &Arc<str> {
         &self.key
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldKey {
     fn drop(&mut self) {
         drop(self.guard.take());
         let mut held = self.keys.held.lock().unwrap_or_else(PoisonError::into_inner);

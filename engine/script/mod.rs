@@ -39,7 +39,7 @@ pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, entries, referenc
 pub use effects::db::{Address, Databases};
 pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;
-pub use keys::{Held, Keys};
+pub use keys::{HeldKey, Keys};
 pub use outside::{Answered, Asked, Outside};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 pub use run::{Held, call, held};

@@ -7,7 +7,7 @@ use crate::base::alloc;
 use crate::rules::{KvRow, Write};
 
 use super::super::error::Fault;
-use super::super::keys::Held;
+use super::super::keys::HeldKey;
 use super::Attempt;
 
 /// The changes of the step that runs, and the keys that it holds for them.
@@ -15,7 +15,7 @@ use super::Attempt;
 pub(super) struct Values {
     /// By key; none where the value is deleted.
     changed: BTreeMap<Arc<str>, Option<KvRow>>,
-    held: Vec<Held>,
+    held: Vec<HeldKey>,
 }
 
 impl Attempt {
@@ -38,7 +38,7 @@ impl Attempt {
     }
 
     /// Keeps a key that the running step has got hold of.
-    pub(in crate::script) fn keep(&self, held: Held) {
+    pub(in crate::script) fn keep(&self, held: HeldKey) {
         alloc::uncounted(|| self.values.borrow_mut().held.push(held));
     }
 
