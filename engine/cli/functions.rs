@@ -1,6 +1,8 @@
 //! `stepwell functions`: looking at what is declared, pausing and resuming.
 
 use crate::base::Clock;
+use crate::base::Diagnostic;
+use crate::base::diagnostic::nearest;
 use crate::clock::SystemClock;
 use crate::project::{Mode, Project};
 use crate::script::Host;
@@ -9,7 +11,7 @@ use crate::store::Store as _;
 use crate::store::sqlite::{Options, Sqlite};
 
 use super::exit::{Exit, Trouble};
-use super::out::{Cell, DIM, Out, count, paint};
+use super::out::{BOLD, Cell, DIM, Out, count, paint, shown};
 use super::place;
 use super::reading::{EngineOption, Target, understood};
 
@@ -25,6 +27,9 @@ enum What {
     /// List functions with what starts them and their limits
     #[command(after_help = "Example:\n  stepwell functions ls")]
     Ls(Ls),
+    /// Show a function with all of its options
+    #[command(after_help = "Example:\n  stepwell functions get greet")]
+    Get(Get),
     /// Pause functions: what has begun goes on, what has not waits
     #[command(after_help = "Example:\n  stepwell functions pause greet")]
     Pause(Set),
@@ -54,6 +59,15 @@ struct Ls {
     target: Target,
 }
 
+#[derive(Debug, clap::Args)]
+struct Get {
+    /// The function's id
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    how: Ls,
+}
+
 impl Functions {
     /// Carries out what is asked.
     ///
@@ -63,6 +77,7 @@ impl Functions {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let command = match &self.what {
             What::Ls(command) => command,
+            What::Get(command) => return super::runtime()?.block_on(command.run(out)),
             What::Pause(command) => return super::runtime()?.block_on(command.set(out, "pause", "paused")),
             What::Resume(command) => return super::runtime()?.block_on(command.set(out, "resume", "resumed")),
         };
@@ -72,32 +87,119 @@ impl Functions {
             return Ok(Exit::Done);
         }
         let rows = functions.iter().map(|function| {
-            let triggers = function.triggers.iter().map(|trigger| match &trigger.condition {
-                Some(condition) => format!("{} if {condition}", trigger.event),
-                None => trigger.event.clone(),
-            });
-            let cron = function.cron.iter().map(|cron| match cron.tz.as_str() {
-                "UTC" => format!("cron {}", cron.schedule),
-                zone => format!("cron {} {zone}", cron.schedule),
-            });
-            let triggers = triggers.chain(cron);
-            let limits = function.concurrency.iter().map(|limit| match &limit.key {
-                Some(key) => format!("{} per {key}", limit.limit),
-                None => limit.limit.to_string(),
-            });
             let attempts = format!("up to {}", count(function.retries.attempts as usize, "attempt"));
             let cells: Vec<Cell> = vec![
                 function.id.clone().into(),
-                triggers.collect::<Vec<_>>().join(", ").into(),
-                limits.collect::<Vec<_>>().join(", ").into(),
+                triggers(function).join(", ").into(),
+                limits(function).into_iter().map(|(_, limit)| limit).collect::<Vec<_>>().join(", ").into(),
                 attempts.into(),
                 function.version.chars().take(12).collect::<String>().into(),
                 if function.paused_since.is_some() { "paused" } else { "" }.into(),
             ];
             cells
         });
-        out.table(&["function", "on", "concurrency", "attempts", "version", "state"], rows.collect())?;
+        out.table(&["function", "on", "limits", "attempts", "version", "state"], rows.collect())?;
         Ok(Exit::Done)
+    }
+}
+
+/// What starts a function, a text each.
+fn triggers(function: &FunctionView) -> Vec<String> {
+    let events = function.triggers.iter().map(|trigger| match &trigger.condition {
+        Some(condition) => format!("{} if {condition}", trigger.event),
+        None => trigger.event.clone(),
+    });
+    let cron = function.cron.iter().map(|cron| match cron.tz.as_str() {
+        "UTC" => format!("cron {}", cron.schedule),
+        zone => format!("cron {} {zone}", cron.schedule),
+    });
+    events.chain(cron).collect()
+}
+
+/// What limits when and how often a function starts, in the order of the gates: the option, and it in words that name it.
+fn limits(function: &FunctionView) -> Vec<(&'static str, String)> {
+    let per = |key: &Option<String>| key.as_ref().map(|key| format!(" per {key}")).unwrap_or_default();
+    let within = |timeout: &Option<String>| timeout.as_ref().map(|timeout| format!(", at most {timeout}")).unwrap_or_default();
+    let mut all: Vec<(&'static str, String)> = Vec::new();
+    all.extend(function.concurrency.iter().map(|limit| {
+        let shared = limit.shared.as_ref().map(|name| format!(" shared {name}")).unwrap_or_default();
+        let hold = if limit.hold == "active" { ", while active" } else { "" };
+        ("concurrency", format!("{}{}{shared}{hold}", limit.limit, per(&limit.key)))
+    }));
+    all.extend(function.idempotency.as_ref().map(|key| ("idempotency", format!("once per {key}"))));
+    all.extend(
+        function.rate_limit.as_ref().map(|rate| ("rate_limit", format!("rate limit {} in {}{}", rate.limit, rate.period, per(&rate.key)))),
+    );
+    all.extend(
+        function
+            .debounce
+            .as_ref()
+            .map(|debounce| ("debounce", format!("debounce {}{}{}", debounce.period, within(&debounce.timeout), per(&debounce.key)))),
+    );
+    all.extend(function.batch.as_ref().map(|batch| ("batch", format!("batch of {} or {}{}", batch.size, batch.timeout, per(&batch.key)))));
+    all.extend(function.singleton.as_ref().map(|single| ("singleton", format!("singleton {}{}", single.mode, per(&single.key)))));
+    all.extend(function.throttle.as_ref().map(|rate| {
+        let burst = rate.burst.filter(|burst| *burst > 0).map(|burst| format!(", burst {burst}")).unwrap_or_default();
+        ("throttle", format!("throttle {} in {}{burst}{}", rate.limit, rate.period, per(&rate.key)))
+    }));
+    all.extend(function.priority.as_ref().map(|priority| ("priority", format!("priority {priority}"))));
+    all
+}
+
+impl Get {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let functions = self.how.functions(out).await?;
+        let Some(function) = functions.iter().find(|function| function.id == self.id) else {
+            let problem = Diagnostic::error("E0534", format!("there is no function `{}`", self.id));
+            let missing = Trouble::new(Exit::NotFound, problem);
+            return Err(match nearest(&self.id, functions.iter().map(|function| function.id.as_str())) {
+                Some(near) => missing.help(format!("did you mean `{near}`?")),
+                None => missing.help("`stepwell functions ls` lists them"),
+            });
+        };
+        if self.how.json {
+            out.line(serde_json::to_string(function).unwrap_or_default())?;
+            return Ok(Exit::Done);
+        }
+        for (name, value) in self.rows(function) {
+            out.line(if out.terminal {
+                format!("{} {}", paint(BOLD, format!("{name:<13}")), shown(&value))
+            } else {
+                format!("{name}\t{}", shown(&value))
+            })?;
+        }
+        Ok(Exit::Done)
+    }
+
+    fn rows(&self, function: &FunctionView) -> Vec<(&'static str, String)> {
+        let mut rows = vec![("function", function.id.clone())];
+        rows.extend(function.paused_since.map(|since| ("paused since", since.to_string())));
+        rows.extend(triggers(function).into_iter().map(|trigger| ("on", trigger)));
+        if let Some(cron) = &function.cron {
+            rows.extend(cron.next.iter().map(|next| ("next start", next.clone())));
+            rows.extend(cron.jitter.iter().map(|jitter| ("jitter", jitter.clone())));
+            rows.push(("missed", cron.missed.clone()));
+        }
+        rows.extend(limits(function));
+        let retries = &function.retries;
+        let mut attempts = format!("up to {}, {}", count(retries.attempts as usize, "attempt"), retries.backoff);
+        attempts.extend(retries.initial.iter().map(|initial| format!(" from {initial}")));
+        attempts.extend(retries.max.iter().map(|max| format!(" to {max}")));
+        attempts.extend(retries.jitter.iter().map(|jitter| format!(", jitter {jitter}")));
+        rows.push(("retries", attempts));
+        let timeouts = &function.timeouts;
+        let steps = [("start", timeouts.start.as_ref()), ("finish", timeouts.finish.as_ref()), ("step", Some(&timeouts.step))];
+        let steps: Vec<String> = steps.into_iter().filter_map(|(name, span)| Some(format!("{name} {}", span?))).collect();
+        rows.push(("timeouts", steps.join(", ")));
+        rows.extend(function.cancel_on.iter().map(|cancel| {
+            let condition = cancel.condition.as_ref().map(|text| format!(" if {text}")).unwrap_or_default();
+            let timeout = cancel.timeout.as_ref().map(|span| format!(", for {span}")).unwrap_or_default();
+            ("cancel_on", format!("{}{condition}{timeout}", cancel.event))
+        }));
+        rows.extend(function.on_failure.iter().map(|script| ("on_failure", script.clone())));
+        rows.push(("handler", function.handler.clone()));
+        rows.push(("version", format!("{}, {}", function.version.chars().take(12).collect::<String>(), function.versions)));
+        rows
     }
 }
 

@@ -345,6 +345,7 @@ impl Get {
         rows.push(("event", format!("{}{name}", run.event_id)));
         rows.extend(run.key.as_ref().map(|key| ("key", key.to_string())));
         rows.extend(run.replay_of.map(|id| ("replays", id.to_string())));
+        rows.extend(run.invoked_by.map(|id| ("invoker", id.to_string())));
         let again: Vec<String> = run.replayed_as.iter().map(ToString::to_string).collect();
         rows.extend((!again.is_empty()).then(|| ("replayed", again.join(", "))));
         rows.push(("created", time(run.created_at)));

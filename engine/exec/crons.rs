@@ -20,6 +20,8 @@ use super::{AcceptError, Engine, Inner};
 pub(super) struct Crons {
     up_since: Millis,
     waiting: BTreeMap<(Millis, Arc<str>), CronRow>,
+    /// Functions that are due and paused: what they miss is decided on once they are resumed.
+    held: BTreeMap<Arc<str>, CronRow>,
 }
 
 impl Crons {
@@ -35,7 +37,7 @@ impl Crons {
         if !project.has_clock {
             return Ok(Crons::default());
         }
-        let mut crons = Crons { up_since: now, waiting: BTreeMap::new() };
+        let mut crons = Crons { up_since: now, ..Crons::default() };
         let mut writes = Vec::new();
         for (function, cron) in project.functions.iter().filter_map(|function| Some((function, function.cron.as_ref()?))) {
             let known = stored.get(&function.id);
@@ -63,6 +65,7 @@ impl Crons {
         let mut unit = || inner.entropy.unit();
         let mut known: BTreeMap<Arc<str>, CronRow> =
             std::mem::take(&mut self.waiting).into_values().map(|row| (Arc::clone(&row.function), row)).collect();
+        known.append(&mut std::mem::take(&mut self.held));
         let (mut writes, mut rows) = (Vec::new(), Vec::new());
         for (function, cron) in project.functions.iter().filter_map(|function| Some((function, function.cron.as_ref()?))) {
             let before = known.remove(&function.id);
@@ -94,13 +97,24 @@ impl Crons {
         self.waiting.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Those that are due: nobody else decides on them until they are put back.
-    pub(super) fn take_due(&mut self, now: Millis) -> Vec<CronRow> {
+    /// A function is paused no longer.
+    pub(super) fn resume(&mut self, function: &str) {
+        if let Some(row) = self.held.remove(function) {
+            self.put(row);
+        }
+    }
+
+    /// Those that are due and not paused: nobody else decides on them until they are put back.
+    pub(super) fn take_due(&mut self, now: Millis, is_paused: impl Fn(&str) -> bool) -> Vec<CronRow> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now)
             && let Some((_, row)) = self.waiting.pop_first()
         {
-            due.push(row);
+            if is_paused(&row.function) {
+                self.held.insert(Arc::clone(&row.function), row);
+            } else {
+                due.push(row);
+            }
         }
         due
     }
@@ -118,7 +132,10 @@ async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Mil
         let Some(function) = project.function(&row.function) else { continue };
         let Some(cron) = &function.cron else { continue };
         let mut at = row;
-        for tick in cron.ticks(&at, now, up_since, &mut || inner.entropy.unit()) {
+        // What was due while the function was paused was missed, as what was due while the engine was down.
+        let resumed = inner.pause_of(&function.id).filter(|pause| !pause.paused).map(|pause| pause.since);
+        let since = resumed.map_or(up_since, |resumed| resumed.max(up_since));
+        for tick in cron.ticks(&at, now, since, &mut || inner.entropy.unit()) {
             let position = List {
                 expect: vec![Expect::CronAt { function: Arc::clone(&function.id), last: Some(at.last) }],
                 writes: vec![Write::PutCron(tick.row.clone())],

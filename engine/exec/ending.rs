@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::base::{Millis, RunId, json};
 use crate::expr::EventView;
-use crate::rules::ended::{self, End};
+use crate::rules::ended::{self, End, Started};
 use crate::rules::family::{self, Doomed};
+use crate::rules::gates::Collect;
 use crate::rules::{Conflict, EventRow, Expect, Kind, List, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching};
 use crate::store::{Lane, StoreError, Verdict};
 
@@ -21,6 +22,19 @@ pub(super) struct Told {
     pub(super) created: Vec<Created>,
 }
 
+/// A run, with its event where that is not stored yet.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) run: RunRow,
+    pub(super) event: Option<Arc<EventRow>>,
+}
+
+impl From<RunRow> for Member {
+    fn from(run: RunRow) -> Member {
+        Member { run, event: None }
+    }
+}
+
 /// Runs that are about to be cancelled by one list.
 pub(super) struct Doom {
     /// The run that is cancelled, then those that it has started.
@@ -33,6 +47,20 @@ pub(super) struct Doom {
 }
 
 impl Inner {
+    /// What started a run, whose own event is `by`.
+    pub(super) fn started(&self, run: &RunRow, by: EventRow) -> Result<Started, StoreError> {
+        let project = self.project();
+        let declared = project.function(&run.function);
+        let is_batch = run.collects().is_some() && declared.is_some_and(|function| matches!(function.collect, Some(Collect::Batch { .. })));
+        // A function may collect no longer, and its run have done so.
+        let ids = if run.collects().is_some() { self.store.batch(run.id)? } else { Vec::new() };
+        let mut rest = Vec::with_capacity(ids.len());
+        for id in &ids {
+            rest.extend(self.store.event(*id)?);
+        }
+        Ok(Started { by, batch: (is_batch || !ids.is_empty()).then_some(rest) })
+    }
+
     /// The events and runs that the end of a run makes; `cause` reads its event, where that is needed.
     pub(super) fn told(
         &self,
@@ -54,6 +82,7 @@ impl Inner {
             return Ok(told);
         }
         let Some(cause) = cause()?.filter(|cause| !ended::is_silent(&cause.name)) else { return Ok(told) };
+        let cause = self.started(run, cause)?;
         for name in names {
             let row = ended::event(name, self.ids.next(now), run, &cause, end, now);
             let data = json::value(&row.data).unwrap_or_default();
@@ -85,17 +114,23 @@ impl Inner {
 
     /// Decides on the cancel of a run and all that it has started and waits for. To be called while the index is held
     /// until the list is handed to the store, so that nothing is started in between.
-    pub(super) fn doom(&self, index: &Index, root: RunRow, reason: &str, now: Millis) -> Result<Doom, StoreError> {
-        let parent = index.parent_of(root.id);
-        let tree = self.tree(index, root)?;
-        let mut created = Vec::new();
-        let mut doomed = Vec::with_capacity(tree.len());
-        for (at, run) in tree.iter().enumerate() {
+    pub(super) fn doom(&self, index: &Index, root: impl Into<Member>, reason: &str, now: Millis) -> Result<Doom, StoreError> {
+        let root = root.into();
+        let parent = index.parent_of(root.run.id);
+        let members = self.tree(index, root)?;
+        let (mut created, mut tree) = (Vec::new(), Vec::with_capacity(members.len()));
+        let mut doomed = Vec::with_capacity(members.len());
+        for (at, Member { run, event }) in members.into_iter().enumerate() {
             let reason = family::reason(at, reason);
             let end = End { state: RunState::Cancelled, output: None, error: None, reason: Some(&reason) };
-            let told = self.told(run, || self.store.event(run.event), end, now)?;
+            let cause = || match event {
+                Some(event) => Ok(Some(Arc::unwrap_or_clone(event))),
+                None => self.store.event(run.event),
+            };
+            let told = self.told(&run, cause, end, now)?;
             created.extend(told.created);
             doomed.push(Doomed { run: run.clone(), reason: Arc::clone(&reason), told: told.writes });
+            tree.push(run);
         }
         let list = family::cancel(doomed, parent.as_ref(), now);
         Ok(Doom { tree, parent, created, reason: Arc::from(reason), list })
@@ -243,21 +278,38 @@ impl Inner {
 
     /// What is done about the cancels of events once it is known what became of them.
     pub(super) async fn doomed(&self, dooms: Vec<Doom>, verdicts: impl Iterator<Item = &Verdict>, now: Millis) {
-        for (doom, verdict) in dooms.into_iter().zip(verdicts) {
-            if verdict.is_err() {
-                continue;
-            }
-            // An event and what a run invokes take different ways to the disk: a run may have been started since.
-            let known: Vec<RunId> = doom.tree.iter().map(|run| run.id).collect();
-            let children: Vec<RunId> = {
-                let index = self.waits();
-                known.iter().flat_map(|run| index.children_of(*run)).filter(|child| !known.contains(child)).collect()
-            };
-            let reason = family::reason(1, &doom.reason);
-            self.cancelled(doom, now);
-            for child in children {
-                if let Err(error) = self.cancel(child, &reason).await {
-                    tracing::debug!(run = %child, %error, "a run that was to be cancelled with the one that invoked it was not");
+        for (doom, _) in dooms.into_iter().zip(verdicts).filter(|(_, verdict)| verdict.is_ok()) {
+            self.cancelled_by_event(doom, now).await;
+        }
+    }
+
+    /// What is done once runs are cancelled in one commit with an event.
+    ///
+    /// The event and what a run invokes take different ways to the disk: a run may have been started since the decision. If the
+    /// engine ends before that one is cancelled, `recovery` does it.
+    pub(super) async fn cancelled_by_event(&self, doom: Doom, now: Millis) {
+        let known: Vec<RunId> = doom.tree.iter().map(|run| run.id).collect();
+        let children: Vec<RunId> = {
+            let index = self.waits();
+            known.iter().flat_map(|run| index.children_of(*run)).filter(|child| !known.contains(child)).collect()
+        };
+        let reason = family::reason(1, &doom.reason);
+        self.cancelled(doom, now);
+        for child in children {
+            self.cancel_surely(child, &reason).await;
+        }
+    }
+
+    /// Ends a run from within, however long the disk is full.
+    pub(super) async fn cancel_surely(&self, run: RunId, reason: &str) {
+        loop {
+            match self.cancel(run, reason).await {
+                Ok(_) => break,
+                Err(CancelError::Store(StoreError::Full)) => self.wait_for_room().await,
+                // A run that has ended meanwhile needs no cancel; that the store failed is noted already.
+                Err(error) => {
+                    tracing::debug!(%run, %error, "a run that was to be cancelled was not");
+                    break;
                 }
             }
         }

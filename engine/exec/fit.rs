@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::base::{Clock, Entropy};
 use crate::project::{Function, Project};
-use crate::rules::{EventRow, RunRow, Unfit, WaitRow, ended};
+use crate::rules::ended::{self, Started};
+use crate::rules::{EventRow, RunRow, Unfit, WaitRow};
 use crate::script::{self, Call, Held, Program};
 use crate::store::{Journal, Loaded, Store, StoreError};
 
@@ -25,9 +26,10 @@ impl Bench<'_> {
     pub(super) async fn hold(self, run: &RunRow, event: EventRow, batch: Vec<EventRow>, journal: Journal, waits: Vec<WaitRow>) -> Held {
         // As on another version than the one that made the records: an error before the last of them does not fit either.
         let run = RunRow { version: Some(Arc::from("")), started: Some(run.started.unwrap_or(run.created)), ..run.clone() };
-        // The script of an `on_failure` sees the event of the run that failed.
+        // The script of an `on_failure` sees what the run had that failed.
         let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
-        let (failed, event) = failed.map_or((None, event), |(failed, cause)| (Some(failed), cause));
+        let (failed, event, batch) =
+            failed.map_or((None, event, batch), |(failed, Started { by, batch })| (Some(failed), by, batch.unwrap_or_default()));
         let call = Call {
             failed,
             run,

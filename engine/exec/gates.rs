@@ -13,12 +13,13 @@ use crate::base::id::IdMap;
 use crate::base::{EventId, Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::gates::rate_limit::{SETTLED, Window};
-use crate::rules::gates::{Collect, Found, Holder, Open, RateLimit, Room, Seat, Singleton};
+use crate::rules::gates::{Collect, Found, Holder, Open, RateLimit, Room, Seat, Singleton, singleton};
 use crate::rules::matching::{self, Candidate, Join};
-use crate::rules::{Gate, List, RunRow, RunState, WaitKey, WindowKey, WindowRow};
+use crate::rules::{Gate, List, RunRow, RunState, WindowKey, WindowRow};
 use crate::store::StoreError;
 
 use super::Inner;
+use super::ending::{Doom, Member};
 use super::ingest::Pending;
 use super::wait_index;
 
@@ -26,10 +27,12 @@ use super::wait_index;
 type Key = (Arc<str>, Arc<str>);
 
 /// A run that has a singleton's key, and the decision that gave it to it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Held {
     run: RunId,
     decision: u64,
+    /// The run and its event as long as they are on their way to the disk, where another one may take its place.
+    made: Option<Box<Member>>,
 }
 
 /// See the module's head.
@@ -53,8 +56,8 @@ enum Mark {
     Single(Key, RunId),
     /// A run that collects was made.
     Open(RunId),
-    /// An event joins a run; whether it is the last one that fits in.
-    Join(RunId, bool),
+    /// An event joins a run; whether it is the last one that fits in, and when the run enters the queue where it changes that.
+    Join(RunId, bool, Option<Millis>),
 }
 
 /// A list on its way to the store. Where nobody says what became of it, it counts as carried out.
@@ -64,14 +67,24 @@ pub(super) struct Decision<'i> {
     marks: Vec<Mark>,
 }
 
+/// What is known of what a candidate's gates go by.
+enum Sight {
+    /// Not all of it: some hangs on decisions whose outcome is not known yet.
+    Unsure,
+    /// All of it.
+    Clear,
+    /// All of it, and the cancel of the run whose place the candidate's takes.
+    Replaces(Box<Doom>),
+}
+
 /// What one event comes to.
 pub(super) struct Decided {
     pub(super) list: List,
     pub(super) runs: Vec<RunRow>,
     /// The runs that the event becomes part of.
     pub(super) joins: Vec<Join>,
-    /// Runs whose place others take, each with what it has started, and the wait of the one that invoked it.
-    pub(super) replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
+    /// Runs whose place others take.
+    pub(super) replaced: Vec<Doom>,
 }
 
 impl Gates {
@@ -104,7 +117,7 @@ impl Gates {
     /// Takes up a stored run that has not ended.
     pub(super) fn load_run(&mut self, run: &RunRow) {
         if let Some(value) = run.singleton() {
-            self.hold((Arc::clone(&run.function), Arc::clone(value)), run.id, SETTLED);
+            self.hold((Arc::clone(&run.function), Arc::clone(value)), run.id, SETTLED, None);
         }
     }
 
@@ -121,6 +134,7 @@ impl Gates {
                 run: run.id,
                 since: run.created,
                 closes: run.enter,
+                stored: run.enter,
                 made_by: SETTLED,
                 events,
                 joining: Vec::new(),
@@ -153,16 +167,21 @@ impl Gates {
             Seat::Beside { full, .. } => open.is_filling = full,
         }
         open.joining.push(decision);
-        Some(Mark::Join(join.run, open.is_filling))
+        let enter = if let Seat::Instead { enter, .. } = join.seat { Some(enter) } else { None };
+        Some(Mark::Join(join.run, open.is_filling, enter))
     }
 
-    fn joined(&mut self, run: RunId, last: bool, decision: u64, stands: bool) {
+    fn joined(&mut self, run: RunId, last: bool, enter: Option<Millis>, decision: u64, stands: bool) {
         let Some(open) = self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) else { return };
         if let Some(at) = open.joining.iter().position(|by| *by == decision) {
             open.joining.swap_remove(at);
         }
         if stands {
             open.events += 1;
+            open.stored = enter.unwrap_or(open.stored);
+        }
+        if open.joining.is_empty() {
+            open.closes = open.stored;
         }
         match (last, stands) {
             (true, true) => self.close(run),
@@ -182,9 +201,9 @@ impl Gates {
         }
     }
 
-    fn hold(&mut self, key: Key, run: RunId, decision: u64) {
+    fn hold(&mut self, key: Key, run: RunId, decision: u64, made: Option<Box<Member>>) {
         self.key_of.insert(run, key.clone());
-        self.singles.entry(key).or_default().push(Held { run, decision });
+        self.singles.entry(key).or_default().push(Held { run, decision, made });
     }
 
     fn enter(&mut self, key: &Key, rule: RateLimit, at: Millis, event: EventId, decision: u64) {
@@ -220,7 +239,7 @@ impl Gates {
                     open.made_by = SETTLED;
                 }
             }
-            Mark::Join(run, last) => self.joined(run, last, decision, stands),
+            Mark::Join(run, last, enter) => self.joined(run, last, enter, decision, stands),
             Mark::Rate(key, at, event) => {
                 if let Some((_, window)) = self.rates.get_mut(&key) {
                     window.settle(at, event, stands);
@@ -230,7 +249,7 @@ impl Gates {
             Mark::Single(key, run) => {
                 let Some(held) = self.singles.get_mut(&key) else { return };
                 let Some(at) = held.iter().position(|held| held.run == run) else { return };
-                held[at].decision = SETTLED;
+                (held[at].decision, held[at].made) = (SETTLED, None);
                 for before in held.drain(..at) {
                     self.key_of.remove(&before.run);
                 }
@@ -286,6 +305,8 @@ impl Inner {
             let events = 1 + self.store.batch(row.id)?.len();
             if let Some((is_batch, _)) = self.project().function(&row.function).and_then(|function| function.collects_by())
                 && (is_batch || events == 1)
+                // What is to start later than its batch would has a run of its own, which takes nothing more.
+                && !(is_batch && self.store.event(row.event)?.is_some_and(|event| event.ts > event.accepted))
             {
                 gates.load_open(row, key, events, is_batch);
             }
@@ -327,10 +348,13 @@ impl Inner {
             return Ok(Some(Decided { list, runs, joins, replaced: Vec::new() }));
         };
         gates.forget_stale(now);
-        for (candidate, found) in candidates.iter().zip(&mut found).filter(|(candidate, found)| candidate.applies && found.taken.is_none())
-        {
-            if !self.look(waits, gates, candidate, found, decision.number, (event.ts, now))? {
-                return Ok(None);
+        let mut dooms: Vec<(RunId, Doom)> = Vec::new();
+        let applying = candidates.iter().zip(&mut found).filter(|(candidate, _)| candidate.applies).zip(runs);
+        for ((candidate, found), by) in applying.filter(|((_, found), _)| found.taken.is_none()) {
+            match self.look(waits, gates, candidate, found, decision.number, (*by, event.ts, now))? {
+                Sight::Unsure => return Ok(None),
+                Sight::Clear => {}
+                Sight::Replaces(doom) => dooms.push((*by, *doom)),
             }
         }
         let (list, runs, joins) = matching::plan(event.clone(), dedupe.clone(), candidates, &found, runs, now);
@@ -352,21 +376,33 @@ impl Inner {
                 let is_batch = matches!(candidate.gates.collect, Some((Collect::Batch { .. }, _)));
                 gates.begin(
                     key,
-                    Open { run: run.id, since: now, closes: enter, made_by, events: 1, joining: Vec::new(), is_filling: false, is_batch },
+                    Open {
+                        run: run.id,
+                        since: now,
+                        closes: enter,
+                        stored: enter,
+                        made_by,
+                        events: 1,
+                        joining: Vec::new(),
+                        is_filling: false,
+                        is_batch,
+                    },
                 );
                 decision.marks.push(Mark::Open(run.id));
             }
             if let Some(value) = run.singleton() {
                 let key = (Arc::clone(&run.function), Arc::clone(value));
-                gates.hold(key.clone(), run.id, decision.number);
+                let can_be_replaced = matches!(candidate.gates.singleton, Some((Singleton::Cancel, _)));
+                let made = can_be_replaced.then(|| Box::new(Member { run: run.clone(), event: Some(Arc::new(event.clone())) }));
+                gates.hold(key.clone(), run.id, decision.number, made);
                 decision.marks.push(Mark::Single(key, run.id));
-                replaced.extend(found.holder.as_ref().map(|holder| (holder.tree.clone(), holder.parent.clone())));
+                replaced.extend(dooms.iter().position(|(by, _)| *by == run.id).map(|at| dooms.swap_remove(at).1));
             }
         }
         Ok(Some(Decided { list, runs, joins, replaced }))
     }
 
-    /// Finds what a candidate's gates go by, for an event with the time `ts` of its own; false where that is not known yet.
+    /// Finds what a candidate's gates go by, for the run `by` that it may start and the time `ts` of its event.
     fn look(
         &self,
         waits: &wait_index::Index,
@@ -374,8 +410,8 @@ impl Inner {
         candidate: &Candidate,
         found: &mut Found,
         decision: u64,
-        (ts, now): (Millis, Millis),
-    ) -> Result<bool, StoreError> {
+        (by, ts, now): (RunId, Millis, Millis),
+    ) -> Result<Sight, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
             let key = (Arc::clone(&candidate.function), Arc::clone(value));
             let room = match gates.rates.get_mut(&key) {
@@ -384,9 +420,9 @@ impl Inner {
             };
             found.room = room;
             match room {
-                None => return Ok(false),
+                None => return Ok(Sight::Unsure),
                 // Nothing behind it is asked.
-                Some(Room::Full(_)) => return Ok(true),
+                Some(Room::Full(_)) => return Ok(Sight::Clear),
                 Some(Room::Free(_)) => {}
             }
         }
@@ -394,48 +430,48 @@ impl Inner {
             let open = gates.open.get(&(Arc::clone(&candidate.function), Arc::clone(value)));
             found.seat = how.seat(open, ts, now, decision);
             // A singleton does not go with it.
-            return Ok(found.seat.is_some());
+            return Ok(if found.seat.is_some() { Sight::Clear } else { Sight::Unsure });
         }
-        let Some((mode, value)) = &candidate.gates.singleton else { return Ok(true) };
+        let Some((mode, value)) = &candidate.gates.singleton else { return Ok(Sight::Clear) };
         let key = (Arc::clone(&candidate.function), Arc::clone(value));
-        while let Some(held) = gates.singles.get(&key).and_then(|held| held.last()).copied() {
-            let own = held.decision == decision;
-            let is_known = own || held.decision == SETTLED;
-            let stored = if own { None } else { self.store.run(held.run)? };
-            let row = match stored {
+        while let Some(held) = gates.singles.get(&key).and_then(|held| held.last()) {
+            let (run, own) = (held.run, held.decision == decision);
+            let is_settled = held.decision == SETTLED;
+            let stored = if own { None } else { self.store.run(run)? };
+            let member = match stored {
                 Some(row) if row.state.is_terminal() => {
-                    gates.free(held.run);
+                    gates.free(run);
                     continue;
                 }
-                Some(row) => row,
+                Some(row) => Member::from(row),
                 // It is deleted already.
-                None if held.decision == SETTLED => {
-                    gates.free(held.run);
+                None if is_settled => {
+                    gates.free(run);
                     continue;
                 }
-                None if !is_known && *mode == Singleton::Skip => return Ok(false),
+                None if *mode == Singleton::Skip && !own => return Ok(Sight::Unsure),
                 // It is on its way to the disk; where it does not get there, neither does what takes its place.
-                None => {
-                    let mut row = RunRow::queued(held.run, Arc::clone(&candidate.function), EventId::default(), now);
-                    row.rev = 0;
-                    row
-                }
+                None => held
+                    .made
+                    .as_deref()
+                    .cloned()
+                    .unwrap_or_else(|| Member::from(RunRow::queued(run, Arc::clone(&candidate.function), EventId::default(), now))),
             };
-            let (tree, parent) = match mode {
-                Singleton::Skip => (vec![row], None),
-                Singleton::Cancel => (self.tree(waits, row)?, waits.parent_of(held.run)),
-            };
-            found.holder = Some(Holder { tree, parent, own });
-            break;
+            if *mode == Singleton::Skip {
+                found.holder = Some(Holder { run, own, ..Holder::default() });
+                break;
+            }
+            let doom = self.doom(waits, member, &singleton::reason(by), now)?;
+            found.holder = Some(Holder { run, cancel: doom.list.clone(), own });
+            return Ok(Sight::Replaces(Box::new(doom)));
         }
-        Ok(true)
+        Ok(Sight::Clear)
     }
 
     /// What is done once runs took the place of others.
-    pub(super) fn replaced(&self, replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>, now: Millis) {
-        for (tree, parent) in replaced {
-            self.are_cancelled(&tree, now);
-            self.resolved(parent.into_iter().map(|parent| (parent, &Ok(()))));
+    pub(super) async fn replaced(&self, replaced: Vec<Doom>, now: Millis) {
+        for doom in replaced {
+            self.cancelled_by_event(doom, now).await;
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
 
+use super::ending::Doom;
 use super::gates::{self, Decided, Decision};
 use super::gather::Intake;
 use super::scheduler::{Created, Message};
@@ -85,7 +86,7 @@ struct Planned<'i> {
     event: Pending,
     runs: Vec<RunRow>,
     joins: Vec<Join>,
-    replaced: Vec<(Vec<RunRow>, Option<WaitKey>)>,
+    replaced: Vec<Doom>,
     decision: Decision<'i>,
 }
 
@@ -294,7 +295,7 @@ impl Inner {
             drop(Intake::commit(self, repeated.into_iter().map(note).collect()));
         }
         self.joined(joined);
-        self.replaced(gone, now);
+        self.replaced(gone, now).await;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::rules::{Conflict, EventRow, Failure, List, Record, Resolution, RunRow
 use crate::script::{Checked, OwnWrites, Parcel, PostError, Reply};
 use crate::store::{Lane, StoreError};
 
+use super::ending::Member;
 use super::post::{Again, apart};
 use super::scheduler::Created;
 use super::{Engine, Inner};
@@ -51,7 +52,8 @@ fn failure(code: &str, message: String, help: Option<String>) -> Box<Failure> {
 
 /// Checks an invocation by a run, and makes the run that it starts.
 pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
-    let (event, run, wants) = made(inner, function, data)?;
+    let (event, mut run, wants) = made(inner, function, data)?;
+    run.invoked_by = Some(caller.id);
     let ancestors = ancestors(inner, caller).map_err(|error| failure("", error.to_string(), None))?;
     if let Some(want) = family::deadlock(&wants, &ancestors) {
         let runs = if want.limit == 1 { "one run" } else { "its runs" };
@@ -122,12 +124,14 @@ impl Invocation {
         let Invocation { inner, event, run } = self;
         let mut list = with.list;
         list.writes.push(Write::InsertEvent(event.clone()));
+        let event = Arc::new(event);
         list.writes.push(Write::CreateRun(run.clone()));
         loop {
             let ticket = {
                 let mut index = inner.waits_mut();
                 if let Some(row) = &with.wait {
                     index.put(row, true);
+                    index.expect(Member { run: run.clone(), event: Some(Arc::clone(&event)) });
                 }
                 inner.store.commit(Lane::Steps, vec![list.clone()])
             };
@@ -138,12 +142,13 @@ impl Invocation {
                 (_, Some(row)) => index.close(&row.wait),
                 (_, None) => {}
             }
+            index.is_born(run.id);
             drop(index);
             match outcome {
                 None => {}
                 Some(Ok(_)) => {
                     let now = run.created;
-                    inner.created(vec![Created { run, event: Arc::new(event) }], now);
+                    inner.created(vec![Created { run, event }], now);
                     return Ok(None);
                 }
                 Some(Err(Again::Stop(error))) => return Err(error),
@@ -156,16 +161,18 @@ impl Invocation {
 impl Inner {
     /// A run and all that it has started and waits for, over all generations, without those that have ended. To be
     /// called while the index is held, so that nothing is started in between.
-    pub(super) fn tree(&self, index: &super::wait_index::Index, root: RunRow) -> Result<Vec<RunRow>, StoreError> {
+    pub(super) fn tree(&self, index: &super::wait_index::Index, root: Member) -> Result<Vec<Member>, StoreError> {
         let mut tree = vec![root];
         let mut at = 0;
         while at < tree.len() {
-            for child in index.children_of(tree[at].id) {
-                match self.store.run(child)? {
-                    Some(row) if !row.state.is_terminal() => tree.push(row),
-                    Some(_) => {}
-                    // It is on its way to the disk, in the lane of the cancel and before it.
-                    None => tree.push(RunRow { id: child, rev: 0, ..tree[at].clone() }),
+            for child in index.children_of(tree[at].run.id) {
+                // It may be on its way to the disk. If that cancel comes there first, it is refused, since its parent has moved on.
+                let unborn = index.unborn(child).cloned();
+                match (self.store.run(child)?, unborn) {
+                    (Some(row), _) if row.state.is_terminal() => {}
+                    (Some(row), _) => tree.push(Member::from(row)),
+                    (None, Some(member)) => tree.push(member),
+                    (None, None) => {}
                 }
             }
             at += 1;

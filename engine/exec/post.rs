@@ -262,7 +262,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
             Some(Ok(verdicts)) => {
                 inner.created(created, now);
                 inner.joined(joined);
-                inner.replaced(gone, now);
+                inner.replaced(gone, now).await;
                 let waited = fitting.len();
                 inner.resolved(fitting.into_iter().zip(verdicts.iter().skip(1)));
                 inner.doomed(dooms, verdicts.iter().skip(1 + waited), now).await;

@@ -2,7 +2,10 @@
 //!
 //! The exclusive lock on the file proves that the last owner is gone, so a run that is stored as running is not running.
 
-use crate::rules::{Ending, RunRow, RunState, Write, recovery};
+use std::sync::Arc;
+
+use crate::base::RunId;
+use crate::rules::{Ending, RunRow, RunState, Write, family, recovery};
 use crate::store::StoreError;
 
 use super::Inner;
@@ -40,4 +43,19 @@ pub(super) async fn recover(inner: &Inner, end: Ending, each: &mut dyn FnMut(Run
         tracing::info!(runs = running.len(), ?end, "took up runs that were interrupted");
     }
     Ok(running)
+}
+
+/// Of unfinished runs and those that invoked them, which have ended: the runs that were invoked while the cancel of the other one
+/// was on its way to the disk, and that the last engine did not come to. With each, why it is to be cancelled.
+///
+/// # Errors
+/// The store's.
+pub(super) fn orphans(inner: &Inner, invoked: &[(RunId, RunId)]) -> Result<Vec<(RunId, Arc<str>)>, StoreError> {
+    let mut orphans = Vec::new();
+    for (run, parent) in invoked {
+        let parent = inner.store.run(*parent)?.filter(|parent| parent.state == RunState::Cancelled);
+        let reason = |parent: RunRow| family::reason(1, parent.reason.as_deref().unwrap_or("no reason was given"));
+        orphans.extend(parent.map(|parent| (*run, reason(parent))));
+    }
+    Ok(orphans)
 }

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::base::{RunId, json};
+use crate::base::{EventId, RunId, json};
+use crate::rules::gates::Collect;
 use crate::rules::replay::{self, Keep, Refusal};
-use crate::rules::{Conflict, Expect, List, Record, RunRow, RunState, Unfit, Write};
+use crate::rules::{Conflict, Expect, GateKeys, List, Record, RunRow, RunState, Unfit, Write};
 use crate::script::Held;
 use crate::store::{Journal, Lane, StoreError};
 
@@ -66,6 +67,8 @@ pub struct Replayed {
 struct Prepared {
     original: RunRow,
     new: RunRow,
+    /// The further events of its batch.
+    batch: Vec<EventId>,
     kept: Vec<Record>,
 }
 
@@ -143,9 +146,13 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
     let begun = journal.attempts.iter().map(|attempt| &*attempt.key).chain(waits.iter().map(|wait| &*wait.wait.key));
     let open: Vec<&str> = begun.filter(|key| !key.is_empty() && !recorded.contains(key)).collect();
     let kept = replay::kept(&original, &journal.records, &open, keep)?;
-    let beside = inner.store.batch(run)?.len();
-    if beside > 0 {
-        return Err(Refusal::Batch(beside + 1).into());
+    let batch = inner.store.batch(run)?;
+    let mut rest = Vec::with_capacity(batch.len());
+    for id in &batch {
+        rest.extend(inner.store.event(*id)?);
+    }
+    if rest.len() < batch.len() {
+        return Err(Refusal::BatchGone { had: batch.len() + 1, gone: batch.len() - rest.len() }.into());
     }
     let project = inner.project();
     let function = project.function(&original.function).ok_or_else(|| ReplayError::FunctionGone(Arc::clone(&original.function)))?;
@@ -153,28 +160,31 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
     let data = json::value(&event.data).unwrap_or_default();
     let candidate = project.invocation(function, &event, &data);
     let now = inner.clock.now();
+    // By this key a run is known that has a batch.
+    let collect = original.collects().filter(|_| !batch.is_empty() || matches!(function.collect, Some(Collect::Batch { .. })));
+    let gates = GateKeys { collect: collect.cloned(), ..candidate.gates.keys().as_deref().cloned().unwrap_or_default() };
     let new = RunRow {
         keys: candidate.keys,
-        gates: candidate.gates.keys(),
+        gates: (gates != GateKeys::default()).then(|| Arc::new(gates)),
         replay_of: Some(original.id),
         ..RunRow::queued(inner.ids.next(now), Arc::clone(&function.id), event.id, now)
     };
     if !kept.is_empty() {
         let bench = Bench { project: &project, function, clock: &inner.clock, entropy: &inner.entropy };
         let journal = Journal { records: kept.clone(), attempts: Vec::new() };
-        if let Held::Unfit(why) = bench.hold(&new, event, Vec::new(), journal, Vec::new()).await {
+        if let Held::Unfit(why) = bench.hold(&new, event, rest, journal, Vec::new()).await {
             return Err(ReplayError::Unfit(why));
         }
     }
-    Ok(Prepared { original, new, kept })
+    Ok(Prepared { original, new, batch, kept })
 }
 
 impl Inner {
     /// Stores the new run and cancels a parked original; false where it has to be decided again.
     async fn commit_replay(&self, prepared: &Prepared) -> Result<bool, StoreError> {
-        let Prepared { original, new, kept } = prepared;
+        let Prepared { original, new, batch, kept } = prepared;
         let now = new.created;
-        let mut list = replay::list(original, new, kept);
+        let mut list = replay::list(original, new, batch, kept);
         let (ticket, doom) = if original.state == RunState::Parked {
             let index = self.waits();
             let doom = self.doom(&index, original.clone(), &replay::reason(new.id), now)?;

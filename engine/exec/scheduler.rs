@@ -27,7 +27,7 @@ use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
 use super::pause::Held;
 use super::worker::Batch;
-use super::{CancelError, Inner, recovery};
+use super::{Inner, recovery};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
@@ -255,7 +255,9 @@ impl Scheduler {
         let (inner, end) = (Arc::clone(&self.inner), self.end);
         self.queue.advance(inner.clock.now());
         let mut failed = None;
+        let mut invoked: Vec<(RunId, RunId)> = Vec::new();
         let mut take_up = |row: RunRow| {
+            invoked.extend(row.invoked_by.map(|parent| (row.id, parent)));
             let mut gates = inner.gates();
             gates.load_run(&row);
             failed = failed.take().or(inner.load_open(&mut gates, &row).err());
@@ -264,7 +266,16 @@ impl Scheduler {
         };
         let interrupted = recovery::recover(&inner, end, &mut take_up).await?;
         interrupted.into_iter().for_each(take_up);
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), Err)?;
+        invoked.retain(|(_, parent)| !self.live.contains_key(parent));
+        for (run, reason) in recovery::orphans(&inner, &invoked)? {
+            inner.cancel_surely(run, &reason).await;
+        }
+        // They are forgotten before anything begins.
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+        Ok(())
     }
 
     /// A stored run joins the queue or the timers.
@@ -326,6 +337,7 @@ impl Scheduler {
             }
             return;
         }
+        self.crons.resume(function);
         let start = self.inner.project().function(function).and_then(|function| function.timeouts.start);
         for (order, wants) in self.held.end(function) {
             if let Some(start) = start {
@@ -452,7 +464,9 @@ impl Scheduler {
             Seat::Beside { full: true, .. } => {
                 let now = self.inner.clock.now();
                 (live.enter, live.wake, live.enter_ms) = (now, Some(now), now.0);
+                let function = Arc::clone(&live.function);
                 self.timers.push(Reverse((now, run, Due::Wake)));
+                self.arm_start(run, &function, now);
             }
             Seat::Instead { enter, .. } => {
                 let Some(made) = self.fresh.get_mut(&run) else {
@@ -487,8 +501,12 @@ impl Scheduler {
                     self.queue.remove(run);
                 }
                 let row = stood_in_line.then(|| made.run.clone());
+                let function = Arc::clone(&live.function);
                 if is_sooner || stood_in_line {
                     self.timers.push(Reverse((enter, run, Due::Wake)));
+                }
+                if is_sooner {
+                    self.arm_start(run, &function, enter);
                 }
                 if let Some(row) = row {
                     self.reopen(&row);
@@ -547,7 +565,8 @@ impl Scheduler {
 
     /// A run has ended: whoever is kept from starting by it may start.
     fn ended(&mut self, run: RunId) {
-        if self.live.get(&run).is_some_and(|live| live.singleton) {
+        // Of a parked run nothing is known here.
+        if self.live.get(&run).is_none_or(|live| live.singleton) {
             self.inner.gates().free(run);
         }
         self.forget(run);
@@ -625,7 +644,10 @@ impl Scheduler {
     /// Starts the functions whose time has come.
     fn tick(&mut self, now: Millis) {
         // One that waits for its turn comes first, so that nothing keeps it waiting.
-        let due = if self.reloading.is_some() { Vec::new() } else { self.crons.take_due(now) };
+        let due = match self.reloading {
+            Some(_) => Vec::new(),
+            None => self.crons.take_due(now, |function| self.held.holds(function)),
+        };
         if due.is_empty() {
             return;
         }
@@ -640,20 +662,8 @@ impl Scheduler {
 
     fn cancel(&self, run: RunId, reason: &'static str) {
         let inner = Arc::clone(&self.inner);
-        self.errand(async move {
-            loop {
-                match inner.cancel(run, reason).await {
-                    Ok(_) => break,
-                    // A time-out comes once, so it must outlast a full disk.
-                    Err(CancelError::Store(StoreError::Full)) => inner.wait_for_room().await,
-                    // A run that has ended meanwhile needs no cancel; that the store failed is noted already.
-                    Err(error) => {
-                        tracing::debug!(%run, %error, "a time-out came too late");
-                        break;
-                    }
-                }
-            }
-        });
+        // A time-out comes once, so it must outlast a full disk.
+        self.errand(async move { inner.cancel_surely(run, reason).await });
     }
 
     /// Does something beside the scheduler's turns that time must not jump over.

@@ -14,6 +14,8 @@ use crate::base::{RunId, json};
 use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
 use crate::rules::{WaitKey, WaitRow, WaitState, Wanted, What};
 
+use super::ending::Member;
+
 /// The order of opening.
 type Seq = u64;
 
@@ -29,6 +31,8 @@ pub(super) struct Index {
     signals: HashMap<Arc<str>, BTreeSet<Seq>>,
     /// By the run that is waited for.
     children: IdMap<Seq>,
+    /// Invoked runs that are on their way to the disk.
+    unborn: IdMap<Member>,
     /// Each text of an `if` is compiled once.
     conditions: HashMap<Arc<str>, Weak<Expr>>,
     /// Of the values that waits are found by.
@@ -369,6 +373,21 @@ impl Index {
     pub(super) fn children_of(&self, run: RunId) -> Vec<RunId> {
         let open = self.runs.get(&run).into_iter().flat_map(Seqs::iter).filter_map(|seq| self.entries.get(&seq));
         open.filter_map(|entry| if let Filed::Run(child) = entry.what { Some(child) } else { None }).collect()
+    }
+
+    /// An invoked run is on its way to the disk.
+    pub(super) fn expect(&mut self, member: Member) {
+        self.unborn.insert(member.run.id, member);
+    }
+
+    /// An invoked run has come to the disk, or will not.
+    pub(super) fn is_born(&mut self, run: RunId) {
+        self.unborn.remove(&run);
+    }
+
+    /// An invoked run that is on its way to the disk.
+    pub(super) fn unborn(&self, run: RunId) -> Option<&Member> {
+        self.unborn.get(&run)
     }
 
     /// Reads a stored wait at the start of an engine; `resolved` gets the runs that have something to record.

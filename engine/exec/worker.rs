@@ -9,7 +9,7 @@ use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
 use crate::config::Versions;
 use crate::project::Function;
-use crate::rules::ended;
+use crate::rules::ended::{self, Started};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
 use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
@@ -127,9 +127,10 @@ impl Table {
             };
             self.inner.notify_run(run.id, &run.function, run.state, at);
             let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-            // The script of an `on_failure` sees the event of the run that failed.
+            // The script of an `on_failure` sees what the run had that failed.
             let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
-            let (failed, event) = failed.map_or((None, event), |(failed, cause)| (Some(failed), cause));
+            let (failed, event, batch) =
+                failed.map_or((None, event, batch), |(failed, Started { by, batch })| (Some(failed), by, batch.unwrap_or_default()));
             let call =
                 Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
             tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));

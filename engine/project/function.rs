@@ -188,6 +188,45 @@ impl Function {
         self.keys.iter().map(|key| key.as_ref().map(Expr::text))
     }
 
+    /// Its `versions`, as the config writes it.
+    pub fn versions_word(&self) -> &'static str {
+        match self.versions {
+            Versions::Auto => "auto",
+            Versions::Pin => "pin",
+            Versions::Latest => "latest",
+        }
+    }
+
+    /// The text of its `idempotency`.
+    pub fn idempotency_text(&self) -> Option<&Arc<str>> {
+        self.idempotency.as_ref().map(Expr::text)
+    }
+
+    /// The text of its `priority`.
+    pub fn priority_text(&self) -> Option<&Arc<str>> {
+        self.priority.as_ref().map(Expr::text)
+    }
+
+    /// The text of its throttle's key.
+    pub fn throttle_key_text(&self) -> Option<&Arc<str>> {
+        self.throttle_key.as_ref().map(Expr::text)
+    }
+
+    /// The text of the key by which it collects.
+    pub fn collect_key_text(&self) -> Option<&Arc<str>> {
+        self.collect_key.as_ref().map(Expr::text)
+    }
+
+    /// Its rate limit, with the text of its key.
+    pub fn rate_limit(&self) -> Option<(RateLimit, Option<&Arc<str>>)> {
+        self.rate_limit.as_ref().map(|(rule, key)| (*rule, key.as_ref().map(Expr::text)))
+    }
+
+    /// Its singleton, with the text of its key.
+    pub fn singleton(&self) -> Option<(Singleton, Option<&Arc<str>>)> {
+        self.singleton.as_ref().map(|(mode, key)| (*mode, key.as_ref().map(Expr::text)))
+    }
+
     /// Whether any of the triggers of this name applies.
     pub(super) fn verdict(&self, name: &str, scope: &Scope<'_>) -> Verdict {
         let mut why: Option<String> = None;

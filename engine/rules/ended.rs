@@ -78,6 +78,18 @@ struct Data {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started: Option<Millis>,
     event: Cause,
+    /// Of a batch all of its events, the one above first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Cause>,
+}
+
+/// What started a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    /// Its event; of a batch the first one.
+    pub by: EventRow,
+    /// The further events of its batch; none for a run that is no batch.
+    pub batch: Option<Vec<EventRow>>,
 }
 
 /// The event that started the run that has ended.
@@ -91,13 +103,39 @@ struct Cause {
     extra: Option<Box<RawValue>>,
 }
 
+impl Cause {
+    fn of(row: &EventRow) -> Cause {
+        Cause {
+            id: row.sender_id.as_deref().map_or_else(|| row.id.to_string(), str::to_owned),
+            name: row.name.to_string(),
+            data: raw(&row.data),
+            ts: row.ts.0,
+            extra: row.extra.as_deref().map(raw),
+        }
+    }
+
+    /// The event as a script sees it; `told` is the one that tells of it.
+    fn row(self, told: &EventRow) -> EventRow {
+        EventRow {
+            id: told.id,
+            name: Arc::from(self.name),
+            data: Json::from(self.data.get()),
+            sender_id: Some(Arc::from(self.id)),
+            ts: Millis(self.ts),
+            accepted: told.accepted,
+            extra: self.extra.map(|extra| Json::from(extra.get())),
+        }
+    }
+}
+
 /// JSON as it is written; a damaged row's becomes null.
 fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// The event that a run's end makes.
-pub fn event(name: &str, id: EventId, run: &RunRow, cause: &EventRow, end: End<'_>, now: Millis) -> EventRow {
+pub fn event(name: &str, id: EventId, run: &RunRow, started: &Started, end: End<'_>, now: Millis) -> EventRow {
+    let Started { by, batch } = started;
     let data = Data {
         function_id: run.function.to_string(),
         run_id: run.id,
@@ -106,13 +144,8 @@ pub fn event(name: &str, id: EventId, run: &RunRow, cause: &EventRow, end: End<'
         reason: end.reason.map(str::to_owned),
         key: run.keys.iter().find(|key| &***key != "null").map(|key| raw(key)),
         started: run.started,
-        event: Cause {
-            id: cause.sender_id.as_deref().map_or_else(|| cause.id.to_string(), str::to_owned),
-            name: cause.name.to_string(),
-            data: raw(&cause.data),
-            ts: cause.ts.0,
-            extra: cause.extra.as_deref().map(raw),
-        },
+        event: Cause::of(by),
+        events: batch.iter().flat_map(|rest| std::iter::once(by).chain(rest)).map(Cause::of).collect(),
     };
     // Nothing in it can fail to be written: texts, numbers, and JSON that is text already.
     let data = serde_json::to_string(&data).unwrap_or_else(|_| "{}".to_owned());
@@ -134,19 +167,13 @@ pub struct Failed {
     pub error: Json,
 }
 
-/// What an `on_failure` script sees, read from the event that started its run: the run that failed, and that one's own
-/// event. None for an event that is not one of those.
-pub fn failed(row: &EventRow) -> Option<(Failed, EventRow)> {
+/// What an `on_failure` script sees, read from the event that started its run: the run that failed, and what had started
+/// that one. None for an event that is not one of those.
+pub fn failed(row: &EventRow) -> Option<(Failed, Started)> {
     let data: Data = serde_json::from_str(&row.data).ok().filter(|_| *row.name == *FAILED)?;
-    let cause = EventRow {
-        id: row.id,
-        name: Arc::from(data.event.name),
-        data: Json::from(data.event.data.get()),
-        sender_id: Some(Arc::from(data.event.id)),
-        ts: Millis(data.event.ts),
-        accepted: row.accepted,
-        extra: data.event.extra.map(|extra| Json::from(extra.get())),
-    };
+    let mut events = data.events.into_iter().map(|cause| cause.row(row));
+    let batch = events.next().map(|_| events.collect());
+    let started = Started { by: data.event.row(row), batch };
     let failed = Failed {
         run: data.run_id,
         function: Arc::from(data.function_id),
@@ -154,7 +181,7 @@ pub fn failed(row: &EventRow) -> Option<(Failed, EventRow)> {
         started: data.started,
         error: Json::from(serde_json::to_string(&data.error.unwrap_or_default()).ok()?),
     };
-    Some((failed, cause))
+    Some((failed, started))
 }
 
 #[cfg(test)]
@@ -174,22 +201,31 @@ mod tests {
         let error = Failure { message: "no money".into(), step: Some("charge".into()), attempts: Some(4), ..Failure::default() };
         let run = RunRow { keys: Arc::from([Arc::from("null"), Arc::from("\"u1\"")]), ..example() };
         let end = End { state: RunState::Failed, output: None, error: Some(&error), reason: None };
-        let row = event(FAILED, Id(9), &run, &cause(), end, Millis(50));
+        let alone = Started { by: cause(), batch: None };
+        let row = event(FAILED, Id(9), &run, &alone, end, Millis(50));
         assert_eq!((row.id, &*row.name, row.ts), (Id(9), FAILED, Millis(50)));
-        let (failed, seen) = failed(&row).expect("it is one");
+        let (failed, Started { by: seen, batch }) = failed(&row).expect("it is one");
+        assert_eq!(batch, None);
         assert_eq!((failed.run, &*failed.function, failed.key.as_deref()), (run.id, "pay", Some("\"u1\"")));
         assert_eq!(&*failed.error, r#"{"message":"no money","step":"charge","attempts":4}"#);
         let expected = cause();
         assert_eq!((&seen.name, &seen.data, seen.ts, seen.extra), (&expected.name, &expected.data, expected.ts, expected.extra));
         assert_eq!(seen.sender_id.as_deref(), Some(&*Id(6).to_string()));
         assert_eq!(super::failed(&cause()), None);
+        let second = EventRow { id: Id(7), sender_id: Some("mine".into()), data: "[2]".into(), ..cause() };
+        let together = Started { by: cause(), batch: Some(vec![second.clone()]) };
+        let row = event(FAILED, Id(9), &run, &together, end, Millis(50));
+        let (_, Started { by, batch }) = super::failed(&row).expect("it is one");
+        let batch = batch.expect("a batch");
+        assert_eq!((by.data, batch.len()), (cause().data, 1));
+        assert_eq!((&batch[0].data, &batch[0].sender_id), (&second.data, &second.sender_id));
     }
 
     #[test]
     fn each_end_tells_what_it_was() {
         let run = example();
         let (error, output) = (Failure::default(), Json::from("[1]"));
-        let data = |name: &str, end| event(name, Id(9), &run, &cause(), end, Millis(50)).data.to_string();
+        let data = |name: &str, end| event(name, Id(9), &run, &Started { by: cause(), batch: None }, end, Millis(50)).data.to_string();
         let end = |state| End { state, output: Some(&output), error: None, reason: None };
         assert!(data(FINISHED, end(RunState::Completed)).contains(r#""result":[1]"#));
         let failed = End { state: RunState::Failed, output: None, error: Some(&error), reason: None };

@@ -136,8 +136,8 @@ pub fn plan(
             }
         }
         if let Some(holder) = replaces {
-            outcomes.push((Arc::clone(&candidate.function), Outcome::SingletonReplaced(holder.run())));
-            let List { expect, writes } = singleton::replace(holder, run.id, now);
+            outcomes.push((Arc::clone(&candidate.function), Outcome::SingletonReplaced(holder.run)));
+            let List { expect, writes } = singleton::replace(holder);
             list.expect.extend(expect);
             changes.extend(writes);
         }
@@ -184,7 +184,7 @@ fn pass<'f>(candidate: &Candidate, found: &'f Found) -> Passage<'f> {
         return Passage::Starts { counts_from, replaces: None, seat: found.seat };
     }
     let replaces = match (&candidate.gates.singleton, &found.holder) {
-        (Some((Singleton::Skip, _)), Some(holder)) => return Passage::Skipped(Outcome::SingletonSkipped(holder.run())),
+        (Some((Singleton::Skip, _)), Some(holder)) => return Passage::Skipped(Outcome::SingletonSkipped(holder.run)),
         (Some((Singleton::Cancel, _)), holder) => holder.as_ref(),
         _ => None,
     };
@@ -210,6 +210,7 @@ pub fn new_run(id: RunId, event: &EventRow, candidate: &Candidate, now: Millis) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::family::{self, Doomed};
     use super::*;
     use crate::base::Id;
 
@@ -320,7 +321,9 @@ mod tests {
     }
 
     fn holder() -> Holder {
-        Holder { tree: vec![RunRow { id: Id(3), ..super::super::run::example() }], parent: None, own: false }
+        let run = RunRow { id: Id(3), ..super::super::run::example() };
+        let doomed = Doomed { run, reason: "enough".into(), told: Vec::new() };
+        Holder { run: Id(3), cancel: family::cancel(vec![doomed], None, Millis(100)), own: false }
     }
 
     #[test]

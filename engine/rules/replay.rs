@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::diagnostic::nearest;
-use crate::base::{Json, RunId};
+use crate::base::{EventId, Json, RunId};
 
 use super::row::{Record, Recorded, RunRow, RunState};
 use super::write::{Expect, List, Write};
@@ -24,9 +24,14 @@ pub enum Refusal {
     /// It is still under way.
     #[error("the run is {}: only one that has ended, or is parked, can be replayed", .0.word().replace('_', " "))]
     UnderWay(RunState),
-    /// It had several events, which a new run does not take over yet.
-    #[error("the run had {0} events: a run of a batch cannot be replayed yet")]
-    Batch(usize),
+    /// Events of its batch are deleted: it would be done again without them.
+    #[error("the run had {had} events, of which {gone} are deleted: the retention of events is shorter than that of runs")]
+    BatchGone {
+        /// The events of its batch.
+        had: usize,
+        /// Those of them that are not there any more.
+        gone: usize,
+    },
     /// It has no such step.
     #[error("the run has no step `{step}`{}", and_has(.near, .steps))]
     NoStep {
@@ -93,9 +98,10 @@ fn no_step(step: &str, records: &[Record], open: &[&str]) -> Refusal {
     Refusal::NoStep { step: step.to_owned(), near, steps }
 }
 
-/// The list that makes the new run; the original has to be as it was.
-pub fn list(original: &RunRow, new: &RunRow, kept: &[Record]) -> List {
+/// The list that makes the new run, with the further events of its batch; the original has to be as it was.
+pub fn list(original: &RunRow, new: &RunRow, batch: &[EventId], kept: &[Record]) -> List {
     let mut writes = vec![Write::CreateRun(new.clone())];
+    writes.extend(batch.iter().map(|event| Write::AddEvent { run: new.id, event: *event, enter: None }));
     writes.extend(kept.iter().map(|record| Write::Append { run: new.id, record: record.clone() }));
     List { expect: vec![Expect::RunRev { run: original.id, rev: original.rev }], writes }
 }
@@ -175,8 +181,10 @@ mod tests {
     #[test]
     fn the_new_run_is_made_with_its_records_if_the_old_one_has_not_moved() {
         let (original, new) = (ended(RunState::Failed), RunRow::queued(Id(9), "pay", Id(2), Millis(0)));
-        let list = list(&original, &new, &records()[..2]);
-        assert_eq!(list.expect, [Expect::RunRev { run: Id(1), rev: 4 }]);
-        assert!(matches!(&list.writes[..], [Write::CreateRun(_), Write::Append { run: Id(9), .. }, Write::Append { .. }]));
+        let made = list(&original, &new, &[], &records()[..2]);
+        assert_eq!(made.expect, [Expect::RunRev { run: Id(1), rev: 4 }]);
+        assert!(matches!(&made.writes[..], [Write::CreateRun(_), Write::Append { run: Id(9), .. }, Write::Append { .. }]));
+        let batch = list(&original, &new, &[Id(3)], &[]);
+        assert!(matches!(&batch.writes[..], [Write::CreateRun(_), Write::AddEvent { run: Id(9), event: Id(3), enter: None }]));
     }
 }

@@ -139,6 +139,8 @@ pub struct RunRow {
     pub idempotency: Option<Arc<str>>,
     /// The run that it repeats.
     pub replay_of: Option<RunId>,
+    /// The run that invoked it.
+    pub invoked_by: Option<RunId>,
     /// The values of its gates' keys that matter after its start.
     pub gates: Option<Arc<GateKeys>>,
 }
@@ -167,6 +169,7 @@ impl RunRow {
             reason: None,
             idempotency: None,
             replay_of: None,
+            invoked_by: None,
             gates: None,
         }
     }

@@ -174,6 +174,7 @@ pub(super) fn example() -> RunRow {
         reason: None,
         idempotency: None,
         replay_of: None,
+        invoked_by: None,
         gates: None,
     }
 }

@@ -215,6 +215,7 @@ fn runs_come_back_whole(store: &dyn Store) {
         error: Some(failure("no")),
         idempotency: Some(Arc::from("\"k\"")),
         replay_of: Some(bare.id),
+        invoked_by: Some(bare.id),
         ..run(ids.next(NOW), event.id)
     };
     let ended = RunRow {

@@ -48,6 +48,7 @@ pages! {
     batch: "examples/batch/README.md",
     cron: "examples/cron/README.md",
     debounce: "examples/debounce/README.md",
+    delayed_start: "examples/delayed-start/README.md",
     explain: "examples/explain/README.md",
     fan_out: "examples/fan-out/README.md",
     hello: "examples/hello/README.md",
@@ -55,6 +56,7 @@ pages! {
     invoke: "examples/invoke/README.md",
     kv: "examples/kv/README.md",
     on_failure: "examples/on-failure/README.md",
+    operate: "examples/operate/README.md",
     priority: "examples/priority/README.md",
     rate_limit: "examples/rate-limit/README.md",
     replay: "examples/replay/README.md",
@@ -65,6 +67,8 @@ pages! {
     singleton: "examples/singleton/README.md",
     sleep_and_resume: "examples/sleep-and-resume/README.md",
     throttle: "examples/throttle/README.md",
+    timeouts: "examples/timeouts/README.md",
+    triggers: "examples/triggers/README.md",
     versions: "examples/versions/README.md",
     wait_for_any: "examples/wait-for-any/README.md",
     wait_for_event: "examples/wait-for-event/README.md",
@@ -279,6 +283,35 @@ fn every_row_of_the_translation_has_an_example_that_runs() {
         assert!(!links.is_empty(), "no example for: {row}");
         for link in links {
             assert!(runs.contains(link), "no test runs examples/{link}: {row}");
+        }
+    }
+}
+
+/// The examples that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let links = text.split("](../examples/").skip(1).filter_map(|rest| rest.split_once(')'));
+    links.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn every_option_of_a_function_and_every_kind_of_step_has_an_example_that_runs() {
+    let (runs, config, handlers) = (examples_that_run(), text("docs/configuration.md"), text("docs/handlers.md"));
+    let functions = config.split_once("## `functions`").unwrap().1.split_once("\n### ").unwrap().0;
+    let options: Vec<&str> = functions.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(options.len() >= 16, "{options:#?}");
+    // Where a script lies, and which version of it counts, is no pattern of its own.
+    let has_none = |row: &&str| !row.starts_with("| `handler`") && !row.starts_with("| `versions`");
+    let sections = ["Steps", "Sleeping", "Sending events", "Waiting", "Invoking functions", "Branches"];
+    let section = |name: &str| {
+        let rest = handlers.split_once(&format!("\n## {name}\n")).unwrap_or_else(|| panic!("no section {name}")).1;
+        rest.split("\n## ").next().unwrap_or_default().to_owned()
+    };
+    let texts = options.into_iter().filter(has_none).map(str::to_owned).chain(sections.map(section));
+    for text in texts {
+        let examples = named(&text);
+        assert!(!examples.is_empty(), "no example for: {text}");
+        for example in examples {
+            assert!(runs.contains(&example), "no test runs examples/{example}: {text}");
         }
     }
 }

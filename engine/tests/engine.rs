@@ -5,6 +5,7 @@ mod collect;
 mod crons;
 mod ends;
 mod gates;
+mod mixed;
 mod parallel;
 mod reload;
 mod values;

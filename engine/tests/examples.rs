@@ -303,6 +303,87 @@ fn on_failure_refunds_and_others_hear_of_it() {
 }
 
 #[test]
+fn timeouts_give_up_what_waits_or_takes_too_long() {
+    let folder = example("timeouts");
+    let attempt = |then: &[&str]| {
+        let arguments = ["try", "cake/ordered", "--example", "--fast-forward", "--json"];
+        let ended = stepwell(folder.path(), arguments.iter().chain(then).copied());
+        let traces: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stderr));
+        let runs: Vec<Value> = traces.as_array().unwrap().iter().map(|trace| trace["run"].clone()).collect();
+        (ended.exit, runs)
+    };
+    let (exit, runs) = attempt(&["--then", "cake/ordered@1m {\"cake\":\"plum\"}"]);
+    let whys: Vec<&str> = runs.iter().map(|run| run["why"].as_str().unwrap().split(':').next().unwrap()).collect();
+    assert_eq!((exit, whys), (1, vec!["timeouts.finish", "timeouts.start"]), "{runs:#?}");
+    let (exit, runs) = attempt(&["--then", "oven/emptied@20m"]);
+    assert_eq!((exit, &runs[0]["output"]["state"]), (0, &"baked".into()));
+}
+
+#[test]
+fn triggers_start_what_listens_and_matches() {
+    let folder = example("triggers");
+    let server = start(folder.path());
+    let sent =
+        [("contact/created", "email=a@b.c"), ("contact/updated", "email=a@b.c"), ("contact/updated", "name=Eve"), ("crm/moved", "x=1")];
+    for (event, field) in sent {
+        ask(folder.path(), &server, &["send", event, "name=Ada", field]);
+    }
+    until(folder.path(), &server, "copy-contact", "completed");
+    until(folder.path(), &server, "greet", "completed");
+    let by = |run: &Value| run["output"]["by"].as_str().map(str::to_owned);
+    let copied = loop {
+        let runs = runs_of(folder.path(), &server, "copy-contact");
+        if runs.iter().all(|run| run["state"] == "completed") {
+            break runs.iter().rev().filter_map(by).collect::<Vec<_>>();
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(copied, ["contact/created", "contact/updated", "crm/moved"]);
+    assert_eq!(runs_of(folder.path(), &server, "greet").len(), 1);
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn delayed_start_waits_for_the_time_of_its_event_also_over_a_kill() {
+    let folder = example("delayed-start");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["send", "reminder/set", "--example", "--ts", "2h"]);
+    let run = until(folder.path(), &server, "remind", "queued");
+    assert!(run["why"].as_str().unwrap().starts_with("its event's time has not come"), "{run}");
+    ask(folder.path(), &server, &["send", "reminder/set", "text=soon", "--ts", "2s"]);
+    let soon = runs_of(folder.path(), &server, "remind")[0].clone();
+    server.kill();
+    let server = start(folder.path());
+    let run = until(folder.path(), &server, "remind", "completed");
+    assert_eq!((&run["run_id"], &run["output"]["text"]), (&soon["run_id"], &"soon".into()));
+    assert!(run["run_started_at"].as_str() >= soon["queued_at"].as_str() && soon["queued_at"].as_str() > soon["created_at"].as_str());
+    assert_eq!(runs_of(folder.path(), &server, "remind")[1]["state"], "queued");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn operate_pauses_hurries_and_cancels() {
+    let folder = example("operate");
+    let server = start(folder.path());
+    ask(folder.path(), &server, &["functions", "pause", "import-file"]);
+    ask(folder.path(), &server, &["send", "file/uploaded", "--example"]);
+    until(folder.path(), &server, "import-file", "paused");
+    server.kill();
+    let server = start(folder.path());
+    until(folder.path(), &server, "import-file", "paused");
+    ask(folder.path(), &server, &["functions", "resume", "import-file"]);
+    let run = until(folder.path(), &server, "import-file", "backing_off");
+    ask(folder.path(), &server, &["runs", "retry-now", run["run_id"].as_str().unwrap()]);
+    let run = until(folder.path(), &server, "import-file", "completed");
+    assert_eq!(run["output"], serde_json::json!({"file": "prices.csv", "lines": 12}));
+    ask(folder.path(), &server, &["send", "file/uploaded", "file=old.csv"]);
+    let run = until(folder.path(), &server, "import-file", "backing_off");
+    ask(folder.path(), &server, &["runs", "cancel", run["run_id"].as_str().unwrap()]);
+    until(folder.path(), &server, "import-file", "cancelled");
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn fan_out_runs_branches_at_once() {
     let folder = example("fan-out");
     let (result, tree) = try_example(folder.path(), "trip/wanted");

@@ -7,6 +7,7 @@ mod connection;
 mod openapi;
 mod post;
 mod read;
+mod sdk;
 mod stream;
 
 use std::fs;

@@ -145,16 +145,20 @@ impl Scheduler {
         changed.into_iter().map(row).collect()
     }
 
+    /// A run is given up if it has not begun so long after it enters the queue.
+    pub(super) fn arm_start(&mut self, run: RunId, function: &str, enter: Millis) {
+        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start);
+        // The time that its function was paused does not count.
+        let resumed = self.inner.pause_of(function).filter(|pause| !pause.paused).map(|pause| pause.since);
+        let from = resumed.map_or(enter, |resumed| resumed.max(enter));
+        self.timers.extend(start.map(|start| Reverse((from.after(start), run, Due::StartTimeout))));
+    }
+
     /// Sets the time-outs of a run that the snapshot in force gives it.
     pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
         let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
         match (row.started, function.timeouts.start, function.timeouts.finish) {
-            (None, Some(start), _) => {
-                // The time that its function was paused does not count.
-                let resumed = self.inner.pause_of(&row.function).filter(|pause| !pause.paused).map(|pause| pause.since);
-                let from = resumed.map_or(row.enter, |resumed| resumed.max(row.enter));
-                self.timers.push(Reverse((from.after(start), row.id, Due::StartTimeout)));
-            }
+            (None, Some(_), _) => self.arm_start(row.id, &row.function, row.enter),
             (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
             _ => {}
         }

@@ -33,6 +33,8 @@ pub struct Open {
     pub since: Millis,
     /// When it enters the queue.
     pub closes: Millis,
+    /// The same by what is on disk: what counts where the events on their way come to nothing.
+    pub stored: Millis,
     /// The decision that made it; 0 once that is on disk.
     pub made_by: u64,
     /// Its events that are on disk, or come with the run itself.
@@ -123,7 +125,7 @@ mod tests {
 
     fn open(events: u32) -> Open {
         let (since, closes) = (seconds(0), seconds(10));
-        Open { run: Id(1), since, closes, made_by: 0, events, joining: Vec::new(), is_filling: false, is_batch: false }
+        Open { run: Id(1), since, closes, stored: closes, made_by: 0, events, joining: Vec::new(), is_filling: false, is_batch: false }
     }
 
     fn at(how: Collect, open: Option<&Open>, now: i64) -> Option<Seat> {

@@ -140,7 +140,9 @@ fn register_run(engine: &mut Engine) {
             Moment(failed.unwrap_or_else(|| started_at(&attempt.call)))
         })
     });
-    engine.register_get("replay_of", |_: &mut RunHandle| with(|_| Dynamic::UNIT));
+    engine.register_get("replay_of", |_: &mut RunHandle| {
+        with(|attempt| attempt.call.run.replay_of.map_or(Dynamic::UNIT, |run| run.to_string().into()))
+    });
     engine.register_fn("to_string", |_: &mut RunHandle| with(id));
 }
 

@@ -1,11 +1,15 @@
 //! A function as the API shows it.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::Millis;
+use crate::base::{Millis, Span};
 use crate::project::{Cancel, Function, Trigger};
 use crate::rules::cron::Cron;
+use crate::rules::gates::{Collect, Singleton};
+use crate::rules::policy::Retry;
 use crate::rules::{Backoff, Hold};
 
 use super::Time;
@@ -20,14 +24,39 @@ pub struct FunctionView {
     /// Its schedule, if the clock starts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronView>,
+    /// The path of its handler.
+    pub handler: String,
     /// The hash of its handler's sources.
     pub version: String,
+    /// Which version of a changed handler its runs in flight go on with.
+    pub versions: String,
     /// How often its steps are tried.
     pub retries: RetryView,
     /// Its concurrency limits.
     pub concurrency: Vec<ConcurrencyView>,
     /// Its time-outs.
     pub timeouts: TimeoutsView,
+    /// The expression of which each value starts one run in 24 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<String>,
+    /// What it skips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateView>,
+    /// How it waits for quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<DebounceView>,
+    /// How it collects events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchView>,
+    /// What becomes of an event while a run is unfinished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub singleton: Option<SingletonView>,
+    /// What it delays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<RateView>,
+    /// The expression of the head start, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
     /// The events that cancel its runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancel_on: Vec<CancelView>,
@@ -37,6 +66,56 @@ pub struct FunctionView {
     /// Since when it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_since: Option<Time>,
+}
+
+/// So many starts in a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateView {
+    /// Starts in each period.
+    pub limit: u32,
+    /// The period, as a duration.
+    pub period: String,
+    /// Of a throttle: starts that may come at once on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// The key's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// One run with the last event, once none has come for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DebounceView {
+    /// The quiet time, as a duration.
+    pub period: String,
+    /// The longest time from the first event to the run, as a duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// The key's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// One run for many events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchView {
+    /// So many events start the run at once.
+    pub size: u32,
+    /// The longest time from the first event to the run, as a duration.
+    pub timeout: String,
+    /// The key's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// One unfinished run at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SingletonView {
+    /// `skip` or `cancel`.
+    pub mode: String,
+    /// The key's expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// An event that cancels a function's runs.
@@ -80,12 +159,21 @@ pub struct CronView {
 }
 
 /// How often something is tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryView {
     /// Tries in all, the first one included.
     pub attempts: u32,
     /// How the waits between them grow: `table`, `exponential`, `linear` or `fixed`.
     pub backoff: String,
+    /// The first wait, as a duration; none for `table`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
+    /// The longest wait, as a duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// The share of a wait that is added or taken at random, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
 }
 
 /// A concurrency limit.
@@ -119,12 +207,6 @@ pub struct TimeoutsView {
 impl FunctionView {
     /// The view of a function of the snapshot in force, at `now`.
     pub fn of(function: &Function, now: Millis) -> FunctionView {
-        let backoff = match function.retry.backoff {
-            Backoff::Table => "table",
-            Backoff::Exponential { .. } => "exponential",
-            Backoff::Linear { .. } => "linear",
-            Backoff::Fixed { .. } => "fixed",
-        };
         let limits = function.limits.iter().zip(function.key_texts()).map(|(limit, key)| ConcurrencyView {
             limit: limit.limit,
             key: key.map(|key| key.to_string()),
@@ -135,14 +217,36 @@ impl FunctionView {
             id: function.id.to_string(),
             triggers: function.triggers.iter().map(trigger).collect(),
             cron: function.cron.as_ref().map(|cron| CronView::of(cron, now)),
+            handler: function.program.main().to_owned(),
             version: function.program.hash().to_string(),
-            retries: RetryView { attempts: function.retry.attempts, backoff: backoff.to_owned() },
+            versions: function.versions_word().to_owned(),
+            retries: RetryView::of(&function.retry),
             concurrency: limits.collect(),
             timeouts: TimeoutsView {
                 start: function.timeouts.start.map(|span| span.to_string()),
                 finish: function.timeouts.finish.map(|span| span.to_string()),
                 step: function.timeouts.step.to_string(),
             },
+            idempotency: function.idempotency_text().map(text),
+            rate_limit: function.rate_limit().map(|(rule, key)| RateView {
+                limit: rule.limit,
+                period: rule.period.to_string(),
+                burst: None,
+                key: key.map(text),
+            }),
+            debounce: DebounceView::of(function),
+            batch: BatchView::of(function),
+            singleton: function.singleton().map(|(mode, key)| SingletonView {
+                mode: if mode == Singleton::Skip { "skip" } else { "cancel" }.to_owned(),
+                key: key.map(text),
+            }),
+            throttle: function.throttle.map(|rule| RateView {
+                limit: rule.limit,
+                period: rule.period.to_string(),
+                burst: Some(rule.burst),
+                key: function.throttle_key_text().map(text),
+            }),
+            priority: function.priority_text().map(text),
             cancel_on: function.cancels.iter().map(cancel).collect(),
             on_failure: function.on_failure.as_ref().map(|failures| failures.program.main().to_owned()),
             paused_since: None,
@@ -152,6 +256,38 @@ impl FunctionView {
     /// The view of a function that is paused since then, if it is.
     pub fn with_pause(self, since: Option<Millis>) -> FunctionView {
         FunctionView { paused_since: since.map(Time), ..self }
+    }
+}
+
+fn text(text: &Arc<str>) -> String {
+    text.to_string()
+}
+
+impl RetryView {
+    fn of(retry: &Retry) -> RetryView {
+        let (backoff, initial, max, jitter) = match retry.backoff {
+            Backoff::Table => ("table", None, None, None),
+            Backoff::Exponential { initial, max, jitter } => ("exponential", Some(initial), Some(max), Some(jitter)),
+            Backoff::Linear { initial, max, jitter } => ("linear", Some(initial), Some(max), Some(jitter)),
+            Backoff::Fixed { initial, jitter } => ("fixed", Some(initial), None, Some(jitter)),
+        };
+        let span = |span: Option<Span>| span.map(|span| span.to_string());
+        RetryView { attempts: retry.attempts, backoff: backoff.to_owned(), initial: span(initial), max: span(max), jitter }
+    }
+}
+
+impl DebounceView {
+    fn of(function: &Function) -> Option<DebounceView> {
+        let Some(Collect::Debounce { period, timeout }) = function.collect else { return None };
+        let key = function.collect_key_text().map(text);
+        Some(DebounceView { period: period.to_string(), timeout: timeout.map(|timeout| timeout.to_string()), key })
+    }
+}
+
+impl BatchView {
+    fn of(function: &Function) -> Option<BatchView> {
+        let Some(Collect::Batch { size, timeout }) = function.collect else { return None };
+        Some(BatchView { size, timeout: timeout.to_string(), key: function.collect_key_text().map(text) })
     }
 }
 

@@ -110,6 +110,10 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<IdText>")]
     pub replay_of: Option<RunId>,
+    /// The run that invoked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<IdText>")]
+    pub invoked_by: Option<RunId>,
     /// The runs that repeat it, oldest first; in the answers about one run alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<IdText>")]
@@ -146,6 +150,7 @@ impl RunView {
             error: row.error.as_deref().cloned(),
             unfit: None,
             replay_of: row.replay_of,
+            invoked_by: row.invoked_by,
             replayed_as: Vec::new(),
             steps: None,
         }

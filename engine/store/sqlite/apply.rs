@@ -261,6 +261,7 @@ impl<'c> Applier<'c> {
             error,
             run.reason.as_deref(),
             run.replay_of.map(|run| run.0),
+            run.invoked_by.map(|run| run.0),
         ])?;
         if !run.state.is_terminal() {
             self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
@@ -426,7 +427,7 @@ fn is_plain(run: &RunRow) -> bool {
     let bare = run.keys.is_empty() && run.idempotency.is_none() && run.version.is_none() && run.output.is_none();
     let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created && run.priority_ms == 0;
     let fresh = (run.rev, run.state, run.attempt, run.suspects) == (0, RunState::Queued, 1, 0);
-    let alone = run.replay_of.is_none() && run.gates.is_none();
+    let alone = run.replay_of.is_none() && run.invoked_by.is_none() && run.gates.is_none();
     bare && quiet && fresh && alone && run.started.is_none() && run.ended.is_none() && run.wake.is_none()
 }
 
@@ -485,7 +486,7 @@ impl<'c> Statements<'c> {
             take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
             create_run: sql(&format!(
                 "INSERT INTO runs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-                 ?20, ?21)",
+                 ?20, ?21, ?22)",
                 row::RUN
             ))?,
             create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \

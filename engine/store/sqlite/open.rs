@@ -15,8 +15,10 @@ use super::{Durability, OpenError};
 pub(super) const APPLICATION_ID: i32 = 0x7374_7077;
 /// Each brings a file one version further, the first one from an empty file. A released one is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+/// The version that the first of them makes. No released program has written an older one.
+const FIRST_VERSION: u32 = 2;
 /// The version of the schema that this program writes.
-pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+pub(super) const VERSION: u32 = FIRST_VERSION - 1 + MIGRATIONS.len() as u32;
 /// Older versions can lose commits when the write-ahead log is reset (https://www.sqlite.org/releaselog/3_51_3.html).
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another one before it answers that the file is busy.
@@ -200,7 +202,10 @@ fn identify(connection: &Connection) -> Result<u32, OpenError> {
         return Err(OpenError::NotOurs);
     }
     match u32::try_from(version) {
-        Ok(version) if (1..=VERSION).contains(&version) => Ok(version),
+        Ok(version) if (FIRST_VERSION..=VERSION).contains(&version) => Ok(version),
+        Ok(version) if (1..FIRST_VERSION).contains(&version) => {
+            Err(OpenError::Io(format!("its schema is version {version}, which no release has written; move the file away")))
+        }
         _ => Err(OpenError::Newer { found: version, known: VERSION }),
     }
 }
@@ -208,7 +213,7 @@ fn identify(connection: &Connection) -> Result<u32, OpenError> {
 /// Brings the file to this program's version and marks it as open, in one transaction; says whether it was so marked.
 fn migrate(connection: &mut Connection, found: u32) -> Result<bool, OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for migration in MIGRATIONS.iter().skip(found as usize) {
+    for migration in MIGRATIONS.iter().skip((found + 1).saturating_sub(FIRST_VERSION) as usize) {
         transaction.execute_batch(migration)?;
     }
     if found != VERSION {

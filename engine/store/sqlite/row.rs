@@ -17,7 +17,7 @@ use super::names::Names;
 pub(super) const EVENT: &str = "id, name, data, sender_id, ts, accepted, extra";
 /// The columns of `runs`, in the order that `run` reads them.
 pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event, created, enter, started, ended, wake, priority_ms, \
-                              version, keys, idempotency, gates, output, error, reason, replay_of";
+                              version, keys, idempotency, gates, output, error, reason, replay_of, invoked_by";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -88,6 +88,7 @@ impl Decoder<'_> {
             error: optional_json(row, 18)?.map(|text| failure(&text)).transpose()?,
             reason: row.get(19)?,
             replay_of: row.get::<_, Option<i64>>(20)?.map(Id),
+            invoked_by: row.get::<_, Option<i64>>(21)?.map(Id),
         })
     }
 

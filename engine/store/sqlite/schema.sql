@@ -1,4 +1,4 @@
--- Version 1. Times are milliseconds since 1970 UTC; JSON is kept as BLOB; states and kinds by the numbers of rules::row.
+-- Version 2. Times are milliseconds since 1970 UTC; JSON is kept as BLOB; states and kinds by the numbers of rules::row.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -48,7 +48,8 @@ CREATE TABLE runs (
     output BLOB,
     error BLOB,
     reason TEXT,
-    replay_of INTEGER
+    replay_of INTEGER,
+    invoked_by INTEGER
 ) STRICT;
 CREATE INDEX runs_event ON runs (event);
 CREATE INDEX runs_replay ON runs (replay_of) WHERE replay_of IS NOT NULL;

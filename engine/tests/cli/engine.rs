@@ -45,6 +45,7 @@ fn an_event_is_sent_waited_for_and_looked_at() {
     assert_eq!(json(&["runs", "logs", &run, "--json", "--follow"])["message"], "hi", "followed, it is a document a line");
     assert_eq!(json(&["events", "get", &event, "--json"])["runs"][0]["run_id"], run);
     assert_eq!(json(&["functions", "ls", "--json"])[0]["id"], "greet");
+    assert_eq!(json(&["functions", "get", "greet", "--json"])["handler"], "handlers/greet.rhai");
 }
 
 #[test]
@@ -402,6 +403,51 @@ fn the_engine_that_the_config_starts_is_asked() {
     let config = place.path("events.yaml");
     let elsewhere = Place::new();
     elsewhere.run(&["runs", "cancel", &run, "-c", config.to_str().unwrap()]).exits(1).says("the run has ended");
+}
+
+#[test]
+fn functions_are_shown_with_all_of_their_options() {
+    let place = Place::hello();
+    let all = "  all:\n    on: { event: hello/said, if: \"event.data.name != null\" }\n    handler: handlers/greet.rhai\n    \
+               concurrency: [{ limit: 2, key: event.data.name }, { limit: 9, shared: desk, hold: active }]\n    \
+               retries: { attempts: 3, backoff: linear, initial: 5s, max: 1m, jitter: 0.5 }\n    timeouts: { start: 1m, finish: 1h }\n    \
+               idempotency: event.data.id\n    priority: \"event.data.p\"\n    rate_limit: { limit: 3, period: 1h, key: event.data.name }\n    \
+               throttle: { limit: 4, period: 1m, burst: 2, key: event.data.name }\n    debounce: { period: 30s, timeout: 5m, key: event.data.name }\n    \
+               cancel_on: [{ event: hello/said, if: \"async.data.id == event.data.id\", timeout: 1d }]\n    on_failure: handlers/greet.rhai\n";
+    let rest = "  some: { on: hello/said, handler: handlers/greet.rhai, batch: { size: 5, timeout: 3s, key: event.data.name } }\n  \
+                one: { on: hello/said, handler: handlers/greet.rhai, singleton: { key: event.data.name, mode: cancel } }\n  \
+                clock: { handler: handlers/greet.rhai, cron: { schedule: \"0 7 * * *\", tz: Europe/Berlin, jitter: 2m, missed: skip } }\n";
+    place.write("events.yaml", &format!("version: 1\nevents: {{ hello/said: {{}} }}\nfunctions:\n{all}{rest}"));
+    let mut shown = place.run(&["functions", "get", "all"]).exits(0);
+    for line in [
+        "on\thello/said if event.data.name != null",
+        "concurrency\t2 per event.data.name",
+        "concurrency\t9 shared desk, while active",
+        "idempotency\tonce per event.data.id",
+        "rate_limit\trate limit 3 in 1h per event.data.name",
+        "debounce\tdebounce 30s, at most 5m per event.data.name",
+        "throttle\tthrottle 4 in 1m, burst 2 per event.data.name",
+        "priority\tpriority event.data.p",
+        "retries\tup to 3 attempts, linear from 5s to 1m, jitter 0.5",
+        "timeouts\tstart 1m, finish 1h, step 5m",
+        "cancel_on\thello/said if async.data.id == event.data.id, for 1d",
+        "on_failure\thandlers/greet.rhai",
+        "handler\thandlers/greet.rhai",
+    ] {
+        shown = shown.prints(&format!("{line}\n"));
+    }
+    drop(shown);
+    place.run(&["functions", "get", "some"]).exits(0).prints("batch\tbatch of 5 or 3s per event.data.name\n");
+    place.run(&["functions", "get", "one"]).exits(0).prints("singleton\tsingleton cancel per event.data.name\n");
+    let clock = place.run(&["functions", "get", "clock"]).exits(0).prints("on\tcron 0 7 * * * Europe/Berlin\n").prints("missed\tskip\n");
+    drop(clock.prints("jitter\t2m\n").prints("T07:00:00+0"));
+    let list = place.run(&["functions", "ls"]).exits(0).prints("\tbatch of 5 or 3s per event.data.name\t");
+    drop(list.prints("rate limit 3 in 1h per event.data.name, debounce 30s"));
+    let json = place.run(&["functions", "ls", "--json"]).exits(0).json();
+    assert_eq!(json[0]["throttle"], serde_json::json!({"limit": 4, "period": "1m", "burst": 2, "key": "event.data.name"}));
+    assert_eq!(json[0]["debounce"]["timeout"], "5m");
+    assert_eq!((&json[1]["batch"]["size"], &json[2]["singleton"]["mode"]), (&5.into(), &"cancel".into()));
+    place.run(&["functions", "get", "sme"]).exits(3).says("did you mean `some`?");
 }
 
 #[test]

@@ -172,6 +172,37 @@ fn a_run_that_was_told_to_go_on_does_so_after_a_kill() {
     assert!(row.ended.unwrap().since(row.created).0 < 3_600_000);
 }
 
+#[test]
+fn a_run_of_a_batch_is_done_again_with_all_of_its_events() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, batch: { size: 3, timeout: 1h }, throttle: { limit: 1, period: 1h } } }\n";
+    let script = r#"let of = if run.replay_of == () { "first" } else { run.replay_of };
+        step("seen", || events.map(|one| one.data.n)); step("count", || [events.len(), of])"#;
+    let world = World::new(yaml, &[("f", script)]);
+    let old = world.block_on(async {
+        let events = (1..=3).map(|n| event("a/b", &format!(r#"{{"n":{n}}}"#))).collect();
+        // Nothing may jump to the end of the batch's time before the last of them is accepted.
+        let busy = world.engine.busy();
+        let ids = world.engine.accept(events).await.unwrap();
+        drop(busy);
+        let old = world.ended(ids[0]).await;
+        assert_eq!(old.output.as_deref(), Some(r#"[3,"first"]"#));
+        old.id
+    });
+    let (whole, later) = world.block_on(async {
+        let whole = world.engine.replay(old, &Keep::default(), false).await.unwrap().run.id;
+        let later = world.engine.replay(old, &from("count"), false).await.unwrap();
+        assert_eq!(later.kept.iter().map(|key| &**key).collect::<Vec<_>>(), ["seen"]);
+        (whole, later.run.id)
+    });
+    // One of them waits for its throttle, and is read from the store.
+    let world = world.killed();
+    for run in [whole, later] {
+        let row = world.block_on(world.end_of(run));
+        assert_eq!(row.output, Some(format!(r#"[3,"{old}"]"#).into()), "{row:?}");
+        assert_eq!(world.store.batch(run).unwrap().len(), 2);
+    }
+}
+
 /// A sentence without the places in brackets.
 fn without_places(text: &str) -> String {
     let mut parts = text.split(" (handlers/");

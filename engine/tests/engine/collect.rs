@@ -28,7 +28,7 @@ fn slow(function: &str, handler: &str) -> World {
 
 impl World {
     /// Ends the engine in order and starts another one, on a clock that jumps over no wait.
-    fn slowed(self) -> World {
+    pub(super) fn slowed(self) -> World {
         self.block_on(self.engine.drain());
         let World { folder, engine, store } = self;
         drop(engine);
@@ -37,26 +37,26 @@ impl World {
         World { folder, engine, store }
     }
 
-    fn send_each(&self, data: &[&str]) -> Vec<EventId> {
+    pub(super) fn send_each(&self, data: &[&str]) -> Vec<EventId> {
         data.iter().map(|data| self.block_on(self.send("a/b", data)).unwrap()).collect()
     }
 
-    fn collecting(&self) -> Vec<RunRow> {
+    pub(super) fn collecting(&self) -> Vec<RunRow> {
         let mut runs = self.store.runs(&RunQuery { function: Some("c".into()), ..RunQuery::default() }).unwrap();
         runs.reverse();
         runs
     }
 
-    fn waiting(&self) -> Vec<RunRow> {
+    pub(super) fn waiting(&self) -> Vec<RunRow> {
         self.collecting().into_iter().filter(|run| run.state == RunState::Queued).collect()
     }
 
-    fn why(&self, run: &RunRow) -> String {
+    pub(super) fn why(&self, run: &RunRow) -> String {
         self.block_on(self.engine.why(run)).unwrap()
     }
 
     /// Waits until so many runs have ended; their results, by run.
-    fn results(&self, number: usize) -> Vec<String> {
+    pub(super) fn results(&self, number: usize) -> Vec<String> {
         self.block_on(async {
             let mut notices = self.engine.subscribe();
             loop {

@@ -82,7 +82,9 @@ fn starts(runs: &[RunRow]) -> Vec<String> {
 fn a_year_of_days_starts_each_day_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("handlers")).unwrap();
-    let yaml = "functions: { report: { cron: { schedule: \"30 2 * * *\", tz: Europe/Berlin, jitter: 10m } } }\n";
+    // The clock jumps over days in no time, and whoever is held up meanwhile must find the first ones still there.
+    let yaml = "retention: { completed: 1000d, events: 1000d }\n\
+                functions: { report: { cron: { schedule: \"30 2 * * *\", tz: Europe/Berlin, jitter: 10m } } }\n";
     std::fs::write(folder.path().join("events.yaml"), yaml).unwrap();
     std::fs::write(folder.path().join("handlers/report.rhai"), "event.data.at").unwrap();
     let host = Host::new();
@@ -187,6 +189,46 @@ fn another_schedule_begins_anew_and_one_that_is_gone_is_forgotten() {
     let [row] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((&*row.function, &*row.schedule), ("a", "30 4 * * * UTC"));
     assert!(row.last > last.after(Span(99 * 86_400_000)), "the hundred days were not this schedule's");
+}
+
+#[test]
+fn what_a_paused_function_missed_is_made_up_for_as_it_says() {
+    let yaml = "functions:\n  all: { cron: { schedule: \"0 * * * *\", missed: run-all } }\n  once: { cron: \"0 * * * *\" }\n  \
+                skip: { cron: { schedule: \"0 * * * *\", missed: skip } }\n";
+    let functions = ["all", "once", "skip"];
+    let scripts = functions.map(|function| (function, "event.data.missed"));
+    let world = World::new(yaml, &scripts);
+    let number = |world: &World, function: &str| {
+        world.store.runs(&RunQuery { function: Some(function.into()), ..RunQuery::default() }).unwrap().len()
+    };
+    for function in functions {
+        world.block_on(world.ended_runs(function, 1));
+    }
+    let (folder, before) = world.stopped();
+    let (last, before) = (before["once"].0, functions.map(|function| before[function].1));
+    // On a clock that does not jump none of them is due before all are paused.
+    let world = later(folder, last, Span::seconds(60));
+    for function in functions {
+        world.block_on(world.engine.pause(function, true)).unwrap();
+    }
+    let world = world.restart();
+    let busy = world.block_on(world.engine.at(last.after(Span(26 * 3_600_000 + 1_200_000)))).unwrap();
+    assert_eq!(functions.map(|function| number(&world, function)), before, "a paused function is not started");
+    assert_eq!(functions.map(|function| world.position(function).last), [last; 3]);
+    world.block_on(async {
+        for function in functions {
+            world.engine.pause(function, false).await.unwrap();
+        }
+        let all = world.ended_runs("all", before[0] + 26).await;
+        assert_eq!(all.len(), before[0] + 26);
+        let once = world.ended_runs("once", before[1] + 1).await;
+        assert_eq!(once.last().unwrap().output.as_deref(), Some("25"), "it tells how many it makes up for");
+        while world.position("skip").last < last.after(Span(26 * 3_600_000)) {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!((number(&world, "once"), number(&world, "skip")), (before[1] + 1, before[2]));
+    drop(busy);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use stepwell::base::{Millis, Span};
 use stepwell::exec::{NewEvent, PauseError};
-use stepwell::rules::{RunRow, RunState};
-use stepwell::store::{RunQuery, Store};
+use stepwell::rules::family::{self, Doomed};
+use stepwell::rules::{Outcome, RunRow, RunState};
+use stepwell::store::{Lane, RunQuery, Store};
 
 use super::{World, event};
 
@@ -302,6 +303,128 @@ fn an_end_and_what_it_tells_are_one_commit() {
         assert_eq!(world.runs_of("ended").len(), ended, "each end has its run, whenever the engine is killed");
         assert_eq!(world.runs_of("f").iter().filter(|run| run.state == RunState::Completed).count(), ended);
     }
+}
+
+const LISTENER: &str = r#"[event.data.function_id, event.data.event.data.n, event.data.reason.split(" ")[0]]"#;
+
+impl World {
+    /// Waits until so many runs of `ended` have ended; what each of them saw, in the order of the run that it was told of.
+    async fn seen(&self, number: usize) -> Vec<Value> {
+        let runs = loop {
+            let runs = self.runs_of("ended");
+            if runs.len() >= number && runs.iter().all(|run| run.state.is_terminal()) {
+                break runs;
+            }
+            tokio::task::yield_now().await;
+        };
+        let told = |run: &RunRow| {
+            let event = self.store.event(run.event).unwrap().unwrap();
+            serde_json::from_str::<Value>(&event.data).unwrap()["run_id"].as_str().unwrap().to_owned()
+        };
+        let mut seen: Vec<(String, Value)> = runs.iter().map(|run| (told(run), output(run))).collect();
+        seen.sort_by(|one, other| one.0.cmp(&other.0));
+        seen.into_iter().map(|(_, value)| value).collect()
+    }
+}
+
+#[test]
+fn the_cancel_of_a_run_whose_place_another_one_takes_is_told() {
+    let functions = "f: { on: a/b, singleton: { mode: cancel } }, g: { on: n/n }, ended: { on: stepwell/function.cancelled }";
+    let script = r#"if event.data.n == 4 { invoke("g", #{ n: 40 }) } else { wait_for_signal("never") }"#;
+    let world = world(functions, &[("f", script), ("g", r#"wait_for_signal("never")"#), ("ended", LISTENER)]);
+    world.block_on(async {
+        // In one request the first ones are replaced before they are stored.
+        let events = (1..=4).map(|n| event("a/b", &json!({ "n": n }).to_string())).collect();
+        world.engine.accept(events).await.unwrap();
+        world.run_until("g", &[RunState::Waiting]).await;
+        world.send("a/b", r#"{"n":5}"#).await.unwrap();
+        let seen = world.seen(5).await;
+        let of = |function: &str, n: i32, why: &str| json!([function, n, why]);
+        let expected = [1, 2, 3, 4].map(|n| of("f", n, "singleton:")).into_iter().chain([of("g", 0, "the")]);
+        let seen: Vec<Value> = seen.into_iter().map(|one| if one[0] == "g" { of("g", 0, one[2].as_str().unwrap()) } else { one }).collect();
+        assert_eq!(seen, expected.collect::<Vec<_>>());
+        assert_eq!(world.runs_of("f").iter().filter(|run| !run.state.is_terminal()).count(), 1);
+    });
+    let world = world.killed();
+    assert_eq!(world.runs_of("ended").len(), 5);
+}
+
+#[test]
+fn a_parked_run_that_is_cancelled_frees_its_singleton() {
+    let functions = "f: { on: a/b, singleton: {} }, g: { on: x/y }";
+    let world = world(functions, &[("f", r#"wait_for_signal("go"); event.data.n"#), ("g", "1")]);
+    let id = world.block_on(world.send("a/b", r#"{"n":1}"#)).unwrap();
+    let run = world.block_on(world.until(id, &[RunState::Waiting])).id;
+    let whole = std::fs::read_to_string(world.folder.path().join("events.yaml")).unwrap();
+    let write = |world: &World, text: &str| std::fs::write(world.folder.path().join("events.yaml"), text).unwrap();
+    write(&world, &whole.replace("f: { on: a/b, singleton: {} },", ""));
+    let world = world.restart();
+    world.block_on(async {
+        world.engine.signal("go", "1".into()).await.unwrap();
+        world.until(id, &[RunState::Parked]).await;
+    });
+    write(&world, &whole);
+    let world = world.restart();
+    world.block_on(async {
+        let skipped = world.send("a/b", r#"{"n":2}"#).await.unwrap();
+        let said = world.store.outcomes(skipped).unwrap();
+        assert_eq!(said.first().map(|row| row.outcome), Some(Outcome::SingletonSkipped(run)), "a parked run is not finished");
+        world.engine.cancel(run, "enough").await.unwrap();
+        let next = world.send("a/b", r#"{"n":3}"#).await.unwrap();
+        world.until(next, &[RunState::Waiting]).await;
+    });
+}
+
+#[test]
+fn a_run_that_was_invoked_while_its_parent_was_cancelled_is_cancelled_after_a_kill() {
+    let functions = "f: { on: a/b }, g: { on: x/y }, h: { on: x/z }, ended: { on: stepwell/function.cancelled }";
+    let scripts = [("f", r#"invoke("g", #{ n: 1 })"#), ("g", r#"invoke("h", #{ n: 2 })"#), ("h", r#"wait_for_signal("never")"#)];
+    let world = world(functions, &[&scripts[..], &[("ended", "event.data.function_id")]].concat());
+    let parent = world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        world.run_until("h", &[RunState::Waiting]).await;
+        world.until(id, &[RunState::Waiting]).await
+    });
+    let child = world.runs_of("g").remove(0);
+    assert_eq!(child.invoked_by, Some(parent.id));
+    // The list of a cancel that was decided on before the child was made, as it is committed with an event.
+    let doomed = Doomed { run: parent.clone(), reason: "cancel_on: x/y came".into(), told: Vec::new() };
+    let list = family::cancel(vec![doomed], None, Millis(parent.created.0 + 1));
+    world.block_on(world.store.commit(Lane::Steps, vec![list])).unwrap().remove(0).unwrap();
+    let world = world.killed();
+    world.block_on(async {
+        for function in ["g", "h"] {
+            let run = world.run_until(function, ENDED).await;
+            let reason = run.reason.unwrap_or_default();
+            assert_eq!(run.state, RunState::Cancelled, "{function}");
+            assert!(reason.starts_with("the run that invoked it was cancelled") && reason.ends_with("cancel_on: x/y came"), "{reason}");
+        }
+        let seen = world.seen(2).await;
+        assert_eq!(seen, ["g", "h"]);
+        assert_eq!(world.engine.counts().executing, 0);
+    });
+}
+
+// ---- batches ----
+
+#[test]
+fn what_is_told_of_a_batch_holds_all_of_its_events() {
+    let functions = "f: { on: a/b, retries: 0, batch: { size: 3, timeout: 1h }, on_failure: handlers/failed.rhai },
+        ended: { on: [stepwell/function.failed, stepwell/function.finished] }";
+    let script = r#"if events[0].data.n == 1 { throw "no" } events.len()"#;
+    let failed = r#"[event.data.n, events.map(|one| one.data.n), events[1].id, error.message]"#;
+    let told = r#"[event.data.event.data.n, event.data.events.map(|one| one.data.n)]"#;
+    let world = world(functions, &[("f", script), ("failed", failed), ("ended", told)]);
+    let ids = world.block_on(async {
+        let events = (1..=4).map(|n| event("a/b", &json!({ "n": n }).to_string())).collect();
+        // Nothing may jump to the end of the batch's time before the last of them is accepted.
+        let _busy = world.engine.busy();
+        world.engine.accept(events).await.unwrap()
+    });
+    let own = world.block_on(world.run_until("f.on_failure", ENDED));
+    assert_eq!(output(&own), json!([1, [1, 2, 3], ids[1].to_string(), "no"]));
+    let seen = world.block_on(world.seen(3));
+    assert_eq!(seen, [json!([1, [1, 2, 3]]), json!([1, [1, 2, 3]]), json!([4, [4]])], "a batch of one event, too");
 }
 
 // ---- pause and resume ----

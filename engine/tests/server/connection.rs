@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-async fn exchange(server: &Server, request: &str) -> String {
+pub(super) async fn exchange(server: &Server, request: &str) -> String {
     let mut connection = TcpStream::connect(server.address).await.unwrap();
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

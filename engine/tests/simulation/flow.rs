@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use stepwell::base::{Clock, Id, Millis, RunId};
 use stepwell::exec::{Assembled, Engine, NewEvent, Setup};
-use stepwell::rules::RunState;
+use stepwell::rules::cron::SCHEDULED;
+use stepwell::rules::ended::failing_function;
+use stepwell::rules::{RunRow, RunState};
 use stepwell::script::Host;
 use stepwell::store::{Memory, RunQuery, Store};
 
@@ -17,19 +19,40 @@ use super::clock::SimClock;
 use super::dice::{Dice, SeededEntropy};
 use super::number;
 use super::plan::WakePlan;
-use model::{Fate, Model};
-use world::{Act, Event, Ms, World};
+use model::Model;
+use world::{Act, Event, Ms, OF_CLOCK, World};
 
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
 /// Worlds that are tried where nothing else is said.
 const WORLDS: u64 = 200;
 
+/// How a run has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// What a run has come to; its event (of a batch the first one) and its function are how it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fate {
+    started: Option<Ms>,
+    ended: Ms,
+    end: End,
+    /// How many events it has.
+    events: usize,
+    /// How many runs its script for failures has.
+    failures: usize,
+}
+
 /// The events of a request; `number` is that of the first one.
 fn request(events: &[Event], number: usize) -> Vec<NewEvent> {
     let new = |(at, event): (usize, &Event)| {
         let data = serde_json::json!({
             "n": number + at, "a": event.a, "b": event.b, "x": event.x, "p": event.p, "sleeps": event.sleeps,
+            "fails": event.fails,
         });
         let id: Option<Arc<str>> = event.id.map(|id| id.to_string().into());
         NewEvent {
@@ -51,8 +74,12 @@ fn run_of(store: &dyn Store, event: usize, function: usize) -> Option<RunId> {
     store.runs(&query).expect("memory can be read").into_iter().find(|run| is_it(run.event)).map(|run| run.id)
 }
 
+/// The number of an event: where the clock made it, that of its time.
 fn number_of(store: &dyn Store, event: Id) -> usize {
     let row = store.event(event).expect("memory can be read").expect("a run has its event");
+    if *row.name == *SCHEDULED {
+        return OF_CLOCK + (row.ts.0 - START.0) as usize;
+    }
     serde_json::from_str::<serde_json::Value>(&row.data).expect("JSON")["n"].as_u64().expect("a number") as usize
 }
 
@@ -110,11 +137,23 @@ fn real(world: &World, until: Ms) -> HashMap<(usize, usize), Fate> {
         store = Arc::new(Memory::restore(store.snapshot()));
     }
     let runs = store.runs(&RunQuery::default()).expect("memory can be read");
-    let fate = |run: stepwell::rules::RunRow| {
+    // What the scripts for failures give is the run that failed.
+    let (failures, runs): (Vec<RunRow>, Vec<RunRow>) = runs.into_iter().partition(|run| failing_function(&run.function).is_some());
+    let fate = |run: RunRow| {
         let function = run.function[1..].parse().expect("f and a number");
         let since = |at: Millis| at.0 - START.0;
-        let ended = run.ended.map_or(Ms::MAX, since);
-        let fate = Fate { started: run.started.map(since), ended, cancelled: run.state == RunState::Cancelled };
+        let own = format!("\"{}\"", run.id);
+        let fate = Fate {
+            started: run.started.map(since),
+            ended: run.ended.map_or(Ms::MAX, since),
+            end: match run.state {
+                RunState::Failed => End::Failed,
+                RunState::Cancelled => End::Cancelled,
+                _ => End::Completed,
+            },
+            events: 1 + store.batch(run.id).expect("memory can be read").len(),
+            failures: failures.iter().filter(|failure| failure.output.as_deref() == Some(&*own)).count(),
+        };
         ((number_of(&*store, run.event), function), fate)
     };
     runs.into_iter().map(fate).collect()
@@ -135,6 +174,11 @@ fn differ(seed: u64) -> Option<Result<usize, String>> {
         .map(|run| format!("event {}, f{}: expected {:?}, found {:?}", run.0, run.1, expected.get(run), found.get(run)))
         .collect();
     Some(if wrong.is_empty() { Ok(all.len()) } else { Err(format!("{}\n{:#?}\n{}", world.yaml(), world.acts, wrong.join("\n"))) })
+}
+
+#[test]
+fn the_model_is_short_enough_to_be_seen_through() {
+    assert!(include_str!("flow/model.rs").lines().count() <= 300);
 }
 
 #[test]

@@ -2,27 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::world::{Act, Event, Function, Limit, Ms, Rate};
-
-/// What a run has come to; its event and its function are how it is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fate {
-    pub started: Option<Ms>,
-    pub ended: Ms,
-    pub cancelled: bool,
-}
+use super::world::{Act, Collect, Event, Function, Limit, Ms, OF_CLOCK};
+use super::{End, Fate};
 
 struct Run {
-    event: usize,
+    events: Vec<usize>,
     function: usize,
     enter: Ms,
+    /// From when on it collects events, if it does.
+    collects: Option<Ms>,
     /// Its place in line.
     order: (Ms, usize, usize),
     started: Option<Ms>,
-    ended: Option<(Ms, bool)>,
+    ended: Option<(Ms, End)>,
 }
 
 impl Run {
+    fn event(&self) -> usize {
+        self.events[0]
+    }
+
     fn waits(&self, now: Ms) -> bool {
         self.started.is_none() && self.ended.is_none() && self.enter <= now
     }
@@ -32,6 +31,7 @@ impl Run {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Happening {
     Act,
+    Tick,
     Enter(usize),
     TimeOut(usize),
     End(usize, usize),
@@ -54,11 +54,14 @@ struct Bucket {
     at_us: i64,
 }
 
+#[derive(Default)]
 pub struct Model<'w> {
     /// The time up to which the world has passed.
     now: Ms,
     functions: &'w [Function],
-    events: Vec<Event>,
+    /// By number: those that are sent from 0 on, those of the clock by their time.
+    events: HashMap<usize, Event>,
+    sent: usize,
     runs: Vec<Run>,
     ids: HashMap<(usize, i64), usize>,
     once: HashMap<(usize, Option<i64>), usize>,
@@ -70,8 +73,7 @@ pub struct Model<'w> {
 impl<'w> Model<'w> {
     /// The fate of each run, by event and function.
     pub fn fates(functions: &'w [Function], acts: &[(Ms, Act)]) -> Result<HashMap<(usize, usize), Fate>, Coincidence> {
-        let (events, runs, through, buckets) = (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
-        let mut model = Model { now: -1, functions, events, runs, ids: HashMap::new(), once: HashMap::new(), through, buckets };
+        let mut model = Model { functions, ..Model::default() };
         let mut acts = acts.iter().peekable();
         loop {
             let act = acts.peek().map(|(at, _)| *at);
@@ -90,8 +92,12 @@ impl<'w> Model<'w> {
             }
             model.start_all(now);
         }
-        let fate =
-            |run: &Run| run.ended.map(|(ended, cancelled)| ((run.event, run.function), Fate { started: run.started, ended, cancelled }));
+        let fate = |run: &Run| {
+            let (ended, end) = run.ended?;
+            let failures = usize::from(end == End::Failed && functions[run.function].on_failure);
+            let fate = Fate { started: run.started, ended, end, events: run.events.len(), failures };
+            Some(((run.event(), run.function), fate))
+        };
         Ok(model.runs.iter().filter_map(fate).collect())
     }
 
@@ -99,37 +105,38 @@ impl<'w> Model<'w> {
     fn happenings(&self) -> Vec<(Ms, Happening)> {
         let mut due = Vec::new();
         for run in self.runs.iter().filter(|run| run.ended.is_none()) {
-            match (run.started, self.functions[run.function].start_timeout) {
-                (Some(started), _) => due.push((started + self.sleeps(run), Happening::End(run.event, run.function))),
-                (None, timeout) => {
-                    due.extend(timeout.map(|timeout| (run.enter + timeout, Happening::TimeOut(run.event))));
-                    due.extend((run.enter > self.now).then_some((run.enter, Happening::Enter(run.event))));
-                }
-            }
+            let (event, (end, late)) = (run.event(), self.ends(run));
+            due.extend(end.map(|(at, _)| (at, Happening::End(event, run.function))));
+            due.extend(late.map(|at| (at, Happening::TimeOut(event))));
+            due.extend((run.enter > self.now).then_some((run.enter, Happening::Enter(event))));
         }
         // Each bucket that somebody waits for opens once.
         for (key, opens) in self.runs.iter().filter(|run| run.waits(self.now)).filter_map(|run| self.bucket_of(run)) {
             due.extend(opens.filter(|opens| *opens > self.now).map(|opens| (opens, Happening::Opens(key))));
         }
+        due.extend(self.functions.iter().filter_map(|function| function.next_tick(self.now)).map(|at| (at, Happening::Tick)));
         due
     }
 
-    fn sleeps(&self, run: &Run) -> Ms {
-        self.events[run.event].sleeps + self.functions[run.function].longer
+    /// When a run ends by itself and how, and when its time is over.
+    fn ends(&self, run: &Run) -> (Option<(Ms, End)>, Option<Ms>) {
+        let function = &self.functions[run.function];
+        let Some(started) = run.started else { return (None, function.start_timeout.map(|timeout| run.enter + timeout)) };
+        let (takes, end) = function.takes(&self.events[&run.event()]);
+        (Some((started + takes, end)), function.finish_timeout.map(|timeout| started + timeout))
     }
 
     /// What happens by itself at this time.
     fn pass(&mut self, now: Ms) {
-        self.now = now;
-        for run in self.runs.iter_mut().filter(|run| run.ended.is_none()) {
-            let timeout = self.functions[run.function].start_timeout;
-            match run.started {
-                Some(started) if started + self.events[run.event].sleeps + self.functions[run.function].longer == now => {
-                    run.ended = Some((now, false));
-                }
-                None if timeout.is_some_and(|timeout| run.enter + timeout == now) => run.ended = Some((now, true)),
-                _ => {}
-            }
+        let before = std::mem::replace(&mut self.now, now);
+        for at in (0..self.runs.len()).filter(|at| self.runs[*at].ended.is_none()).collect::<Vec<_>>() {
+            let (end, late) = self.ends(&self.runs[at]);
+            let late = late.map(|late| (late, End::Cancelled));
+            self.runs[at].ended = end.into_iter().chain(late).find(|(at, _)| *at == now);
+        }
+        for at in (0..self.functions.len()).filter(|at| self.functions[*at].next_tick(before) == Some(now)).collect::<Vec<_>>() {
+            self.events.insert(OF_CLOCK + now as usize, Event::default());
+            self.enter(now, OF_CLOCK + now as usize, at);
         }
     }
 
@@ -137,18 +144,14 @@ impl<'w> Model<'w> {
         match act {
             Act::Kill => {}
             Act::Cancel(event, function) => {
-                let meant = |run: &&mut Run| run.event == *event && run.function == *function && run.ended.is_none();
+                let meant = |run: &&mut Run| run.event() == *event && run.function == *function && run.ended.is_none();
                 if let Some(run) = self.runs.iter_mut().find(meant) {
-                    run.ended = Some((now, true));
+                    run.ended = Some((now, End::Cancelled));
                 }
             }
             Act::Send(events) => {
-                let mut skipped = false;
-                for event in events {
-                    skipped |= self.accept(now, event);
-                }
                 // What is decided again comes a moment later than the rest of its request.
-                if skipped && events.len() > 1 {
+                if events.iter().filter(|event| self.accept(now, event)).count() > 0 && events.len() > 1 {
                     return Err(Coincidence);
                 }
             }
@@ -156,29 +159,34 @@ impl<'w> Model<'w> {
         Ok(())
     }
 
-    /// An event comes; says whether anything of it was skipped.
+    /// An event comes; says whether anything of it was skipped or joined a run that was there.
     fn accept(&mut self, now: Ms, event: &Event) -> bool {
-        let number = self.events.len();
-        self.events.push(event.clone());
+        let number = self.sent;
+        self.sent += 1;
+        self.events.insert(number, event.clone());
         if let Some(id) = event.id
             && *self.ids.entry((event.name, id)).or_insert(number) != number
         {
             return true;
         }
-        let mut skipped = false;
+        let cancels = |function: &Function| function.cancel_on == Some(event.name);
+        let hit = |run: &Run| cancels(&self.functions[run.function]) && self.events[&run.event()].a == event.a;
+        let doomed: Vec<usize> = (0..self.runs.len()).filter(|at| self.runs[*at].ended.is_none() && hit(&self.runs[*at])).collect();
+        let mut later = !doomed.is_empty();
         for (at, function) in self.functions.iter().enumerate() {
             let applies = function.on.contains(&event.name) && function.below.is_none_or(|below| event.x < below);
-            if applies && !self.enter(now, number, at) {
-                skipped = true;
-            }
+            later |= applies && !self.enter(now, number, at);
         }
-        skipped
+        for at in doomed {
+            self.runs[at].ended = self.runs[at].ended.or(Some((now, End::Cancelled)));
+        }
+        later
     }
 
-    /// Leads an event through the gates of a function; false where one of them skips it.
+    /// Leads an event through the gates of a function; false where none of them lets it start a run of its own.
     fn enter(&mut self, now: Ms, number: usize, at: usize) -> bool {
-        let (function, event) = (&self.functions[at], &self.events[number]);
-        // A null key means that idempotency and singleton do not apply.
+        let (function, event) = (&self.functions[at], &self.events[&number]);
+        // A null key means that idempotency, debounce and singleton do not apply.
         let once = function.idempotency.and_then(|field| event.value(Some(field))).map(|value| (at, value));
         if once.is_some_and(|once| self.once.contains_key(&once)) {
             return false;
@@ -193,9 +201,9 @@ impl<'w> Model<'w> {
         let single = function.singleton.and_then(|(cancels, key)| event.value(key).map(|value| (cancels, key, value)));
         if let Some((cancels, key, value)) = single {
             let events = &self.events;
-            let holds = |run: &&mut Run| run.function == at && run.ended.is_none() && events[run.event].value(key) == Some(value);
+            let holds = |run: &&mut Run| run.function == at && run.ended.is_none() && events[&run.event()].value(key) == Some(value);
             match self.runs.iter_mut().find(holds) {
-                Some(run) if cancels => run.ended = Some((now, true)),
+                Some(run) if cancels => run.ended = Some((now, End::Cancelled)),
                 Some(_) => return false,
                 None => {}
             }
@@ -206,11 +214,36 @@ impl<'w> Model<'w> {
         if let Some((_, key)) = rate {
             self.through.entry(key).or_default().push(now);
         }
-        let event = &self.events[number];
-        let enter = event.ts.unwrap_or(now).max(now);
+        let collect = function.collect.filter(|collect| collect.size.is_some() || event.value(collect.key).is_some());
         let head_start = if function.priority { event.p.clamp(-600, 600) * 1_000 } else { 0 };
+        let ts = event.ts.unwrap_or(now).max(now);
+        let (mut enter, mut collects) = (ts, None);
+        if let Some(Collect { size, quiet, timeout, key }) = collect {
+            let (events, value) = (&self.events, event.value(key));
+            let same = |run: &&mut Run| run.function == at && events[&run.event()].value(key) == value;
+            let open = |run: &&mut Run| run.collects.is_some() && run.started.is_none() && run.ended.is_none() && run.enter > now;
+            let closes = |since: Ms| (now + quiet).min(since + timeout);
+            match (self.runs.iter_mut().filter(same).find(open), size) {
+                // What is to start later has a batch of its own.
+                (_, Some(_)) if ts > now => {}
+                (Some(run), Some(size)) => {
+                    run.events.push(number);
+                    if run.events.len() == size {
+                        (run.enter, run.order.0) = (now, now);
+                    }
+                    return false;
+                }
+                (Some(run), None) => {
+                    run.events = vec![number];
+                    run.enter = closes(run.collects.unwrap_or(now)).max(ts);
+                    run.order.0 = run.enter - head_start;
+                    return false;
+                }
+                (None, _) => (enter, collects) = (closes(now).max(ts), Some(now)),
+            }
+        }
         let order = (enter - head_start, number, at);
-        self.runs.push(Run { event: number, function: at, enter, order, started: None, ended: None });
+        self.runs.push(Run { events: vec![number], function: at, enter, collects, order, started: None, ended: None });
         true
     }
 
@@ -231,7 +264,7 @@ impl<'w> Model<'w> {
     fn slots(&self, run: &Run) -> Vec<Slot> {
         let limits = self.functions[run.function].limits.iter().enumerate().filter(|(_, limit)| limit.holds);
         let scope = |at: usize, limit: &Limit| (!limit.shared).then_some((run.function, at));
-        limits.map(|(at, limit)| (scope(at, limit), self.events[run.event].value(limit.key), limit.limit)).collect()
+        limits.map(|(at, limit)| (scope(at, limit), self.events[&run.event()].value(limit.key), limit.limit)).collect()
     }
 
     fn has_slots(&self, run: &Run) -> bool {
@@ -245,9 +278,9 @@ impl<'w> Model<'w> {
     /// The bucket that gives a run its start, and when it does; none for `at once`.
     fn bucket_of(&self, run: &Run) -> Option<(Window, Option<Ms>)> {
         let (rate, _) = self.functions[run.function].throttle?;
-        let key = (run.function, self.events[run.event].value(rate.key));
+        let key = (run.function, self.events[&run.event()].value(rate.key));
         let opens = self.buckets.get(&key).map(|bucket| {
-            let us = bucket.at_us + (interval_us(rate) - bucket.level).max(0);
+            let us = bucket.at_us + (rate.interval_us() - bucket.level).max(0);
             us.div_euclid(1_000) + i64::from(us.rem_euclid(1_000) > 0)
         });
         Some((key, opens))
@@ -256,7 +289,7 @@ impl<'w> Model<'w> {
     fn take_start(&mut self, run: usize, now: Ms) {
         let Some((rate, burst)) = self.functions[self.runs[run].function].throttle else { return };
         let Some((key, _)) = self.bucket_of(&self.runs[run]) else { return };
-        let (interval, most) = (interval_us(rate), interval_us(rate) * (burst + 1));
+        let (interval, most) = (rate.interval_us(), rate.interval_us() * (burst + 1));
         // The first microsecond of this millisecond at which there is a start.
         let early = now * 1_000 - 999;
         let bucket = self.buckets.entry(key).or_insert(Bucket { level: most, at_us: early });
@@ -264,10 +297,4 @@ impl<'w> Model<'w> {
         let level = (bucket.level + (taken_at - bucket.at_us)).min(most);
         *bucket = Bucket { level: level - interval, at_us: taken_at };
     }
-}
-
-/// Microseconds from one start to the next.
-fn interval_us(rate: Rate) -> i64 {
-    let period = rate.period * 1_000;
-    period / rate.limit + i64::from(period % rate.limit > 0)
 }

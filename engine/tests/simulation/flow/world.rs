@@ -7,6 +7,7 @@ use stepwell::project::{Mode, Project};
 use stepwell::script::Host;
 
 use super::super::dice::Dice;
+use super::End;
 
 /// Milliseconds since the world began.
 pub type Ms = i64;
@@ -36,7 +37,21 @@ pub struct Rate {
     pub key: Key,
 }
 
-/// A function; its run sleeps once, for as long as its event says, and a little longer.
+/// `debounce`, or with a size `batch`, where `quiet` is its time-out as well.
+#[derive(Debug, Clone, Copy)]
+pub struct Collect {
+    pub size: Option<usize>,
+    pub quiet: Ms,
+    pub timeout: Ms,
+    pub key: Key,
+}
+
+/// The number from which on events of the clock are counted, by their time.
+pub const OF_CLOCK: usize = 1_000_000;
+/// The clock starts nothing later than this.
+const LAST_TICK: Ms = 119_000;
+
+/// A function; its run sleeps once, for as long as its event says, and a little longer; then it fails as often as its event says.
 #[derive(Debug, Clone, Default)]
 pub struct Function {
     /// The names of the events that start it.
@@ -53,11 +68,44 @@ pub struct Function {
     /// `priority: event.data.p`
     pub priority: bool,
     pub start_timeout: Option<Ms>,
+    pub finish_timeout: Option<Ms>,
+    pub collect: Option<Collect>,
+    /// Starts by the clock: the seconds between two of them, in each of the first two minutes.
+    pub cron: Option<Ms>,
+    /// Attempts, and the time between them.
+    pub retries: (i64, Ms),
+    pub on_failure: bool,
+    /// The name of an event that cancels the runs whose own event has the same `a`.
+    pub cancel_on: Option<usize>,
     /// How much longer its runs sleep than their event says, so that those of one event do not end at once.
     pub longer: Ms,
 }
 
-#[derive(Debug, Clone)]
+impl Rate {
+    /// Microseconds from one start to the next.
+    pub fn interval_us(self) -> i64 {
+        let period = self.period * 1_000;
+        period / self.limit + i64::from(period % self.limit > 0)
+    }
+}
+
+impl Function {
+    /// When the clock starts it next.
+    pub fn next_tick(&self, after: Ms) -> Option<Ms> {
+        let seconds = self.cron?;
+        (1..=LAST_TICK / 1_000).filter(|at| at % 60 % seconds == 0).map(|at| at * 1_000).find(|at| *at > after)
+    }
+
+    /// How long a run with this event takes from its start, and what it comes to.
+    pub fn takes(&self, event: &Event) -> (Ms, End) {
+        let (attempts, wait) = self.retries;
+        let end = if event.fails < attempts { End::Completed } else { End::Failed };
+        (event.sleeps + self.longer + event.fails.min(attempts - 1) * wait, end)
+    }
+}
+
+/// An event; one of the clock is nothing but null.
+#[derive(Debug, Clone, Default)]
 pub struct Event {
     pub name: usize,
     pub a: Option<i64>,
@@ -67,6 +115,8 @@ pub struct Event {
     pub p: i64,
     /// How long its runs sleep.
     pub sleeps: Ms,
+    /// How often they fail then.
+    pub fails: i64,
     /// Its `ts`.
     pub ts: Option<Ms>,
     /// Its `id`.
@@ -120,8 +170,14 @@ fn function(dice: &mut Dice, number: i64) -> Function {
     }
     let throttle = if dice.chance(40) { Some((rate(dice, 5), dice.between(0, 2))) } else { None };
     let rate_limit = if dice.chance(35) { Some(rate(dice, 4)) } else { None };
-    let singleton = if dice.chance(30) { Some((dice.chance(50), key(dice))) } else { None };
-    Function {
+    let collect = dice.chance(35).then(|| {
+        let (size, quiet, key) = (dice.chance(50).then(|| dice.between(2, 4) as usize), dice.between(500, 15_000), key(dice));
+        let timeout = if size.is_some() || dice.chance(50) { quiet } else { quiet + dice.between(0, 20_000) };
+        Collect { size, quiet, timeout, key }
+    });
+    let batch = collect.filter(|collect| collect.size.is_some());
+    let singleton = if collect.is_none() && dice.chance(30) { Some((dice.chance(50), key(dice))) } else { None };
+    let mut function = Function {
         on: if dice.chance(40) { vec![0, 1] } else { vec![dice.below(2)] },
         below: dice.chance(20).then(|| dice.between(20, 90)),
         idempotency: if dice.chance(25) { Some(*dice.pick(&[Field::A, Field::B])) } else { None },
@@ -131,8 +187,24 @@ fn function(dice: &mut Dice, number: i64) -> Function {
         limits,
         priority: dice.chance(35),
         start_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
+        finish_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
+        collect,
+        cron: dice.chance(20).then(|| dice.between(7, 29)),
+        retries: *dice.pick(&[(1, 0), (1, 0), (2, 3_217), (3, 1_511)]),
+        on_failure: dice.chance(30),
+        cancel_on: dice.chance(15).then(|| dice.below(2)),
         longer: number * 7,
+    };
+    if let Some(batch) = batch {
+        // What goes with a batch: no other keys than its own, and none of these.
+        function.limits.retain(|limit| !limit.shared || batch.key == limit.key);
+        function.limits.iter_mut().filter(|limit| limit.key.is_some()).for_each(|limit| limit.key = batch.key);
+        if let Some((rate, _)) = &mut function.throttle {
+            rate.key = rate.key.and(batch.key);
+        }
+        (function.idempotency, function.priority, function.cancel_on) = (None, false, None);
     }
+    function
 }
 
 fn event(dice: &mut Dice, now: Ms) -> Event {
@@ -144,6 +216,7 @@ fn event(dice: &mut Dice, now: Ms) -> Event {
         x: dice.between(0, 99),
         p: if dice.chance(50) { 0 } else { dice.between(-700, 700) },
         sleeps: dice.between(1, 40_000),
+        fails: *dice.pick(&[0, 0, 0, 1, 2, 3]),
         ts: dice.chance(10).then(|| now + dice.between(-9_000, 40_000)),
         id: dice.chance(15).then(|| dice.between(1, 3)),
     }
@@ -211,8 +284,28 @@ impl World {
             if function.priority {
                 line("    priority: event.data.p".to_owned());
             }
-            if let Some(timeout) = function.start_timeout {
-                line(format!("    timeouts: {{ start: {timeout}ms }}"));
+            let timeouts = [("start", function.start_timeout), ("finish", function.finish_timeout)];
+            let timeouts: Vec<String> = timeouts.iter().filter_map(|(name, at)| Some(format!("{name}: {}ms", (*at)?))).collect();
+            line(format!("    timeouts: {{ {} }}", timeouts.join(", ")));
+            let (attempts, wait) = function.retries;
+            line(match attempts {
+                1 => "    retries: 0".to_owned(),
+                _ => format!("    retries: {{ attempts: {attempts}, backoff: fixed, initial: {wait}ms, jitter: 0 }}"),
+            });
+            if let Some(Collect { size, quiet, timeout, key }) = function.collect {
+                line(match size {
+                    Some(size) => format!("    batch: {{ size: {size}, timeout: {timeout}ms{} }}", key_yaml(key)),
+                    None => format!("    debounce: {{ period: {quiet}ms, timeout: {timeout}ms{} }}", key_yaml(key)),
+                });
+            }
+            if let Some(seconds) = function.cron {
+                line(format!("    cron: \"*/{seconds} 0-1 0 1 1 *\""));
+            }
+            if function.on_failure {
+                line("    on_failure: handlers/failed.rhai".to_owned());
+            }
+            if let Some(name) = function.cancel_on {
+                line(format!("    cancel_on: {{ event: e/{name}, if: \"async.data.a == event.data.a\" }}"));
             }
         }
         yaml
@@ -223,8 +316,14 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder for the project");
         std::fs::create_dir(folder.path().join("handlers")).expect("a folder for the handler");
         std::fs::write(folder.path().join("events.yaml"), self.yaml()).expect("the project's file");
+        std::fs::write(folder.path().join("handlers/failed.rhai"), "run.id").expect("the script for failures");
         for (number, function) in self.functions.iter().enumerate() {
-            let script = format!("sleep(\"w\", (event.data.sleeps + {}) + \"ms\"); 1", function.longer);
+            let script = format!(
+                "let data = event.data; let sleeps = if \"sleeps\" in data {{ data.sleeps }} else {{ 0 }};
+                 if sleeps + {0} > 0 {{ sleep(\"w\", (sleeps + {0}) + \"ms\"); }}
+                 if \"fails\" in data && run.attempt <= data.fails {{ throw \"no\" }} 1",
+                function.longer
+            );
             std::fs::write(folder.path().join(format!("handlers/f{number}.rhai")), script).expect("the handler");
         }
         match Project::load(&folder.path().join("events.yaml"), host, &|_| None, Mode::Run) {
