@@ -215,5 +215,5 @@ fn scheduled(
 ) -> Pending {
     let candidates = vec![project.scheduled(function, &row, data)];
     let runs = inner.run_ids(&candidates, row.accepted);
-    Pending { at, row, dedupe: None, candidates, runs, taken: Vec::new(), position }
+    Pending { at, row, dedupe: None, candidates, runs, taken: Vec::new(), cautious: false, position }
 }

@@ -351,7 +351,7 @@ impl Inner {
         let mut dooms: Vec<(RunId, Doom)> = Vec::new();
         let applying = candidates.iter().zip(&mut found).filter(|(candidate, _)| candidate.applies).zip(runs);
         for ((candidate, found), by) in applying.filter(|((_, found), _)| found.taken.is_none()) {
-            match self.look(waits, gates, candidate, found, decision.number, (*by, event.ts, now))? {
+            match self.look(waits, gates, candidate, found, (decision.number, pending.cautious), (*by, event.ts, now))? {
                 Sight::Unsure => return Ok(None),
                 Sight::Clear => {}
                 Sight::Replaces(doom) => dooms.push((*by, *doom)),
@@ -409,7 +409,7 @@ impl Inner {
         gates: &mut Gates,
         candidate: &Candidate,
         found: &mut Found,
-        decision: u64,
+        (decision, cautious): (u64, bool),
         (by, ts, now): (RunId, Millis, Millis),
     ) -> Result<Sight, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
@@ -449,7 +449,7 @@ impl Inner {
                     gates.free(run);
                     continue;
                 }
-                None if *mode == Singleton::Skip && !own => return Ok(Sight::Unsure),
+                None if !own && (cautious || *mode == Singleton::Skip) => return Ok(Sight::Unsure),
                 // It is on its way to the disk; where it does not get there, neither does what takes its place.
                 None => held
                     .made

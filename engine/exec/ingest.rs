@@ -69,6 +69,9 @@ pub(super) struct Pending {
     pub(super) runs: Vec<RunId>,
     /// Functions that it starts no run of, since another run has its idempotency key.
     pub(super) taken: Vec<(Arc<str>, RunId)>,
+    /// Whether a list of it was refused since a run whose place it was to take was not there: it relies on none that is still on
+    /// its way. Two that rely on each other would be refused for ever.
+    pub(super) cautious: bool,
     /// For a start by the clock: the list that moves its function on in its schedule, to be committed with the event.
     pub(super) position: Option<List>,
 }
@@ -155,7 +158,7 @@ impl Inner {
             };
             let candidates = project.candidates(&row, &data);
             let runs = self.run_ids(&candidates, now);
-            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, runs, taken: Vec::new(), position: None });
+            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, runs, taken: Vec::new(), cautious: false, position: None });
         }
         if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
     }
@@ -275,7 +278,10 @@ impl Inner {
                     pending.push(event);
                 }
                 // A run whose place this one was to take has moved on.
-                Err(Conflict::RunMoved { .. } | Conflict::RunGone | Conflict::WaitClosed) => pending.push(event),
+                Err(Conflict::RunMoved { .. } | Conflict::RunGone | Conflict::WaitClosed) => {
+                    event.cautious = true;
+                    pending.push(event);
+                }
                 // No event is stored on the condition that another one is.
                 Err(Conflict::EventGone) => {
                     return Err(AcceptError::Store(StoreError::Corrupt("an event waits for another one".to_owned())));

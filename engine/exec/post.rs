@@ -12,7 +12,7 @@ use crate::base::{EventId, Id, Json, Millis, RunId, json};
 use crate::expr::EventView;
 use crate::rules::matching;
 use crate::rules::row::Recorded;
-use crate::rules::waits::{self, first_of_each_run};
+use crate::rules::waits;
 use crate::rules::{
     Conflict, EventRow, Expect, Failure, KvRow, List, Record, Resolution, RunRow, WaitKey, WaitRow, WaitState, What, Write,
 };
@@ -158,6 +158,8 @@ impl Inner {
                     index.close(&wait);
                     runs.push(wait.run);
                 }
+                // Another wait of its run has had the event, so it may be open still.
+                Err(_) if runs.contains(&wait.run) => {}
                 Err(_) => index.found_closed(&wait),
             }
         }
@@ -167,14 +169,15 @@ impl Inner {
         }
     }
 
-    /// The waits that an event resolves, if they are open still.
+    /// The waits that an event resolves, if they are open still and no wait of their run before them has it: that is for the
+    /// store to say, since one of those before may be about to have another event.
     pub(super) fn awaiting(index: &Index, row: &EventRow) -> Vec<WaitKey> {
         if !index.awaits(&row.name) {
             return Vec::new();
         }
         let Ok(data) = json::value(&row.data) else { return Vec::new() };
         let id = row.id.to_string();
-        first_of_each_run(index.fitting(EventView { id: &id, name: &row.name, data: &data, ts: row.ts.0 }))
+        index.fitting(EventView { id: &id, name: &row.name, data: &data, ts: row.ts.0 })
     }
 }
 
@@ -269,7 +272,9 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                 return Ok(record);
             }
             // It may be the run whose place another one was to take that has moved on, and not the sender itself.
-            Some(Err(Again::Stop(PostError::Lost))) if replaces && is_where_it_was(inner, &with.list)? => {}
+            Some(Err(Again::Stop(PostError::Lost))) if replaces && is_where_it_was(inner, &with.list)? => {
+                pending.iter_mut().for_each(|event| event.cautious = true);
+            }
             Some(Err(Again::Stop(error))) => return Err(error),
             Some(Err(Again::Conflict(conflict))) => {
                 repeated.extend(decide_again(inner, &mut pending, &mut ids, &conflict, now)?);

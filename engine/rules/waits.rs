@@ -149,18 +149,6 @@ pub fn resolve(wait: &WaitKey, with: Resolution) -> List {
     List { expect: vec![Expect::WaitOpen { wait: wait.clone(), event }], writes: vec![Write::ResolveWait { wait: wait.clone(), with }] }
 }
 
-/// Of the waits that an event fits, in the order of their opening, those that it resolves: the first of each run.
-pub fn first_of_each_run(fitting: Vec<WaitKey>) -> Vec<WaitKey> {
-    let mut first: Vec<WaitKey> = Vec::with_capacity(fitting.len());
-    let mut runs = std::collections::HashSet::new();
-    for wait in fitting {
-        if runs.insert(wait.run) {
-            first.push(wait);
-        }
-    }
-    first
-}
-
 /// The first event that a run's waits look back to.
 pub fn looks_back_to(run: &RunRow) -> EventId {
     Id::first_at(run.started.unwrap_or(run.created))
@@ -209,12 +197,6 @@ mod tests {
         let list = resolve(&key(1, "a"), Resolution::TimedOut);
         assert_eq!(list.expect, [Expect::WaitOpen { wait: key(1, "a"), event: None }]);
         assert_eq!(list.writes, [Write::ResolveWait { wait: key(1, "a"), with: Resolution::TimedOut }]);
-    }
-
-    #[test]
-    fn an_event_resolves_the_oldest_wait_of_each_run() {
-        let fitting = vec![key(2, "a"), key(1, "x"), key(2, "b"), key(1, "a"), key(3, "a")];
-        assert_eq!(first_of_each_run(fitting), [key(2, "a"), key(1, "x"), key(3, "a")]);
     }
 
     #[test]

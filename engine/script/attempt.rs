@@ -370,7 +370,8 @@ impl Attempt {
         match self.common.state.try_borrow_mut() {
             Ok(state) => {
                 let pending = if outcome == Outcome::Lost { Vec::new() } else { own.pending };
-                let recorded = state.next_index as usize > self.call.journal.records.len();
+                // Branches may leave gaps in the numbers of the records.
+                let recorded = state.next_index > State::first_index(&self.call.journal.records);
                 Stopped { outcome, pending, attempt: state.attempt, began: own.began, recorded, waited }
             }
             Err(_) => {
@@ -379,8 +380,14 @@ impl Attempt {
         }
     }
 
-    /// Suspends the run.
+    /// Suspends the run, or a branch of it; a branch has to have stored what it has come to, since others may be at work for
+    /// long, and it goes on beside them when its time has come.
     pub(super) fn suspend(&self, state: RunState, wake: Millis, error: Option<Arc<Failure>>) -> Fault {
+        if self.is_branch()
+            && let Err(fault) = self.commit()
+        {
+            return fault;
+        }
         self.halt(Halt::Stop(Outcome::Suspended { state, wake: Some(wake), error }))
     }
 }

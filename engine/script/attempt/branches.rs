@@ -56,6 +56,8 @@ pub(in crate::script) struct Own {
     pub(super) pending_record: bool,
     /// Whether a record is being committed.
     pub(super) pending_fresh: bool,
+    /// Whether it has told the store that this version of the handler makes the journal.
+    pub(super) adopted: bool,
     /// Bytes of the log lines in `pending`.
     pub(super) log_bytes: usize,
     /// When the code that is under way began.

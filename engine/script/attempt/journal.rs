@@ -44,8 +44,6 @@ pub(super) struct State {
     /// The first thing that is new to a script that is only held against its records.
     pub(super) beyond: Option<fit::Call>,
     pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
-    /// Whether the store knows that this version of the handler makes the journal.
-    pub(super) adopted: bool,
     pub(super) next_index: u32,
     pub(super) journal_bytes: u64,
     pub(super) attempt: u32,
@@ -54,6 +52,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The number of the first record that comes after these.
+    pub(super) fn first_index(records: &[Record]) -> u32 {
+        records.last().map_or(0, |last| last.index + 1)
+    }
+
     /// The state of an attempt that begins now.
     pub(super) fn new(call: &Call) -> State {
         let records = &call.journal.records;
@@ -61,8 +64,7 @@ impl State {
             fit: Fit::new(records),
             beyond: None,
             counts: HashMap::new(),
-            adopted: false,
-            next_index: records.last().map_or(0, |last| last.index + 1),
+            next_index: State::first_index(records),
             journal_bytes: records.iter().map(size).sum(),
             attempt: call.run.attempt,
             added: Added::default(),
@@ -194,7 +196,7 @@ impl Attempt {
         let mut own = self.own.borrow_mut();
         own.began = now;
         alloc::uncounted(|| {
-            self.adopt(&mut state, &mut own);
+            self.adopt(&mut own);
             if self.is_branch() {
                 state.added.records.push(record.clone());
             }
@@ -203,11 +205,12 @@ impl Attempt {
     }
 
     /// Notes, before this attempt's first record, that the journal fits another version of the handler from now on than
-    /// the one that it was made with: should a third one not fit, this one does.
-    fn adopt(&self, state: &mut State, own: &mut Own) {
+    /// the one that it was made with: should a third one not fit, this one does. Each branch notes it before its own first
+    /// record, since nobody knows which of them is on the disk first.
+    fn adopt(&self, own: &mut Own) {
         let (run, version) = (&self.call.run, self.program.hash());
         let another = run.version.as_ref().is_some_and(|made_with| made_with != version);
-        if another && !std::mem::replace(&mut state.adopted, true) {
+        if another && !std::mem::replace(&mut own.adopted, true) {
             // A version that is in force no more may have been deleted, since no run named it.
             own.pending.push(Write::PutSource(self.program.source().clone()));
             own.pending.push(Write::Adopt { run: run.id, version: Arc::clone(version) });

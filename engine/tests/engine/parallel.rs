@@ -256,3 +256,21 @@ fn many_branches_come_to_their_end() {
     assert_eq!(output(&run), "45150");
     assert_eq!(world.keys(&run).len(), 700);
 }
+
+#[test]
+fn two_events_of_one_request_are_for_two_branches_that_wait() {
+    let script = r#"
+        let all = parallel([|| wait_for_event("x/y", #{ id: "one", timeout: "1h" }), || wait_for_event("x/y", #{ id: "other", timeout: "1h" })]);
+        all.map(|event| if event == () { () } else { event.data.n })
+    "#;
+    let world = world(script);
+    world.block_on(async {
+        let busy = world.engine.busy();
+        let event = world.send("a/b", "{}").await.unwrap();
+        world.until(event, &[RunState::Waiting]).await;
+        let events = [1, 2].map(|n| super::event("x/y", &format!(r#"{{"n":{n}}}"#)));
+        world.engine.accept(events.into()).await.unwrap();
+        drop(busy);
+        assert_eq!(output(&world.ended(event).await), "[1,2]");
+    });
+}
