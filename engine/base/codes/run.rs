@@ -255,4 +255,10 @@ There is no mail server in events.yaml, it could not be reached, or it did not t
 that ends with another status than 0, by a signal, or not within its `timeout` fails the attempt, unless `allow_status` lists
 its status.",
     },
+    Entry {
+        code: "E0433",
+        title: "nothing outside can be reached here",
+        text: "In a test of handlers nothing leaves the engine: mocks answer `http::*`, and nothing answers `db::*`, `email::send` and
+`exec::run` yet.",
+    },
 ];

@@ -91,7 +91,7 @@ fn from_base64(text: &str) -> Result<Blob, Fault> {
 }
 
 /// Bytes as hexadecimal digits.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+pub(in crate::script) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
@@ -171,7 +171,7 @@ fn parse_url(text: &str) -> Result<Map, Fault> {
 const PARTS: [&str; 6] = ["scheme", "host", "port", "path", "query", "fragment"];
 
 fn build_url(parts: &Map) -> Result<String, Fault> {
-    if let Some(other) = parts.keys().find(|name| !PARTS.contains(&name.as_str()) && name.as_str() != "user") {
+    if let Some(other) = parts.keys().find(|name| !PARTS.contains(&name.as_str())) {
         let help = nearest(other, PARTS).map_or_else(|| PARTS.join(", "), |near| format!("did you mean `{near}`?"));
         return Err(Thrown::last("E0407", format!("a URL has no part `{other}`")).help(help).fault());
     }

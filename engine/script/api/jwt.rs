@@ -61,13 +61,16 @@ fn known(options: &Map, what: &str, names: &[&str]) -> Result<(), Fault> {
     }
 }
 
+/// What a PEM file has somewhere: text may stand before it.
+const PEM: &[u8] = b"-----BEGIN";
+
 /// The algorithm that the script wants. A key in PEM form is for a pair of keys; as a shared key anybody could have it.
 fn algorithm(options: &Map, key: &Dynamic) -> Result<&'static str, Fault> {
     let wanted = text(options, "alg")?.unwrap_or_else(|| "HS256".to_owned());
     let Some(known) = ALGORITHMS.into_iter().find(|known| *known == wanted) else {
         return Err(Thrown::last("E0407", format!("jwt knows no `{wanted}`")).help(ALGORITHMS.join(", ")).fault());
     };
-    let is_pem = bytes_of(key, "the key of jwt", |key| key.trim_ascii_start().starts_with(b"-----BEGIN"))?;
+    let is_pem = bytes_of(key, "the key of jwt", |key| key.windows(PEM.len()).any(|part| part == PEM))?;
     if is_pem == known.starts_with("HS") {
         let message = if is_pem { "a key in PEM form is none for HS256" } else { "the key has to be in PEM form" };
         return Err(Thrown::last("E0407", format!("jwt with {known}: {message}")).help("alg: \"RS256\", \"ES256\" or \"EdDSA\"").fault());
@@ -237,8 +240,7 @@ fn public_key(der: &[u8]) -> Option<&[u8]> {
 
 /// The content of the DER element at the front, if it is of this kind, and what follows it.
 fn element(der: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = der.split_first().filter(|(first, _)| **first == kind)?;
-    debug_assert_eq!(first, kind);
+    let (_, rest) = der.split_first().filter(|(first, _)| **first == kind)?;
     let (&length, rest) = rest.split_first()?;
     let (length, rest) = if length < 0x80 {
         (usize::from(length), rest)

@@ -23,6 +23,7 @@ use rhai::Engine;
 use super::attempt::{Attempt, Inside};
 use super::error::{Fault, Thrown};
 
+pub(super) use bytes::to_hex;
 pub use table::{Entry, FAMILIES, Family, Form, Parameter, Where, entries, reference};
 
 /// Registers all of it.

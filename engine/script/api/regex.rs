@@ -1,4 +1,4 @@
-//! `regex::*`: patterns without back-references, which take time in proportion to the text.
+//! `regex::*`: patterns without back-references, so that one search takes time in proportion to the text.
 
 use std::cell::RefCell;
 
@@ -7,7 +7,8 @@ use rhai::{Array, Dynamic, Engine, Map, Module};
 
 use crate::base::alloc;
 
-use super::super::error::{Fault, Thrown};
+use super::super::attempt::on_progress;
+use super::super::error::{Fault, Thrown, terminated};
 
 /// Largest program that a pattern may become, in bytes.
 const PROGRAM_BYTES: usize = 1024 * 1024;
@@ -128,22 +129,22 @@ fn wrong(pattern: &str, said: &str) -> String {
 /// Calls `found` with each match in turn, until it says that this is enough.
 fn each(pattern: &str, text: &str, mut found: impl FnMut(&Captures<'_>) -> bool) -> Result<(), Fault> {
     let regex = compiled(pattern, text)?;
-    let (mut at, mut last_end) = (0, None);
-    while at <= text.len() {
-        let Some(captures) = alloc::uncounted(|| regex.captures_at(text, at)) else { break };
-        let Some(whole) = captures.get(0) else { break };
-        let next = |end: usize| text[end..].chars().next().map_or(text.len() + 1, |letter| end + letter.len_utf8());
-        // An empty match right behind the last one is a part of it.
-        let goes_on = if whole.is_empty() && last_end == Some(whole.end()) { true } else { found(&captures) };
-        at = if whole.is_empty() { next(whole.end()) } else { whole.end() };
-        last_end = Some(whole.end());
+    let mut all = regex.captures_iter(text);
+    let done = loop {
+        let Some(captures) = alloc::uncounted(|| all.next()) else { break Ok(()) };
+        let goes_on = found(&captures);
         alloc::uncounted(|| drop(captures));
         if !goes_on {
-            break;
+            break Ok(());
         }
-    }
+        // Each match may take as long as the text is, and there may be as many: the run's limits hold between them.
+        if on_progress().is_some() {
+            break Err(terminated());
+        }
+    };
+    alloc::uncounted(|| drop(all));
     alloc::uncounted(|| drop(regex));
-    Ok(())
+    done
 }
 
 /// The names of the groups, where they have one.

@@ -1,10 +1,22 @@
 //! Work of a step that is done off its stack: in a task of its own, or on a thread that may block.
 
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::base::limits::COROUTINES_MOST;
 use crate::base::{Span, alloc};
 use crate::script::attempt::Attempt;
 use crate::script::error::{Fault, Thrown};
+
+/// Places for what all runs do outside at once: half of the descriptors that the process may have. Without a bound, calls took
+/// the last descriptor from the database, which is a failed disk to the engine.
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 2).unwrap_or(COROUTINES_MOST));
+    Arc::new(Semaphore::new(most.clamp(1, COROUTINES_MOST)))
+});
 
 /// A task that ends where nobody waits for it any more.
 struct Task<T>(JoinHandle<T>);
@@ -28,13 +40,13 @@ pub(super) enum Outcome<T> {
 fn demand_world(attempt: &Attempt, what: &str) -> Result<(), Fault> {
     // A test of handlers acts on nothing, and waits for nothing but its own clock.
     if attempt.call.surroundings.outside.is_some() {
-        let thrown = Thrown::last("E0418", format!("{what} is not done in a test: there is nothing that answers in its place"));
+        let thrown = Thrown::last("E0433", format!("{what} is not done in a test: there is nothing that answers in its place"));
         return Err(thrown.help("what a test answers is http::* alone").fault());
     }
     if tokio::runtime::Handle::try_current().is_ok() {
         return Ok(());
     }
-    Err(Thrown::last("E0418", format!("{what}: there is nothing outside of the engine here")).fault())
+    Err(Thrown::last("E0433", format!("{what}: there is nothing outside of the engine here")).fault())
 }
 
 fn wait<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Result<Outcome<T>, Fault> {
@@ -65,6 +77,11 @@ pub(super) fn task<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<Outcome<T>, Fault> {
     demand_world(attempt, what)?;
+    let work = async {
+        // It is never closed, and what has no place would only fail at its socket.
+        let _place = PLACES.acquire().await;
+        work.await
+    };
     wait(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)
 }
 
@@ -76,5 +93,16 @@ pub(super) fn thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Outcome<T>, Fault> {
     demand_world(attempt, what)?;
-    wait(attempt, alloc::uncounted(|| tokio::task::spawn_blocking(work)), timeout)
+    let work = async {
+        let place = Arc::clone(&PLACES).acquire_owned().await;
+        // It has its place for as long as it runs, also where nobody waits any more.
+        tokio::task::spawn_blocking(move || (work(), drop(place)).0).await
+    };
+    let outcome = wait(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)?;
+    Ok(match outcome {
+        Outcome::Done(Ok(done)) => Outcome::Done(done),
+        Outcome::Done(Err(error)) => Outcome::Broken(error.to_string()),
+        Outcome::Late => Outcome::Late,
+        Outcome::Broken(why) => Outcome::Broken(why),
+    })
 }

@@ -195,7 +195,9 @@ fn message(mail: &Map, server: &MailServer, local: &str) -> Result<(Message, Str
     builder = cc.into_iter().fold(builder, lettre::message::MessageBuilder::cc);
     builder = bcc.into_iter().fold(builder, lettre::message::MessageBuilder::bcc);
     builder = people(mail, "reply_to")?.into_iter().fold(builder, lettre::message::MessageBuilder::reply_to);
-    let built = match (text(mail, "text")?, text(mail, "html")?, attachments(mail)?) {
+    let (plain, html) = (text(mail, "text")?, text(mail, "html")?);
+    let said = [&plain, &html].into_iter().flatten().map(String::len).sum();
+    let built = match (plain, html, attachments(mail, said)?) {
         (None, None, _) => return Err(bad("a mail has a `text` or an `html`")),
         (Some(plain), None, attached) if attached.is_empty() => builder.header(ContentType::TEXT_PLAIN).body(plain),
         (None, Some(html), attached) if attached.is_empty() => builder.header(ContentType::TEXT_HTML).body(html),
@@ -214,11 +216,15 @@ fn message(mail: &Map, server: &MailServer, local: &str) -> Result<(Message, Str
     Ok((message, id))
 }
 
-fn attachments(mail: &Map) -> Result<Vec<SinglePart>, Fault> {
+/// What is attached to a mail whose texts take `bytes` already.
+fn attachments(mail: &Map, mut bytes: usize) -> Result<Vec<SinglePart>, Fault> {
+    let too_large = || bad(format!("a mail has at most {} MB", MAIL_BYTES / (1024 * 1024)));
+    if bytes > MAIL_BYTES {
+        return Err(too_large());
+    }
     let Some(value) = mail.get("attachments").filter(|value| !value.is_unit()) else { return Ok(Vec::new()) };
     let list = value.read_lock::<Array>().ok_or_else(|| bad("a mail's attachments are a list of #{ name, content, type }"))?;
     let mut parts = Vec::new();
-    let mut bytes = 0;
     for item in list.iter() {
         let map = item.read_lock::<Map>().ok_or_else(|| bad("an attachment is #{ name, content, type }"))?;
         let name = text(&map, "name")?.ok_or_else(|| bad("an attachment has a `name`"))?;
@@ -230,7 +236,7 @@ fn attachments(mail: &Map) -> Result<Vec<SinglePart>, Fault> {
         };
         bytes += content.len();
         if bytes > MAIL_BYTES {
-            return Err(bad(format!("a mail has at most {} MB", MAIL_BYTES / (1024 * 1024))));
+            return Err(too_large());
         }
         parts.push(Attachment::new(name).body(content, kind));
     }

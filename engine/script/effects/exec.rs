@@ -106,6 +106,10 @@ fn wanted(commands: &Commands, name: &str, arguments: &Array, options: &Map) -> 
             if name.is_empty() || name.contains(['=', '\0']) {
                 return Err(bad(format!("`{name}` is not the name of a variable")));
             }
+            // By these a command that is allowed would become any other.
+            if name == "PATH" || ["LD_", "DYLD_"].iter().any(|stem| name.starts_with(stem)) {
+                return Err(bad(format!("`{name}` decides which code runs, so a handler may not set it")));
+            }
             command.env(name.as_str(), plain(value, &format!("env.{name}"))?);
         }
     }

@@ -1,21 +1,18 @@
 //! `http::get`, `post`, `put`, `patch`, `delete`, `head`: options in, a map out, and which answers are errors.
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, Module};
-use tokio::sync::Semaphore;
 
 use base64::Engine as _;
 
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
-use crate::base::limits::COROUTINES_MOST;
 use crate::base::{Millis, Span};
 
+use super::apart::{self, Outcome};
 use super::mocked;
 use super::request::{Answer, Failed, Request, client, header_value, perform};
 use crate::script::api::demand_step;
@@ -92,7 +89,7 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let outside = attempt.call.surroundings.outside.as_deref();
     let answer = match outside {
         Some(outside) => mocked::send(outside, &attempt, &inside, wanted.request, wanted.timeout)?,
-        None => send(&attempt, wanted.request, wanted.timeout)?,
+        None => send(&attempt, &shown, wanted.request, wanted.timeout)?,
     };
     let answer = match answer {
         None => return Err(Thrown::new("E0418", format!("{shown}: no answer within {}", wanted.timeout)).fault()),
@@ -109,49 +106,15 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     Ok(result)
 }
 
-/// Places for the calls of all runs: half of the descriptors that the process may have. Without a bound, calls took the last
-/// descriptor from the database, which is a failed disk to the engine.
-fn places() -> &'static Semaphore {
-    static PLACES: OnceLock<Semaphore> = OnceLock::new();
-    PLACES.get_or_init(|| {
-        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 2).unwrap_or(COROUTINES_MOST));
-        Semaphore::new(most.clamp(1, COROUTINES_MOST))
-    })
-}
-
 /// Sends the request from a task of its own, off this stack; none where no answer came in time.
-fn send(attempt: &Attempt, request: Request, timeout: Span) -> Result<Option<Result<Answer, Failed>>, Fault> {
-    /// Ends the task where nobody waits for it any more.
-    struct Task(tokio::task::JoinHandle<Result<Answer, Failed>>);
-    impl Drop for Task {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(Thrown::last("E0418", "there is no network here").fault());
-    }
-    // What the task allocates and frees is its own; only what reaches the script counts for the run.
-    let started = alloc::uncounted(|| {
-        let (rules, client) = client(&attempt.call.surroundings.http)?;
-        Ok(Task(tokio::spawn(async move {
-            // It is never closed, and a call without a place would only fail at its socket.
-            let _place = places().acquire().await;
-            perform(client, rules, request).await
-        })))
-    });
-    let mut task = started.map_err(|error: String| Thrown::new("E0418", format!("no HTTP client: {error}")).fault())?;
-    let timer = attempt.ports.clock.sleep_until(attempt.now().after(timeout), false);
-    let answer = attempt.wait_in_step(async {
-        tokio::select! {
-            biased;
-            joined = &mut task.0 => Some(joined.unwrap_or_else(|error| Err(Failed::Network(error.to_string())))),
-            () = timer => None,
-        }
-    });
-    alloc::uncounted(|| drop(task));
-    answer
+fn send(attempt: &Attempt, shown: &str, request: Request, timeout: Span) -> Result<Option<Result<Answer, Failed>>, Fault> {
+    let client = alloc::uncounted(|| client(&attempt.call.surroundings.http));
+    let (rules, client) = client.map_err(|error| Thrown::new("E0418", format!("no HTTP client: {error}")).fault())?;
+    Ok(match apart::task(attempt, shown, Some(timeout), perform(client, rules, request))? {
+        Outcome::Done(answer) => Some(answer),
+        Outcome::Late => None,
+        Outcome::Broken(said) => Some(Err(Failed::Network(said))),
+    })
 }
 
 pub(super) fn without_query(url: &Url) -> String {

@@ -56,6 +56,8 @@ fn what_a_statement_must_not_do_is_refused_at_once() {
         (r#"db::query("crm", "SELECT 1 AS a, 2 AS a")"#, "two columns of the result are called `a`"),
         (r#"db::query("crm", "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c")"#, "more than 10000 rows"),
         (r#"db::query("crm", "SELECT zeroblob(20000000) AS b")"#, "more than 16 MB"),
+        (r#"db::query("crm", "SELECT zeroblob(1000000000) AS b")"#, "a value takes more than 16 MB"),
+        (r#"db::query("crm", "SELECT zeroblob(9000000) AS a, zeroblob(9000000) AS b")"#, "gives more than 16 MB"),
         (r#"db::query("crm", "SELECT ?", [secret("KEY")])"#, "parameter 1 is a secret"),
         (r#"db::query("crm", "SELECT 'a-secret-of-the-test'")"#, "the statement contains the secret KEY"),
         (r#"db::query("crm", "SELECT ?", [|| 1])"#, "parameter 1 is of type Fn"),
@@ -67,6 +69,25 @@ fn what_a_statement_must_not_do_is_refused_at_once() {
         assert_eq!(end.row.error.as_ref().unwrap().attempts, Some(1), "{call} is pointless to try again");
     }
     assert!(!Path::new("/tmp/stepwell-stolen.db").exists());
+}
+
+#[test]
+fn a_statement_finds_nothing_of_the_one_before_it() {
+    let end = finish(
+        r#"step("make", || [
+            db::exec("crm", "CREATE TABLE t (id INTEGER PRIMARY KEY)"),
+            db::exec("crm", "CREATE TABLE s (t REFERENCES t(id))"),
+        ]);
+        step("begin", || db::exec("crm", "/* why */ BEGIN"));
+        step("put", || db::exec("crm", "INSERT INTO t VALUES (1), (2)"));
+        step("loose", || db::exec("crm", "PRAGMA foreign_keys = off"));
+        let said = "";
+        try { step("child", #{ retries: 0 }, || db::exec("crm", "INSERT INTO s VALUES (7)")); } catch (e) { said = e.message; }
+        // A table that is there already changes nothing, whatever the statement before it has changed.
+        let none = step("again", || db::exec("crm", "CREATE TABLE IF NOT EXISTS t (id)"));
+        [step("count", || db::query("crm", "SELECT count(*) AS n FROM t")[0].n), said.contains("FOREIGN KEY"), none]"#,
+    );
+    assert_eq!(end.output(), "[2,true,0]");
 }
 
 #[test]

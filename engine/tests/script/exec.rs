@@ -57,6 +57,8 @@ fn what_is_not_allowed_or_goes_wrong_says_so() {
         (r#"exec::run("cat", [#{}])"#, "argument 1 of `cat` is a text or a number, not map"),
         (r#"{ let o = #{ stdni: "x" }; exec::run("cat", [], o) }"#, "exec::run has no option `stdni` | did you mean `stdin`?"),
         (r#"exec::run("cat", [], #{ env: #{ "A=B": "x" } })"#, "is not the name of a variable"),
+        (r#"exec::run("cat", [], #{ env: #{ PATH: "/elsewhere" } })"#, "`PATH` decides which code runs"),
+        (r#"exec::run("cat", [], #{ env: #{ LD_PRELOAD: "x.so" } })"#, "`LD_PRELOAD` decides which code runs"),
         // What a command says of a secret that it was given is not stored.
         (r#"exec::run("cat", [], #{ stdin: secret("KEY") }).stdout"#, "contains the secret KEY"),
     ];

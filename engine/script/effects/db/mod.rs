@@ -27,6 +27,8 @@ const RESULT_BYTES: usize = 16 * 1024 * 1024;
 const SQL_BYTES: usize = 100_000;
 /// Most parameters of one statement.
 const PARAMETERS_MOST: usize = 1_000;
+/// Most that the parameters of one statement take together, in bytes.
+const PARAMETERS_BYTES: usize = 16 * 1024 * 1024;
 /// Connections to one database that are open at once.
 const CONNECTIONS_MOST: usize = 8;
 
@@ -111,6 +113,39 @@ impl Room {
     }
 }
 
+/// Whether a statement may change the session for the next one, so that its connection is not used again: whatever is not
+/// known to leave it alone. What functions of the user's own do to a session is not seen.
+fn leaves_something_behind(sql: &str) -> bool {
+    let text = begin_of(sql).to_ascii_lowercase();
+    let words = |text: &str| -> Vec<String> {
+        text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').map(str::to_owned).collect()
+    };
+    let words = words(&text);
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let may_stay = ["select", "insert", "update", "delete", "merge", "replace", "values", "with"].contains(&first);
+    // A lock or a setting of the session, and a table of its own.
+    let does_more = |word: &String| word == "set_config" || word.starts_with("pg_advisory") || word.starts_with("pg_try_advisory");
+    let makes_table =
+        matches!(first, "select" | "with") && words.iter().any(|word| word == "into") && !words.iter().any(|word| word == "insert");
+    !may_stay || makes_table || words.iter().any(does_more)
+}
+
+/// A statement without what may stand before its first word: space, semicolons, comments.
+fn begin_of(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|letter: char| letter.is_whitespace() || letter == ';');
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once('\n').map_or("", |(_, after)| after);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            // PostgreSQL has comments within comments, SQLite has not: then nothing is known of the statement.
+            rest = comment.split_once("*/").filter(|(inner, _)| !inner.contains("/*")).map_or("", |(_, after)| after);
+        } else {
+            return rest;
+        }
+    }
+}
+
 pub(in crate::script) fn register(engine: &mut Engine) {
     let mut db = Module::new();
     db.set_native_fn("query", |name: &str, sql: &str| query(name, sql, &Array::new()));
@@ -163,6 +198,10 @@ fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array)
     let cells: Result<Vec<Cell>, Fault> =
         alloc::uncounted(|| parameters.iter().enumerate().map(|(at, value)| Cell::of(value, at + 1)).collect());
     let cells = cells?;
+    if cells.iter().map(Cell::bytes).sum::<usize>() > PARAMETERS_BYTES {
+        let message = format!("{what}: the parameters of a statement take at most {} MB", PARAMETERS_BYTES / (1024 * 1024));
+        return Err(Thrown::last("E0407", message).fault());
+    }
     let outcome = match &**database {
         Database::Sqlite(pool) => pool.ask(attempt, what, sql, cells)?,
         Database::Postgres(pool) => pool.ask(attempt, what, sql, cells)?,
@@ -184,5 +223,35 @@ fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array)
         }
         Outcome::Late => Err(Thrown::new("E0430", format!("{what}({name}): it took too long")).fault()),
         Outcome::Broken(why) => Err(Thrown::new("E0430", format!("{what}({name}): {why}")).fault()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_kept_where_a_statement_leaves_nothing_behind() {
+        for sql in ["SELECT 1", " select a from b", "-- why\nINSERT INTO a VALUES (1)", "/* a */ with x as (select 1) select * from x"] {
+            assert!(!leaves_something_behind(sql), "{sql}");
+        }
+        for sql in [
+            "BEGIN",
+            "/* x */ BEGIN",
+            "-- x\nBEGIN",
+            ";begin",
+            "SET search_path TO a",
+            "PRAGMA foreign_keys = off",
+            "CREATE TEMP TABLE a (b int)",
+            "DO $$ begin end $$",
+            "CALL f()",
+            "SELECT set_config('a.b', 'c', false)",
+            "select pg_advisory_lock(1)",
+            "SELECT 1 AS a INTO TEMP b",
+            "/* a /* b */ select 1 */ begin",
+            "",
+        ] {
+            assert!(leaves_something_behind(sql), "{sql}");
+        }
     }
 }

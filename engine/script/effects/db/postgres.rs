@@ -12,14 +12,16 @@ use rustls::pki_types::ServerName;
 use rustls_platform_verifier::ConfigVerifierExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type};
-use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::super::apart::{self, Outcome};
 use super::cell::Cell;
-use super::{CONNECTIONS_MOST, Found, Refused, Room};
+use super::{CONNECTIONS_MOST, Found, Refused, Room, leaves_something_behind};
 use crate::base::alloc;
+use crate::script::api::to_hex;
 use crate::script::attempt::Attempt;
 use crate::script::error::Fault;
 
@@ -42,7 +44,7 @@ impl std::fmt::Debug for Pool {
 }
 
 /// Tells the server that nobody waits for a statement any more.
-struct Breaker(Option<(CancelToken, Tls)>);
+struct Breaker(Option<(CancelToken, Option<Tls>)>);
 
 impl Drop for Breaker {
     fn drop(&mut self) {
@@ -50,7 +52,12 @@ impl Drop for Breaker {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // Where this does not reach it, the statement ends with its connection.
-            runtime.spawn(async move { token.cancel_query(tls).await });
+            runtime.spawn(async move {
+                match tls {
+                    Some(tls) => token.cancel_query(tls).await,
+                    None => token.cancel_query(NoTls).await,
+                }
+            });
         }
     }
 }
@@ -60,12 +67,16 @@ impl Pool {
         Pool { url, password, idle: Mutex::default(), places: Semaphore::new(CONNECTIONS_MOST), tls: OnceLock::new() }
     }
 
-    fn tls(&self) -> Result<Tls, Refused> {
+    /// None where the URL wants none: then no certificates are needed either.
+    fn tls(&self, config: &Config) -> Result<Option<Tls>, Refused> {
+        if config.get_ssl_mode() == SslMode::Disable {
+            return Ok(None);
+        }
         if let Some(tls) = self.tls.get() {
-            return Ok(tls.clone());
+            return Ok(Some(tls.clone()));
         }
         let made = Tls::new()?;
-        Ok(self.tls.get_or_init(|| made).clone())
+        Ok(Some(self.tls.get_or_init(|| made).clone()))
     }
 
     pub(super) fn ask(
@@ -92,13 +103,15 @@ impl Pool {
                 other => break other,
             }
         };
-        let tls = self.tls()?;
+        let config = self.config()?;
+        let tls = self.tls(&config)?;
         let client = match kept {
             Some(client) => client,
-            None => self.connect(tls.clone()).await?,
+            None => connect(&config, tls.clone()).await?,
         };
         let mut breaker = Breaker(Some((client.cancel_token(), tls)));
-        let found = perform(&client, sql, cells).await;
+        // Where rows are left that nobody wants, the server is told so, and the connection is given up.
+        let found = perform(&client, sql, cells).await?;
         breaker.0 = None;
         if !client.is_closed() && !leaves_something_behind(sql) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
@@ -106,51 +119,71 @@ impl Pool {
         found
     }
 
-    async fn connect(&self, tls: Tls) -> Result<Client, Refused> {
+    fn config(&self) -> Result<Config, Refused> {
         let mut config = Config::from_str(&self.url).map_err(|error| Refused::last(said(&error)))?;
         if let Some(password) = &self.password {
             config.password(password);
         }
         config.connect_timeout(PATIENCE).application_name("stepwell");
-        let connected = tokio::time::timeout(PATIENCE, config.connect(tls)).await;
-        let (client, connection) = match connected {
-            Ok(Ok(both)) => both,
-            Ok(Err(error)) => return Err(refused(&error)),
-            Err(_) => return Err(Refused::again("the server does not answer")),
-        };
-        // It ends when the client is dropped; what goes wrong with it, the client's next statement tells.
-        tokio::spawn(connection);
-        Ok(client)
+        Ok(config)
     }
 }
 
-/// Whether a statement may change the session for the next one, so that its connection is not used again.
-fn leaves_something_behind(sql: &str) -> bool {
-    let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
-    ["begin", "start", "set", "listen", "lock", "prepare", "declare", "create", "reset", "discard"]
-        .iter()
-        .any(|word| first.eq_ignore_ascii_case(word))
+async fn connect(config: &Config, tls: Option<Tls>) -> Result<Client, Refused> {
+    // A connection ends when its client is dropped; what goes wrong with it, the client's next statement tells.
+    let connecting = async {
+        Ok(match tls {
+            Some(tls) => {
+                let (client, connection) = config.connect(tls).await?;
+                tokio::spawn(connection);
+                client
+            }
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                tokio::spawn(connection);
+                client
+            }
+        })
+    };
+    match tokio::time::timeout(PATIENCE, connecting).await {
+        Ok(connected) => connected.map_err(|error: tokio_postgres::Error| refused(&error)),
+        Err(_) => Err(Refused::again("the server does not answer")),
+    }
 }
 
-async fn perform(client: &Client, sql: &str, cells: &[Cell]) -> Result<Found, Refused> {
-    let statement = client.prepare(sql).await.map_err(|error| refused(&error))?;
+/// What the server answers: its rows, or that it refuses.
+///
+/// # Errors
+/// Where it is given up with rows left.
+async fn perform(client: &Client, sql: &str, cells: &[Cell]) -> Result<Result<Found, Refused>, Refused> {
+    let told = |error: &tokio_postgres::Error| Ok(Err(refused(error)));
+    let statement = match client.prepare(sql).await {
+        Ok(statement) => statement,
+        Err(error) => return told(&error),
+    };
     if statement.params().len() != cells.len() {
         let wanted = statement.params().len();
-        return Err(Refused::last(format!("the statement has {wanted} parameters, and {} are given", cells.len())));
+        return Ok(Err(Refused::last(format!("the statement has {wanted} parameters, and {} are given", cells.len()))));
     }
     for column in statement.columns() {
         if !readable(column.type_()) {
             let message = format!("the column `{}` is of type {}, which is not read", column.name(), column.type_());
-            return Err(Refused::last(format!("{message}: write {}::text", column.name())));
+            return Ok(Err(Refused::last(format!("{message}: write {}::text", column.name()))));
         }
     }
     let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
     let mut found = Found { columns, ..Found::default() };
-    let stream = client.query_raw(&statement, cells).await.map_err(|error| refused(&error))?;
+    let stream = match client.query_raw(&statement, cells).await {
+        Ok(stream) => stream,
+        Err(error) => return told(&error),
+    };
     let mut stream = std::pin::pin!(stream);
     let mut room = Room::default();
     while let Some(row) = futures_util::StreamExt::next(&mut stream).await {
-        let row = row.map_err(|error| refused(&error))?;
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => return told(&error),
+        };
         let cells: Result<Vec<Cell>, Refused> = (0..found.columns.len())
             .map(|at| row.try_get::<_, Option<Cell>>(at).map(|cell| cell.unwrap_or(Cell::Null)).map_err(|error| refused(&error)))
             .collect();
@@ -159,7 +192,7 @@ async fn perform(client: &Client, sql: &str, cells: &[Cell]) -> Result<Found, Re
         found.rows.push(cells);
     }
     found.changed = stream.rows_affected().unwrap_or_default();
-    Ok(found)
+    Ok(Ok(found))
 }
 
 /// What the server says, with its advice. Network trouble, and what the server calls temporary, may pass.
@@ -234,7 +267,7 @@ impl Cell {
             Cell::Float(float) if float.is_finite() || !is_json => float.to_string(),
             Cell::Text(text) if is_json => crate::script::value::quoted(text),
             Cell::Text(text) | Cell::Json(text) | Cell::Number(text) => text.clone(),
-            Cell::Bytes(bytes) => bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+            Cell::Bytes(bytes) => format!("\\x{}", to_hex(bytes)),
             other => return Err(Unfit(format!("{other:?} does not go into a column of type {kind}"))),
         })
     }
@@ -329,7 +362,7 @@ fn read(kind: &Type, raw: &[u8]) -> Option<Cell> {
         Type::JSONB => Cell::Json(text(raw.strip_prefix(&[1])?)?),
         Type::BYTEA => Cell::Bytes(raw.to_vec()),
         Type::UUID => {
-            let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = to_hex(raw);
             let part = |from: usize, to: usize| hex.get(from..to);
             Cell::Text([part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?].join("-"))
         }
@@ -376,7 +409,7 @@ fn number<const N: usize>(raw: &mut &[u8]) -> Option<[u8; N]> {
     Some(*first)
 }
 
-/// An array of one dimension; the server has none of more than one among what is read.
+/// An array of any number of dimensions: the server gives all of them one type.
 fn array(inner: &Type, mut raw: &[u8]) -> Option<Cell> {
     let dimensions = i32::from_be_bytes(number(&mut raw)?);
     let (_has_null, _kind): ([u8; 4], [u8; 4]) = (number(&mut raw)?, number(&mut raw)?);

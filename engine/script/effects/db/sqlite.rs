@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::super::apart::{self, Outcome};
 use super::cell::Cell;
-use super::{CONNECTIONS_MOST, Found, Refused, Room};
+use super::{CONNECTIONS_MOST, Found, RESULT_BYTES, Refused, Room, leaves_something_behind};
 use crate::base::alloc;
 use crate::script::attempt::Attempt;
 use crate::script::error::Fault;
@@ -88,8 +88,7 @@ impl Pool {
         }
         let found = perform(&connection, sql, cells);
         set(watched, Watched::Idle);
-        // A statement that began a transaction leaves none behind for the next one.
-        if connection.is_autocommit() {
+        if connection.is_autocommit() && !leaves_something_behind(sql) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < CONNECTIONS_MOST {
                 idle.push(connection);
@@ -111,6 +110,8 @@ impl Pool {
             connection.pragma_update(None, "journal_mode", "wal")?;
             // A statement reaches this file alone: none is attached, and none written by VACUUM INTO.
             connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+            // A single value that is too large is never made.
+            connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, RESULT_BYTES as i32)?;
             Ok(connection)
         };
         open().map_err(|error| refused(&error))
@@ -155,10 +156,6 @@ fn perform(connection: &Connection, sql: &str, cells: &[Cell]) -> Result<Found, 
     }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut found = Found { columns, ..Found::default() };
-    if found.columns.is_empty() {
-        found.changed = statement.execute(params_from_iter(cells)).map_err(fail)? as u64;
-        return Ok(found);
-    }
     let before = connection.total_changes();
     let mut room = Room::default();
     let mut rows = statement.query(params_from_iter(cells)).map_err(fail)?;
@@ -169,7 +166,8 @@ fn perform(connection: &Connection, sql: &str, cells: &[Cell]) -> Result<Found, 
         found.rows.push(cells);
     }
     drop(rows);
-    found.changed = connection.total_changes().saturating_sub(before);
+    // What triggers change does not count; and what changes nothing leaves the count of the statement before.
+    found.changed = if connection.total_changes() == before { 0 } else { connection.changes() };
     Ok(found)
 }
 
@@ -198,5 +196,8 @@ fn refused(error: &rusqlite::Error) -> Refused {
         ),
         None => false,
     };
+    if error.sqlite_error_code() == Some(Code::TooBig) {
+        return Refused::last(format!("a value takes more than {} MB", RESULT_BYTES / (1024 * 1024)));
+    }
     Refused { message: error.to_string(), is_last: !again }
 }
