@@ -35,13 +35,13 @@ pub struct Dev {
     /// Keep nothing: use a database that is thrown away at the end
     #[arg(long)]
     ephemeral: bool,
-    /// Do not watch the files: what is changed comes into force by `stepwell reload` or SIGHUP only
+    /// Do not watch the files: what is changed comes into force by `stepwell reload` only
     #[arg(long)]
     no_watch: bool,
 }
 
 impl Dev {
-    /// Runs the engine until SIGTERM or SIGINT.
+    /// Runs the engine until SIGTERM, SIGINT, or SIGHUP, by which its terminal says that it is gone.
     ///
     /// # Errors
     /// As `run`.
@@ -61,7 +61,7 @@ impl Dev {
         options.any_key = true;
         let watch = self.watch(place::root(&path), out);
         let greeting = self.greeting(watch.is_some(), &project, &settings, place::engine_url(Some(&path))?);
-        let service = Service { project: Arc::new(project), loader, settings, options, watch };
+        let service = Service { project: Arc::new(project), loader, settings, options, watch, goes_with_terminal: true };
         super::runtime()?.block_on(service.run(out, |engine, address, notices| {
             out.say(greeting(address));
             tokio::spawn(show(engine.clone(), notices, *out));

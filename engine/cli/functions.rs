@@ -116,7 +116,7 @@ fn triggers(function: &FunctionView) -> Vec<String> {
     events.chain(cron).collect()
 }
 
-/// What limits when and how often a function starts, in the order of the gates: the option, and it in words that name it.
+/// What limits when and how often a function starts: the option, and it in words that name it.
 fn limits(function: &FunctionView) -> Vec<(&'static str, String)> {
     let per = |key: &Option<String>| key.as_ref().map(|key| format!(" per {key}")).unwrap_or_default();
     let within = |timeout: &Option<String>| timeout.as_ref().map(|timeout| format!(", at most {timeout}")).unwrap_or_default();

@@ -80,18 +80,20 @@ pub fn config(given: Option<&Path>) -> Result<PathBuf, Trouble> {
 /// The engine that a command asks where none is named: the one that the config at hand starts.
 ///
 /// # Errors
-/// Exit 78 where a config is named and is not there.
+/// Exit 78 where a config is named and is not there, and where one is there that does not say where its engine listens: another
+/// engine may listen where they do by default.
 pub fn engine_url(given: Option<&Path>) -> Result<String, Trouble> {
     let path = match existing_config(given) {
         Ok(path) => path,
         Err(_) if given.is_none() => return Ok(DEFAULT_URL.to_owned()),
         Err(trouble) => return Err(trouble),
     };
-    let listen = crate::config::load(&path).model.map(|model| model.engine.listen());
-    Ok(match listen {
-        Some(address) if address.port() != 0 && address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
-        Some(address) if address.port() != 0 => format!("http://{address}"),
-        _ => DEFAULT_URL.to_owned(),
+    let loaded = crate::config::load(&path);
+    let Some(model) = loaded.model else { return Err(Trouble::invalid(loaded.problems)) };
+    Ok(match model.engine.listen() {
+        address if address.port() == 0 => DEFAULT_URL.to_owned(),
+        address if address.ip().is_unspecified() => format!("http://127.0.0.1:{}", address.port()),
+        address => format!("http://{address}"),
     })
 }
 

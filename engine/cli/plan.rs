@@ -6,22 +6,17 @@ use crate::server::view::{One, PlanView};
 
 use super::exit::{Exit, Trouble};
 use super::out::{Out, count, shown};
-use super::place::{self, ConfigArgument};
-use super::reading::understood;
+use super::reading::{EngineOption, understood};
 use super::reload;
-use super::remote::Remote;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// The engine [default: the config's `engine.listen`, usually http://127.0.0.1:8288]
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineOption,
 }
 
 impl Plan {
@@ -35,10 +30,7 @@ impl Plan {
     }
 
     async fn plan(&self, out: &Out) -> Result<Exit, Trouble> {
-        let remote = match &self.url {
-            Some(url) => Remote::new(url)?,
-            None => Remote::new(&place::engine_url(self.config.config.as_deref())?)?,
-        };
+        let remote = self.engine.engine()?;
         let answer = remote.of_config(Method::GET, "/v1/plan").await?.map_err(|pictures| reload::broken(out, &pictures))?;
         let view = understood::<One<PlanView>>(&remote, answer)?.data;
         let exit = if view.changes.is_empty() { Exit::Done } else { Exit::Failed };

@@ -93,7 +93,7 @@ impl Remote {
         self.answer(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
     }
 
-    /// What a POST that asks to check, or load, the config answers; or the problems that it has, each as people see it.
+    /// What a request that has the engine check, or load, its config answers; or the problems that it has, each as people see it.
     ///
     /// # Errors
     /// As `get`.

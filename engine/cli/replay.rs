@@ -34,7 +34,7 @@ pub struct Replay {
     /// All runs of this function
     #[arg(long, value_name = "ID", conflicts_with = "runs")]
     function: Option<String>,
-    /// All runs in one of these states [default: failed]
+    /// All runs in one of these states [default: failed; with --check all]
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::state, conflicts_with = "runs")]
     status: Vec<RunState>,
     /// All runs that were created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z

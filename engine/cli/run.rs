@@ -35,7 +35,8 @@ impl Run {
         let settings = Settings::new(&project.config, place::root(&path), &self.over);
         let options = options(&project, Keys::from_environment());
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
-        let service = Service { project: Arc::new(project), loader, settings: settings.clone(), options, watch: None };
+        let service =
+            Service { project: Arc::new(project), loader, settings: settings.clone(), options, watch: None, goes_with_terminal: false };
         super::runtime()?.block_on(service.run(out, |_, address, _| {
             out.say(format!("stepwell {}: {declared}, {}", env!("CARGO_PKG_VERSION"), settings.database.display()));
             out.say(format!("listening on http://{address}"));

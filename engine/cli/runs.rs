@@ -41,7 +41,7 @@ enum What {
     #[command(after_help = "Example:\n  stepwell runs ls --status backing-off --limit 1 | cut -f1 | xargs stepwell runs retry-now")]
     RetryNow(RetryNow),
     /// Take runs to the newest version of their handler, if it fits what they have recorded; parked ones go on
-    #[command(after_help = "Example:\n  stepwell runs migrate --function greet --dry-run")]
+    #[command(after_help = "Example:\n  stepwell runs migrate --function charge --dry-run")]
     Migrate(Migrate),
     /// End a run from outside, whatever it is doing
     #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --limit 1 | cut -f1 | xargs stepwell runs cancel")]
@@ -245,6 +245,13 @@ impl Migrate {
             let states = RunState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
             let filter = RunFilter { states, function: Some(function.clone()), limit: MIGRATED_MOST, ..RunFilter::default() };
             ids.extend(reader.runs(&filter).await?.iter().map(|run| run.run_id));
+            if ids.is_empty() {
+                out.say(format!("no run of `{function}` is in flight"));
+                return Ok(Exit::NothingMatched);
+            }
+            if ids.len() >= MIGRATED_MOST {
+                out.say(format!("the newest {MIGRATED_MOST} runs are taken; call it again for the others"));
+            }
         }
         let body = format!("{{\"dry_run\":{}}}", self.dry_run);
         let (mut views, mut failed) = (Vec::new(), Vec::new());

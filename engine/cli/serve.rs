@@ -39,6 +39,9 @@ pub struct Service {
     pub options: ServerOptions,
     /// Tells of changes to the files, each of which is put in force.
     pub watch: Option<Watch>,
+    /// Whether SIGHUP, by which a terminal says that it is gone, stops it: else that has it read its files again. An engine that
+    /// stayed behind would be in the way of the next one.
+    pub goes_with_terminal: bool,
 }
 
 /// The server's options, from the config and the keys of the environment.
@@ -59,14 +62,14 @@ impl Service {
     /// # Errors
     /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
     pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr, Receiver<Notice>)) -> Result<Exit, Trouble> {
-        let Service { project, loader, settings, options, mut watch } = self;
+        let Service { project, loader, settings, options, mut watch, goes_with_terminal } = self;
         options.check(settings.listen).map_err(|missing| {
             let problem = Diagnostic::error("E0538", missing);
             Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
         })?;
         more_descriptors();
-        let mut stops = Stops::new()?;
         let mut hangups = hangups()?;
+        let mut stops = Stops::new()?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(settings.listen, &error))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(settings.listen, &error))?;
         let store = open(&settings)?;
@@ -102,7 +105,13 @@ impl Service {
                     break None;
                 }
                 error = engine.until_fault() => break Some(error),
-                _ = hangups.recv() => reload(&engine, &loader),
+                _ = hangups.recv() => {
+                    if goes_with_terminal {
+                        store.note_told();
+                        break None;
+                    }
+                    reload(&engine, &loader);
+                }
                 () = changed(&mut watch) => reload(&engine, &loader),
             }
         };
@@ -173,7 +182,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Trouble {
     Trouble::new(Exit::Io, problem.help("is another engine running? choose another port, or stop what has this one"))
 }
 
-/// SIGHUP, which has an engine read its config again.
+/// SIGHUP: a terminal is gone, or somebody wants an engine to read its config again.
 fn hangups() -> Result<Signal, Trouble> {
     signal(SignalKind::hangup()).map_err(no_signals)
 }

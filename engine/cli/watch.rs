@@ -12,6 +12,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
 /// Folders beside the config that hold no sources of ours.
 const FOREIGN: &[&str] = &["node_modules", "target"];
+/// Stands for every file of the folder: where it is not known which have changed.
+const ALL: &str = "events.yaml";
 /// What the files are called that a project may be made of.
 const EXTENSIONS: &[&str] = &["yaml", "yml", "rhai", "json"];
 
@@ -19,6 +21,7 @@ const EXTENSIONS: &[&str] = &["yaml", "yml", "rhai", "json"];
 pub struct Watch {
     root: PathBuf,
     watcher: RecommendedWatcher,
+    /// Paths that have changed.
     changed: mpsc::UnboundedReceiver<PathBuf>,
 }
 
@@ -31,13 +34,14 @@ impl Watch {
         // What it is told of has whole paths.
         let root = root.canonicalize().map_err(notify::Error::io)?;
         let (sender, changed) = mpsc::unbounded_channel();
+        let all = root.join(ALL);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change; a watcher that has lost track tells of no path, and then all may have changed.
             let Ok(event) = event else { return };
-            if matches!(event.kind, EventKind::Access(_)) {
-                return;
-            }
-            for path in event.paths {
+            // A watcher that has lost track tells of no path, and then all may have changed.
+            let lost = event.need_rescan().then(|| all.clone());
+            // Reading a file is no change.
+            let paths = if matches!(event.kind, EventKind::Access(_)) { Vec::new() } else { event.paths };
+            for path in lost.into_iter().chain(paths) {
                 // Nobody listens any more once the engine ends.
                 let _ = sender.send(path);
             }
@@ -85,19 +89,18 @@ impl Watch {
         }
         let over = tokio::time::sleep(LONGEST);
         let mut over = std::pin::pin!(over);
+        let quiet = tokio::time::sleep(QUIET);
+        let mut quiet = std::pin::pin!(quiet);
         loop {
-            let mut matters = false;
             tokio::select! {
                 () = &mut over => return Some(()),
-                () = tokio::time::sleep(QUIET) => return Some(()),
-                path = self.changed.recv() => matters |= self.note(&path?),
-            }
-            while let Ok(path) = self.changed.try_recv() {
-                matters |= self.note(&path);
-            }
-            if !matters {
-                // The database is written all the time: that does not make it less quiet.
-                return Some(());
+                () = &mut quiet => return Some(()),
+                path = self.changed.recv() => {
+                    // The database is written all the time: that does not make it less quiet.
+                    if self.note(&path?) {
+                        quiet.set(tokio::time::sleep(QUIET));
+                    }
+                }
             }
         }
     }

@@ -206,7 +206,7 @@ impl Reading<'_> {
                 self.problems.push(problem.help("give it an `event`, `cron: true`, or a test that it `extends`"));
             }
         }
-        for later in first(|case| !case.send.is_empty()).map(|case| case.send.clone()).unwrap_or_default() {
+        for later in first(|case| case.send.is_some()).and_then(|case| case.send.clone()).unwrap_or_default() {
             script.extend(self.later(&later, &case.place));
         }
         script.sort_by_key(|act| act.after);

@@ -205,3 +205,13 @@ fn a_change_runs_the_tests_again() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_test_can_leave_out_what_the_one_that_it_extends_sends() {
+    let place = project(&[]);
+    let text = "function: charge\nmocks: [{ http: \"POST https://api.example.com/*\", reply: { json: { id: c } } }]\ntests:\n  \
+                - { name: pays, event: payment/initiate, send: [{ at: 5m, name: otp/received, data: { userId: u1 } }], expect: { output_includes: { status: paid } } }\n  \
+                - { name: nothing comes, extends: pays, send: [], expect: { output_includes: { status: expired } } }\n";
+    place.write("tests/left-out.test.yaml", text);
+    place.run(&["test"]).exits(0).prints("2 tests: 2 passed");
+}

@@ -73,7 +73,7 @@ pub struct Case {
     pub mocks: Vec<Mock>,
     /// What comes later, each at its virtual time.
     #[schemars(default)]
-    pub send: Vec<Later>,
+    pub send: Option<Vec<Later>>,
     /// What must come of it.
     #[schemars(default)]
     pub expect: Expect,
@@ -239,7 +239,7 @@ impl Value for Case {
             now: fields.optional("now"),
             env: fields.optional("env").unwrap_or_default(),
             mocks: fields.optional("mocks").unwrap_or_default(),
-            send: fields.optional("send").unwrap_or_default(),
+            send: fields.optional("send"),
             expect: fields.optional("expect").unwrap_or_default(),
             crash_after_each_step: fields.optional("crash_after_each_step"),
             crash_anywhere: fields.optional("crash_anywhere"),

@@ -24,10 +24,10 @@ fn examples(place: &Place, path: &[&str], found: &mut Vec<(String, String)>) {
 fn every_example_works() {
     let place = Place::hello();
     let events = "  nap/taken: {}\n  ask/asked: {}\n  trip/taken: {}\n  flop/made: {}\n";
-    let functions = "  nap: { on: nap/taken }\n  ask: { on: ask/asked }\n  flop: { on: flop/made, retries: 0 }\n\
+    let functions = "  charge: { on: nap/taken }\n  ask: { on: ask/asked }\n  flop: { on: flop/made, retries: 0 }\n\
                      \x20 trip: { on: trip/taken, retries: { attempts: 3, backoff: fixed, initial: 1h } }\n";
     place.write("events.yaml", &place.read("events.yaml").replace("functions:", &format!("{events}\nfunctions:\n{functions}")));
-    place.write("handlers/nap.rhai", "step(\"one\", || 1);\nsleep(\"long\", \"1h\");\n");
+    place.write("handlers/charge.rhai", "step(\"one\", || 1);\nsleep(\"long\", \"1h\");\n");
     place.write("handlers/ask.rhai", "wait_for_signal(\"approval\").by\n");
     place.write("handlers/trip.rhai", "step(\"one\", || throw \"not yet\");\n");
     place.write("handlers/flop.rhai", "step(\"one\", || throw \"never\");\n");
@@ -37,7 +37,7 @@ fn every_example_works() {
     place.ask(&engine, &["send", "flop/made"]).exits(0);
     engine.line_with("flop failed");
     place.ask(&engine, &["send", "nap/taken"]).exits(0);
-    engine.line_with("nap sleeping");
+    engine.line_with("charge sleeping");
     place.ask(&engine, &["send", "ask/asked"]).exits(0);
     engine.line_with("ask waiting");
     let mut found = Vec::new();

@@ -63,6 +63,22 @@ fn a_command_puts_the_files_in_force_or_shows_what_is_wrong_with_them() {
     assert_eq!(view["changes"][0]["fields"][0]["key"], "version", "{view}");
     drop(engine);
     place.run(&["reload", "--url", "http://127.0.0.1:1"]).exits(69).says("error[E0531]");
+    // Where it is not even YAML nobody knows where the engine listens, and another one may listen where they do by default.
+    place.write("events.yaml", "version: 1\nfunctions: { greet: [\n");
+    for command in ["reload", "plan"] {
+        place.run(&[command]).exits(78).says("events.yaml:");
+    }
+}
+
+#[test]
+fn dev_goes_with_its_terminal() {
+    let place = Place::hello();
+    greeting(&place, "first");
+    let mut engine = Engine::dev(&place, &[]);
+    engine.signal(Signal::HUP);
+    assert_eq!(engine.exit_code(), 0);
+    let engine = Engine::dev(&place, &[]);
+    says(&place, &engine, "first");
 }
 
 #[test]

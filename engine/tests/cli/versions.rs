@@ -66,4 +66,5 @@ fn pinned_runs_are_taken_to_the_newest_handler_by_hand() {
     );
     place.ask(&engine, &["runs", "migrate", "0000000000001"]).exits(3);
     place.ask(&engine, &["runs", "migrate"]).exits(2);
+    place.ask(&engine, &["runs", "migrate", "--function", "nobody"]).exits(4).says("no run of `nobody` is in flight");
 }
