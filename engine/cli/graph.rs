@@ -10,7 +10,7 @@ use crate::rules::ended;
 use crate::script::{Host, UseKind};
 
 use super::exit::{Exit, Trouble};
-use super::out::{Out, cut};
+use super::out::{Out, cut, xml};
 use super::place::{self, ConfigArgument};
 
 /// The longest condition on an edge, in characters.
@@ -59,6 +59,7 @@ enum Says {
     Cancels,
     Invokes,
     Fails,
+    Is,
 }
 
 impl Says {
@@ -70,6 +71,7 @@ impl Says {
             Says::Cancels => "cancels",
             Says::Invokes => "invokes",
             Says::Fails => "on failure",
+            Says::Is => "is a",
         }
     }
 
@@ -129,7 +131,19 @@ impl Drawing {
                 drawing.edge(failing, own, Says::Fails, "");
             }
         }
+        drawing.join_families();
         drawing
+    }
+
+    /// Leads from each event to the families that it is one of.
+    fn join_families(&mut self) {
+        let events = self.nodes.iter().enumerate().filter(|(_, (kind, _))| *kind == Kind::Event);
+        let named: Vec<(usize, String)> = events.map(|(at, (_, name))| (at, name.clone())).collect();
+        for (family, stem) in named.iter().filter_map(|(at, name)| Some((*at, name.strip_suffix('*')?))) {
+            for (event, _) in named.iter().filter(|(at, name)| *at != family && name.starts_with(stem)) {
+                self.edge(*event, family, Says::Is, "");
+            }
+        }
     }
 
     fn node(&mut self, kind: Kind, name: &str) -> usize {
@@ -284,11 +298,6 @@ impl Drawing {
         text.push_str("</svg>\n");
         text
     }
-}
-
-/// Text within XML.
-fn xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl Graph {

@@ -121,7 +121,7 @@ enum Command {
     /// Draw which events start which functions, and what those send, wait for and invoke
     #[command(after_help = "Example:\n  stepwell graph --format svg > graph.svg")]
     Graph(graph::Graph),
-    /// Print types of the events for those who send them, with a `sendEvent` that is checked by them
+    /// Print types of the events for those who send them, with a function that sends them and is checked by them
     #[command(after_help = "Example:\n  stepwell types --lang ts > events.ts")]
     Types(types::Types),
     /// Make event keys and tokens

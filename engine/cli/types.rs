@@ -157,26 +157,31 @@ fn type_script(events: &[Event], url: &str) -> String {
     let mut text = "// Made by `stepwell types --lang ts` from events.yaml; make it again after a change, by hand changes are lost.\n\n\
                     /** The data of each event, by its name. */\nexport interface Events {\n"
         .to_owned();
+    let data_of =
+        |event: &Event| if event.schema == Value::Bool(true) { "Record<string, unknown>".to_owned() } else { ts(&event.schema, None, 1) };
     for event in events {
         if let Some(description) = &event.description {
             // Writing into a String cannot fail.
             let _ = writeln!(text, "  /** {} */", description.replace("*/", "* /"));
         }
-        let key = match event.name.strip_suffix('*') {
-            // A family is every name that begins with it.
-            Some(stem) => format!("[name: `{stem}${{string}}`]"),
-            None => Value::from(event.name.as_str()).to_string(),
+        let (key, data) = match event.name.strip_suffix('*') {
+            // A family is every name that begins with it; those of them that are declared may have other data.
+            Some(stem) => {
+                let members = events.iter().filter(|other| other.name != event.name && other.name.starts_with(stem));
+                let all = std::iter::once(event).chain(members).map(data_of).collect();
+                (format!("[name: `{stem}${{string}}`]"), union(all))
+            }
+            None => (Value::from(event.name.as_str()).to_string(), data_of(event)),
         };
-        let data = if event.schema == Value::Bool(true) { "Record<string, unknown>".to_owned() } else { ts(&event.schema, None, 1) };
         let _ = writeln!(text, "  {key}: {data};");
     }
     let _ = write!(
         text,
         "}}\n\n/** The name of an event. */\nexport type EventName = keyof Events;\n\n\
-         /** An event that is sent. */\nexport interface Event<N extends EventName = EventName> {{\n  name: N;\n  data: Events[N];\n  \
-         /** Sent again with the same id, it is the same event. */\n  id?: string;\n  /** Milliseconds since 1970; in the future, its runs start then. */\n  ts?: number;\n}}\n\n\
+         /** An event that is sent: the data are those of its name. */\nexport type Event<N extends EventName = EventName> = N extends EventName\n  ? {{\n      name: N;\n      data: Events[N];\n      \
+         /** Sent again with the same id, it is the same event. */\n      id?: string;\n      /** Milliseconds since 1970; in the future, its runs start then. */\n      ts?: number;\n    }}\n  : never;\n\n\
          /** Sends one event, or several at once; gives their ids once they are durable. */\n\
-         export async function sendEvent<N extends EventName>(\n  events: Event<N> | Event<N>[],\n  options: {{ url?: string; key?: string }} = {{}},\n): Promise<string[]> {{\n  \
+         export async function sendEvent(\n  events: Event | Event[],\n  options: {{ url?: string; key?: string }} = {{}},\n): Promise<string[]> {{\n  \
          const {{ url = {}, key = \"dev\" }} = options;\n  \
          const answer = await fetch(`${{url}}/e/${{key}}`, {{\n    method: \"POST\",\n    headers: {{ \"content-type\": \"application/json\" }},\n    body: JSON.stringify(events),\n  }});\n  \
          if (!answer.ok) throw new Error(`${{answer.status}}: ${{await answer.text()}}`);\n  return (await answer.json()).ids;\n}}\n",
@@ -185,16 +190,18 @@ fn type_script(events: &[Event], url: &str) -> String {
     text
 }
 
+/// One of several types, in both languages: each is named once.
+fn union(parts: Vec<String>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for part in parts {
+        if !all.contains(&part) {
+            all.push(part);
+        }
+    }
+    all.join(" | ")
+}
+
 fn ts(schema: &Value, kind: Option<&str>, depth: usize) -> String {
-    let union = |parts: Vec<String>| {
-        let mut all: Vec<String> = Vec::new();
-        parts.into_iter().for_each(|part| {
-            if !all.contains(&part) {
-                all.push(part);
-            }
-        });
-        all.join(" | ")
-    };
     match shape(schema, kind) {
         Shape::Any => "unknown".to_owned(),
         Shape::Never => "never".to_owned(),
@@ -251,54 +258,66 @@ struct Classes {
     names: Vec<String>,
 }
 
+/// What both functions take beside the name and the data.
+const PY_OPTIONS: &str = "*, id: str | None = None, url: str = URL, key: str = \"dev\"";
+
 fn python(events: &[Event], url: &str) -> String {
     let mut classes = Classes::default();
-    let mut overloads = String::new();
     let exact: Vec<&Event> = events.iter().filter(|event| !event.name.ends_with('*')).collect();
-    for event in &exact {
-        let class = class_name(&event.name);
-        let data =
-            if event.schema == Value::Bool(true) { "dict[str, Any]".to_owned() } else { py(&event.schema, None, &class, &mut classes) };
-        let name = Value::from(event.name.as_str());
-        let _ = write!(
-            overloads,
-            "@overload\ndef send_event(name: Literal[{name}], data: {data}, *, id: str | None = None, url: str = URL, key: str = \"dev\") -> str: ...\n"
-        );
+    let parameters: Vec<String> = exact
+        .iter()
+        .map(|event| {
+            let class = class_name(&event.name);
+            let is_free = event.schema == Value::Bool(true);
+            let data = if is_free { "dict[str, Any]".to_owned() } else { py(&event.schema, None, &class, &mut classes) };
+            format!("name: Literal[{}], data: {data}", Value::from(event.name.as_str()))
+        })
+        .collect();
+    let about = |text: &str| {
+        format!("    \"\"\"{text} Sent again with the same `id`, it is the same event.\"\"\"\n    return _send(name, data, id, url, key)\n")
+    };
+    let mut functions = String::new();
+    // One signature needs no overloads, and may not have them.
+    let own = match parameters.as_slice() {
+        [] => None,
+        [only] => Some(only.as_str()),
+        several => {
+            for parameters in several {
+                // Writing into a String cannot fail.
+                let _ = write!(functions, "@overload\ndef send_event({parameters}, {PY_OPTIONS}) -> str: ...\n");
+            }
+            Some("name: str, data: Any")
+        }
+    };
+    if let Some(parameters) = own {
+        let text = about("Sends an event; gives its id once it is durable.");
+        let _ = write!(functions, "def send_event({parameters}, {PY_OPTIONS}) -> str:\n{text}");
     }
-    let needs_general = exact.len() < 2 || exact.len() < events.len();
-    if needs_general {
-        overloads.push_str("@overload\ndef send_event(name: str, data: dict[str, Any], *, id: str | None = None, url: str = URL, key: str = \"dev\") -> str: ...\n");
+    if exact.is_empty() || exact.len() < events.len() {
+        let text = about("Sends an event of a family, whose name and data only the engine checks; gives its id once it is durable.");
+        let space = if functions.is_empty() { "" } else { "\n\n" };
+        let _ = write!(functions, "{space}def send_any(name: str, data: dict[str, Any], {PY_OPTIONS}) -> str:\n{text}");
     }
-    let mut about = String::new();
+    let mut described = String::new();
     for event in &exact {
         if let Some(text) = &event.description {
-            let _ = writeln!(about, "# {}: {}", event.name, text.split_whitespace().collect::<Vec<_>>().join(" "));
+            let _ = writeln!(described, "# {}: {}", event.name, text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
     }
     format!(
         "# Made by `stepwell types --lang python` from events.yaml; make it again after a change, by hand changes are lost.\n\
          from __future__ import annotations\n\nimport json\nimport urllib.request\n\
-         from typing import Any, Literal, NotRequired, TypedDict, overload\n\nURL = {}\n\n{about}\n{}{overloads}\
-         def send_event(name: str, data: Any, *, id: str | None = None, url: str = URL, key: str = \"dev\") -> str:\n    \
-         \"\"\"Sends an event; gives its id once it is durable. Sent again with the same `id`, it is the same event.\"\"\"\n    \
+         from typing import Any, Literal, NotRequired, TypedDict, overload\n\nURL = {}\n\n{described}\n{}\
+         def _send(name: str, data: Any, id: str | None, url: str, key: str) -> str:\n    \
          event = {{\"name\": name, \"data\": data}} | ({{\"id\": id}} if id is not None else {{}})\n    \
          request = urllib.request.Request(f\"{{url}}/e/{{key}}\", json.dumps(event).encode(), {{\"content-type\": \"application/json\"}})\n    \
-         with urllib.request.urlopen(request) as answer:\n        return json.load(answer)[\"ids\"][0]\n",
+         with urllib.request.urlopen(request) as answer:\n        return str(json.load(answer)[\"ids\"][0])\n\n\n{functions}",
         Value::from(url),
         classes.text
     )
 }
 
 fn py(schema: &Value, kind: Option<&str>, name: &str, classes: &mut Classes) -> String {
-    let union = |parts: Vec<String>| {
-        let mut all: Vec<String> = Vec::new();
-        parts.into_iter().for_each(|part| {
-            if !all.contains(&part) {
-                all.push(part);
-            }
-        });
-        all.join(" | ")
-    };
     match shape(schema, kind) {
         Shape::Any | Shape::All(_) => "Any".to_owned(),
         Shape::Never => "None".to_owned(),

@@ -14,7 +14,7 @@ use crate::testing::{Problem, Report, Seen, Side, Test};
 
 use super::super::exit::Trouble;
 use super::super::live::log_line;
-use super::super::out::{BOLD, GREEN, Out, RED, YELLOW, count, paint, short, shown};
+use super::super::out::{BOLD, GREEN, Out, RED, YELLOW, count, paint, short, shown, xml};
 use super::super::tree;
 use super::dim;
 
@@ -286,21 +286,4 @@ pub fn junit(ended: &[Ended<'_>]) -> String {
     }
     text.push_str("</testsuites>\n");
     text
-}
-
-/// Text within XML; what XML cannot hold becomes a question mark.
-fn xml(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\n' | '\t' => safe.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => safe.push('?'),
-            c => safe.push(c),
-        }
-    }
-    safe
 }

@@ -32,17 +32,24 @@ OrderPlaced = TypedDict("OrderPlaced", {
     "prices": "NotRequired[dict[str, float]]",
 })
 
+def _send(name: str, data: Any, id: str | None, url: str, key: str) -> str:
+    event = {"name": name, "data": data} | ({"id": id} if id is not None else {})
+    request = urllib.request.Request(f"{url}/e/{key}", json.dumps(event).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return str(json.load(answer)["ids"][0])
+
+
 @overload
 def send_event(name: Literal["order/placed"], data: OrderPlaced, *, id: str | None = None, url: str = URL, key: str = "dev") -> str: ...
 @overload
 def send_event(name: Literal["order/paid"], data: dict[str, Any], *, id: str | None = None, url: str = URL, key: str = "dev") -> str: ...
 @overload
 def send_event(name: Literal["order/withdrawn"], data: dict[str, Any], *, id: str | None = None, url: str = URL, key: str = "dev") -> str: ...
-@overload
-def send_event(name: str, data: dict[str, Any], *, id: str | None = None, url: str = URL, key: str = "dev") -> str: ...
 def send_event(name: str, data: Any, *, id: str | None = None, url: str = URL, key: str = "dev") -> str:
     """Sends an event; gives its id once it is durable. Sent again with the same `id`, it is the same event."""
-    event = {"name": name, "data": data} | ({"id": id} if id is not None else {})
-    request = urllib.request.Request(f"{url}/e/{key}", json.dumps(event).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["ids"][0]
+    return _send(name, data, id, url, key)
+
+
+def send_any(name: str, data: dict[str, Any], *, id: str | None = None, url: str = URL, key: str = "dev") -> str:
+    """Sends an event of a family, whose name and data only the engine checks; gives its id once it is durable. Sent again with the same `id`, it is the same event."""
+    return _send(name, data, id, url, key)

@@ -31,19 +31,21 @@ export interface Events {
 /** The name of an event. */
 export type EventName = keyof Events;
 
-/** An event that is sent. */
-export interface Event<N extends EventName = EventName> {
-  name: N;
-  data: Events[N];
-  /** Sent again with the same id, it is the same event. */
-  id?: string;
-  /** Milliseconds since 1970; in the future, its runs start then. */
-  ts?: number;
-}
+/** An event that is sent: the data are those of its name. */
+export type Event<N extends EventName = EventName> = N extends EventName
+  ? {
+      name: N;
+      data: Events[N];
+      /** Sent again with the same id, it is the same event. */
+      id?: string;
+      /** Milliseconds since 1970; in the future, its runs start then. */
+      ts?: number;
+    }
+  : never;
 
 /** Sends one event, or several at once; gives their ids once they are durable. */
-export async function sendEvent<N extends EventName>(
-  events: Event<N> | Event<N>[],
+export async function sendEvent(
+  events: Event | Event[],
   options: { url?: string; key?: string } = {},
 ): Promise<string[]> {
   const { url = "http://127.0.0.1:8288", key = "dev" } = options;
