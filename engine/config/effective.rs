@@ -56,7 +56,7 @@ pub fn effective(model: &Model) -> Vec<Setting> {
     let mut list = List(Vec::new());
     engine(model, &mut list);
     list.put("unknown_events", unknown_word(model.unknown_events()), &model.unknown_events);
-    list.put("versions", versions_word(model.versions.as_ref().map_or(Versions::Auto, |versions| versions.value)), &model.versions);
+    list.put("versions", model.versions.as_ref().map_or(Versions::Auto, |versions| versions.value).word(), &model.versions);
     for (name, value) in model.env.iter() {
         list.add(format!("env.{}", name.value), &value.value.0, &value.place);
     }
@@ -222,7 +222,7 @@ fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut
         list.add(path("on_failure"), &script.value, &script.place);
     }
     let versions = function.versions.clone().or(model.versions.clone());
-    list.put(&path("versions"), versions_word(function.versions(&model.versions)), &versions);
+    list.put(&path("versions"), function.versions(&model.versions).word(), &versions);
 }
 
 fn gates(path: &dyn Fn(&str) -> String, function: &Function, list: &mut List) {
@@ -272,14 +272,6 @@ fn unknown_word(unknown: UnknownEvents) -> &'static str {
     match unknown {
         UnknownEvents::Refuse => "refuse",
         UnknownEvents::Accept => "accept",
-    }
-}
-
-fn versions_word(versions: Versions) -> &'static str {
-    match versions {
-        Versions::Auto => "auto",
-        Versions::Pin => "pin",
-        Versions::Latest => "latest",
     }
 }
 

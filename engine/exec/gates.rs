@@ -101,7 +101,7 @@ impl Gates {
     /// Goes over to another snapshot: what was counted counts on, for as long as the new rules say.
     pub(super) fn reload(&mut self, before: &Project, after: &Project) {
         for ((function, _), (period, _)) in &mut self.rates {
-            if let Some(rule) = after.function(function).and_then(|function| function.rate_rule()) {
+            if let Some((rule, _)) = after.function(function).and_then(|function| function.rate_limit()) {
                 *period = rule.period;
             }
         }

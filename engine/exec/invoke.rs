@@ -131,7 +131,7 @@ impl Invocation {
                 let mut index = inner.waits_mut();
                 if let Some(row) = &with.wait {
                     index.put(row, true);
-                    index.expect(Member { run: run.clone(), event: Some(Arc::clone(&event)) });
+                    index.is_coming(Member { run: run.clone(), event: Some(Arc::clone(&event)) });
                 }
                 inner.store.commit(Lane::Steps, vec![list.clone()])
             };
@@ -142,7 +142,7 @@ impl Invocation {
                 (_, Some(row)) => index.close(&row.wait),
                 (_, None) => {}
             }
-            index.is_born(run.id);
+            index.has_come(run.id);
             drop(index);
             match outcome {
                 None => {}

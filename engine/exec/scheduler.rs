@@ -4,6 +4,7 @@
 
 mod reload;
 mod start;
+mod timeouts;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
@@ -338,11 +339,8 @@ impl Scheduler {
             return;
         }
         self.crons.resume(function);
-        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start);
         for (order, wants) in self.held.end(function) {
-            if let Some(start) = start {
-                self.timers.push(Reverse((since.after(start), order.run, Due::StartTimeout)));
-            }
+            self.arm_start(order.run, function, *since);
             self.queue.push(order, &wants);
         }
     }

@@ -376,12 +376,12 @@ impl Index {
     }
 
     /// An invoked run is on its way to the disk.
-    pub(super) fn expect(&mut self, member: Member) {
+    pub(super) fn is_coming(&mut self, member: Member) {
         self.unborn.insert(member.run.id, member);
     }
 
     /// An invoked run has come to the disk, or will not.
-    pub(super) fn is_born(&mut self, run: RunId) {
+    pub(super) fn has_come(&mut self, run: RunId) {
         self.unborn.remove(&run);
     }
 

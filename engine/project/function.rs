@@ -150,11 +150,6 @@ impl Function {
         self.triggers.iter().map(|trigger| &trigger.event)
     }
 
-    /// How many of its events get through, whatever their key.
-    pub fn rate_rule(&self) -> Option<RateLimit> {
-        self.rate_limit.as_ref().map(|(rule, _)| *rule)
-    }
-
     /// Whether it collects events, and if so whether in batches, and the text of the key by which it does.
     pub fn collects_by(&self) -> Option<(bool, Option<&str>)> {
         let is_batch = matches!(self.collect?, Collect::Batch { .. });
@@ -186,15 +181,6 @@ impl Function {
     /// The text of each limit's key; none where a limit has no key.
     pub fn key_texts(&self) -> impl Iterator<Item = Option<&Arc<str>>> {
         self.keys.iter().map(|key| key.as_ref().map(Expr::text))
-    }
-
-    /// Its `versions`, as the config writes it.
-    pub fn versions_word(&self) -> &'static str {
-        match self.versions {
-            Versions::Auto => "auto",
-            Versions::Pin => "pin",
-            Versions::Latest => "latest",
-        }
     }
 
     /// The text of its `idempotency`.

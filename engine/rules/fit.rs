@@ -121,12 +121,6 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl From<Arc<str>> for Unfit {
-    fn from(why: Arc<str>) -> Unfit {
-        Unfit::Other(why)
-    }
-}
-
 impl From<&str> for Unfit {
     fn from(why: &str) -> Unfit {
         Unfit::Other(why.into())
@@ -212,35 +206,6 @@ impl Fit {
             .index
             .get_or_insert_with(|| records.iter().enumerate().map(|(at, record)| ((Arc::clone(&record.key), record.kind), at)).collect());
         index.get(&(Arc::clone(key), kind)).copied()
-    }
-}
-
-/// The first difference between records and what a handler asks for, one lane a branch and the script's own first; the first
-/// call that is new where there is none.
-///
-/// # Errors
-/// The first difference.
-pub fn fits(records: &[Record], lanes: &[(&str, Vec<Call>)]) -> Result<Option<Call>, Difference> {
-    let mut fit = Fit::new(records);
-    let mut waiting: Vec<&Call> = Vec::new();
-    let differs = |at: usize, instead: Instead| Err(Difference { recorded: Call::of(&records[at]), instead });
-    for (branch, calls) in lanes {
-        let branch = (!branch.is_empty()).then_some(*branch);
-        for call in calls {
-            match fit.ask(records, branch, call.kind, &call.key) {
-                Answer::Recorded(_) => {}
-                Answer::New | Answer::Later => {
-                    waiting.push(call);
-                    break;
-                }
-                Answer::Unfit(at) => return differs(at, Instead::Asks(call.clone())),
-            }
-        }
-    }
-    match (fit.missed(), waiting.first()) {
-        (None, first) => Ok(first.map(|call| (*call).clone())),
-        (Some(at), Some(call)) => differs(at, Instead::Asks((*call).clone())),
-        (Some(at), None) => differs(at, Instead::Ends),
     }
 }
 

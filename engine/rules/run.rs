@@ -137,7 +137,11 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: i
             (RunState::Queued, None)
         }
         Outcome::Unfit(why) => {
-            writes.push(Write::Park { run: id, reason: Arc::from(format!("its record does not fit the handler: {why}")) });
+            let reason = match why {
+                Unfit::Differs(_) => Arc::from(format!("its record does not fit the handler: {why}")),
+                Unfit::Other(why) => why,
+            };
+            writes.push(Write::Park { run: id, reason });
             (RunState::Parked, None)
         }
     };

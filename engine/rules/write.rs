@@ -27,20 +27,24 @@ impl List {
     /// What it costs to carry out, in rows; at least one, since its expectations cost as much as a row. Large values weigh
     /// more: what they take is pages in the log.
     pub fn weight(&self) -> usize {
-        let length = |text: &Option<Json>| text.as_deref().map_or(0, str::len);
-        let rows = |write: &Write| match write {
-            Write::Sweep { most, .. } => *most as usize,
-            Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
-            Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
-            Write::PutValue(row) => 1 + row.value.len() / ROW_BYTES,
-            Write::IfOpen { writes, .. } => writes.len(),
-            Write::Append { record, .. } => match &record.result {
-                Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
-                _ => 1,
-            },
-            _ => 1,
-        };
         self.writes.iter().map(rows).sum::<usize>().max(1)
+    }
+}
+
+/// What one write costs, in rows.
+fn rows(write: &Write) -> usize {
+    let length = |text: &Option<Json>| text.as_deref().map_or(0, str::len);
+    match write {
+        Write::Sweep { most, .. } => *most as usize,
+        Write::InsertEvent(event) => 1 + (event.data.len() + length(&event.extra)) / ROW_BYTES,
+        Write::End { output, .. } => 1 + length(output) / ROW_BYTES,
+        Write::PutValue(row) => 1 + row.value.len() / ROW_BYTES,
+        Write::IfOpen { writes, .. } => writes.iter().map(rows).sum(),
+        Write::Append { record, .. } => match &record.result {
+            Recorded::Value(value) => 1 + value.len() / ROW_BYTES,
+            _ => 1,
+        },
+        _ => 1,
     }
 }
 

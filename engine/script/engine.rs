@@ -43,8 +43,7 @@ pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
     engine.on_progress(|_| attempt::on_progress());
     engine.on_print(|text| say(LogLevel::Info, text));
     engine.on_debug(|text, _, _| say(LogLevel::Debug, text));
-    // Rhai calls its own hook "volatile", which it marks as deprecated; without it `log::debug` does not parse.
-    #[allow(deprecated)]
+    #[allow(deprecated, reason = "Rhai marks what it calls volatile so; without this hook `log::debug` does not parse")]
     engine.on_parse_token(|token, _, _| any_word(token));
 
     time::register(&mut engine);

@@ -14,6 +14,9 @@ use super::query::fill;
 use super::runs::{Filter, Paused};
 use super::view::RunView;
 
+/// Rows with their events, where those are read, and the id from which on the next page goes on.
+type Page = (Vec<(RunRow, Option<EventRow>)>, Option<Id>);
+
 /// The most runs that one request may do something to.
 pub(super) const MANY_MOST: usize = 100_000;
 /// Runs that are looked at together for something that is done to many.
@@ -99,15 +102,7 @@ impl Selection {
     }
 
     /// Rows with their events, where the condition reads those, below `to`.
-    #[allow(clippy::type_complexity)]
-    fn rows(
-        &self,
-        store: &dyn Store,
-        limit: usize,
-        to: Option<RunId>,
-        now: Millis,
-        paused: &Paused,
-    ) -> Result<(Vec<(RunRow, Option<EventRow>)>, Option<Id>), StoreError> {
+    fn rows(&self, store: &dyn Store, limit: usize, to: Option<RunId>, now: Millis, paused: &Paused) -> Result<Page, StoreError> {
         let reads_event = self.condition.as_ref().is_some_and(|condition| condition.reads_event());
         let fault = RefCell::new(None);
         let event_of = |row: &RunRow| {

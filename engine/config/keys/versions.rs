@@ -18,6 +18,17 @@ pub enum Versions {
     Latest,
 }
 
+impl Versions {
+    /// As the config writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Versions::Auto => "auto",
+            Versions::Pin => "pin",
+            Versions::Latest => "latest",
+        }
+    }
+}
+
 impl Value for Versions {
     fn read(node: &Node, reader: &mut Reader) -> Option<Versions> {
         choose(node, &[("auto", Versions::Auto), ("pin", Versions::Pin), ("latest", Versions::Latest)], reader)

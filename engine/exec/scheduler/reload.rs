@@ -9,7 +9,7 @@ use crate::rules::queue::{Order, Refit, Rethrottle, Stage};
 use crate::rules::{Gate, List, RunRow, WindowKey, WindowRow, Write};
 use crate::store::StoreError;
 
-use super::{Due, Message, Reverse, Scheduler};
+use super::{Message, Scheduler};
 
 /// Runs from which on all that have not ended are read in one go, instead of one after the other.
 const READ_ALL_FROM: usize = 2_000;
@@ -143,65 +143,6 @@ impl Scheduler {
             Write::PutWindow(WindowRow { window, entry: Id(0), value: given.bucket.full_us, expires: given.bucket.expires() })
         };
         changed.into_iter().map(row).collect()
-    }
-
-    /// A run is given up if it has not begun so long after it enters the queue.
-    pub(super) fn arm_start(&mut self, run: RunId, function: &str, enter: Millis) {
-        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start);
-        // The time that its function was paused does not count.
-        let resumed = self.inner.pause_of(function).filter(|pause| !pause.paused).map(|pause| pause.since);
-        let from = resumed.map_or(enter, |resumed| resumed.max(enter));
-        self.timers.extend(start.map(|start| Reverse((from.after(start), run, Due::StartTimeout))));
-    }
-
-    /// Sets the time-outs of a run that the snapshot in force gives it.
-    pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
-        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
-        match (row.started, function.timeouts.start, function.timeouts.finish) {
-            (None, Some(_), _) => self.arm_start(row.id, &row.function, row.enter),
-            (Some(began), _, Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
-            _ => {}
-        }
-    }
-
-    /// When a run has to have ended, by the snapshot in force; none where nothing says so.
-    pub(super) fn has_to_end(&self, run: RunId) -> Option<Millis> {
-        let live = self.live.get(&run)?;
-        let finish = self.inner.project().function(&live.function)?.timeouts.finish?;
-        match self.inner.store.run(run) {
-            Ok(row) => Some(row?.started?.after(finish)),
-            Err(error) => {
-                self.inner.fail(error);
-                None
-            }
-        }
-    }
-
-    /// A run has waited for its first start for as long as it may, unless that has been put off since.
-    pub(super) fn start_timeout(&mut self, at: Millis, run: RunId) {
-        let Some(live) = self.live.get(&run) else { return };
-        let span = self.inner.project().function(&live.function).and_then(|function| function.timeouts.start);
-        // A reload may have taken it away.
-        let Some(span) = span else { return };
-        // The time that its function was paused does not count.
-        let resumed = self.inner.pause_of(&live.function).filter(|pause| !pause.paused).map(|pause| pause.since);
-        let from = resumed.map_or(live.enter, |resumed| resumed.max(live.enter));
-        let later = from.after(span);
-        if later > at {
-            return self.timers.push(Reverse((later, run, Due::StartTimeout)));
-        }
-        // It must not start while its cancel is under way.
-        self.queue.remove(run);
-        self.cancel(run, "timeouts.start: it waited too long for its first start");
-    }
-
-    /// A time-out has come that a reload may have put off or taken away since it was set.
-    pub(super) fn finish_timeout(&mut self, at: Millis, run: RunId) {
-        match self.has_to_end(run) {
-            Some(end) if end > at => self.timers.push(Reverse((end, run, Due::FinishTimeout))),
-            Some(_) => self.cancel(run, "timeouts.finish: it took too long since its first start"),
-            None => {}
-        }
     }
 }
 

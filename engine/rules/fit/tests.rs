@@ -4,6 +4,32 @@ use super::*;
 use crate::base::Millis;
 use crate::rules::row::Recorded;
 
+/// The first difference between records and what a handler asks for, one lane a branch and the script's own first; the first
+/// call that is new where there is none.
+fn fits(records: &[Record], lanes: &[(&str, Vec<Call>)]) -> Result<Option<Call>, Difference> {
+    let mut fit = Fit::new(records);
+    let mut waiting: Vec<&Call> = Vec::new();
+    let differs = |at: usize, instead: Instead| Err(Difference { recorded: Call::of(&records[at]), instead });
+    for (branch, calls) in lanes {
+        let branch = (!branch.is_empty()).then_some(*branch);
+        for call in calls {
+            match fit.ask(records, branch, call.kind, &call.key) {
+                Answer::Recorded(_) => {}
+                Answer::New | Answer::Later => {
+                    waiting.push(call);
+                    break;
+                }
+                Answer::Unfit(at) => return differs(at, Instead::Asks(call.clone())),
+            }
+        }
+    }
+    match (fit.missed(), waiting.first()) {
+        (None, first) => Ok(first.map(|call| (*call).clone())),
+        (Some(at), Some(call)) => differs(at, Instead::Asks((*call).clone())),
+        (Some(at), None) => differs(at, Instead::Ends),
+    }
+}
+
 /// A call from its shorthand: `a` is a step, `~a` a sleep, `?a` a wait, `>a` something that is sent.
 fn call(text: &str) -> Call {
     let (kind, key) = match text.chars().next() {

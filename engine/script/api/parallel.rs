@@ -22,8 +22,7 @@ use super::super::run;
 use super::demand_between;
 use super::steps::check_name;
 
-// Rhai calls it volatile, which it marks as deprecated; without it a closure on another coroutine finds no imports.
-#[allow(deprecated)]
+#[allow(deprecated, reason = "Rhai marks what it calls volatile so; without it a closure on another coroutine finds no imports")]
 type Store = rhai::NativeCallContextStore;
 
 pub(super) fn register(engine: &mut Engine) {
@@ -104,7 +103,7 @@ fn run_all(context: &NativeCallContext<'_>, parts: Vec<(String, FnPtr, Vec<Dynam
         Slot { path, body, arguments, counts, place: Place::New }
     };
     let slots = parts.into_iter().map(slot).collect();
-    #[allow(deprecated)]
+    #[allow(deprecated, reason = "as for `Store`")]
     let store = Rc::new(context.store_data());
     let group = RefCell::new(Group { parent: &attempt, store, slots, limit: options.limit, timer: None, seen: 0, unseen: false });
     attempt.waits_for_branches(true);
@@ -365,7 +364,7 @@ fn broke(attempt: &Attempt, broken: Broken) -> Halt {
 /// The body of a branch: the closure, on copies of what it captured.
 fn evaluate(attempt: &Attempt, body: &FnPtr, arguments: &[Dynamic], store: &Store) -> Body {
     let engine = Arc::clone(&attempt.program.engine);
-    #[allow(deprecated)]
+    #[allow(deprecated, reason = "as for `Store`")]
     let context = store.create_context(&engine);
     let captured = Captured::copy(body)?;
     let arguments = arguments.iter().map(copied).collect::<Result<Vec<_>, Fault>>()?;

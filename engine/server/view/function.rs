@@ -219,7 +219,7 @@ impl FunctionView {
             cron: function.cron.as_ref().map(|cron| CronView::of(cron, now)),
             handler: function.program.main().to_owned(),
             version: function.program.hash().to_string(),
-            versions: function.versions_word().to_owned(),
+            versions: function.versions.word().to_owned(),
             retries: RetryView::of(&function.retry),
             concurrency: limits.collect(),
             timeouts: TimeoutsView {

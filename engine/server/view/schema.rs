@@ -18,7 +18,7 @@ pub(super) enum LevelWord {}
 /// An error of a handler.
 #[derive(JsonSchema)]
 #[schemars(rename = "Failure")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is used, for the schema")]
 pub(super) struct FailureShape {
     /// What a person reads.
     message: String,
@@ -41,7 +41,7 @@ pub(super) struct FailureShape {
 /// A place in a script.
 #[derive(JsonSchema)]
 #[schemars(rename = "Place")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its shape is used, for the schema")]
 struct PlaceShape {
     /// Path below the config's folder.
     file: String,

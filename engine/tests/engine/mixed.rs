@@ -40,17 +40,14 @@ fn started(run: &RunRow) -> Millis {
 
 // ---- batch ----
 
+/// Events of two keys that fill three batches of two.
+const SIX: [&str; 6] =
+    [r#"{"k":1,"n":1}"#, r#"{"k":1,"n":2}"#, r#"{"k":1,"n":3}"#, r#"{"k":1,"n":4}"#, r#"{"k":2,"n":5}"#, r#"{"k":2,"n":6}"#];
+
 #[test]
 fn batches_are_throttled_as_runs_are() {
     let world = slow("batch: { size: 2, timeout: 1h, key: event.data.k }, throttle: { limit: 1, period: 6h, key: event.data.k }", ALL);
-    world.send_each(&[
-        r#"{"k":1,"n":1}"#,
-        r#"{"k":1,"n":2}"#,
-        r#"{"k":1,"n":3}"#,
-        r#"{"k":1,"n":4}"#,
-        r#"{"k":2,"n":5}"#,
-        r#"{"k":2,"n":6}"#,
-    ]);
+    world.send_each(&SIX);
     world.results(2);
     let second = world.waiting().remove(0);
     assert!(world.why(&second).starts_with("throttled"), "{}", world.why(&second));
@@ -67,14 +64,7 @@ fn batches_are_throttled_as_runs_are() {
 fn batches_of_one_key_do_not_overlap_under_a_limit_of_one() {
     let limits = "batch: { size: 2, timeout: 1h, key: event.data.k }, concurrency: { limit: 1, key: event.data.k, hold: run }";
     let world = slow(limits, r#"sleep("nap", "2h"); events.len()"#);
-    world.send_each(&[
-        r#"{"k":1,"n":1}"#,
-        r#"{"k":1,"n":2}"#,
-        r#"{"k":1,"n":3}"#,
-        r#"{"k":1,"n":4}"#,
-        r#"{"k":2,"n":5}"#,
-        r#"{"k":2,"n":6}"#,
-    ]);
+    world.send_each(&SIX);
     let (_, runs) = world.jumped(3);
     assert_eq!(outputs(&runs), ["2", "2", "2"]);
     assert!(started(&runs[1]) >= runs[0].ended.unwrap() && started(&runs[2]) < runs[0].ended.unwrap(), "{runs:?}");

@@ -1,16 +1,13 @@
 //! Another config in force while runs are at work: what is in memory of it is what the new one says, and no run is lost.
 
-use std::sync::Arc;
-
 use stepwell::base::{EventId, Json, Span};
-use stepwell::clock::SystemClock;
 use stepwell::exec::{ReloadError, Reloaded};
 use stepwell::project::{Loader, Mode};
 use stepwell::rules::{RunRow, RunState};
 use stepwell::script::Host;
 use stepwell::store::{RunQuery, Store};
 
-use super::{World, event, start_at};
+use super::{World, event};
 
 const WAITS: &str = r#"wait_for_signal("go"); event.data.n"#;
 pub(super) const EVENTS: &str = "events: { a/b: {}, stop/it: {} }\n";
@@ -21,20 +18,10 @@ fn yaml(function: &str) -> String {
 
 /// An engine on a clock that jumps over no wait.
 pub(super) fn world(function: &str, handler: &str) -> World {
-    World::new(yaml(function).trim_start_matches("version: 1\n"), &[("f", handler)]).on_system_clock()
+    World::new(yaml(function).trim_start_matches("version: 1\n"), &[("f", handler)]).slowed()
 }
 
 impl World {
-    /// Ends the engine in order and starts another one, on a clock that jumps over no wait.
-    pub(super) fn on_system_clock(self) -> World {
-        self.block_on(self.engine.drain());
-        let World { folder, engine, store } = self;
-        drop(engine);
-        store.close().unwrap();
-        let (engine, store) = start_at(folder.path(), Arc::new(SystemClock::default()));
-        World { folder, engine, store }
-    }
-
     pub(super) fn loader(&self) -> Loader {
         Loader::new(self.folder.path().join("events.yaml"), Host::new(), |_| None, Mode::Try)
     }
@@ -110,7 +97,7 @@ fn a_limit_that_is_raised_lets_waiting_runs_in_and_one_that_is_lowered_holds_the
     assert_eq!(world.run_of(events[4]).state, RunState::Queued);
     let why = world.block_on(world.engine.why(&world.run_of(events[4]))).unwrap();
     assert!(why.contains("f allows 2 runs at a time"), "{why}");
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     world.until_all_ended(&events[2..]);
 }
 
@@ -164,7 +151,7 @@ fn a_throttle_gives_starts_by_its_new_rule() {
     assert_eq!(world.in_state(RunState::Queued), 2);
     world.reload("throttle: { limit: 1, period: 1s }");
     world.come_to(&events, RunState::Completed);
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     let more = world.numbered(3..4);
     world.come_to(&more, RunState::Completed);
     world.reload("throttle: { limit: 1, period: 10h }");
@@ -265,7 +252,7 @@ fn a_batch_is_full_by_its_new_size() {
 #[test]
 fn crons_go_by_the_new_schedule() {
     let text = |crons: &str| format!("version: 1\n{EVENTS}functions: {{ {crons} }}\n");
-    let world = World::new(text("f: { on: a/b }").trim_start_matches("version: 1\n"), &[("f", "1"), ("g", "1")]).on_system_clock();
+    let world = World::new(text("f: { on: a/b }").trim_start_matches("version: 1\n"), &[("f", "1"), ("g", "1")]).slowed();
     let positions = |world: &World| -> Vec<(String, String)> {
         world
             .store
@@ -323,7 +310,7 @@ fn runs_go_on_with_a_handler_that_was_mended_and_on_the_old_one_where_it_does_no
     world.come_to(&events, RunState::Waiting);
     world.handler(r#"step("two", || 2); wait_for_signal("go")"#);
     world.try_reload().unwrap();
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     world.go();
     assert_eq!(world.block_on(world.ended(events[0])).output.as_deref(), Some("1"));
 }
@@ -402,7 +389,7 @@ fn five_hundred_reloads_under_load_lose_no_run() {
         |number: usize| format!("let a = step(\"one\", || event.data.n);\nsleep(\"nap\", \"5ms\");\nstep(\"two\", || a) // {number}\n");
     let handlers = [handler(0), handler(1), handler(2)];
     let named = [("h0", &*handlers[0]), ("h1", &*handlers[1]), ("h2", &*handlers[2]), ("f", "1")];
-    let world = World::new(&config(4, 0), &named).on_system_clock();
+    let world = World::new(&config(4, 0), &named).slowed();
     let path = world.folder.path().join("events.yaml");
     let mut events = Vec::new();
     let stop = std::sync::atomic::AtomicBool::new(false);

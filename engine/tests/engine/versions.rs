@@ -77,7 +77,7 @@ fn pin_keeps_a_run_on_its_version_until_it_is_migrated() {
     let events = world.numbered(0..3);
     world.come_to(&events, RunState::Waiting);
     world.edited(SECOND);
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     let migrated = world.block_on(world.engine.migrate(world.run_of(events[1]).id, false)).unwrap();
     assert_eq!((migrated.from.as_deref(), &*migrated.to), (Some(&*world.hash_of(FIRST)), &*world.hash_of(SECOND)));
     let dry = world.block_on(world.engine.migrate(world.run_of(events[2]).id, true)).unwrap();
@@ -85,7 +85,7 @@ fn pin_keeps_a_run_on_its_version_until_it_is_migrated() {
     world.edited(OTHER);
     let refused = world.block_on(world.engine.migrate(world.run_of(events[2]).id, false)).unwrap_err();
     assert!(matches!(&refused, MigrateError::Unfit(why) if why.to_string().contains("step `one`")), "{refused}");
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     world.go();
     let output = |at: usize| world.block_on(world.ended(events[at])).output.unwrap().to_string();
     assert_eq!([output(0), output(1), output(2)], [r#"{"first":1}"#, r#"{"second":1}"#, r#"{"first":1}"#]);
@@ -140,7 +140,7 @@ fn versions_that_nobody_needs_are_deleted_and_those_of_runs_are_not() {
         "version: 1\n{EVENTS}functions: {{ f: {{ on: a/b, retries: 0 }} }}\nretention: {{ completed: 1s, failed: 1s, cancelled: 1s, events: 1s }}\n"
     );
     world.reload_whole(&short);
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     let is_left = |world: &World| [FIRST, SECOND, OTHER].map(|text| world.store.source(&world.hash_of(text)).unwrap().is_some());
     let look_again = |world: &World| {
         let clock = world.engine.clock();
@@ -167,7 +167,7 @@ fn versions_that_nobody_needs_are_deleted_and_those_of_runs_are_not() {
     while world.store.run(run).unwrap().is_some() {
         look_again(&world);
     }
-    let world = world.killed().on_system_clock();
+    let world = world.killed().slowed();
     while is_left(&world) != [false, false, true] {
         look_again(&world);
     }

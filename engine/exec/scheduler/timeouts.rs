@@ -1,0 +1,72 @@
+//! The time-outs of runs as wholes: `timeouts.start` and `timeouts.finish`.
+//!
+//! They are those of the snapshot in force: a timer says when to look, and what it finds then decides.
+
+use std::cmp::Reverse;
+
+use crate::base::{Millis, RunId};
+use crate::rules::RunRow;
+
+use super::{Due, Scheduler};
+
+impl Scheduler {
+    /// Sets the time-outs of a run.
+    pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
+        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
+        match (row.started, function.timeouts.finish) {
+            (None, _) => self.arm_start(row.id, &row.function, row.enter),
+            (Some(began), Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
+            (Some(_), None) => {}
+        }
+    }
+
+    /// A run is given up if it has not begun so long after it enters the queue.
+    pub(super) fn arm_start(&mut self, run: RunId, function: &str, enter: Millis) {
+        let latest = self.latest_start(function, enter);
+        self.timers.extend(latest.map(|latest| Reverse((latest, run, Due::StartTimeout))));
+    }
+
+    /// When a run has to have begun that enters the queue at `enter`; none where nothing says so.
+    fn latest_start(&self, function: &str, enter: Millis) -> Option<Millis> {
+        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start)?;
+        // The time that its function was paused does not count.
+        let resumed = self.inner.pause_of(function).filter(|pause| !pause.paused).map(|pause| pause.since);
+        Some(resumed.map_or(enter, |resumed| resumed.max(enter)).after(start))
+    }
+
+    /// A run has waited for its first start for as long as it may, unless that has been put off or taken away since.
+    pub(super) fn start_timeout(&mut self, at: Millis, run: RunId) {
+        let Some(live) = self.live.get(&run) else { return };
+        match self.latest_start(&live.function, live.enter) {
+            Some(later) if later > at => self.timers.push(Reverse((later, run, Due::StartTimeout))),
+            Some(_) => {
+                // It must not start while its cancel is under way.
+                self.queue.remove(run);
+                self.cancel(run, "timeouts.start: it waited too long for its first start");
+            }
+            None => {}
+        }
+    }
+
+    /// A run has taken as long as it may, unless that has been put off or taken away since.
+    pub(super) fn finish_timeout(&mut self, at: Millis, run: RunId) {
+        match self.latest_end(run) {
+            Some(later) if later > at => self.timers.push(Reverse((later, run, Due::FinishTimeout))),
+            Some(_) => self.cancel(run, "timeouts.finish: it took too long since its first start"),
+            None => {}
+        }
+    }
+
+    /// When a run has to have ended; none where nothing says so.
+    fn latest_end(&self, run: RunId) -> Option<Millis> {
+        let live = self.live.get(&run)?;
+        let finish = self.inner.project().function(&live.function)?.timeouts.finish?;
+        match self.inner.store.run(run) {
+            Ok(row) => Some(row?.started?.after(finish)),
+            Err(error) => {
+                self.inner.fail(error);
+                None
+            }
+        }
+    }
+}
