@@ -121,6 +121,9 @@ impl<'de> serde::Deserialize<'de> for Id {
 
 /// A map by ids of the engine's own making.
 pub type IdMap<V> = HashMap<Id, V, BuildHasherDefault<IdHasher>>;
+/// The same for very many: the values lie side by side, and what is hashed is small. An empty place in a map costs as much as
+/// a value otherwise, and up to half of the places are empty.
+pub type DenseIdMap<V> = indexmap::IndexMap<Id, V, BuildHasherDefault<IdHasher>>;
 /// A map by numbers that nobody outside chooses.
 pub type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 

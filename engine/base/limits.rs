@@ -69,3 +69,6 @@ pub const BRANCHES_DEFAULT: usize = 32;
 pub const BRANCHES_MOST: usize = 256;
 /// Events of one `batch`: a handler sees all of them at once, in its run's memory.
 pub const BATCH_EVENTS_MOST: u32 = 1_000;
+/// Bytes of its events' data at which a batch is full, whatever its `size` says: as values of a script they take several times
+/// as much of their run's memory, and the event that tells of its end holds them all. Its last event may go beyond.
+pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;

@@ -15,7 +15,7 @@ use crate::project::Project;
 use crate::rules::gates::rate_limit::{SETTLED, Window};
 use crate::rules::gates::{Collect, Found, Holder, Open, RateLimit, Room, Seat, Singleton, singleton};
 use crate::rules::matching::{self, Candidate, Join};
-use crate::rules::{Gate, List, RunRow, RunState, WindowKey, WindowRow};
+use crate::rules::{EventRow, Gate, List, RunRow, RunState, WindowKey, WindowRow};
 use crate::store::StoreError;
 
 use super::Inner;
@@ -121,8 +121,8 @@ impl Gates {
         }
     }
 
-    /// Takes up a stored run that collects events, with how many it has.
-    pub(super) fn load_open(&mut self, run: &RunRow, key: &Arc<str>, events: usize, is_batch: bool) {
+    /// Takes up a stored run that collects events, with how many it has, and the bytes of their data.
+    pub(super) fn load_open(&mut self, run: &RunRow, key: &Arc<str>, (events, bytes): (usize, u64), is_batch: bool) {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         let name = (Arc::clone(&run.function), Arc::clone(key));
         if self.open.contains_key(&name) {
@@ -137,6 +137,7 @@ impl Gates {
                 stored: run.enter,
                 made_by: SETTLED,
                 events,
+                bytes,
                 joining: Vec::new(),
                 is_filling: false,
                 is_batch,
@@ -159,25 +160,25 @@ impl Gates {
         }
     }
 
-    fn join(&mut self, join: &Join, decision: u64) -> Option<Mark> {
+    fn join(&mut self, join: &Join, bytes: u64, decision: u64) -> Option<Mark> {
         let open = self.open_of.get(&join.run).and_then(|key| self.open.get_mut(key))?;
         match join.seat {
             Seat::First { .. } => return None,
             Seat::Instead { enter, .. } => open.closes = enter,
             Seat::Beside { full, .. } => open.is_filling = full,
         }
-        open.joining.push(decision);
+        open.joining.push((decision, bytes));
         let enter = if let Seat::Instead { enter, .. } = join.seat { Some(enter) } else { None };
         Some(Mark::Join(join.run, open.is_filling, enter))
     }
 
     fn joined(&mut self, run: RunId, last: bool, enter: Option<Millis>, decision: u64, stands: bool) {
         let Some(open) = self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) else { return };
-        if let Some(at) = open.joining.iter().position(|by| *by == decision) {
-            open.joining.swap_remove(at);
-        }
+        let at = open.joining.iter().position(|(by, _)| *by == decision);
+        let bytes = at.map_or(0, |at| open.joining.swap_remove(at).1);
         if stands {
             open.events += 1;
+            open.bytes += bytes;
             open.stored = enter.unwrap_or(open.stored);
         }
         if open.joining.is_empty() {
@@ -291,6 +292,11 @@ impl Drop for Decision<'_> {
     }
 }
 
+/// Bytes of an event's data.
+fn size(event: &EventRow) -> u64 {
+    event.data.len() as u64
+}
+
 /// Whether deciding on these candidates takes more than the event itself.
 pub(super) fn ask(candidates: &[Candidate]) -> bool {
     candidates.iter().any(|candidate| candidate.applies && candidate.gates.asks())
@@ -302,13 +308,18 @@ impl Inner {
         let is_open = row.state == RunState::Queued && row.started.is_none() && row.enter > self.clock.now();
         if let Some(key) = row.collects().filter(|_| is_open) {
             // Where its function does not collect any more, or in another way, it takes nothing more.
-            let events = 1 + self.store.batch(row.id)?.len();
+            let rest = self.store.batch(row.id)?;
+            let events = 1 + rest.len();
             if let Some((is_batch, _)) = self.project().function(&row.function).and_then(|function| function.collects_by())
                 && (is_batch || events == 1)
                 // What is to start later than its batch would has a run of its own, which takes nothing more.
                 && !(is_batch && self.store.event(row.event)?.is_some_and(|event| event.ts > event.accepted))
             {
-                gates.load_open(row, key, events, is_batch);
+                let mut bytes = 0;
+                for id in std::iter::once(&row.event).chain(&rest) {
+                    bytes += self.store.event(*id)?.as_ref().map_or(0, size);
+                }
+                gates.load_open(row, key, (events, bytes), is_batch);
             }
         }
         Ok(())
@@ -351,7 +362,7 @@ impl Inner {
         let mut dooms: Vec<(RunId, Doom)> = Vec::new();
         let applying = candidates.iter().zip(&mut found).filter(|(candidate, _)| candidate.applies).zip(runs);
         for ((candidate, found), by) in applying.filter(|((_, found), _)| found.taken.is_none()) {
-            match self.look(waits, gates, candidate, found, (decision.number, pending.cautious), (*by, event.ts, now))? {
+            match self.look(waits, gates, candidate, found, (decision.number, pending.cautious), (*by, (event.ts, size(event)), now))? {
                 Sight::Unsure => return Ok(None),
                 Sight::Clear => {}
                 Sight::Replaces(doom) => dooms.push((*by, *doom)),
@@ -364,7 +375,7 @@ impl Inner {
             if let Some((candidate, found)) = of_run {
                 decision.counts(gates, candidate, found, event.id);
             }
-            decision.marks.extend(gates.join(join, decision.number));
+            decision.marks.extend(gates.join(join, size(event), decision.number));
         }
         for run in &runs {
             let of_run = candidates.iter().zip(&found).find(|(candidate, _)| candidate.function == run.function);
@@ -383,6 +394,7 @@ impl Inner {
                         stored: enter,
                         made_by,
                         events: 1,
+                        bytes: size(event),
                         joining: Vec::new(),
                         is_filling: false,
                         is_batch,
@@ -402,7 +414,7 @@ impl Inner {
         Ok(Some(Decided { list, runs, joins, replaced }))
     }
 
-    /// Finds what a candidate's gates go by, for the run `by` that it may start and the time `ts` of its event.
+    /// Finds what a candidate's gates go by, for the run `by` that it may start, and the time and the size of its `event`.
     fn look(
         &self,
         waits: &wait_index::Index,
@@ -410,7 +422,7 @@ impl Inner {
         candidate: &Candidate,
         found: &mut Found,
         (decision, cautious): (u64, bool),
-        (by, ts, now): (RunId, Millis, Millis),
+        (by, event, now): (RunId, (Millis, u64), Millis),
     ) -> Result<Sight, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
             let key = (Arc::clone(&candidate.function), Arc::clone(value));
@@ -428,7 +440,7 @@ impl Inner {
         }
         if let Some((how, value)) = &candidate.gates.collect {
             let open = gates.open.get(&(Arc::clone(&candidate.function), Arc::clone(value)));
-            found.seat = how.seat(open, ts, now, decision);
+            found.seat = how.seat(open, event, now, decision);
             // A singleton does not go with it.
             return Ok(if found.seat.is_some() { Sight::Clear } else { Sight::Unsure });
         }

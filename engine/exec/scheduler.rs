@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::id::IdMap;
+use crate::base::id::{DenseIdMap, IdMap};
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::gates::Seat;
@@ -140,7 +140,7 @@ pub(super) struct Scheduler {
     desks: Vec<mpsc::UnboundedSender<Batch>>,
     end: Ending,
     queue: Queue,
-    live: IdMap<Live>,
+    live: DenseIdMap<Live>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     crons: Crons,
     /// Positions of crons that are on their way to the disk: so many messages are to come.
@@ -175,7 +175,7 @@ impl Scheduler {
         buckets: &[WindowRow],
     ) -> Scheduler {
         let mut queue = Queue::default();
-        let mut live = IdMap::default();
+        let mut live = DenseIdMap::default();
         // A map that grows while a million runs are taken up is copied again and again.
         live.reserve(usize::try_from(unfinished).unwrap_or(0));
         buckets.iter().for_each(|row| queue.load(&row.window.function, &row.window.key, row.value));
@@ -469,7 +469,7 @@ impl Scheduler {
             Seat::Instead { enter, .. } => {
                 let Some(made) = self.fresh.get_mut(&run) else {
                     // It goes on as it is stored; its window stays open.
-                    self.live.remove(&run);
+                    self.live.swap_remove(&run);
                     self.held.forget(run);
                     self.queue.remove(run);
                     return self.take_up_stored(run);
@@ -574,7 +574,7 @@ impl Scheduler {
         if self.live.get(&run).is_some_and(|live| live.collects) {
             self.inner.gates().close(run);
         }
-        self.live.remove(&run);
+        self.live.swap_remove(&run);
         self.overtaken.remove(&run);
         self.held.forget(run);
         self.fresh.remove(&run);

@@ -23,8 +23,9 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anony
 
 use crate::base::alloc::{self, Account};
 
-/// Stacks that a thread keeps for the next coroutine; more are given back to the kernel. As many as run at once under full
-/// load on two threads: mapping a stack, touching it first and unmapping it costs more than a short script.
+/// Stacks that a thread keeps for the next coroutine where fewer than that are in use; otherwise it keeps as many as are. More are
+/// given back to the kernel. As many as run at once under full load on two threads: mapping a stack, touching it first and unmapping
+/// it costs more than a short script.
 const POOLED: usize = 512;
 /// What a pooled stack keeps of its memory, from its top; deeper pages are given back to the kernel.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -106,7 +107,7 @@ struct Frame<'a> {
 thread_local! {
     /// The frame of the coroutine that runs on this thread at the moment.
     static CURRENT: Cell<Option<NonNull<Frame<'static>>>> = const { Cell::new(None) };
-    static POOL: RefCell<Vec<Stack>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { stacks: Vec::new(), in_use: 0 }) };
     /// The lowest address that `note_depth` was called at since the running coroutine was resumed.
     static LOWEST: Cell<usize> = const { Cell::new(usize::MAX) };
 }
@@ -125,15 +126,12 @@ impl<T: 'static> Coroutine<T> {
     /// A coroutine that will call `body` on a stack of this size. Nothing runs before the first poll.
     pub(super) fn new(local: Rc<dyn Local>, stack_bytes: usize, body: impl FnOnce() -> T + 'static) -> Result<Coroutine<T>, Broken> {
         let bytes = stack_bytes.max(STACK_LEAST_BYTES).next_multiple_of(GUARD_BYTES);
-        let pooled = POOL.with_borrow_mut(|pool| {
-            let at = pool.iter().rposition(|stack| stack.bytes == bytes)?;
-            Some(pool.swap_remove(at))
-        });
-        let stack = match pooled {
+        let stack = match POOL.with_borrow_mut(|pool| pool.take(bytes)) {
             Some(stack) => stack,
             // A system that promises memory strictly may refuse a large mapping; then the script gets a small one.
             None => Stack::new(bytes).or_else(|| Stack::new(STACK_LEAST_BYTES)).ok_or(Broken::NoStack)?,
         };
+        POOL.with_borrow_mut(|pool| pool.in_use += 1);
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
         Ok(Coroutine { inner: Some(inner), local, lowest: usize::MAX })
     }
@@ -157,15 +155,11 @@ impl<T: 'static> Coroutine<T> {
     fn put_back(&mut self) {
         if let Some(inner) = self.inner.take() {
             let mut stack = inner.into_stack();
-            POOL.with_borrow_mut(|pool| {
-                if pool.len() < POOLED {
-                    stack.served += 1;
-                    if stack.top().saturating_sub(self.lowest) > SHALLOW_BYTES || stack.served % TRIM_EVERY == 0 {
-                        stack.trim();
-                    }
-                    pool.push(stack);
-                }
-            });
+            stack.served += 1;
+            if stack.top().saturating_sub(self.lowest) > SHALLOW_BYTES || stack.served % TRIM_EVERY == 0 {
+                stack.trim();
+            }
+            POOL.with_borrow_mut(|pool| pool.put_back(stack));
         }
     }
 }
@@ -296,6 +290,11 @@ impl<T: 'static> Future for Coroutine<T> {
 
 impl<T> Drop for Coroutine<T> {
     fn drop(&mut self) {
+        // A thread that ends may drop its pool before its last coroutine; then nobody counts any more.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            pool.in_use = pool.in_use.saturating_sub(1);
+        });
         let Some(mut inner) = self.inner.take() else { return };
         if !inner.started() || inner.done() {
             return;
@@ -320,6 +319,28 @@ impl<T> Drop for Coroutine<T> {
         if !ended {
             // Dropping it would unwind it by force, and abort the process if that fails.
             std::mem::forget(inner);
+        }
+    }
+}
+
+/// The stacks of a thread that no coroutine lives on.
+struct Pool {
+    stacks: Vec<Stack>,
+    /// The thread's coroutines.
+    in_use: usize,
+}
+
+impl Pool {
+    fn take(&mut self, bytes: usize) -> Option<Stack> {
+        let at = self.stacks.iter().rposition(|stack| stack.bytes == bytes)?;
+        Some(self.stacks.swap_remove(at))
+    }
+
+    /// Keeps it. Where that is one too many, it goes, and another one with it, since load that falls needs ever fewer.
+    fn put_back(&mut self, stack: Stack) {
+        self.stacks.push(stack);
+        if self.stacks.len() > POOLED.max(self.in_use) {
+            self.stacks.truncate(self.stacks.len() - 2);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The window is the queued run itself: the time at which it enters the queue is when the window closes. Which runs are open is
 //! known in memory, by function and key; that is derived from the runs' rows at start.
 
-use crate::base::{Millis, RunId, Span};
+use crate::base::{Millis, RunId, Span, limits};
 
 /// How a function collects events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Collect {
     },
     /// One run with all events.
     Batch {
-        /// So many events start the run at once.
+        /// So many events start the run at once; so does [`limits::BATCH_BYTES`] of their data.
         size: u32,
         /// The longest time from the first event to the run.
         timeout: Span,
@@ -39,8 +39,10 @@ pub struct Open {
     pub made_by: u64,
     /// Its events that are on disk, or come with the run itself.
     pub events: u32,
-    /// The decisions that add further ones and are on their way.
-    pub joining: Vec<u64>,
+    /// Bytes of their data.
+    pub bytes: u64,
+    /// The decisions that add further ones and are on their way, each with the bytes of its event's data.
+    pub joining: Vec<(u64, u64)>,
     /// The last event that fits in is on its way.
     pub is_filling: bool,
     /// Its events are a batch. One that was made under another config may collect in the other way.
@@ -79,8 +81,8 @@ pub enum Seat {
 
 impl Collect {
     /// The place of an event that is accepted at `now`; none where that depends on other decisions than `decision`, whose outcome is
-    /// not known yet. `open` is the run of its key that collects, `ts` the event's own time.
-    pub fn seat(self, open: Option<&Open>, ts: Millis, now: Millis, decision: u64) -> Option<Seat> {
+    /// not known yet. `open` is the run of its key that collects, `ts` the event's own time, `bytes` those of its data.
+    pub fn seat(self, open: Option<&Open>, (ts, bytes): (Millis, u64), now: Millis, decision: u64) -> Option<Seat> {
         let is_batch = matches!(self, Collect::Batch { .. });
         let open = open.filter(|open| open.is_batch == is_batch && (open.closes > now || open.is_filling));
         let is_known = |by: u64| by == 0 || by == decision;
@@ -97,9 +99,10 @@ impl Collect {
                 Some(Seat::Instead { run: open.run, enter, own: open.made_by != 0 })
             }
             (Collect::Batch { size, .. }, Some(open)) => {
-                let full = open.events + open.joining.len() as u32 + 1 >= size;
+                let whole = open.bytes + open.joining.iter().map(|(_, bytes)| bytes).sum::<u64>() + bytes;
+                let full = open.events + open.joining.len() as u32 + 1 >= size || whole >= limits::BATCH_BYTES;
                 // One of those on their way may be a repetition, which does not count.
-                let is_sure = !full || open.joining.iter().all(|by| is_known(*by));
+                let is_sure = !full || open.joining.iter().all(|(by, _)| is_known(*by));
                 is_sure.then_some(Seat::Beside { run: open.run, full, own: open.made_by != 0 })
             }
         }
@@ -125,12 +128,23 @@ mod tests {
 
     fn open(events: u32) -> Open {
         let (since, closes) = (seconds(0), seconds(10));
-        Open { run: Id(1), since, closes, stored: closes, made_by: 0, events, joining: Vec::new(), is_filling: false, is_batch: false }
+        Open {
+            run: Id(1),
+            since,
+            closes,
+            stored: closes,
+            made_by: 0,
+            events,
+            bytes: 0,
+            joining: Vec::new(),
+            is_filling: false,
+            is_batch: false,
+        }
     }
 
     fn at(how: Collect, open: Option<&Open>, now: i64) -> Option<Seat> {
         let open = open.map(|open| Open { is_batch: matches!(how, Collect::Batch { .. }), ..open.clone() });
-        how.seat(open.as_ref(), seconds(0), seconds(now), 7)
+        how.seat(open.as_ref(), (seconds(0), 10), seconds(now), 7)
     }
 
     #[test]
@@ -155,13 +169,26 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_full_once_its_events_are_large() {
+        let many = Collect::Batch { size: 1_000, timeout: Span::seconds(10) };
+        let beside = |full: bool| Some(Seat::Beside { run: Id(1), full, own: false });
+        let nearly = Open { bytes: limits::BATCH_BYTES - 20, ..open(2) };
+        assert_eq!(at(many, Some(&nearly), 1), beside(false));
+        let full = Open { bytes: limits::BATCH_BYTES - 10, ..open(2) };
+        assert_eq!(at(many, Some(&full), 1), beside(true));
+        let joined = Open { joining: vec![(7, 10)], ..nearly };
+        assert_eq!(at(many, Some(&joined), 1), beside(true));
+        assert_eq!(at(many, Some(&Open { joining: vec![(4, 10)], ..joined }), 1), None, "the one before may be a repetition");
+    }
+
+    #[test]
     fn what_may_come_to_nothing_is_waited_for() {
         let unmade = Open { made_by: 4, ..open(1) };
         assert_eq!(at(DEBOUNCE, Some(&unmade), 1), None);
         assert_eq!(at(BATCH, Some(&unmade), 1), None);
         let own = Open { made_by: 7, ..open(1) };
         assert_eq!(at(BATCH, Some(&own), 1), Some(Seat::Beside { run: Id(1), full: false, own: true }));
-        let joining = Open { joining: vec![4], ..open(1) };
+        let joining = Open { joining: vec![(4, 10)], ..open(1) };
         assert_eq!(at(BATCH, Some(&joining), 1), None, "the one before may be a repetition, and then this one does not fill it");
         let filling = Open { is_filling: true, ..open(2) };
         assert_eq!(at(BATCH, Some(&filling), 11), None);
@@ -169,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_event_of_the_future_starts_then() {
-        let seat = |how: Collect, open: Option<&Open>| how.seat(open, seconds(60), seconds(1), 7);
+        let seat = |how: Collect, open: Option<&Open>| how.seat(open, (seconds(60), 10), seconds(1), 7);
         assert_eq!(seat(BATCH, Some(&open(1))), Some(Seat::First { enter: seconds(60), open: false }));
         assert_eq!(seat(DEBOUNCE, Some(&open(1))), Some(Seat::Instead { run: Id(1), enter: seconds(60), own: false }));
     }
@@ -177,7 +204,7 @@ mod tests {
     #[test]
     fn a_run_that_collects_in_another_way_is_not_joined() {
         let batch = Open { is_batch: true, ..open(2) };
-        assert_eq!(DEBOUNCE.seat(Some(&batch), seconds(0), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
-        assert_eq!(BATCH.seat(Some(&open(1)), seconds(0), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
+        assert_eq!(DEBOUNCE.seat(Some(&batch), (seconds(0), 10), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
+        assert_eq!(BATCH.seat(Some(&open(1)), (seconds(0), 10), seconds(4), 7), Some(Seat::First { enter: seconds(14), open: true }));
     }
 }

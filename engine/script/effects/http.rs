@@ -110,7 +110,10 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
 fn send(attempt: &Attempt, shown: &str, request: Request, timeout: Span) -> Result<Option<Result<Answer, Failed>>, Fault> {
     let client = alloc::uncounted(|| client(&attempt.call.surroundings.http));
     let (rules, client) = client.map_err(|error| Thrown::new("E0418", format!("no HTTP client: {error}")).fault())?;
-    Ok(match apart::task(attempt, shown, Some(timeout), perform(client, rules, request))? {
+    // The future of a request takes kilobytes. On this stack they would be touched by each call through which it is handed on, and
+    // stay taken for as long as the request is under way.
+    let performed = async { Box::pin(perform(client, rules, request)).await };
+    Ok(match apart::task(attempt, shown, Some(timeout), performed)? {
         Outcome::Done(answer) => Some(answer),
         Outcome::Late => None,
         Outcome::Broken(said) => Some(Err(Failed::Network(said))),

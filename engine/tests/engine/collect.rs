@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stepwell::base::EventId;
+use stepwell::base::{EventId, limits};
 use stepwell::clock::SystemClock;
 use stepwell::exec::NewEvent;
 use stepwell::rules::{Outcome, RunRow, RunState};
@@ -157,6 +157,18 @@ fn a_batch_goes_on_after_a_restart() {
     let mut results = world.killed().results(3);
     results.sort();
     assert_eq!(results, ["[1,2,3]", "[4]", "[9]"]);
+}
+
+#[test]
+fn a_batch_of_large_events_is_full_at_their_bytes_also_over_a_restart() {
+    let world = slow("batch: { size: 100, timeout: 1h, key: event.data.k }", ALL);
+    let large = |n: i32| format!(r#"{{"k":1,"n":{n},"text":"{}"}}"#, "x".repeat(limits::BATCH_BYTES as usize / 3));
+    world.send_each(&[&large(1), &large(2)]);
+    assert_eq!(world.waiting().len(), 1);
+    let world = world.slowed();
+    world.send_each(&[&large(3), &large(4), r#"{"k":1,"n":5}"#]);
+    assert_eq!(world.results(1), ["[1,2,3]"]);
+    assert_eq!(world.killed().results(2)[1], "[4,5]");
 }
 
 #[test]
