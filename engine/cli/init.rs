@@ -27,6 +27,10 @@ pub struct Init {
 enum Template {
     /// One event, one function of two steps and a sleep
     Hello,
+    /// Signed requests of Stripe and GitHub that become events
+    Webhook,
+    /// A report that the clock starts
+    Cron,
     /// Payments that wait for a one-time code, one of a customer at a time
     Payments,
 }
@@ -39,6 +43,20 @@ const HELLO: &[Page] = &[
     ("handlers/greet.rhai", include_str!("templates/hello/handlers/greet.rhai")),
     ("schemas/hello-said.json", include_str!("templates/hello/schemas/hello-said.json")),
     ("tests/greet.test.yaml", include_str!("templates/hello/tests/greet.test.yaml")),
+];
+
+/// Two of the repository's examples.
+const WEBHOOK: &[Page] = &[
+    ("events.yaml", include_str!("../../examples/webhooks/events.yaml")),
+    ("handlers/book-charge.rhai", include_str!("../../examples/webhooks/handlers/book-charge.rhai")),
+    ("handlers/announce-release.rhai", include_str!("../../examples/webhooks/handlers/announce-release.rhai")),
+    ("tests/book-charge.test.yaml", include_str!("../../examples/webhooks/tests/book-charge.test.yaml")),
+    ("tests/announce-release.test.yaml", include_str!("../../examples/webhooks/tests/announce-release.test.yaml")),
+];
+const CRON: &[Page] = &[
+    ("events.yaml", include_str!("../../examples/cron/events.yaml")),
+    ("handlers/weekday-report.rhai", include_str!("../../examples/cron/handlers/weekday-report.rhai")),
+    ("tests/weekday-report.test.yaml", include_str!("../../examples/cron/tests/weekday-report.test.yaml")),
 ];
 
 /// The project that the repository itself ships.
@@ -56,6 +74,16 @@ impl Template {
         match self {
             Template::Hello => HELLO,
             Template::Payments => PAYMENTS,
+            Template::Webhook => WEBHOOK,
+            Template::Cron => CRON,
+        }
+    }
+
+    /// What starts the engine: one does not start without its secrets.
+    fn dev(self) -> &'static str {
+        match self {
+            Template::Webhook => "env STRIPE_WEBHOOK=whsec_… GITHUB_WEBHOOK=… stepwell dev",
+            Template::Hello | Template::Cron | Template::Payments => "stepwell dev",
         }
     }
 
@@ -63,6 +91,8 @@ impl Template {
     fn first(self) -> &'static str {
         match self {
             Template::Hello => "stepwell try hello/said --example",
+            Template::Webhook => "stepwell try stripe/charge.succeeded --example",
+            Template::Cron => "stepwell try --cron weekday-report",
             Template::Payments => "stepwell try payment/initiate --example --then otp/received@5m --fast-forward",
         }
     }
@@ -98,7 +128,7 @@ impl Init {
         }
         out.say(format!("  {}   runs it once, here and now", paint(BOLD, self.template.first())));
         out.say(format!("  {}   runs the handlers' tests", paint(BOLD, "stepwell test")));
-        out.say(format!("  {}   starts the engine", paint(BOLD, "stepwell dev")));
+        out.say(format!("  {}   starts the engine", paint(BOLD, self.template.dev())));
         Ok(Exit::Done)
     }
 }

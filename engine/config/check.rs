@@ -9,7 +9,7 @@ use super::keys::events::EventSchema;
 use super::keys::functions::Function;
 use super::keys::names::{event_problem, id_problem, in_family};
 use super::keys::unknown_events::UnknownEvents;
-use super::keys::{databases, email, env, exec, secrets};
+use super::keys::{databases, email, env, exec, secrets, webhooks};
 use super::model::Model;
 use super::reader::Reader;
 use super::spanned::{Spanned, or};
@@ -37,7 +37,7 @@ pub(super) fn check(model: &Model, root: &Path, is_whole: bool, reader: &mut Rea
     }
     shared(model, reader);
     outside(model, is_whole, reader);
-    webhooks(model, is_whole, reader);
+    all_webhooks(model, is_whole, reader);
 }
 
 fn events(model: &Model, root: &Path, reader: &mut Reader) {
@@ -234,13 +234,14 @@ fn listed(model: &Model, secret: &Spanned<String>, is_whole: bool, reader: &mut 
     });
 }
 
-fn webhooks(model: &Model, is_whole: bool, reader: &mut Reader) {
+fn all_webhooks(model: &Model, is_whole: bool, reader: &mut Reader) {
     for (name, webhook) in model.webhooks.iter() {
         if let Some(problem) = id_problem("the webhook's name", &name.value, &name.place) {
             reader.note(problem);
         }
-        if let Some(secret) = &webhook.secret {
+        for secret in &webhook.secret {
             listed(model, secret, is_whole, reader);
         }
+        webhooks::check(name, webhook, reader);
     }
 }

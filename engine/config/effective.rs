@@ -86,6 +86,7 @@ pub fn effective(model: &Model) -> Vec<Setting> {
     list.put("retention.failed", kept.failed.to_string(), &model.retention.failed);
     list.put("retention.cancelled", kept.cancelled.to_string(), &model.retention.cancelled);
     list.put("retention.events", kept.events.to_string(), &model.retention.events);
+    webhooks(model, &mut list);
     events(model, &mut list);
     for (id, function) in model.functions.iter() {
         self::function(model, id, function, &mut list);
@@ -138,6 +139,36 @@ fn engine(model: &Model, list: &mut List) {
     list.put("limits.memory", Size(limits.memory_bytes()).to_string(), &limits.memory);
     list.put("limits.steps", limits.steps(), &limits.steps);
     list.put("limits.journal", Size(limits.journal_bytes()).to_string(), &limits.journal);
+}
+
+fn webhooks(model: &Model, list: &mut List) {
+    for (name, webhook) in model.webhooks.iter() {
+        let path = |key: &str| format!("webhooks.{}.{key}", name.value);
+        if let Some(scheme) = &webhook.scheme {
+            list.add(path("scheme"), scheme.value.word(), &scheme.place);
+        }
+        for secret in &webhook.secret {
+            list.add(path("secret"), &secret.value, &secret.place);
+        }
+        for (key, text) in [("event", &webhook.event), ("id", &webhook.id), ("data", &webhook.data)] {
+            if let Some(text) = text {
+                list.add(path(key), &text.value, &text.place);
+            }
+        }
+        if webhook.has_time() {
+            list.put(&path("tolerance"), shown(webhook.tolerance()), &webhook.tolerance);
+        }
+        let Some(signature) = webhook.signature.as_ref().map(|signature| &signature.value) else { continue };
+        let path = |key: &str| path(&format!("signature.{key}"));
+        for (key, text) in [("header", &signature.header), ("prefix", &signature.prefix), ("timestamp", &signature.timestamp)] {
+            if let Some(text) = text {
+                list.add(path(key), &text.value, &text.place);
+            }
+        }
+        list.put(&path("algorithm"), signature.algorithm_word(), &signature.algorithm);
+        list.put(&path("encoding"), signature.encoding_word(), &signature.encoding);
+        list.put(&path("signed"), signature.signed(), &signature.signed);
+    }
 }
 
 fn events(model: &Model, list: &mut List) {

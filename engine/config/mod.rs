@@ -41,10 +41,12 @@ pub use keys::throttle::Throttle;
 pub use keys::timeouts::Timeouts;
 pub use keys::unknown_events::UnknownEvents;
 pub use keys::versions::Versions;
-pub use keys::webhooks::Webhook;
+pub use keys::webhooks::{SchemeWord, Webhook};
 pub use load::{Loaded, load};
 pub use model::Model;
 pub use quantity::Size;
 pub use schema::schema;
 pub use spanned::{Spanned, Table};
-pub use suite::{Case, Expect, Given, Later, LoadedSuite, Mock, Reply, SentEvent, Suite, Target, With, load_suite, suite_schema};
+pub use suite::{
+    Case, Expect, Given, Later, LoadedSuite, Mock, Reply, SentEvent, Suite, Target, TargetKind, With, load_suite, read_suite, suite_schema,
+};

@@ -70,7 +70,7 @@ pub struct Model {
     /// The functions, by id.
     #[schemars(default)]
     pub functions: Table<Function>,
-    /// Requests from elsewhere that become events: `POST /webhooks/NAME`. Not supported yet.
+    /// Signed requests from elsewhere that become events, by name: `POST /webhooks/NAME`.
     #[schemars(default)]
     pub webhooks: Table<Webhook>,
     /// Further files, as paths or patterns relative to this folder: `functions/*.yaml`. They may hold `events`,
@@ -135,7 +135,7 @@ impl Model {
         self.secrets = fields.optional("secrets").unwrap_or_default();
         self.events = fields.optional("events").unwrap_or_default();
         self.functions = fields.entry("functions").map(|(_, node)| functions::read_all(node, fields.reader())).unwrap_or_default();
-        self.webhooks = fields.later("webhooks").unwrap_or_default();
+        self.webhooks = fields.optional("webhooks").unwrap_or_default();
         self.include = fields.optional("include").unwrap_or_default();
     }
 }

@@ -215,14 +215,6 @@ impl<'n, 'r> Fields<'n, 'r> {
         T::read(node, self.reader).map(|value| Spanned::new(value, name.place.clone()))
     }
 
-    /// The value of a key whose behaviour is not there yet: it is read, and its key is an error.
-    pub fn later<T: Value>(&mut self, key: &'static str) -> Option<T> {
-        let (name, node) = self.entry(key)?;
-        let value = T::read(node, self.reader);
-        self.reader.note(not_yet(&name.place, &format!("`{key}`")));
-        value
-    }
-
     /// Where problems of this map are noted.
     pub fn reader(&mut self) -> &mut Reader {
         self.reader

@@ -136,6 +136,12 @@ shape!(Hold, "Hold", |_generator| json_schema!({ "type": "string", "enum": ["run
 pub(super) struct AnyJson;
 shape!(AnyJson, "AnyJson", |_generator| json_schema!({}));
 
+/// The name of a secret, or two of them.
+pub(super) struct SecretsShape;
+shape!(SecretsShape, "SecretNames", |_generator| json_schema!({
+    "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": 2 }],
+}));
+
 /// A path, or a JSON Schema.
 pub(super) struct SchemaShape;
 shape!(SchemaShape, "EventSchema", |_generator| json_schema!({
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn the_schema_and_the_reader_know_the_same_keys() {
         let whole = include_str!("../tests/config/whole/events.yaml");
-        let rest = "functions: { pay: { on: { event: a/b }, retries: {} } }";
+        let rest = "functions: { pay: { on: { event: a/b }, retries: {} } }\nwebhooks: { w: { signature: {} } }";
         let mut reader = Reader::default();
         for text in [whole, rest] {
             let node = tree::parse(&Source::new("events.yaml", text), &mut reader.problems).unwrap();

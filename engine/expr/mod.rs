@@ -38,6 +38,9 @@ static ROOT: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
     Context::with_env(Arc::new(env))
 });
 
+/// The variables of the expressions that make an event of a webhook's request.
+pub const WEBHOOK_VARIABLES: &[&str] = &["body", "headers"];
+
 /// An expression that was parsed and checked. Cheap to share, evaluated any number of times.
 #[derive(Debug)]
 pub struct Expr {

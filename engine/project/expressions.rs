@@ -3,7 +3,7 @@
 use crate::base::Diagnostic;
 use crate::base::diagnostic::nearest;
 use crate::config::Spanned;
-use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Segment};
+use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Segment, WEBHOOK_VARIABLES};
 
 use super::schema::{Known, Schema};
 
@@ -31,6 +31,11 @@ pub(super) fn compile_match(
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Expr> {
     checked(text, what, MATCH_VARIABLES, &[("event", own), ("async", other)], problems)
+}
+
+/// As `compile`, for an expression over `body` and `headers`, of which no schema says what they hold.
+pub(super) fn compile_webhook(text: &Spanned<String>, what: &str, problems: &mut Vec<Diagnostic>) -> Option<Expr> {
+    checked(text, what, WEBHOOK_VARIABLES, &[], problems)
 }
 
 fn checked(

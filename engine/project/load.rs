@@ -20,7 +20,7 @@ use super::expressions::{self, Seen};
 use super::function::{Cancel, Function, Trigger, Warned, in_family};
 use super::schema::{self, Schema};
 use super::violation::EventProblem;
-use super::{Index, Mode, Project};
+use super::{Index, Mode, Project, webhook};
 
 impl Project {
     /// Loads the config at `path` and everything that it names. `env` reads the environment. Also gives warnings and notes.
@@ -49,6 +49,7 @@ impl Project {
             .iter()
             .filter_map(|(id, declared)| function(id, declared, &model, &schemas, &mut scripts, &mut problems))
             .collect();
+        let webhooks = webhook::all(&model, &secrets, &mut problems);
         // What the config told of a place, such as a file that is not there, is not told twice.
         let place = |problem: &Diagnostic| problem.places.first().map(|place| (place.source.name.clone(), place.range.clone()));
         let told: Vec<_> = config_problems.iter().filter_map(place).collect();
@@ -81,8 +82,17 @@ impl Project {
         });
         let hash = hash(&model, loaded.source.as_ref(), &documents, &functions);
         let index = index(&model, schemas, &functions);
-        let project =
-            Project { config: model, root, functions, surroundings, has_clock: true, hash, started_alone: None, index: Arc::new(index) };
+        let project = Project {
+            config: model,
+            root,
+            functions,
+            webhooks,
+            surroundings,
+            has_clock: true,
+            hash,
+            started_alone: None,
+            index: Arc::new(index),
+        };
         Ok((project, sorted(problems)))
     }
 }
@@ -92,7 +102,7 @@ fn commands(model: &Model) -> impl Iterator<Item = &str> {
     model.exec.iter().flat_map(|exec| &exec.allow).map(|command| command.value.as_str())
 }
 
-type SecretValues = BTreeMap<String, Option<String>>;
+pub(super) type SecretValues = BTreeMap<String, Option<String>>;
 
 fn secret(secrets: &SecretValues, name: Option<&Spanned<String>>) -> Option<String> {
     secrets.get(&name?.value).cloned().flatten()
@@ -463,7 +473,7 @@ fn index(model: &Model, mut schemas: HashMap<String, Schema>, functions: &[Arc<F
         }
     }
     Index {
-        events: model.events.names().map(|name| (name.to_owned(), schemas.remove(name))).collect(),
+        events: Arc::new(model.events.names().map(|name| (name.to_owned(), schemas.remove(name))).collect()),
         families,
         functions: functions.iter().enumerate().map(|(at, function)| (Arc::clone(&function.id), at)).collect(),
         started,
@@ -478,6 +488,7 @@ fn hash(model: &Model, main: Option<&Arc<Source>>, documents: &Documents, functi
     // Included files show in the places of what they declare.
     let places = model.events.iter().map(|(name, _)| &name.place).chain(model.functions.iter().map(|(id, _)| &id.place));
     let places = places.chain(model.env.iter().map(|(name, _)| &name.place)).chain(model.secrets.iter().map(|name| &name.place));
+    let places = places.chain(model.webhooks.iter().map(|(name, _)| &name.place));
     texts.extend(places.map(|place: &Location| (place.source.name.as_str(), place.source.text.as_str())));
     texts.extend(documents.files());
     let mut digest = Sha256::new();

@@ -15,12 +15,19 @@ pub struct Loader {
     host: Arc<Host>,
     env: fn(&str) -> Option<String>,
     mode: Mode,
+    has_clock: bool,
 }
 
 impl Loader {
     /// Loads the config at `path`; `env` reads the environment.
     pub fn new(path: impl Into<PathBuf>, host: Arc<Host>, env: fn(&str) -> Option<String>, mode: Mode) -> Loader {
-        Loader { path: path.into(), host, env, mode }
+        Loader { path: path.into(), host, env, mode, has_clock: true }
+    }
+
+    /// The same, for projects that the clock starts nothing of: one that jumps would start schedules without end.
+    #[must_use]
+    pub fn without_clock(self) -> Loader {
+        Loader { has_clock: false, ..self }
     }
 
     /// The config.
@@ -38,6 +45,7 @@ impl Loader {
     /// # Errors
     /// As `Project::load`.
     pub fn load(&self) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
-        Project::load(&self.path, &self.host, &self.env, self.mode)
+        let (project, notes) = Project::load(&self.path, &self.host, &self.env, self.mode)?;
+        Ok((Project { has_clock: self.has_clock, ..project }, notes))
     }
 }

@@ -13,7 +13,9 @@ mod load;
 mod loader;
 mod places;
 mod schema;
+mod scratch;
 mod violation;
+mod webhook;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -31,7 +33,9 @@ pub use explain::{Condition, Explained};
 pub use function::{Cancel, Function, Trigger};
 pub use loader::Loader;
 pub use schema::typed_value;
+pub use scratch::SCRATCH;
 pub use violation::EventProblem;
+pub use webhook::{Reading, Webhook};
 
 use schema::Schema;
 
@@ -61,6 +65,8 @@ pub struct Project {
     pub root: PathBuf,
     /// The functions, in the order of the file.
     pub functions: Vec<Arc<Function>>,
+    /// What makes events of signed requests, in the order of the file.
+    pub webhooks: Vec<Arc<Webhook>>,
     /// What scripts find around them: environment, secrets, limits.
     pub surroundings: Arc<Surroundings>,
     /// Whether the clock starts the functions that have a schedule; `try` starts one alone, and at once.
@@ -73,10 +79,10 @@ pub struct Project {
 }
 
 /// The ways from a name to what it names, so that an event costs the same however many are declared.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Index {
     /// Each declared event, families included, with its schema if it has one.
-    events: HashMap<String, Option<Schema>>,
+    events: Arc<HashMap<String, Option<Schema>>>,
     /// The declared families, the longest first: the stem with its `/`, and the declared name.
     families: Vec<(String, String)>,
     /// The functions by id, as places in `functions`.

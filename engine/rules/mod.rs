@@ -18,6 +18,7 @@ pub mod retry;
 pub mod row;
 pub mod run;
 pub mod waits;
+pub mod webhook;
 pub mod why;
 pub mod write;
 

@@ -67,6 +67,13 @@ impl ApiError {
     }
 }
 
+impl std::fmt::Display for ApiError {
+    /// The sentence that the client gets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {

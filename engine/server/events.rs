@@ -8,9 +8,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 
-use crate::base::json;
 use crate::base::limits::WAITING_EVENT_BYTES;
-use crate::exec::{AcceptError, NewEvent};
+use crate::base::{EventId, json};
+use crate::exec::{AcceptError, NewEvent, Refusal};
 use crate::project::EventProblem;
 use crate::store::{EventQuery, RunQuery, StoreError};
 
@@ -68,9 +68,34 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         return Err(refusal(all_problems(app, &events, problems)));
     }
     let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed.as_ref())).collect();
-    let Some(place) = app.admission.enter(body.len() + events.len() * WAITING_EVENT_BYTES) else {
+    match accept(app, events, body.len()).await {
+        Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
+        Err(declined) => Err(declined.into()),
+    }
+}
+
+/// Why events of a request were not accepted.
+pub(super) enum Declined {
+    /// They are not as declared.
+    Refused(Vec<Refusal>),
+    /// It is not about the events.
+    Other(ApiError),
+}
+
+impl From<Declined> for ApiError {
+    fn from(declined: Declined) -> ApiError {
+        match declined {
+            Declined::Refused(refusals) => refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()),
+            Declined::Other(error) => error,
+        }
+    }
+}
+
+/// Accepts the events of a request with a body of so many bytes; answers their ids once they are durable.
+pub(super) async fn accept(app: &App, events: Vec<NewEvent>, bytes: usize) -> Result<Vec<EventId>, Declined> {
+    let Some(place) = app.admission.enter(bytes + events.len() * WAITING_EVENT_BYTES) else {
         let message = "too many events wait for the disk: nothing was stored";
-        return Err(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message));
+        return Err(Declined::Other(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message)));
     };
     // A client that hangs up ends this handler; but what was handed to the store is committed all the same, its runs have to
     // be told of, and it takes its place until then.
@@ -79,18 +104,15 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         let _place = place;
         engine.accept(events).await
     });
-    match accepting.await {
-        Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
-        Err(AcceptError::Refused(refusals)) => {
-            Err(refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()))
-        }
-        Err(AcceptError::Draining) => Err(draining()),
-        Err(AcceptError::Full) => Err(StoreError::Full.into()),
-        Err(AcceptError::Store(error)) => Err(error.into()),
-    }
+    accepting.await.map_err(|error| match error {
+        AcceptError::Refused(refusals) => Declined::Refused(refusals),
+        AcceptError::Draining => Declined::Other(draining()),
+        AcceptError::Full => Declined::Other(StoreError::Full.into()),
+        AcceptError::Store(error) => Declined::Other(error.into()),
+    })
 }
 
-async fn refused<T>(body: Body, error: ApiError) -> Result<T, ApiError> {
+pub(super) async fn refused<T>(body: Body, error: ApiError) -> Result<T, ApiError> {
     inbound::discard(body).await;
     Err(error)
 }
@@ -99,7 +121,7 @@ pub(super) fn draining() -> ApiError {
     ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, DRAINING_SECONDS, "the engine is stopping and takes no new events")
 }
 
-fn refusal(mut details: Vec<Detail>) -> ApiError {
+pub(super) fn refusal(mut details: Vec<Detail>) -> ApiError {
     details.sort_by_key(|detail| detail.index);
     let first = details.first().map(|detail| detail.message.clone()).unwrap_or_default();
     let message = match details.len() {
@@ -128,7 +150,7 @@ fn told(index: usize, problem: EventProblem) -> Detail {
 }
 
 /// An event without problems, for the engine. The sender's id wins over the request's seed.
-fn new_event(n: usize, event: Incoming, seed: Option<&Seed>) -> NewEvent {
+pub(super) fn new_event(n: usize, event: Incoming, seed: Option<&Seed>) -> NewEvent {
     let dedupe = event.id.clone().or_else(|| seed.map(|seed| Arc::from(seed.key(n))));
     NewEvent {
         name: event.name.unwrap_or_default(),

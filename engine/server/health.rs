@@ -57,6 +57,15 @@ pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
     gauge("store_bytes", "Bytes of the database and its log.", &[("", stats.bytes)]);
     gauge("healthy", "1 where nothing is wrong; /health says what is.", &[("", u64::from(app.engine.health().ok))]);
     gauge("ready", "1 while events are taken.", &[("", u64::from(app.engine.is_ready()))]);
+    let deliveries = app.deliveries.counts();
+    if !deliveries.is_empty() {
+        text.push_str("# HELP stepwell_webhook_requests_total Requests of webhooks, by what became of them.\n");
+        text.push_str("# TYPE stepwell_webhook_requests_total counter\n");
+    }
+    for (webhook, became, count) in deliveries {
+        let became = became.word();
+        text.push_str(&format!("stepwell_webhook_requests_total{{webhook=\"{webhook}\",became=\"{became}\"}} {count}\n"));
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

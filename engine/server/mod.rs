@@ -23,6 +23,7 @@ mod signals;
 mod stall;
 mod stream;
 pub mod view;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -43,6 +44,7 @@ use crate::store::{Store, StoreError};
 use admission::Admission;
 use auth::Auth;
 use error::ApiError;
+use webhooks::Deliveries;
 
 pub use listen::serve;
 pub use openapi::document;
@@ -60,6 +62,7 @@ struct App {
     admission: Admission,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    deliveries: Deliveries,
     /// Turns true when the server stops: streams end then.
     stopping: watch::Sender<bool>,
 }
@@ -80,6 +83,7 @@ impl App {
             admission: Admission::new(options.waiting_bytes),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(options.streams)),
+            deliveries: Deliveries::default(),
             stopping: watch::Sender::new(false),
             door: RwLock::new(Arc::new(Door { auth: Auth::new(&options, listen), project, options })),
             engine,

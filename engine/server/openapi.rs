@@ -11,11 +11,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::view::{
-    Accepted, ConfigView, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody, InvokedView,
-    LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView,
-    SignalView, Trace,
+    Accepted, ConfigView, Delivered, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody,
+    InvokedView, LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody,
+    ReplayView, RunView, SignalView, Trace,
 };
-use super::{App, again, events, functions, health, reload, runs, signals, stream};
+use super::{App, again, events, functions, health, reload, runs, signals, stream, webhooks};
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ enum Needs {
     Nothing,
     /// An event key.
     EventKey,
+    /// The signature of a webhook.
+    Signature,
     /// A token that may read, or the admin token.
     Read,
     /// The admin token.
@@ -100,6 +102,15 @@ fn table() -> Vec<Route> {
         Route::post("/e", "Send events with the key as bearer token", events, json_of::<Accepted>(), || post(events::post_bearer))
             .needs(Needs::EventKey)
             .refuses(&[408, 413, 415, 429, 503, 507]),
+        Route::post(
+            "/webhooks/{name}",
+            "Take a signed request, which becomes an event; answered once it is durable",
+            Shape::Any,
+            json_of::<Delivered>(),
+            || post(webhooks::take),
+        )
+        .needs(Needs::Signature)
+        .refuses(&[408, 413, 415, 429, 503, 507]),
         Route::get("/v1/events", "Events, newest first", json_of::<Page<EventView>>(), || get(events::list)).query(&[
             ("name", "of this name"),
             ("received_after", "accepted after this time, or so long ago"),
@@ -296,16 +307,23 @@ fn operation(route: &Route, path: &str, generator: &mut SchemaGenerator) -> Valu
         Shape::Text => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Shape::Any => json!({ "application/json": { "schema": true } }),
     };
-    responses.insert("200".to_owned(), json!({ "description": "Done", "content": content }));
+    responses.insert("200".to_owned(), json!({ "description": "Done", "content": content.clone() }));
     let refusal = json!({ "$ref": "#/components/responses/Error" });
-    let tokens: &[u16] = if route.needs == Needs::Nothing { &[] } else { &[401, 403] };
+    let tokens: &[u16] = match route.needs {
+        Needs::Nothing => &[],
+        Needs::Signature => &[401],
+        Needs::EventKey | Needs::Read | Needs::Admin => &[401, 403],
+    };
     let missing: &[u16] = if path.contains('{') && route.needs != Needs::EventKey { &[404] } else { &[] };
     let bad: &[u16] = if route.needs == Needs::Nothing { &[] } else { &[400] };
     let mut statuses: Vec<u16> = [bad, tokens, missing, &[421], route.refusals].concat();
     statuses.sort_unstable();
     responses.extend(statuses.into_iter().map(|status| (status.to_string(), refusal.clone())));
+    if route.needs == Needs::Signature {
+        responses.insert("202".to_owned(), json!({ "description": "It is signed, and makes no event", "content": content }));
+    }
     let security = match route.needs {
-        Needs::Nothing => json!([]),
+        Needs::Nothing | Needs::Signature => json!([]),
         Needs::EventKey => json!([{ "eventKey": [] }, { "adminToken": [] }]),
         Needs::Read => json!([{ "readToken": [] }, { "adminToken": [] }]),
         Needs::Admin => json!([{ "adminToken": [] }]),

@@ -548,3 +548,50 @@ fn kv_numbers_invoices_without_a_gap() {
         assert!(answer.to_string().contains(&expected.to_string()), "{answer}");
     }
 }
+
+/// What a webhook answers to a request with these headers.
+fn deliver(server: &Server, webhook: &str, headers: &[(&str, &str)], body: &str) -> Value {
+    let answer = server.post(&format!("/webhooks/{webhook}"), headers, body);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {head}\n{body}"))
+}
+
+#[test]
+fn webhooks_start_each_delivery_once_also_after_a_kill() {
+    let folder = example("webhooks");
+    let secret = "a secret of GitHub";
+    let start = || {
+        let mut command = program::command("stepwell", folder.path());
+        Server::start(command.arg("run").env("GITHUB_WEBHOOK", secret).env("STRIPE_WEBHOOK", "a secret of Stripe"))
+    };
+    let body = r#"{"action": "published", "release": {"tag_name": "v2"}, "repository": {"full_name": "acme/shop"}}"#;
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    let signature: String = ring::hmac::sign(&key, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = format!("sha256={signature}");
+    let headers = [("x-hub-signature-256", signature.as_str()), ("x-github-event", "release"), ("x-github-delivery", "d-1")];
+    let server = start();
+    let first = deliver(&server, "github", &headers, body);
+    assert_eq!(first["status"], 200, "{first}");
+    let run = until(folder.path(), &server, "announce-release", "completed");
+    assert_eq!(run["output"], "acme/shop v2 is out");
+    server.kill();
+    let server = start();
+    assert_eq!(deliver(&server, "github", &headers, body)["ids"], first["ids"]);
+    assert_eq!(runs_of(folder.path(), &server, "announce-release").len(), 1);
+    assert_eq!(deliver(&server, "github", &headers, &body.replace("v2", "v3"))["status"], 401);
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn outside_writes_runs_and_mails() {
+    let folder = example("outside");
+    let mail = crate::docs::fragment::mail_server();
+    let config = folder.path().join("events.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("smtp://localhost:25", &format!("smtp://{mail}"))).unwrap();
+    for orders in 1..=2 {
+        let ended =
+            stepwell(folder.path(), ["try", "order/placed", &format!("order=o{orders}"), "item=green tea", "customer=ada@example.com"]);
+        assert_eq!(json(&ended), serde_json::json!({"label": "GREEN-TEA", "orders": orders}));
+    }
+}

@@ -124,8 +124,20 @@ impl Server {
 
     /// The whole answer to a GET, where there is one.
     pub fn get(&self, path: &str) -> Option<String> {
+        self.ask(&format!("GET {path}"), &[], "")
+    }
+
+    /// The whole answer to a POST of JSON.
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let length = body.len().to_string();
+        let own = [("content-type", "application/json"), ("content-length", length.as_str())];
+        self.ask(&format!("POST {path}"), &[headers, &own].concat(), body).expect("the server answers")
+    }
+
+    fn ask(&self, what: &str, headers: &[(&str, &str)], body: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n", self.port);
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("{what} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n{headers}\r\n{body}", self.port);
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

@@ -9,6 +9,7 @@ mod post;
 mod read;
 mod sdk;
 mod stream;
+mod webhooks;
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +49,22 @@ functions:
   pay: { on: app/pay, retries: 0 }
   order: { on: app/order }
   once: { on: app/once, idempotency: event.data.key, handler: handlers/ping.rhai }
+secrets: [HOOK_SECRET, NEW_SECRET]
+webhooks:
+  git: { scheme: github, secret: [NEW_SECRET, HOOK_SECRET], event: "'app/' + headers['x-github-event']", data: "{'action': body.action}" }
+  stripe: { scheme: stripe, secret: HOOK_SECRET, event: "body.type == 'noise' ? null : 'app/' + body.type", data: body.data }
+  slack: { scheme: slack, secret: HOOK_SECRET, event: "'app/ping'" }
+  standard: { scheme: standard, secret: NEW_SECRET, event: "'app/' + body.type" }
 "#;
+
+/// The secrets of the webhooks.
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "HOOK_SECRET" => Some("a secret of webhooks".to_owned()),
+        "NEW_SECRET" => Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+        _ => None,
+    }
+}
 
 const HANDLERS: [(&str, &str); 5] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
@@ -93,7 +109,7 @@ impl Server {
             fs::write(folder.path().join(format!("handlers/{name}.rhai")), text).unwrap();
         }
         let host = Host::new();
-        let (project, _) = Project::load(&config, &host, &|_| None, Mode::Dev).unwrap();
+        let (project, _) = Project::load(&config, &host, &environment, Mode::Dev).unwrap();
         let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
         let engine = Engine::start(Setup { project: Arc::new(project), host, store, clock, entropy, threads: 1 }).unwrap();
         engine.until_ready().await;

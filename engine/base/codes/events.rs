@@ -173,10 +173,10 @@ write `hold: active`: the slot is free meanwhile, and taken again before the run
     },
     Entry {
         code: "E0218",
-        title: "a handler names an event that is not declared",
+        title: "an event that is named is not declared",
         text: "\
 The event that `send_event`, `wait_for_event` or `wait_for_any` names is not declared under `events`, so it could be neither
-sent nor come. A family such as `stripe/*` declares names, but is none itself.
+sent nor come; or the one that a webhook makes. A family such as `stripe/*` declares names, but is none itself.
 
     events:
       otp/received: {}",
@@ -223,5 +223,15 @@ Only events that are declared under `events` are accepted, so that a misspelled 
         text: "\
 Names that begin with `stepwell/` belong to events that the engine itself makes, so nobody else can send them. Choose
 another first part.",
+    },
+    Entry {
+        code: "E0224",
+        title: "a webhook cannot use its secret",
+        text: "\
+The secret in the environment is not of the form that the webhook's `scheme` has. With `standard` it is the word `whsec_` and the
+key in base64, as the sender shows it; with the other schemes any text is one.
+
+    webhooks:
+      resend: { scheme: standard, secret: RESEND_WEBHOOK, event: \"'resend/' + body.type\" }",
     },
 ];

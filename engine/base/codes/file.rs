@@ -327,10 +327,25 @@ handler's. Shells and their like (`env`, `xargs`, `sudo`) are refused: whoever m
     exec: { allow: [pdftotext, /usr/local/bin/label] }",
     },
     Entry {
+        code: "E0140",
+        title: "a webhook that cannot be used",
+        text: "\
+`scheme` says how the sender signs. `stripe`, `github`, `slack` and `standard` say it all; `hmac` needs `signature`, with the header
+that has it and, where the sender sends one, the header with the time, which has to be among what is signed. `tolerance` is how
+old a signature may be, and so goes with a time alone. `secret` is the name of one secret, or of two while one takes the place of the other.
+
+    webhooks:
+      shop:
+        scheme: hmac
+        secret: SHOP_WEBHOOK
+        signature: { header: X-Shop-Signature, timestamp: X-Shop-Time, signed: \"{X-Shop-Time}.{body}\" }
+        event: \"'shop/' + body.kind\"",
+    },
+    Entry {
         code: "E0190",
         title: "not supported yet",
         text: "\
-The key belongs to the format and is checked, and what it does comes with a later version. It is an error, since a file
-that asks for a time window, a schedule or a cancellation must not run without it in silence. Remove the key for now.",
+The value belongs to the format and is checked, and what it does comes with a later version: an engine's `database` on a server.
+It is an error, since a file that asks for something must not run without it in silence. Remove it for now.",
     },
 ];

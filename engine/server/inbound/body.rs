@@ -17,9 +17,18 @@ const DROPPED_MOST_BYTES: usize = 8 * 1024 * 1024;
 /// How long that may take.
 const DROPPING_MOST: Span = Span::seconds(2);
 
-/// The whole body.
-pub(in crate::server) async fn read(headers: &HeaderMap, mut body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
+/// The whole body, which is JSON.
+pub(in crate::server) async fn read(headers: &HeaderMap, body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
     if let Err(error) = type_of(headers) {
+        discard(body).await;
+        return Err(error);
+    }
+    raw(headers, body, most, within).await
+}
+
+/// The whole body, byte by byte as it was sent, whatever it is.
+pub(in crate::server) async fn raw(headers: &HeaderMap, mut body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
+    if let Err(error) = encoding_of(headers) {
         discard(body).await;
         return Err(error);
     }
@@ -85,14 +94,20 @@ async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Er
     Ok(Some(if all.is_empty() { first } else { all.freeze() }))
 }
 
+/// Nothing is unpacked: a few bytes may stand for more than there is room for.
+fn encoding_of(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message = "compressed bodies are not taken: send it without `Content-Encoding`";
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// JSON is taken, and what has no type. A browser sends text/plain to foreign servers without asking them first.
 fn type_of(headers: &HeaderMap) -> Result<(), ApiError> {
     let refused = |message: String| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return refused("compressed bodies are not taken: send it without `Content-Encoding`".to_owned());
-    }
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let given = given.to_str().unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();

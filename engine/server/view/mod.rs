@@ -81,6 +81,19 @@ pub struct Accepted {
     pub status: u16,
 }
 
+/// The answer to `POST /webhooks/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivered {
+    /// The event's id; none where the request makes no event.
+    #[schemars(with = "Vec<IdText>")]
+    pub ids: Vec<EventId>,
+    /// 200, or 202 where the request makes no event.
+    pub status: u16,
+    /// Why it makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<String>,
+}
+
 /// When an answer was made. Nothing is cached: both times are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Metadata {

@@ -164,8 +164,11 @@ fn what_try_says_of_events_that_start_nothing() {
 
 #[test]
 fn every_template_runs_and_is_what_a_new_user_sees() {
-    for (template, event, result) in [("hello", "hello/said", "Hello, World!"), ("payments", "payment/initiate", "\"status\":\"expired\"")]
-    {
+    for (template, event, result) in [
+        ("hello", "hello/said", "Hello, World!"),
+        ("payments", "payment/initiate", "\"status\":\"expired\""),
+        ("webhook", "stripe/charge.succeeded", "\"booked\":1200"),
+    ] {
         let place = Place::new();
         place.run(&["init", "--template", template]).exits(0);
         place.run(&["validate", "--deny-warnings"]).exits(0);

@@ -20,7 +20,8 @@ impl Ids {
             _ if of_event => &self.event,
             _ => &self.run,
         };
-        path.replace("{id}", id).replace("{key}", "key").replace("{name}", "go/now")
+        let name = if path.starts_with("/webhooks") { "git" } else { "go/now" };
+        path.replace("{id}", id).replace("{key}", "key").replace("{name}", name)
     }
 }
 
@@ -66,6 +67,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
             }
             let request = match (method.as_str(), path.as_str()) {
                 ("POST", "/e" | "/e/{key}") => request.bearer_auth("key").json(&json!([{"name": "app/ping", "data": {"a": 1}}])),
+                ("POST", "/webhooks/{name}") => webhooks::signed_by_github(request, "ping", "{}"),
                 ("POST", "/v1/replays" | "/v1/cancellations") => request.json(&json!({"function": "pay", "dry_run": true})),
                 ("POST", "/v1/functions/{id}/invoke") => request.json(&json!({"data": {"a": 1}, "wait": "1m"})),
                 ("POST", "/v1/runs/{id}/replay") => request.json(&json!({"from_step": "pack"})),
