@@ -8,6 +8,8 @@ use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::base::Clock;
+use crate::clock::{SystemClock, VirtualClock};
 use crate::exec::{Engine, Notice};
 use crate::project::{Loader, Mode, Project};
 use crate::script::Host;
@@ -17,7 +19,7 @@ use super::exit::{Exit, Trouble};
 use super::out::{BOLD, DIM, Out, YELLOW, count, paint};
 use super::place::{self, ConfigArgument, Throwaway};
 use super::runs;
-use super::serve::{Service, log_to_stderr, options};
+use super::serve::{Service, all_cores, log_to_stderr, options};
 use super::settings::{Keys, Overrides, Settings};
 use super::watch::Watch;
 
@@ -38,6 +40,10 @@ pub struct Dev {
     /// Do not watch the files: what is changed comes into force by `stepwell reload` only
     #[arg(long)]
     no_watch: bool,
+    /// Run on a virtual clock: sleeps, back-offs and time-outs take no time while nothing else is to be done. Keeps nothing, and
+    /// starts nothing by a schedule
+    #[arg(long, conflicts_with = "database")]
+    fast_forward: bool,
 }
 
 impl Dev {
@@ -48,11 +54,12 @@ impl Dev {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
         let loader = Loader::new(&path, Host::new(), place::environment, Mode::Dev);
+        let loader = if self.fast_forward { loader.without_clock() } else { loader };
         let (project, notes) = loader.load().map_err(Trouble::invalid)?;
         out.problems(&notes);
         place::write_editor_schema(place::root(&path))?;
         log_to_stderr();
-        let throwaway = if self.ephemeral { Some(Throwaway::new("dev")?) } else { None };
+        let throwaway = if self.is_ephemeral() { Some(Throwaway::new("dev")?) } else { None };
         let database = throwaway.as_ref().map(|folder| folder.path.join("stepwell.db")).or_else(|| self.database.clone());
         let port = self.port.unwrap_or_else(|| project.config.engine.listen().port());
         let over = Overrides { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))), database, durability: None, flush_delay: 0 };
@@ -61,11 +68,20 @@ impl Dev {
         options.any_key = true;
         let watch = self.watch(place::root(&path), out);
         let greeting = self.greeting(watch.is_some(), &project, &settings, place::engine_url(Some(&path))?);
-        let service = Service { project: Arc::new(project), loader, settings, options, watch, goes_with_terminal: true };
+        // Idleness is told by one thread about itself.
+        let (clock, threads): (Arc<dyn Clock>, usize) =
+            if self.fast_forward { (Arc::new(VirtualClock::running()), 1) } else { (Arc::new(SystemClock::default()), all_cores()) };
+        let project = Arc::new(project);
+        let service = Service { project, loader, settings, clock, threads, options, watch, goes_with_terminal: true };
         super::runtime()?.block_on(service.run(out, |engine, address, notices| {
             out.say(greeting(address));
             tokio::spawn(show(engine.clone(), notices, *out));
         }))
+    }
+
+    /// Times that have not come yet do not belong into a database that is kept.
+    fn is_ephemeral(&self) -> bool {
+        self.ephemeral || self.fast_forward
     }
 
     /// Begins to watch the files, unless that is not wanted. An engine that cannot watch is worth more than none.
@@ -86,7 +102,7 @@ impl Dev {
     ) -> impl FnOnce(SocketAddr) -> String + use<> {
         let name = project.config.app.as_ref().map_or("stepwell", |app| app.value.as_str()).to_owned();
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
-        let kept = if self.ephemeral { "thrown away at the end".to_owned() } else { settings.database.display().to_string() };
+        let kept = if self.is_ephemeral() { "thrown away at the end".to_owned() } else { settings.database.display().to_string() };
         let names = || project.config.events.names().filter(|name| !name.ends_with('*'));
         let with_example = names().find(|name| project.example(name).is_some());
         let (event, fill) = match (with_example, names().next()) {
@@ -100,12 +116,13 @@ impl Dev {
         } else {
             "  not watching: `stepwell reload` puts changes in force"
         };
+        let clock = if self.fast_forward { "\n  clock        jumps over sleeps, back-offs and time-outs" } else { "" };
         move |address| {
             let url = format!("http://{address}");
             let flag = if url == default { String::new() } else { format!(" --url {url}") };
             let command = |text: String| format!("  {}\n", paint(BOLD, text));
             format!(
-                "{} {declared}\n  listening on {}\n  database     {kept}\n{}\n\nIn another terminal:\n{}{}{}",
+                "{} {declared}\n  listening on {}\n  database     {kept}{clock}\n{}\n\nIn another terminal:\n{}{}{}",
                 paint(BOLD, format!("{name}:")),
                 paint(BOLD, &url),
                 paint(DIM, watched),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::clock::SystemClock;
 use crate::project::{Loader, Mode};
 use crate::script::Host;
 
 use super::exit::{Exit, Trouble};
 use super::out::{Out, count};
 use super::place::{self, ConfigArgument};
-use super::serve::{Service, log_to_stderr, options};
+use super::serve::{Service, all_cores, log_to_stderr, options};
 use super::settings::{Keys, Overrides, Settings};
 
 /// Arguments of `run`.
@@ -35,8 +36,16 @@ impl Run {
         let settings = Settings::new(&project.config, place::root(&path), &self.over);
         let options = options(&project, Keys::from_environment());
         let declared = format!("{}, {}", count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
-        let service =
-            Service { project: Arc::new(project), loader, settings: settings.clone(), options, watch: None, goes_with_terminal: false };
+        let service = Service {
+            project: Arc::new(project),
+            loader,
+            settings: settings.clone(),
+            clock: Arc::new(SystemClock::default()),
+            threads: all_cores(),
+            options,
+            watch: None,
+            goes_with_terminal: false,
+        };
         super::runtime()?.block_on(service.run(out, |_, address, _| {
             out.say(format!("stepwell {}: {declared}, {}", env!("CARGO_PKG_VERSION"), settings.database.display()));
             out.say(format!("listening on http://{address}"));

@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::oneshot;
 
-use crate::base::{Diagnostic, Span};
-use crate::clock::{SystemClock, SystemEntropy};
+use crate::base::{Clock, Diagnostic, Span};
+use crate::clock::SystemEntropy;
 use crate::crash;
 use crate::exec::{Engine, Notice, Setup};
 use crate::project::{Loader, Project};
@@ -35,6 +35,10 @@ pub struct Service {
     pub loader: Loader,
     /// Where it listens, what it keeps its rows in, how long it drains.
     pub settings: Settings,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// How many threads carry runs.
+    pub threads: usize,
     /// Who may do what.
     pub options: ServerOptions,
     /// Tells of changes to the files, each of which is put in force.
@@ -42,6 +46,11 @@ pub struct Service {
     /// Whether SIGHUP, by which a terminal says that it is gone, stops it: else that has it read its files again. An engine that
     /// stayed behind would be in the way of the next one.
     pub goes_with_terminal: bool,
+}
+
+/// A thread for each core.
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The server's options, from the config and the keys of the environment.
@@ -62,7 +71,7 @@ impl Service {
     /// # Errors
     /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
     pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr, Receiver<Notice>)) -> Result<Exit, Trouble> {
-        let Service { project, loader, settings, options, mut watch, goes_with_terminal } = self;
+        let Service { project, loader, settings, clock, threads, options, mut watch, goes_with_terminal } = self;
         options.check(settings.listen).map_err(|missing| {
             let problem = Diagnostic::error("E0538", missing);
             Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
@@ -78,9 +87,9 @@ impl Service {
             project,
             host: Arc::clone(loader.host()),
             store: Arc::clone(&store) as Arc<dyn Store>,
-            clock: Arc::new(SystemClock::default()),
+            clock,
             entropy: Arc::new(SystemEntropy),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads,
         };
         let engine = Engine::start(setup).map_err(|error| store_trouble(&error))?;
         let notices = engine.subscribe();

@@ -58,6 +58,30 @@ impl Files for Stored {
     }
 }
 
+/// A text that is in no file, with files beside it.
+struct Typed<'a> {
+    name: &'a str,
+    text: &'a str,
+    disk: Disk<'a>,
+}
+
+impl Files for Typed<'_> {
+    fn text(&self, file: &str) -> Result<String, String> {
+        if file == self.name { Ok(self.text.to_owned()) } else { self.disk.text(file) }
+    }
+}
+
+/// Compiles a text that is called `name`.
+pub(super) fn from_text(
+    host: &Host,
+    root: &Path,
+    name: &str,
+    text: &str,
+    globals: &'static [&'static str],
+) -> Result<Program, Vec<Diagnostic>> {
+    compile(host, &Typed { name, text, disk: Disk(root) }, name, globals)
+}
+
 /// Compiles what lies on disk.
 pub(super) fn from_disk(host: &Host, root: &Path, handler: &str, globals: &'static [&'static str]) -> Result<Program, Vec<Diagnostic>> {
     compile(host, &Disk(root), handler, globals)

@@ -40,7 +40,7 @@ pub use effects::db::{Address, Databases};
 pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;
 pub use keys::{HeldKey, Keys};
-pub use outside::{Answered, Asked, Outside};
+pub use outside::{Answer, Answered, Asked, Errand, Outside, one_line, people};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 pub use run::{Held, call, held};
 pub use secret::Secrets;
@@ -79,6 +79,15 @@ impl Host {
     /// Everything that is wrong with the handler's files.
     pub fn compile(&self, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
         compile::from_disk(self, root, handler, &["event", "events", "run"])
+    }
+
+    /// Compiles a handler that is in no file, such as what somebody types; `name` is what it is called. Imports are looked for below
+    /// `root`.
+    ///
+    /// # Errors
+    /// As `compile`.
+    pub fn compile_text(&self, root: &Path, name: &str, text: &str) -> Result<Program, Vec<Diagnostic>> {
+        compile::from_text(self, root, name, text, &["event", "events", "run"])
     }
 
     /// Compiles a script for failures, which sees `error` beside `event` and `run`.

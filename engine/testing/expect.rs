@@ -11,7 +11,6 @@ use crate::rules::{EventRow, Failure, Kind, RunState};
 
 use super::cut::Cut;
 use super::diff::{self, DiffLine};
-use super::mocks;
 use super::read::Test;
 use super::world::{Outcome, Seen};
 
@@ -155,12 +154,7 @@ fn view(seen: &Seen, test: &Test, outcome: &Outcome) -> Value {
         }
     }
     let sent: Vec<Value> = seen.sent.iter().map(|event| json!({ "name": &*event.name, "data": parsed(Some(&event.data)) })).collect();
-    let calls: Vec<Value> = outcome
-        .calls
-        .iter()
-        .filter(|call| call.run == seen.run.id)
-        .map(|call| json!({ "method": call.method, "url": call.url, "step": call.step }))
-        .collect();
+    let calls: Vec<Value> = outcome.calls.iter().filter(|call| call.run == seen.run.id).map(|call| call.request.clone()).collect();
     let logs: Vec<Value> = seen
         .logs
         .iter()
@@ -221,23 +215,22 @@ impl Comparing<'_> {
 
     /// The requests that nobody answered, each kind once.
     fn unmocked(&mut self) {
-        let mut told: Vec<(&str, &str)> = Vec::new();
-        for call in self.outcome.calls.iter().filter(|call| !call.is_mocked) {
-            let url = call.url.split('?').next().unwrap_or(&call.url);
-            if told.contains(&(&call.method, url)) {
+        let mut told: Vec<&str> = Vec::new();
+        for call in &self.outcome.calls {
+            let Some(missing) = &call.missing else { continue };
+            let wanted = call.what.as_str();
+            if told.contains(&wanted) {
                 continue;
             }
-            told.push((&call.method, url));
-            let wanted = format!("{} {url}", call.method);
+            told.push(wanted);
             let problem = Diagnostic::error("E0611", format!("{}: {wanted} is not mocked", self.test.name));
-            let failure = self.seen().find(|seen| seen.run.id == call.run).and_then(|seen| failure_of(seen, &wanted));
+            let failure = self.seen().find(|seen| seen.run.id == call.run).and_then(|seen| failure_of(seen, wanted));
+            let absent = failure.and_then(|failure| failure.message.rsplit_once("there is ")).map_or("nothing", |(_, absent)| absent);
             let problem = match failure.and_then(|failure| self.script(failure)) {
-                Some(place) => problem.labelled(place, "there is no network in tests"),
+                Some(place) => problem.labelled(place, format!("there is {absent}")),
                 None => problem.at(self.test.place.clone()).help(format!("step `{}` of {} asked for it", call.step, call.function)),
             };
-            let help = failure.and_then(|failure| failure.help.clone());
-            let help = help.unwrap_or_else(|| format!("add to the test: mocks: [{{ http: \"{wanted}\", reply: {{ json: {{}} }} }}]"));
-            self.problems.push(problem.help(help).into());
+            self.problems.push(problem.help(missing.clone()).into());
         }
     }
 
@@ -388,9 +381,9 @@ impl Comparing<'_> {
     }
 
     fn calls(&mut self) {
-        for (target, wanted) in self.test.expect.calls.iter() {
-            let Some(meant) = mocks::target(&target.value) else { continue };
-            let got = self.outcome.calls.iter().filter(|call| mocks::fits(&meant, &call.method, &call.url)).count();
+        // What cannot be read was refused with the test, so the places are those of the pass.
+        for (at, (target, wanted)) in self.test.expect.calls.iter().enumerate() {
+            let got = self.outcome.calls.iter().filter(|call| call.counts.contains(&at)).count();
             self.number(wanted, got as u64, &format!("calls of {}", target.value));
         }
     }

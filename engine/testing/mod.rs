@@ -9,6 +9,7 @@ mod diff;
 mod expect;
 mod mocks;
 mod read;
+mod session;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use cut::Cut;
 pub use diff::{DiffLine, Side};
 pub use expect::Problem;
 pub use read::{Test, read};
+pub use session::{Said, Session};
 pub use world::{Outcome, Seen};
 
 /// Cuts of one `crash_anywhere`: beyond that, they are spread evenly over the commits.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::base::{Diagnostic, Location, Millis, Severity, Span};
-use crate::config::{self, Case, Expect, Given, Later, Suite, With};
+use crate::base::{Diagnostic, Location, Millis, Severity, Source, Span};
+use crate::config::{self, Case, Expect, Given, Later, Suite, TargetKind, With};
 use crate::expr::{Expr, Segment};
 use crate::project::Project;
 
@@ -39,8 +39,15 @@ pub(super) const RUN_FIELDS: &[&str] = &[
     "duration_ms",
     "key",
 ];
-/// The fields of `request`.
-const REQUEST_FIELDS: &[&str] = &["method", "url", "path", "headers", "query", "json", "text", "step", "attempt"];
+/// The fields of `request`, by what is asked.
+fn request_fields(kind: TargetKind) -> &'static [&'static str] {
+    match kind {
+        TargetKind::Http => &["method", "url", "path", "headers", "query", "json", "text", "step", "attempt"],
+        TargetKind::Db => &["database", "sql", "params", "step", "attempt"],
+        TargetKind::Email => &["to", "cc", "bcc", "from", "reply_to", "subject", "text", "html", "attachments", "step", "attempt"],
+        TargetKind::Exec => &["command", "args", "stdin", "step", "attempt"],
+    }
+}
 
 /// A test, ready to be carried out.
 #[derive(Debug)]
@@ -101,7 +108,15 @@ pub(super) enum What {
 ///
 /// Gives the tests that are sound, and all that is wrong or doubtful with the file.
 pub fn read(path: &Path, name: &str, project: &Project) -> (Vec<Test>, Vec<Diagnostic>) {
-    let loaded = config::load_suite(path, name);
+    held(config::load_suite(path, name), name, project)
+}
+
+/// Reads tests that are in no file.
+pub(super) fn read_text(name: &str, text: &str, project: &Project) -> (Vec<Test>, Vec<Diagnostic>) {
+    held(config::read_suite(Source::new(name, text)), name, project)
+}
+
+fn held(loaded: config::LoadedSuite, name: &str, project: &Project) -> (Vec<Test>, Vec<Diagnostic>) {
     let mut problems = loaded.problems;
     let Some(suite) = loaded.suite else { return (Vec::new(), problems) };
     let mut reading = Reading { project, suite: &suite, file: name, problems: Vec::new() };
@@ -229,7 +244,7 @@ impl Reading<'_> {
         let expect = line.iter().skip(1).fold(case.expect.clone(), |expect, case| expect.over(&case.expect));
         self.calls(&case.expect);
         self.names(&case.expect);
-        let asserts = expect.assert.iter().filter_map(|text| self.expression(text, "assertion", ASSERT_VARIABLES)).collect();
+        let asserts = expect.assert.iter().filter_map(|text| self.expression(text, "assertion", ASSERT_VARIABLES, &[])).collect();
         let own = |flag: fn(&Case) -> Option<bool>| line.iter().find_map(flag).unwrap_or(false);
         Some(Test {
             file: self.file.to_owned(),
@@ -303,19 +318,19 @@ impl Reading<'_> {
     }
 
     fn answers(&mut self, mock: &config::Mock) -> Option<Answers> {
+        let target = mock.target()?.value.clone();
         let condition = match &mock.r#if {
-            Some(text) => Some(self.expression(text, "condition", MOCK_VARIABLES)?.0),
+            Some(text) => Some(self.expression(text, "condition", MOCK_VARIABLES, request_fields(target.kind()))?.0),
             None => None,
         };
-        Some(Answers::of(mock, mock.http.as_ref()?.value.clone(), condition.map(Arc::new)))
+        Some(Answers::of(mock, target, condition.map(Arc::new)))
     }
 
-    /// Notes expected calls that are not written as a method and a URL.
+    /// Notes expected calls that are not written as a mock has them.
     fn calls(&mut self, expect: &Expect) {
         for (target, _) in expect.calls.iter() {
-            if super::mocks::target(&target.value).is_none() {
-                let problem = Diagnostic::error("E0603", format!("`{}` is not a method and a URL", target.value));
-                self.problems.push(problem.at(target.place.clone()).help("write it as in `mocks`: `POST https://api.example.com/charges`"));
+            if let Err((why, help)) = super::mocks::target(&target.value) {
+                self.problems.push(helped(Diagnostic::error("E0603", why).at(target.place.clone()), help));
             }
         }
     }
@@ -332,7 +347,7 @@ impl Reading<'_> {
         }
     }
 
-    fn expression(&mut self, text: &config::Spanned<String>, what: &str, variables: &[&str]) -> Option<(Expr, Location)> {
+    fn expression(&mut self, text: &config::Spanned<String>, what: &str, variables: &[&str], request: &[&str]) -> Option<(Expr, Location)> {
         let expr = match Expr::parse(&text.value, variables) {
             Ok(expr) => expr,
             Err(errors) => {
@@ -347,7 +362,7 @@ impl Reading<'_> {
         for path in expr.paths() {
             let fields = match path.root.as_str() {
                 "run" => RUN_FIELDS,
-                "request" => REQUEST_FIELDS,
+                "request" => request,
                 _ => continue,
             };
             let Some(Segment::Field(field)) = path.segments.first() else { continue };

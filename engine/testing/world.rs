@@ -17,7 +17,7 @@ use crate::store::{EventQuery, Journal, RunQuery, Store, StoreError};
 
 use super::Dice;
 use super::cut::{Cut, Ledger, Life};
-use super::mocks::{Call, Mocks};
+use super::mocks::{self, Call, Mocks};
 use super::read::{Act, Test, What};
 
 /// How long a test may go on, in virtual time. The longest sleep is a year.
@@ -97,7 +97,8 @@ enum End {
 
 /// Lets a test pass once.
 pub(super) fn pass(test: &Test, project: &Project, host: &Arc<Host>, cut: Cut) -> Outcome {
-    let mocks = Mocks::new(&test.answers);
+    let counted = test.expect.calls.iter().filter_map(|(target, _)| mocks::target(&target.value).ok()).collect();
+    let mocks = Mocks::new(&test.answers, counted);
     let project = Arc::new(project.for_test(&test.env, Arc::clone(&mocks) as _, test.alone.clone()));
     let world = World {
         test,
@@ -130,6 +131,7 @@ impl World<'_> {
             clock: self.clock.clone(),
             ledger: Arc::clone(&self.ledger),
             life: Arc::clone(&life),
+            project: Arc::clone(project),
             done: Arc::clone(&self.done),
             latest: self.test.start.after(LONGEST),
             begun: AtomicBool::new(false),
@@ -314,6 +316,7 @@ struct Referee {
     clock: VirtualClock,
     ledger: Arc<Ledger>,
     life: Arc<Life>,
+    project: Arc<Project>,
     done: Arc<Mutex<Vec<Option<Done>>>>,
     latest: Millis,
     /// Whether the engine has taken up what the store held.
@@ -340,7 +343,9 @@ impl Referee {
         }
         let mut moving: Option<RunId> = None;
         let looked = self.ledger.memory.unfinished(&mut |run| {
-            let rests = run.state == RunState::Parked || (run.state == RunState::Waiting && run.wake.is_none());
+            // One that waits for what never comes is ended by its `timeouts.finish`, where it has that.
+            let has_end = || self.project.function(&run.function).is_some_and(|function| function.timeouts.finish.is_some());
+            let rests = run.state == RunState::Parked || (run.state == RunState::Waiting && run.wake.is_none() && !has_end());
             if !rests {
                 moving = Some(run.id);
             }

@@ -258,7 +258,8 @@ its status.",
     Entry {
         code: "E0433",
         title: "nothing outside can be reached here",
-        text: "In a test of handlers nothing leaves the engine: mocks answer `http::*`, and nothing answers `db::*`, `email::send` and
-`exec::run` yet.",
+        text: "\
+The script runs where there is no engine around it that could do what it asks of the network, a database, a mail server or
+the system. In tests of handlers mocks answer all of that.",
     },
 ];

@@ -31,12 +31,15 @@ written as there, and the tests must not lead round in a circle.
         code: "E0603",
         title: "a mock cannot be read",
         text: "\
-A mock says which requests it answers, as a method and a whole URL, and what with. `*` stands for any text, `ANY` for any
-method; a URL without `?` fits with any query.
+A mock says what it answers, and what with: `http` a method (or `ANY`) and a whole URL, `db` the name of a database and a statement,
+`email` an address, `exec` a command with its arguments. `*` stands for any text; a URL without `?` fits with any query.
 
     mocks:
       - { http: \"POST https://api.example.com/charges\", reply: [{ status: 500 }, { json: { id: ch_1 } }] }
-      - { http: \"GET https://api.example.com/users/*\", reply: { json: { name: Ada } } }",
+      - { http: \"GET https://api.example.com/users/*\", reply: { json: { name: Ada } } }
+      - { db: \"shop select * from users *\", reply: { rows: [{ id: u1, name: Ada }] } }
+      - { email: \"*@example.com\", reply: {} }
+      - { exec: \"pdftotext *\", reply: { stdout: Hello } }",
     },
     Entry {
         code: "E0604",
@@ -92,7 +95,9 @@ it `extends` a test that has one of these.
         text: "\
 In `assert` stand `run`, the first run of the tested function, `runs`, all of them, and `event`, the test's first event. A run
 has id, function, status, output, error, reason, steps, attempts, results (by step), events_sent, logs, calls, started_ms and
-ended_ms (since the test's start), duration_ms and key. In the `if` of a mock stands `request`, with method, url, path, headers, query, json, text, step and attempt.",
+ended_ms (since the test's start), duration_ms and key. In the `if` of a mock stands `request`, with step and attempt, and of HTTP method, url,
+path, headers, query, json, text; of a statement database, sql, params; of a mail to, cc, bcc, from, reply_to, subject, text, html, attachments;
+of a command command, args, stdin.",
     },
     Entry {
         code: "E0610",
@@ -105,10 +110,11 @@ A test that says nothing of how its run ends expects that it does not fail.",
     },
     Entry {
         code: "E0611",
-        title: "a test's run sent a request that is not mocked",
+        title: "a test's run asked for something that is not mocked",
         text: "\
-There is no network in tests: they would be slow, differ from day to day, and charge somebody's card. Each request is answered
-by the first of the test's `mocks` that fits, and one that no mock answers fails the test, whatever the script makes of it.
+There is no network in tests, no database, mail server or command: they would be slow, differ from day to day, and charge somebody's
+card. Each request is answered by the first of the test's `mocks` that fits, and one that no mock answers fails the test, whatever the
+script makes of it.
 The help line is the mock that is missing; its `reply` is yours to fill in.",
     },
     Entry {

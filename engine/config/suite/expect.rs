@@ -38,7 +38,8 @@ pub struct Expect {
     /// The events that the run sent, in order: names, or `{ name, data }`.
     #[schemars(with = "Option<Vec<SentShape>>")]
     pub events_sent: Option<Spanned<Vec<SentEvent>>>,
-    /// How many requests went to a URL, by `METHOD URL` as in `mocks`.
+    /// How many requests there were of a kind, as in `mocks`: `POST https://api.example.com/charges`, `db shop insert *`, `email *@example.com`,
+    /// `exec pdftotext *`.
     #[schemars(default)]
     pub calls: Table<Spanned<u32>>,
     /// How many runs of the function there are.

@@ -22,7 +22,7 @@ use super::spanned::{Spanned, Table};
 use super::tree::{self, Node, Shape};
 
 pub use expect::{Expect, SentEvent};
-pub use mock::{Mock, Reply, Target};
+pub use mock::{Mock, Reply, Target, TargetKind};
 
 /// A file of tests of one function.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
@@ -68,7 +68,8 @@ pub struct Case {
     /// As at the file.
     #[schemars(default)]
     pub env: Table<Spanned<String>>,
-    /// Answers to HTTP requests. There is no network in tests: a request that no mock answers fails the test.
+    /// Answers in the place of the network, databases, the mail server and commands, none of which there is in tests: what no mock
+    /// answers fails the test.
     #[schemars(default)]
     pub mocks: Vec<Mock>,
     /// What comes later, each at its virtual time.
@@ -289,10 +290,15 @@ pub struct LoadedSuite {
 
 /// Loads a file of tests; `name` is how it is shown.
 pub fn load_suite(path: &Path, name: &str) -> LoadedSuite {
-    let source = match file::read(path, name) {
-        Ok(source) => source,
-        Err(problem) => return LoadedSuite { suite: None, problems: vec![problem], source: None },
-    };
+    match file::read(path, name) {
+        Ok(source) => read_suite(source),
+        Err(problem) => LoadedSuite { suite: None, problems: vec![problem], source: None },
+    }
+}
+
+/// Reads the text of a file of tests.
+pub fn read_suite(source: Arc<Source>) -> LoadedSuite {
+    let name = &source.name;
     let mut reader = Reader::default();
     let suite = match tree::parse(&source, &mut reader.problems) {
         Some(node) if node.shape == Shape::Null => {

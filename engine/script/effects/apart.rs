@@ -38,10 +38,9 @@ pub(super) enum Outcome<T> {
 }
 
 fn demand_world(attempt: &Attempt, what: &str) -> Result<(), Fault> {
-    // A test of handlers acts on nothing, and waits for nothing but its own clock.
+    // A test of handlers acts on nothing, and waits for nothing but its own clock: what it asks is answered before it comes here.
     if attempt.call.surroundings.outside.is_some() {
-        let thrown = Thrown::last("E0433", format!("{what} is not done in a test: there is nothing that answers in its place"));
-        return Err(thrown.help("what a test answers is http::* alone").fault());
+        return Err(Thrown::last("E0433", format!("{what} is not done in a test")).fault());
     }
     if tokio::runtime::Handle::try_current().is_ok() {
         return Ok(());

@@ -9,13 +9,16 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{SmtpTransport, Transport as _};
 use rhai::{Array, Blob, Engine, Map, Module};
+use serde_json::Value;
 
 use super::apart::{self, Outcome};
+use super::mocked;
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
 use crate::script::api::demand_step;
-use crate::script::attempt::current;
+use crate::script::attempt::{Attempt, Inside, current};
 use crate::script::error::{Fault, Thrown};
+use crate::script::outside::{Answer, Errand, Outside};
 use crate::script::value::Secret;
 
 /// Most people that one mail goes to.
@@ -86,10 +89,12 @@ fn send(mail: &Map) -> Result<Map, Fault> {
             },
         )
         .collect();
-    let message = alloc::uncounted(|| message(mail, &server, &local))?;
-    let id = message.1;
+    let (message, id) = alloc::uncounted(|| message(mail, &server, &local))?;
+    if let Some(outside) = attempt.call.surroundings.outside.as_deref() {
+        alloc::uncounted(|| drop(message));
+        return mock(outside, &attempt, &inside, &server, mail, id);
+    }
     let work = {
-        let message = message.0;
         let server = Arc::clone(&server);
         move || deliver(&server, &message)
     };
@@ -105,6 +110,41 @@ fn send(mail: &Map) -> Result<Map, Fault> {
     map.insert("id".into(), id.as_str().into());
     alloc::uncounted(|| drop(id));
     Ok(map)
+}
+
+/// Has somebody else take the mail, in a test.
+fn mock(outside: &dyn Outside, attempt: &Attempt, inside: &Inside, server: &MailServer, mail: &Map, id: String) -> Result<Map, Fault> {
+    let seen = alloc::uncounted(|| seen(mail, server))?;
+    let answer = mocked::ask(outside, attempt, inside, Errand::Email(&seen), None);
+    alloc::uncounted(|| drop(seen));
+    match answer? {
+        Some(Answer::Sent) => {
+            let mut map = Map::new();
+            map.insert("id".into(), id.as_str().into());
+            alloc::uncounted(|| drop(id));
+            Ok(map)
+        }
+        Some(Answer::Broken(said)) => Err(Thrown::new("E0431", format!("{}:{}: {said}", server.host, server.port)).fault()),
+        Some(Answer::Refused(said)) => Err(Thrown::last("E0431", format!("{}:{}: {said}", server.host, server.port)).fault()),
+        _ => Err(mocked::unfit()),
+    }
+}
+
+/// The fields of a mail that has been made, as a test sees them.
+fn seen(mail: &Map, server: &MailServer) -> Result<Value, Fault> {
+    let mut seen = serde_json::Map::new();
+    for name in ["to", "cc", "bcc", "reply_to"] {
+        let people = people(mail, name)?.into_iter().map(|person| Value::from(person.email.to_string()));
+        seen.insert(name.to_owned(), people.collect());
+    }
+    for name in ["subject", "text", "html"] {
+        seen.insert(name.to_owned(), text(mail, name)?.into());
+    }
+    seen.insert("from".to_owned(), text(mail, "from")?.or_else(|| server.from.clone()).into());
+    let attached = mail.get("attachments").and_then(|value| value.read_lock::<Array>().map(|list| list.clone())).unwrap_or_default();
+    let name = |item: &rhai::Dynamic| item.read_lock::<Map>().and_then(|map| map.get("name").map(ToString::to_string));
+    seen.insert("attachments".to_owned(), attached.iter().filter_map(name).map(Value::from).collect());
+    Ok(Value::Object(seen))
 }
 
 /// Why the server did not take a mail.

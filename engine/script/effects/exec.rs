@@ -8,11 +8,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::apart::{self, Outcome};
+use super::mocked;
 use crate::base::diagnostic::nearest;
 use crate::base::{Span, alloc};
 use crate::script::api::demand_step;
 use crate::script::attempt::current;
 use crate::script::error::{Fault, Thrown};
+use crate::script::outside::{Answer, Errand};
 use crate::script::time;
 use crate::script::value::Secret;
 
@@ -66,6 +68,8 @@ fn plain(value: &Dynamic, what: &str) -> Result<String, Fault> {
 
 struct Wanted {
     command: Command,
+    /// The arguments that are no secrets.
+    shown: Vec<String>,
     stdin: Option<Vec<u8>>,
     timeout: Option<Span>,
     allowed: Vec<i64>,
@@ -97,6 +101,8 @@ fn wanted(commands: &Commands, name: &str, arguments: &Array, options: &Map) -> 
     if texts.len() > ARGUMENTS_MOST.0 || texts.iter().map(String::len).sum::<usize>() > ARGUMENTS_MOST.1 {
         return Err(bad(format!("a command takes at most {} arguments of {} bytes together", ARGUMENTS_MOST.0, ARGUMENTS_MOST.1)));
     }
+    let is_shown = |value: &&Dynamic| !value.is::<Secret>();
+    let shown = arguments.iter().zip(&texts).filter(|(value, _)| is_shown(value)).map(|(_, text)| text.clone()).collect();
     let mut command = Command::new(name);
     command.args(texts).current_dir(&commands.folder).env_clear();
     command.envs(ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -131,27 +137,42 @@ fn wanted(commands: &Commands, name: &str, arguments: &Array, options: &Map) -> 
         }
     };
     let timeout = options.get("timeout").map(time::period).transpose()?.map(|period| period.0);
-    Ok(Wanted { command, stdin, timeout, allowed })
+    Ok(Wanted { command, shown, stdin, timeout, allowed })
 }
 
 fn run(name: &str, arguments: &Array, options: &Map) -> Result<Map, Fault> {
     let attempt = current()?;
-    demand_step(&attempt, "exec::run")?;
+    let inside = demand_step(&attempt, "exec::run")?;
     let wanted = alloc::uncounted(|| wanted(&attempt.call.surroundings.commands, name, arguments, options))?;
-    let Wanted { command, stdin, timeout, allowed } = wanted;
+    let Wanted { command, shown, stdin, timeout, allowed } = wanted;
     let began = attempt.now();
-    let ended = match apart::task(&attempt, "exec::run", timeout, perform(command, stdin))? {
-        Outcome::Done(Ok(ended)) => ended,
-        Outcome::Done(Err(why)) => return Err(Thrown::new("E0432", format!("`{name}`: {why}")).fault()),
-        Outcome::Late => {
-            let limit = timeout.unwrap_or_default();
-            return Err(Thrown::new("E0432", format!("`{name}` was ended: it took longer than {limit}")).fault());
-        }
-        Outcome::Broken(why) => return Err(Thrown::new("E0432", format!("`{name}`: {why}")).fault()),
+    let failed = |why: String| Thrown::new("E0432", format!("`{name}`: {why}")).fault();
+    let late = || {
+        let limit = timeout.unwrap_or_default();
+        Thrown::new("E0432", format!("`{name}` was ended: it took longer than {limit}")).fault()
     };
-    let status = ended.status.code().map(i64::from);
-    let (stdout, stderr) = (String::from_utf8_lossy(&ended.stdout).into_owned(), String::from_utf8_lossy(&ended.stderr).into_owned());
-    alloc::uncounted(|| drop(ended));
+    let (status, stdout, stderr) = if let Some(outside) = attempt.call.surroundings.outside.as_deref() {
+        let errand = Errand::Exec { command: name, arguments: &shown, stdin: stdin.as_deref() };
+        let answer = mocked::ask(outside, &attempt, &inside, errand, timeout);
+        alloc::uncounted(|| drop((command, shown, stdin)));
+        match answer? {
+            Some(Answer::Ended { status, stdout, stderr }) => (Some(i64::from(status)), stdout, stderr),
+            Some(Answer::Broken(why)) => return Err(failed(why)),
+            None => return Err(late()),
+            Some(_) => return Err(mocked::unfit()),
+        }
+    } else {
+        alloc::uncounted(|| drop(shown));
+        let ended = match apart::task(&attempt, "exec::run", timeout, perform(command, stdin))? {
+            Outcome::Done(Ok(ended)) => ended,
+            Outcome::Done(Err(why)) | Outcome::Broken(why) => return Err(failed(why)),
+            Outcome::Late => return Err(late()),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let told = (ended.status.code().map(i64::from), text(&ended.stdout), text(&ended.stderr));
+        alloc::uncounted(|| drop(ended));
+        told
+    };
     if status.is_none_or(|status| !allowed.contains(&status)) {
         let how = status.map_or_else(|| "was ended by a signal".to_owned(), |status| format!("ended with status {status}"));
         let said = stderr.trim();

@@ -88,7 +88,7 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let shown = format!("{method} {}", without_query(&wanted.request.url));
     let outside = attempt.call.surroundings.outside.as_deref();
     let answer = match outside {
-        Some(outside) => mocked::send(outside, &attempt, &inside, wanted.request, wanted.timeout)?,
+        Some(outside) => mocked::send(outside, &attempt, &inside, &wanted.request, wanted.timeout)?,
         None => send(&attempt, &shown, wanted.request, wanted.timeout)?,
     };
     let answer = match answer {

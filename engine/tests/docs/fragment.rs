@@ -103,7 +103,7 @@ fn write(folder: &Path, path: &str, text: &str) {
 }
 
 /// A mail server that takes everything. It lives as long as the test.
-fn mail_server() -> String {
+pub fn mail_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

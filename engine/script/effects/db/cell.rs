@@ -1,6 +1,7 @@
 //! A value between a script and a database.
 
 use rhai::{Array, Blob, Dynamic, Map};
+use serde_json::Value;
 
 use crate::script::error::{Fault, Thrown};
 use crate::script::time::{Moment, Period};
@@ -80,6 +81,20 @@ impl Cell {
             // What is not JSON by our reader is text all the same.
             Cell::Json(text) | Cell::Number(text) => value::read(text).unwrap_or_else(|_| text.as_str().into()),
             Cell::List(cells) => Dynamic::from_array(cells.iter().map(Cell::dynamic).collect()),
+        }
+    }
+
+    /// As a test sees it.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Cell::Null => Value::Null,
+            Cell::Flag(flag) => (*flag).into(),
+            Cell::Whole(whole) => (*whole).into(),
+            Cell::Float(float) => (*float).into(),
+            Cell::Text(text) => text.as_str().into(),
+            Cell::Bytes(bytes) => String::from_utf8_lossy(bytes).into(),
+            Cell::Json(text) | Cell::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
+            Cell::List(cells) => cells.iter().map(Cell::json).collect(),
         }
     }
 

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rhai::{Array, Engine, Map, Module};
+use serde_json::Value;
 
 use super::apart::Outcome;
+use super::mocked;
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
 use crate::script::api::demand_step;
-use crate::script::attempt::{Attempt, current};
+use crate::script::attempt::{Attempt, Inside, current};
 use crate::script::error::{Fault, Thrown};
+use crate::script::outside::{Answer, Errand, Outside};
+use crate::script::value;
 
 use cell::Cell;
 
@@ -157,7 +161,15 @@ pub(in crate::script) fn register(engine: &mut Engine) {
 
 fn query(name: &str, sql: &str, parameters: &Array) -> Result<Array, Fault> {
     let attempt = current()?;
-    let found = ask(&attempt, "db::query", name, sql, parameters)?;
+    let found = match ask(&attempt, "db::query", name, sql, parameters)? {
+        Came::Found(found) => found,
+        Came::Mocked(rows, _) => {
+            let text = alloc::uncounted(|| rows.to_string());
+            let rows = value::read(&text).map_err(|error| Thrown::last("E0430", format!("the mock's rows: {error}")).fault());
+            alloc::uncounted(|| drop(text));
+            return Ok(rows?.into_array().unwrap_or_default());
+        }
+    };
     let rows = found.rows.iter().map(|cells| {
         let mut row = Map::new();
         for (column, cell) in found.columns.iter().zip(cells) {
@@ -172,14 +184,23 @@ fn query(name: &str, sql: &str, parameters: &Array) -> Result<Array, Fault> {
 
 fn exec(name: &str, sql: &str, parameters: &Array) -> Result<i64, Fault> {
     let attempt = current()?;
-    let found = ask(&attempt, "db::exec", name, sql, parameters)?;
+    let found = match ask(&attempt, "db::exec", name, sql, parameters)? {
+        Came::Found(found) => found,
+        Came::Mocked(_, changed) => return Ok(i64::from(changed)),
+    };
     let changed = i64::try_from(found.changed).unwrap_or(i64::MAX);
     alloc::uncounted(|| drop(found));
     Ok(changed)
 }
 
-fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array) -> Result<Found, Fault> {
-    demand_step(attempt, what)?;
+/// What a statement came to: for real, or in a test.
+enum Came {
+    Found(Found),
+    Mocked(Value, u32),
+}
+
+fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array) -> Result<Came, Fault> {
+    let inside = demand_step(attempt, what)?;
     let databases = &attempt.call.surroundings.databases.0;
     let Some(database) = databases.get(name) else {
         let thrown = Thrown::last("E0430", format!("{what}: events.yaml names no database `{name}`"));
@@ -202,6 +223,9 @@ fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array)
         let message = format!("{what}: the parameters of a statement take at most {} MB", PARAMETERS_BYTES / (1024 * 1024));
         return Err(Thrown::last("E0407", message).fault());
     }
+    if let Some(outside) = attempt.call.surroundings.outside.as_deref() {
+        return mock(outside, attempt, &inside, (what, name, sql), &cells);
+    }
     let outcome = match &**database {
         Database::Sqlite(pool) => pool.ask(attempt, what, sql, cells)?,
         Database::Postgres(pool) => pool.ask(attempt, what, sql, cells)?,
@@ -210,7 +234,7 @@ fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array)
         Outcome::Done(Ok(found)) => {
             let twice = found.columns.iter().enumerate().find(|(at, column)| found.columns[..*at].contains(column));
             match twice {
-                None => Ok(found),
+                None => Ok(Came::Found(found)),
                 Some((_, column)) => {
                     let message = format!("{what}({name}): two columns of the result are called `{column}`");
                     Err(Thrown::last("E0430", message).help("name one of them with AS").fault())
@@ -223,6 +247,25 @@ fn ask(attempt: &Attempt, what: &str, name: &str, sql: &str, parameters: &Array)
         }
         Outcome::Late => Err(Thrown::new("E0430", format!("{what}({name}): it took too long")).fault()),
         Outcome::Broken(why) => Err(Thrown::new("E0430", format!("{what}({name}): {why}")).fault()),
+    }
+}
+
+/// Has somebody else answer, in a test.
+fn mock(
+    outside: &dyn Outside,
+    attempt: &Attempt,
+    inside: &Inside,
+    (what, name, sql): (&str, &str, &str),
+    cells: &[Cell],
+) -> Result<Came, Fault> {
+    let parameters = alloc::uncounted(|| Value::Array(cells.iter().map(Cell::json).collect()));
+    let answer = mocked::ask(outside, attempt, inside, Errand::Db { database: name, sql, parameters: &parameters }, None);
+    alloc::uncounted(|| drop(parameters));
+    match answer? {
+        Some(Answer::Rows(rows, changed)) => Ok(Came::Mocked(rows, changed)),
+        Some(Answer::Broken(said)) => Err(Thrown::new("E0430", format!("{what}({name}): {said}")).fault()),
+        Some(Answer::Refused(said)) => Err(Thrown::last("E0430", format!("{what}({name}): {said}")).fault()),
+        _ => Err(mocked::unfit()),
     }
 }
 
