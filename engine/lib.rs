@@ -15,3 +15,4 @@ pub mod script;
 pub mod server;
 pub mod store;
 pub mod testing;
+pub mod web;

@@ -66,6 +66,7 @@ impl Dev {
         let settings = Settings::new(&project.config, place::root(&path), &over);
         let mut options = options(&project, Keys::from_environment());
         options.any_key = true;
+        options.is_dev = true;
         let watch = self.watch(place::root(&path), out);
         let greeting = self.greeting(watch.is_some(), &project, &settings, place::engine_url(Some(&path))?);
         // Idleness is told by one thread about itself.

@@ -16,6 +16,7 @@ use crate::resident;
 use crate::server::{ServerOptions, serve};
 use crate::store::Store;
 use crate::store::sqlite::{Options, Sqlite};
+use crate::web;
 
 use super::backup::store_trouble;
 use super::doctor::cannot_open;
@@ -95,7 +96,7 @@ impl Service {
         let notices = engine.subscribe();
         engine.until_ready().await;
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = ServerOptions { loader: Some(loader.clone()), ..options };
+        let options = ServerOptions { loader: Some(loader.clone()), pages: Some(web::pages()), ..options };
         let server = tokio::spawn(serve(listener, engine.clone(), options, stopped));
         started(&engine, address, notices);
         let clock = Arc::clone(engine.clock());

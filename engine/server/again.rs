@@ -13,13 +13,13 @@ use crate::exec::{CancelError, MigrateError, Migrated, ReplayError, Replayed, Re
 use crate::rules::replay::{Keep, Refusal};
 use crate::store::{RunQuery, StoreError};
 
-use super::Shared;
 use super::error::ApiError;
 use super::inbound;
 use super::query::{Params, path_id};
 use super::runs::{self, Filter};
 use super::select::Selection;
 use super::view::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, One, Raw, ReplayBody, ReplayView, RunView};
+use super::{App, Shared};
 
 /// The most runs that an answer about many names.
 const NAMED_MOST: usize = 1_000;
@@ -34,9 +34,14 @@ pub(super) async fn replay(
 ) -> Result<Json<One<ReplayView>>, ApiError> {
     let id = path_id("a run", id)?;
     let body: ReplayBody = inbound::json(&app.door().options, request).await?;
+    do_again(&app, id, body).await.map(Json)
+}
+
+/// Does a run again, as a new one.
+pub(super) async fn do_again(app: &App, id: RunId, body: ReplayBody) -> Result<One<ReplayView>, ApiError> {
     let keep = keep(body.from_step, body.set);
     let replayed = app.engine.replay(id, &keep, body.dry_run).await.map_err(|error| not_replayed(id, error))?;
-    Ok(Json(One::at(app.now(), view(id, replayed, body.dry_run))))
+    Ok(One::at(app.now(), view(id, replayed, body.dry_run)))
 }
 
 fn keep(from: Option<String>, set: BTreeMap<String, Raw>) -> Keep {
@@ -72,8 +77,13 @@ pub(super) async fn retry_now(
 ) -> Result<Json<One<RunView>>, ApiError> {
     let id = path_id("a run", id)?;
     Params::of(&uri, &[])?;
+    retry(&app, id).await.map(Json)
+}
+
+/// Has a run that backs off or is parked go on; the run as it is afterwards.
+pub(super) async fn retry(app: &App, id: RunId) -> Result<One<RunView>, ApiError> {
     match app.engine.retry_now(id).await {
-        Ok(_) => runs::view(&app, id).await.map(Json),
+        Ok(_) => runs::view(app, id).await,
         Err(RetryError::NotFound) => Err(runs::no_run(id)),
         Err(error @ RetryError::NothingToRetry(_)) => Err(ApiError::new(StatusCode::CONFLICT, error.to_string())),
         Err(RetryError::Draining) => Err(super::events::draining()),
@@ -126,7 +136,17 @@ fn selection(body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError>
 /// `POST /v1/replays`: all that are meant, except for those that were replayed before.
 pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
     let body: ManyBody = inbound::json(&app.door().options, request).await?;
-    let found = selection(&body, &["failed"])?.all(&app).await?;
+    replay_many(&app, body).await.map(Json)
+}
+
+pub(super) async fn replay_many(app: &App, body: ManyBody) -> Result<One<ManyView>, ApiError> {
+    let (selection, dry_run) = (selection(&body, &["failed"])?, body.dry_run);
+    replay_selected(app, &selection, &keep(body.from_step, body.set), dry_run).await
+}
+
+/// Does all selected runs again that were not before.
+pub(super) async fn replay_selected(app: &App, selection: &Selection, keep: &Keep, dry_run: bool) -> Result<One<ManyView>, ApiError> {
+    let found = selection.all(app).await?;
     let matched = found.len();
     let ids: Vec<RunId> = found.iter().map(|view| view.run_id).collect();
     let left = app.read(move |store| {
@@ -137,12 +157,11 @@ pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json
         ids.iter().filter_map(|id| is_first(id).map(|first| first.then_some(*id)).transpose()).collect::<Result<Vec<_>, _>>()
     });
     let left: Vec<RunId> = left.await?;
-    let mut view = ManyView { matched, replayed_before: matched - left.len(), dry_run: body.dry_run, ..ManyView::default() };
-    let keep = keep(body.from_step, body.set);
+    let mut view = ManyView { matched, replayed_before: matched - left.len(), dry_run, ..ManyView::default() };
     for id in left {
         let mut done = DoneView { run_id: id, replayed_as: None, error: None };
-        if !body.dry_run {
-            match app.engine.replay(id, &keep, false).await {
+        if !dry_run {
+            match app.engine.replay(id, keep, false).await {
                 Ok(replayed) => done.replayed_as = Some(replayed.run.id),
                 Err(error @ (ReplayError::Draining | ReplayError::Store(_))) => return Err(not_replayed(id, error)),
                 Err(error) => done.error = Some(error.to_string()),
@@ -150,22 +169,37 @@ pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json
         }
         add(&mut view, done);
     }
-    Ok(Json(One::at(app.now(), view)))
+    Ok(One::at(app.now(), view))
 }
 
 /// `POST /v1/cancellations`: all that are meant and have not ended.
 pub(super) async fn cancellations(State(app): Shared, request: Request) -> Result<Json<One<ManyView>>, ApiError> {
     let body: ManyBody = inbound::json(&app.door().options, request).await?;
+    cancel_many(&app, body).await.map(Json)
+}
+
+pub(super) async fn cancel_many(app: &App, body: ManyBody) -> Result<One<ManyView>, ApiError> {
     if body.from_step.is_some() || !body.set.is_empty() {
         return Err(ApiError::bad_request("`from_step` and `set` belong to a replay"));
     }
-    let found = selection(&body, &["Scheduled", "Running"])?.all(&app).await?;
+    let selection = selection(&body, &["Scheduled", "Running"])?;
+    cancel_selected(app, &selection, body.reason.as_deref(), body.dry_run).await
+}
+
+/// Cancels all selected runs that have not ended.
+pub(super) async fn cancel_selected(
+    app: &App,
+    selection: &Selection,
+    reason: Option<&str>,
+    dry_run: bool,
+) -> Result<One<ManyView>, ApiError> {
+    let found = selection.all(app).await?;
     let open: Vec<RunId> = found.iter().filter(|run| !run.state.is_terminal()).map(|run| run.run_id).collect();
-    let reason: String = body.reason.as_deref().unwrap_or(CANCELLED).chars().take(runs::REASON_CHARACTERS).collect();
-    let mut view = ManyView { matched: open.len(), dry_run: body.dry_run, ..ManyView::default() };
+    let reason: String = reason.unwrap_or(CANCELLED).chars().take(runs::REASON_CHARACTERS).collect();
+    let mut view = ManyView { matched: open.len(), dry_run, ..ManyView::default() };
     for id in open {
         let mut done = DoneView { run_id: id, replayed_as: None, error: None };
-        if !body.dry_run {
+        if !dry_run {
             match app.engine.cancel(id, &reason).await {
                 Ok(_) => {}
                 Err(CancelError::Store(error)) => return Err(error.into()),
@@ -174,7 +208,7 @@ pub(super) async fn cancellations(State(app): Shared, request: Request) -> Resul
         }
         add(&mut view, done);
     }
-    Ok(Json(One::at(app.now(), view)))
+    Ok(One::at(app.now(), view))
 }
 
 fn add(view: &mut ManyView, done: DoneView) {

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::options::ServerOptions;
 
 /// The hash of a key or token: comparing hashes tells nothing of the key's length either.
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 /// What a server knows about callers.
 pub(super) struct Auth {
@@ -26,9 +26,12 @@ pub(super) struct Auth {
 
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Right {
+pub enum Right {
+    /// Nothing.
     Nothing,
+    /// Look at everything.
     Read,
+    /// Everything.
     All,
 }
 
@@ -75,7 +78,7 @@ impl Auth {
 
     /// Whether the caller may do what `method` does to a route below `/v1/`: GET reads, everything else needs the admin token.
     pub fn may(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
-        if self.admin.is_none() && self.reader.is_none() && self.loopback {
+        if self.is_open() {
             return Ok(());
         }
         let needed = if method == Method::GET || method == Method::HEAD { Right::Read } else { Right::All };
@@ -89,7 +92,22 @@ impl Auth {
         }
     }
 
-    fn right_of(&self, token: &str) -> Right {
+    /// Whether no token is needed: on loopback, where none is set.
+    pub fn is_open(&self) -> bool {
+        self.admin.is_none() && self.reader.is_none() && self.loopback
+    }
+
+    /// The token that gives a right.
+    pub(super) fn token_of(&self, right: Right) -> Option<&Hash> {
+        match right {
+            Right::Nothing => None,
+            Right::Read => self.reader.as_ref(),
+            Right::All => self.admin.as_ref(),
+        }
+    }
+
+    /// What the holder of a token may do.
+    pub(super) fn right_of(&self, token: &str) -> Right {
         let token = hash(token);
         let is = |known: &Option<Hash>| known.as_ref().map_or(Choice::from(0), |known| known.ct_eq(&token));
         let (admin, reader) = (bool::from(is(&self.admin)), bool::from(is(&self.reader)));

@@ -10,7 +10,7 @@ use super::view::{Detail, ErrorView};
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone)]
-pub(super) struct ApiError {
+pub struct ApiError {
     status: StatusCode,
     message: String,
     details: Vec<Detail>,
@@ -28,14 +28,17 @@ enum More {
 }
 
 impl ApiError {
+    /// An error with a status and a sentence.
     pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
         ApiError { status, message: message.into(), details: Vec::new(), more: More::Nothing }
     }
 
+    /// The request is not as it should be.
     pub fn bad_request(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, message)
     }
@@ -50,9 +53,26 @@ impl ApiError {
         ApiError { more: More::RetryAfter(seconds), ..ApiError::new(status, message) }
     }
 
+    /// With every single problem.
+    #[must_use]
     pub fn detailed(mut self, details: Vec<Detail>) -> ApiError {
         self.details = details;
         self
+    }
+
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Every single problem, where there can be several.
+    pub fn details(&self) -> &[Detail] {
+        &self.details
     }
 
     /// This error as the bytes of an answer after which the connection is closed, for one that no request was read from.

@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::base::limits::WAITING_EVENT_BYTES;
-use crate::base::{EventId, json};
+use crate::base::{EventId, Id, json};
 use crate::exec::{AcceptError, NewEvent, Refusal};
 use crate::project::EventProblem;
 use crate::store::{EventQuery, RunQuery, StoreError};
@@ -63,13 +63,18 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         Err(error) => return refused(body, error).await,
     };
     let body = inbound::read(headers, body, door.options.body_bytes, door.options.body_timeout).await?;
-    let (events, problems) = inbound::parse(&body);
+    send(app, &body, seed.as_ref()).await.map(Json)
+}
+
+/// Accepts the events of a body; answered once they are durable.
+pub(super) async fn send(app: &App, body: &[u8], seed: Option<&Seed>) -> Result<Accepted, ApiError> {
+    let (events, problems) = inbound::parse(body);
     if !problems.is_empty() {
         return Err(refusal(all_problems(app, &events, problems)));
     }
-    let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed.as_ref())).collect();
+    let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed)).collect();
     match accept(app, events, body.len()).await {
-        Ok(ids) => Ok(Json(Accepted { ids, status: StatusCode::OK.as_u16() })),
+        Ok(ids) => Ok(Accepted { ids, status: StatusCode::OK.as_u16() }),
         Err(declined) => Err(declined.into()),
     }
 }
@@ -164,7 +169,10 @@ pub(super) fn new_event(n: usize, event: Incoming, seed: Option<&Seed>) -> NewEv
 
 /// `GET /v1/events`
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<EventView>>, ApiError> {
-    let params = Params::of(&uri, &["name", "received_after", "prefix", "limit", "cursor"])?;
+    listed(&app, &Params::of(&uri, &["name", "received_after", "prefix", "limit", "cursor"])?).await.map(Json)
+}
+
+pub(super) async fn listed(app: &App, params: &Params) -> Result<Page<EventView>, ApiError> {
     let now = app.now();
     let (from, to) = params.bounds()?;
     let limit = params.limit()?;
@@ -181,17 +189,21 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<Event
         fill(limit, query.to, |_| true, read)
     });
     let (rows, cursor) = filled.await?;
-    Ok(Json(Page::at(now, rows.iter().map(EventView::of).collect(), cursor.map(|id| id.to_string()))))
+    Ok(Page::at(now, rows.iter().map(EventView::of).collect(), cursor.map(|id| id.to_string())))
 }
 
 /// `GET /v1/events/{id}`
 pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<EventView>>, ApiError> {
     let id = path_id("an event", id)?;
     Params::of(&uri, &[])?;
+    view(&app, id).await.map(Json)
+}
+
+pub(super) async fn view(app: &App, id: Id) -> Result<One<EventView>, ApiError> {
     let now = app.now();
     let row = app.read(move |store| store.event(id)).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
-    Ok(Json(One::at(now, EventView::of(&row))))
+    Ok(One::at(now, EventView::of(&row)))
 }
 
 /// `GET /v1/events/{id}/explain`
@@ -202,6 +214,10 @@ pub(super) async fn explain(
 ) -> Result<Json<One<ExplainView>>, ApiError> {
     let id = path_id("an event", id)?;
     Params::of(&uri, &[])?;
+    explained(&app, id).await.map(Json)
+}
+
+pub(super) async fn explained(app: &App, id: Id) -> Result<One<ExplainView>, ApiError> {
     let now = app.now();
     let project = app.engine.project();
     let found = app.read(move |store| {
@@ -210,13 +226,16 @@ pub(super) async fn explain(
         Ok(Some(ExplainView::of(&event, &project, &store.outcomes(id)?, &runs, now)))
     });
     let view = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
-    Ok(Json(One::at(now, view)))
+    Ok(One::at(now, view))
 }
 
 /// `GET /v1/events/{id}/runs`
 pub(super) async fn runs(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
     let id = path_id("an event", id)?;
-    let params = Params::of(&uri, &["limit", "cursor"])?;
+    runs_of(&app, id, &Params::of(&uri, &["limit", "cursor"])?).await.map(Json)
+}
+
+pub(super) async fn runs_of(app: &App, id: Id, params: &Params) -> Result<Page<RunView>, ApiError> {
     let (from, to) = params.bounds()?;
     let query = RunQuery { event: Some(id), from, to, ..RunQuery::default() };
     let selection = Selection { query, ..Selection::default() };
@@ -224,5 +243,5 @@ pub(super) async fn runs(State(app): Shared, id: Result<Path<String>, PathReject
     if !is_there {
         return Err(ApiError::not_found(format!("there is no event {id}")));
     }
-    runs::page(&app, &selection, params.limit()?).await.map(Json)
+    runs::page(app, &selection, params.limit()?).await
 }

@@ -29,19 +29,27 @@ const LOOK_AGAIN: Span = Span::seconds(1);
 /// `GET /v1/functions`: all of them, in the order of the file.
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<FunctionView>>, ApiError> {
     Params::of(&uri, &[])?;
+    Ok(Json(listed(&app)))
+}
+
+pub(super) fn listed(app: &App) -> Page<FunctionView> {
     let project = app.engine.project();
     let now = app.now();
     let view = |function: &std::sync::Arc<Function>| FunctionView::of(function, now).with_pause(app.engine.paused_since(&function.id));
     let views = project.functions.iter().map(view).collect();
-    Ok(Json(Page::at(now, views, None)))
+    Page::at(now, views, None)
 }
 
 /// `GET /v1/config`
 pub(super) async fn config(State(app): Shared, uri: Uri) -> Result<Json<One<ConfigView>>, ApiError> {
     Params::of(&uri, &[])?;
+    Ok(Json(in_force(&app)))
+}
+
+pub(super) fn in_force(app: &App) -> One<ConfigView> {
     let project = app.engine.project();
     let settings = project.settings().map(|(key, value, origin)| SettingView { key, value, origin }).collect();
-    Ok(Json(One::at(app.now(), ConfigView { hash: project.hash.clone(), settings })))
+    One::at(app.now(), ConfigView { hash: project.hash.clone(), settings })
 }
 
 /// `POST /v1/functions/{id}/invoke`
@@ -52,6 +60,11 @@ pub(super) async fn invoke(
 ) -> Result<Json<One<InvokedView>>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let body: InvokeBody = inbound::json(&app.door().options, request).await?;
+    start(&app, &id, body).await.map(Json)
+}
+
+/// Starts a run of a function without an event of its own.
+pub(super) async fn start(app: &App, id: &str, body: InvokeBody) -> Result<One<InvokedView>, ApiError> {
     let wait = match body.wait.as_deref().map(str::parse::<Span>) {
         None => None,
         Some(Ok(wait)) if wait <= WAIT_MOST => Some(wait),
@@ -60,14 +73,14 @@ pub(super) async fn invoke(
     // Taken before the run is there, so that its end is not missed.
     let notices = app.engine.subscribe();
     let data = body.data.map_or_else(|| Arc::from("{}"), |data| Arc::from(data.get()));
-    let run = app.engine.invoke(&id, data).await.map_err(|error| not_invoked(error, app.engine.project().function(&id).is_some()))?;
+    let run = app.engine.invoke(id, data).await.map_err(|error| not_invoked(error, app.engine.project().function(id).is_some()))?;
     let ended = match wait {
-        Some(wait) => ended(&app, run.id, notices, wait).await?,
+        Some(wait) => ended(app, run.id, notices, wait).await?,
         None => false,
     };
     let now = app.now();
-    let view = runs::view(&app, run.id).await?.data;
-    Ok(Json(One::at(now, InvokedView { run_id: run.id, event_id: run.event, ended, run: view })))
+    let view = runs::view(app, run.id).await?.data;
+    Ok(One::at(now, InvokedView { run_id: run.id, event_id: run.event, ended, run: view }))
 }
 
 fn not_invoked(error: InvokeError, is_declared: bool) -> ApiError {
@@ -134,16 +147,21 @@ pub(super) async fn resume(
 async fn set(app: &App, id: Result<Path<String>, PathRejection>, uri: &Uri, paused: bool) -> Result<Json<One<FunctionView>>, ApiError> {
     let Path(id) = id.map_err(|error| ApiError::bad_request(error.body_text()))?;
     Params::of(uri, &[])?;
+    pause_or_resume(app, &id, paused).await.map(Json)
+}
+
+/// Pauses a function or lets it go on; the function as it is afterwards.
+pub(super) async fn pause_or_resume(app: &App, id: &str, paused: bool) -> Result<One<FunctionView>, ApiError> {
     let project = app.engine.project();
-    match app.engine.pause(&id, paused).await {
+    match app.engine.pause(id, paused).await {
         Ok(_) => {}
         Err(PauseError::Store(error)) => return Err(error.into()),
         Err(error @ PauseError::NotFound(_)) => {
             let known = project.functions.iter().map(|function| &*function.id);
-            let near = nearest(&id, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let near = nearest(id, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(ApiError::not_found(format!("{error}{near}")));
         }
     }
-    let function = project.function(&id).ok_or_else(|| ApiError::not_found(format!("there is no function `{id}`")))?;
-    Ok(Json(One::at(app.now(), FunctionView::of(function, app.now()).with_pause(app.engine.paused_since(&id)))))
+    let function = project.function(id).ok_or_else(|| ApiError::not_found(format!("there is no function `{id}`")))?;
+    Ok(One::at(app.now(), FunctionView::of(function, app.now()).with_pause(app.engine.paused_since(id))))
 }

@@ -70,7 +70,7 @@ pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
 }
 
 /// `GET /`
-pub(super) async fn index() -> Response {
+pub async fn index() -> Response {
     const PAGE: &str = "stepwell: a durable event engine\n\n\
         POST /e/KEY              send an event: {\"name\": \"…\", \"data\": {…}}\n\
         GET  /v1/events          the events\n\

@@ -5,6 +5,7 @@
 
 mod admission;
 mod again;
+mod api;
 mod auth;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ mod query;
 mod reload;
 mod runs;
 mod select;
+mod session;
 mod signals;
 mod stall;
 mod stream;
@@ -43,13 +45,18 @@ use crate::store::{Store, StoreError};
 
 use admission::Admission;
 use auth::Auth;
-use error::ApiError;
 use webhooks::Deliveries;
 
+pub use api::Api;
+pub use auth::Right;
+pub use error::ApiError;
+pub use health::index;
 pub use listen::serve;
 pub use openapi::document;
-pub use options::ServerOptions;
+pub use options::{Pages, ServerOptions};
+pub use query::Params;
 pub use runs::key_of;
+pub use session::{SESSION_LASTS, Session};
 
 /// Reads of the store at once: more would take the cores from the runs.
 const READS_AT_ONCE: usize = 4;
@@ -137,11 +144,13 @@ pub fn router(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Rou
 }
 
 fn routes(app: Arc<App>) -> Router {
-    openapi::router()
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
-        .with_state(app)
+    let pages = app.door().options.pages.clone();
+    let api = openapi::router(pages.is_some()).with_state(Arc::clone(&app));
+    let all = match pages {
+        Some(pages) => api.merge(pages(Api::new(Arc::clone(&app)))),
+        None => api,
+    };
+    all.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(middleware::from_fn_with_state(app, guard))
 }
 
 async fn unknown(request: Request) -> ApiError {
@@ -185,7 +194,7 @@ fn preflight(headers: &HeaderMap) -> Response {
     response
 }
 
-/// Adds the headers that every answer has.
+/// Adds the headers that every answer has, unless it has its own.
 fn finished(mut response: Response, origin: Option<HeaderValue>) -> Response {
     const ALWAYS: [(HeaderName, HeaderValue); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -196,7 +205,7 @@ fn finished(mut response: Response, origin: Option<HeaderValue>) -> Response {
     ];
     let headers = response.headers_mut();
     for (name, value) in ALWAYS {
-        headers.insert(name, value);
+        headers.entry(name).or_insert(value);
     }
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

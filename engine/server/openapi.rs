@@ -241,9 +241,10 @@ fn table() -> Vec<Route> {
     ]
 }
 
-/// The router of all routes.
-pub(super) fn router() -> Router<Arc<App>> {
-    table().into_iter().fold(Router::new(), |router, route| router.route(route.path, (route.serve)()))
+/// The router of all routes; without the one at the root, where pages have that.
+pub(super) fn router(has_pages: bool) -> Router<Arc<App>> {
+    let routes = table().into_iter().filter(|route| !has_pages || route.path != "/");
+    routes.fold(Router::new(), |router, route| router.route(route.path, (route.serve)()))
 }
 
 /// `GET /openapi.json`

@@ -1,10 +1,15 @@
 //! What a server is told at its start.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
 
 use crate::base::Span;
 use crate::base::limits::{BODY_DEFAULT_BYTES, WAITING_BYTES};
 use crate::project::{Loader, Project};
+
+use super::api::Api;
 
 /// How a server listens, whom it knows, and how much it takes.
 #[derive(Clone)]
@@ -40,7 +45,14 @@ pub struct ServerOptions {
     pub stop_grace: Span,
     /// What a reload reads; without it there is none.
     pub loader: Option<Loader>,
+    /// It is the engine of `stepwell dev`.
+    pub is_dev: bool,
+    /// Makes the pages that are served beside the API, behind the same checks; without it there are none.
+    pub pages: Option<Pages>,
 }
+
+/// Makes routes beside the API's, which they may call.
+pub type Pages = Arc<dyn Fn(Api) -> Router + Send + Sync>;
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
@@ -60,6 +72,8 @@ impl Default for ServerOptions {
             write_timeout: Span::seconds(30),
             stop_grace: Span::seconds(5),
             loader: None,
+            is_dev: false,
+            pages: None,
         }
     }
 }

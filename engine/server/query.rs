@@ -24,10 +24,16 @@ const SCANNED_MOST: usize = 20_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The parameters of a request. A name that the route does not know is an error: a misspelt filter would show everything.
-pub(super) struct Params(Vec<(String, String)>);
+pub struct Params(Vec<(String, String)>);
 
 impl Params {
-    pub fn of(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
+    /// Parameters from elsewhere; those that a route does not know have no effect.
+    pub fn from_pairs(pairs: Vec<(String, String)>) -> Params {
+        Params(pairs)
+    }
+
+    /// Those of a request, each of which must be known.
+    pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Params, ApiError> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| ApiError::bad_request(error.body_text()))?;
         for (name, _) in &pairs {
             if !known.contains(&name.as_str()) {
@@ -44,7 +50,7 @@ impl Params {
     }
 
     /// The value of a parameter that stands once at most; an empty one is as good as none.
-    pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(ApiError::bad_request(format!("the parameter `{name}` stands twice"))),
@@ -53,12 +59,13 @@ impl Params {
     }
 
     /// All values of a parameter, which may stand several times and hold several with commas between them.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.0.iter().filter(move |(key, _)| key == name).flat_map(|(_, value)| value.split(','));
         values.map(str::trim).filter(|value| !value.is_empty())
     }
 
-    pub fn limit(&self) -> Result<usize, ApiError> {
+    /// The most entries of a page.
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
         let Some(text) = self.one("limit")? else { return Ok(LIMIT_DEFAULT) };
         match text.parse() {
             Ok(limit @ 1..=LIMIT_MOST) => Ok(limit),
@@ -67,18 +74,18 @@ impl Params {
     }
 
     /// A number that counts from 0.
-    pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         let bad = || ApiError::bad_request(format!("`{name}` must be a whole number, 0 or more"));
         self.one(name)?.map(|text| text.parse().map_err(|_| bad())).transpose()
     }
 
     /// An id written out.
-    pub fn id(&self, name: &str) -> Result<Option<Id>, ApiError> {
+    pub(super) fn id(&self, name: &str) -> Result<Option<Id>, ApiError> {
         self.one(name)?.map(|text| parse_id(name, text)).transpose()
     }
 
     /// A time: RFC 3339, milliseconds since 1970, or a length of time before `now`.
-    pub fn time(&self, name: &str, now: Millis) -> Result<Option<Millis>, ApiError> {
+    pub(super) fn time(&self, name: &str, now: Millis) -> Result<Option<Millis>, ApiError> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         if let Ok(ms) = text.parse() {
             return Ok(Some(Millis(ms)));
@@ -95,7 +102,7 @@ impl Params {
     }
 
     /// The smallest and the largest id that the page may hold, by `prefix` and `cursor`.
-    pub fn bounds(&self) -> Result<(Option<Id>, Option<Id>), ApiError> {
+    pub(super) fn bounds(&self) -> Result<(Option<Id>, Option<Id>), ApiError> {
         let (mut from, mut to) = (None, None);
         if let Some(prefix) = self.one("prefix")? {
             let bad = |error| ApiError::bad_request(format!("`prefix` is {error}"));

@@ -16,7 +16,11 @@ use super::{App, Shared, events};
 /// `POST /v1/reload`: answers what has changed, once that is in force.
 pub(super) async fn reload(State(app): Shared, uri: Uri) -> Result<Json<One<ReloadView>>, ApiError> {
     Params::of(&uri, &[])?;
-    let (loader, engine) = (loader(&app)?, app.engine.clone());
+    put_in_force(&app).await.map(Json)
+}
+
+pub(super) async fn put_in_force(app: &App) -> Result<One<ReloadView>, ApiError> {
+    let (loader, engine) = (loader(app)?, app.engine.clone());
     // A client that hangs up must not leave half of it undone.
     let reloaded = persist(async move { engine.reload(&loader).await }).await.map_err(not_reloaded)?;
     let view = ReloadView {
@@ -24,14 +28,18 @@ pub(super) async fn reload(State(app): Shared, uri: Uri) -> Result<Json<One<Relo
         hash: reloaded.hash,
         notes: reloaded.notes.iter().map(Detail::of).collect(),
     };
-    Ok(Json(One::at(app.now(), view)))
+    Ok(One::at(app.now(), view))
 }
 
 /// `GET /v1/plan`
 pub(super) async fn plan(State(app): Shared, uri: Uri) -> Result<Json<One<PlanView>>, ApiError> {
     Params::of(&uri, &[])?;
-    let plan = app.engine.plan(&loader(&app)?).await.map_err(not_reloaded)?;
-    Ok(Json(One::at(app.now(), PlanView::of(&plan))))
+    planned(&app).await.map(Json)
+}
+
+pub(super) async fn planned(app: &App) -> Result<One<PlanView>, ApiError> {
+    let plan = app.engine.plan(&loader(app)?).await.map_err(not_reloaded)?;
+    Ok(One::at(app.now(), PlanView::of(&plan)))
 }
 
 fn loader(app: &App) -> Result<Loader, ApiError> {

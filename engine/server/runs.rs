@@ -57,7 +57,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.states.is_empty() && self.statuses.is_empty()
     }
 
@@ -92,8 +92,19 @@ impl Filter {
 
 /// `GET /v1/runs`
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunView>>, ApiError> {
-    let known = ["status", "function", "key", "event", "replay_of", "since", "until", "where", "prefix", "limit", "cursor"];
-    let params = Params::of(&uri, &known)?;
+    listed(&app, &Params::of(&uri, &KNOWN)?).await.map(Json)
+}
+
+/// What a list of runs can be asked for.
+pub(super) const KNOWN: [&str; 11] =
+    ["status", "function", "key", "event", "replay_of", "since", "until", "where", "prefix", "limit", "cursor"];
+
+pub(super) async fn listed(app: &App, params: &Params) -> Result<Page<RunView>, ApiError> {
+    page(app, &selected(app, params)?, params.limit()?).await
+}
+
+/// The runs that parameters mean.
+pub(super) fn selected(app: &App, params: &Params) -> Result<Selection, ApiError> {
     let now = app.now();
     let (from, to) = params.bounds()?;
     let query = RunQuery {
@@ -107,13 +118,12 @@ pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<RunVi
         to,
         limit: 0,
     };
-    let selection = Selection {
+    Ok(Selection {
         query,
         filter: Filter::parse(params.all("status"))?,
         until: params.time("until", now)?,
         condition: Selection::condition("where", params.one("where")?)?,
-    };
-    page(&app, &selection, params.limit()?).await.map(Json)
+    })
 }
 
 /// The canonical text of a key's value: JSON where it parses, else a text; `12` is the number, `"12"` the text.
@@ -162,6 +172,24 @@ pub(super) async fn get(State(app): Shared, id: Result<Path<String>, PathRejecti
     view(&app, id).await.map(Json)
 }
 
+/// These runs as they are now, in the given order, with why each is not moving.
+pub(super) async fn these(app: &App, ids: Vec<Id>) -> Result<Vec<RunView>, ApiError> {
+    let now = app.now();
+    let paused = app.engine.paused();
+    let rows = app.read(move |store| {
+        let rows = ids.into_iter().filter_map(|id| store.run(id).transpose());
+        rows.collect::<Result<Vec<RunRow>, StoreError>>()
+    });
+    let rows = rows.await?;
+    let whys = app.engine.whys(&rows).await;
+    let views = rows.iter().zip(whys).map(|(row, why)| {
+        let mut view = RunView::of(row, now).with_pause(paused.contains(&row.function));
+        view.why = view.why.or(why);
+        view
+    });
+    Ok(views.collect())
+}
+
 /// The runs that repeat a run, oldest first.
 fn again(store: &dyn Store, id: Id) -> Result<Vec<Id>, StoreError> {
     let mut rows = store.runs(&RunQuery { replay_of: Some(id), limit: REPLAYS_MOST, ..RunQuery::default() })?;
@@ -192,6 +220,10 @@ pub(super) async fn view(app: &App, id: Id) -> Result<One<RunView>, ApiError> {
 pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<Trace>>, ApiError> {
     let id = path_id("a run", id)?;
     Params::of(&uri, &[])?;
+    traced(&app, id).await.map(Json)
+}
+
+pub(super) async fn traced(app: &App, id: Id) -> Result<One<Trace>, ApiError> {
     let now = app.now();
     let found = app.read(move |store| {
         Ok(match store.run(id)? {
@@ -215,13 +247,16 @@ pub(super) async fn trace(State(app): Shared, id: Result<Path<String>, PathRejec
     if trace.run.why.is_none() {
         trace.run.why = app.engine.why(&row).await;
     }
-    Ok(Json(One::at(now, trace)))
+    Ok(One::at(now, trace))
 }
 
 /// `GET /v1/runs/{id}/logs`: oldest first; `cursor` is the number of the first line of the next page.
 pub(super) async fn logs(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<Page<LogView>>, ApiError> {
     let id = path_id("a run", id)?;
-    let params = Params::of(&uri, &["limit", "cursor"])?;
+    logged(&app, id, &Params::of(&uri, &["limit", "cursor"])?).await.map(Json)
+}
+
+pub(super) async fn logged(app: &App, id: Id, params: &Params) -> Result<Page<LogView>, ApiError> {
     let (from, limit) = (params.number("cursor")?.unwrap_or(0), params.limit()?);
     let now = app.now();
     let found = app.read(move |store| {
@@ -234,16 +269,20 @@ pub(super) async fn logs(State(app): Shared, id: Result<Path<String>, PathReject
     let has_more = lines.len() > limit;
     lines.truncate(limit);
     let cursor = has_more.then(|| from.saturating_add(limit as u64).to_string());
-    Ok(Json(Page::at(now, lines.iter().map(LogView::of).collect(), cursor)))
+    Ok(Page::at(now, lines.iter().map(LogView::of).collect(), cursor))
 }
 
 /// `DELETE /v1/runs/{id}`: answers the run as it is afterwards.
 pub(super) async fn cancel(State(app): Shared, id: Result<Path<String>, PathRejection>, uri: Uri) -> Result<Json<One<RunView>>, ApiError> {
     let id = path_id("a run", id)?;
-    let params = Params::of(&uri, &["reason"])?;
-    let reason: String = params.one("reason")?.unwrap_or(CANCELLED).chars().take(REASON_CHARACTERS).collect();
+    end(&app, id, Params::of(&uri, &["reason"])?.one("reason")?).await.map(Json)
+}
+
+/// Cancels a run; the run as it is afterwards.
+pub(super) async fn end(app: &App, id: Id, reason: Option<&str>) -> Result<One<RunView>, ApiError> {
+    let reason: String = reason.unwrap_or(CANCELLED).chars().take(REASON_CHARACTERS).collect();
     match app.engine.cancel(id, &reason).await {
-        Ok(_) => view(&app, id).await.map(Json),
+        Ok(_) => view(app, id).await,
         Err(CancelError::NotFound) => Err(no_run(id)),
         Err(error @ CancelError::Ended(_)) => Err(ApiError::new(StatusCode::CONFLICT, error.to_string())),
         Err(CancelError::Store(error)) => Err(error.into()),

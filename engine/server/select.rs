@@ -44,6 +44,14 @@ impl Selection {
         text.map(|text| Condition::parse(text).map(Arc::new).map_err(bad)).transpose()
     }
 
+    /// In these states or statuses, where it names none.
+    pub fn or_in(mut self, statuses: &[&str]) -> Result<Selection, ApiError> {
+        if self.filter.is_empty() {
+            self.filter = Filter::parse(statuses.iter().copied())?;
+        }
+        Ok(self)
+    }
+
     /// Up to `limit` runs below `to`, newest first, and the cursor of the next page. It ends early where many had to be
     /// looked at.
     pub async fn page(&self, app: &App, limit: usize, to: Option<Id>) -> Result<(Vec<RunView>, Option<Id>), ApiError> {

@@ -23,18 +23,28 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Json<One<SignalView>>, ApiError> {
     let Path(name) = name.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    if name.is_empty() || name.len() > STEP_NAME_BYTES {
-        return Err(ApiError::bad_request(format!("a signal's name has 1 to {STEP_NAME_BYTES} bytes")));
-    }
+    check_name(&name)?;
     let (parts, body) = request.into_parts();
     let data = data(&app, &parts.headers, body).await?;
-    match app.engine.signal(&name, data).await {
-        Ok(runs) => Ok(Json(One::at(app.engine.clock().now(), SignalView { name, runs }))),
+    give(&app, &name, data).await.map(Json)
+}
+
+/// Gives a signal to the runs that wait for it.
+pub(super) async fn give(app: &App, name: &str, data: Text) -> Result<One<SignalView>, ApiError> {
+    match app.engine.signal(name, data).await {
+        Ok(runs) => Ok(One::at(app.engine.clock().now(), SignalView { name: name.to_owned(), runs })),
         Err(AcceptError::Draining) => Err(events::draining()),
         Err(AcceptError::Full) => Err(ApiError::from(crate::store::StoreError::Full)),
         Err(AcceptError::Store(error)) => Err(error.into()),
         Err(error @ AcceptError::Refused(_)) => Err(ApiError::bad_request(error.to_string())),
     }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
+    if name.is_empty() || name.len() > STEP_NAME_BYTES {
+        return Err(ApiError::bad_request(format!("a signal's name has 1 to {STEP_NAME_BYTES} bytes")));
+    }
+    Ok(())
 }
 
 /// The body as JSON text; `null` where there is none.

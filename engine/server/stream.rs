@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use crate::base::{RunId, Span};
 use crate::exec::Notice;
 
-use super::Shared;
 use super::error::ApiError;
 use super::query::Params;
 use super::view::NoticeView;
+use super::{App, Shared};
 
 /// How often a silent stream says that it is there.
 const KEEP_ALIVE: Span = Span::seconds(15);
@@ -37,14 +37,19 @@ pub(super) async fn stream(State(app): Shared, uri: Uri) -> Result<Sse<impl Stre
     let params = Params::of(&uri, &["run"])?;
     let bad = |_| ApiError::bad_request("`run` must be an id of 13 characters");
     let runs = params.all("run").map(|text| text.parse().map_err(bad)).collect::<Result<Vec<RunId>, ApiError>>()?;
-    let crowded = |_| ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, "too many streams are open");
-    let permit = std::sync::Arc::clone(&app.streams).try_acquire_owned().map_err(crowded)?;
+    let permit = place(&app)?;
     let watcher = Watcher { notices: app.engine.subscribe(), runs, stopping: app.stopping.subscribe(), _permit: permit };
     let events = futures_util::stream::unfold(watcher, |mut watcher| async {
         let event = watcher.next().await?;
         Some((Ok(event), watcher))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE.std())))
+}
+
+/// A place among those who watch.
+pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
+    let crowded = |_| ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, "too many streams are open");
+    std::sync::Arc::clone(&app.streams).try_acquire_owned().map_err(crowded)
 }
 
 impl Watcher {

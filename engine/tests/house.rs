@@ -15,8 +15,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("project", &["base", "rules", "expr", "config", "script"]),
     ("exec", &["base", "rules", "expr", "config", "store", "script", "project", "clock"]),
     ("server", &["exec", "project", "store", "base", "rules"]),
+    ("web", &["server", "exec", "project", "store", "base", "rules", "config", "expr"]),
     ("testing", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "clock"]),
-    ("cli", &["base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "testing", "clock", "crash", "resident"]),
+    (
+        "cli",
+        &[
+            "base", "rules", "expr", "config", "store", "script", "project", "exec", "server", "web", "testing", "clock", "crash",
+            "resident",
+        ],
+    ),
     ("clock", &["base"]),
     ("crash", &[]),
     ("resident", &[]),
@@ -33,6 +40,7 @@ const UNSEEN: &[(&str, &[&str])] = &[
     ("project", &["rusqlite", "axum"]),
     ("exec", &["rusqlite", "axum"]),
     ("server", &["rusqlite", "rhai"]),
+    ("web", &["rusqlite", "rhai", "serde_saphyr", "reqwest"]),
     ("testing", &["rusqlite", "rhai", "axum", "serde_saphyr"]),
 ];
 

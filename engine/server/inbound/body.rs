@@ -19,7 +19,20 @@ const DROPPING_MOST: Span = Span::seconds(2);
 
 /// The whole body, which is JSON.
 pub(in crate::server) async fn read(headers: &HeaderMap, body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
-    if let Err(error) = type_of(headers) {
+    read_as("application/json", headers, body, most, within).await
+}
+
+/// The fields of a form, in order.
+pub(in crate::server) async fn form(options: &ServerOptions, request: Request) -> Result<Vec<(String, String)>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let form = "application/x-www-form-urlencoded";
+    // Each byte of a field may come as three.
+    let bytes = read_as(form, &parts.headers, body, options.body_bytes.saturating_mul(3), options.body_timeout).await?;
+    Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
+}
+
+async fn read_as(expected: &str, headers: &HeaderMap, body: Body, most: u64, within: Span) -> Result<Bytes, ApiError> {
+    if let Err(error) = type_of(headers, expected) {
         discard(body).await;
         return Err(error);
     }
@@ -105,15 +118,16 @@ fn encoding_of(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// JSON is taken, and what has no type. A browser sends text/plain to foreign servers without asking them first.
-fn type_of(headers: &HeaderMap) -> Result<(), ApiError> {
+/// What is expected is taken, and what has no type. A browser sends text/plain to foreign servers without asking them first.
+fn type_of(headers: &HeaderMap, expected: &str) -> Result<(), ApiError> {
     let refused = |message: String| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let given = given.to_str().unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if essence.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
     let shown: String = essence.chars().take(100).collect();
-    refused(format!("`{shown}` is not taken: send JSON with `Content-Type: application/json`"))
+    let what = if expected.ends_with("json") { "JSON" } else { "a form" };
+    refused(format!("`{shown}` is not taken: send {what} with `Content-Type: {expected}`"))
 }

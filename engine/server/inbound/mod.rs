@@ -5,7 +5,7 @@ mod event;
 mod scan;
 mod seed;
 
-pub(super) use body::{discard, json, raw, read};
+pub(super) use body::{discard, form, json, raw, read};
 pub(super) use event::{Incoming, parse};
 pub(super) use seed::Seed;
 

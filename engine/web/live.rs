@@ -1,0 +1,314 @@
+//! What happens, for those who watch: a page is told that something of its topic has changed, and fetches that part anew.
+//!
+//! However much happens, a page is told twice a second at most, and one task takes the engine's notices for all pages: it rests between
+//! two looks, so that the engine wakes nobody for a notice. Where nobody watches, it ends, and the engine makes no notices.
+
+use std::collections::{HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::extract::{Request, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+
+use crate::base::{Json, Millis, RunId, Span};
+use crate::exec::{Engine, Notice};
+use crate::rules::row::LogLevel;
+use crate::server::Api;
+
+use super::{Ask, Web, WebError};
+
+/// The shortest time between two looks at what has happened.
+const PACE: Span = Span(500);
+/// How often a page that shows times or counts is told in any case.
+const TICK: Span = Span::seconds(2);
+/// How often a silent stream says that it is there.
+const KEEP_ALIVE: Span = Span::seconds(15);
+/// How long notices are taken after the last watcher has gone: a page that is left for another one comes again at once.
+const LINGER: Span = Span::seconds(30);
+/// Looks that a slow watcher may lag behind; beyond it, it is told that everything has changed.
+const LOOKS_KEPT: usize = 32;
+/// Lines of runs' logs that are kept for the page of logs.
+const LOG_LINES: usize = 2_000;
+
+/// What has happened between two looks.
+#[derive(Debug, Default)]
+struct Look {
+    runs: HashSet<RunId>,
+    states: bool,
+    logs: bool,
+    /// Notices went by unseen: anything may have changed.
+    missed: bool,
+}
+
+impl Look {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && !self.missed
+    }
+}
+
+/// A line of a run's log, as it came.
+#[derive(Debug, Clone)]
+pub struct LogLine {
+    /// Counts from 1 since the engine's server started.
+    pub number: u64,
+    /// The run.
+    pub run: RunId,
+    /// The step it was written in; empty between steps.
+    pub step: Arc<str>,
+    /// When it was written.
+    pub at: Millis,
+    /// How loud.
+    pub level: LogLevel,
+    /// The text.
+    pub message: Arc<str>,
+    /// The map beside it, as JSON text.
+    pub data: Option<Json>,
+}
+
+/// Takes the engine's notices for all who watch; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    looks: broadcast::Sender<Arc<Look>>,
+    watchers: AtomicUsize,
+    is_running: AtomicBool,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    kept: VecDeque<LogLine>,
+    last: u64,
+    missed: u64,
+}
+
+impl Hub {
+    pub(super) fn new(engine: Engine) -> Hub {
+        let (looks, _) = broadcast::channel(LOOKS_KEPT);
+        let inner =
+            Inner { engine, looks, watchers: AtomicUsize::new(0), is_running: AtomicBool::new(false), lines: Mutex::new(Lines::default()) };
+        Hub { inner: Arc::new(inner) }
+    }
+
+    /// The lines of runs' logs after a number, oldest first; those of the time in which somebody watched.
+    pub fn logs(&self, after: u64) -> Vec<LogLine> {
+        let lines = self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.kept.iter().filter(|line| line.number > after).cloned().collect()
+    }
+
+    /// Notices that came too fast to be looked at, among which lines of logs may have been.
+    pub fn missed(&self) -> u64 {
+        self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner).missed
+    }
+
+    /// Begins to take notices, if nobody does: called by every page that shows what they are kept for.
+    pub fn wake(&self) {
+        if !self.inner.is_running.swap(true, Ordering::SeqCst) {
+            let notices = self.inner.engine.subscribe();
+            tokio::spawn(take(Arc::clone(&self.inner), notices));
+        }
+    }
+
+    fn watch(&self) -> Watching {
+        self.inner.watchers.fetch_add(1, Ordering::SeqCst);
+        let looks = self.inner.looks.subscribe();
+        self.wake();
+        Watching { inner: Arc::clone(&self.inner), looks }
+    }
+}
+
+/// Takes notices as long as somebody watches.
+async fn take(inner: Arc<Inner>, mut notices: broadcast::Receiver<Notice>) {
+    let mut idle = 0;
+    loop {
+        let first = tokio::time::timeout(PACE.std(), notices.recv()).await;
+        let mut look = Look::default();
+        match first {
+            Ok(Ok(notice)) => {
+                inner.note(&mut look, notice);
+                // What happens meanwhile wakes nobody: it waits for the next look.
+                tokio::time::sleep(PACE.std()).await;
+            }
+            Ok(Err(RecvError::Lagged(missed))) => inner.miss(&mut look, missed),
+            Ok(Err(RecvError::Closed)) => break,
+            Err(_) => {}
+        }
+        loop {
+            match notices.try_recv() {
+                Ok(notice) => inner.note(&mut look, notice),
+                Err(TryRecvError::Lagged(missed)) => inner.miss(&mut look, missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        if !look.is_empty() {
+            // Nobody listening is no fault.
+            let _ = inner.looks.send(Arc::new(look));
+        }
+        idle = if inner.watchers.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+        if idle * PACE.0 > LINGER.0 {
+            break;
+        }
+    }
+    inner.is_running.store(false, Ordering::SeqCst);
+}
+
+impl Inner {
+    fn note(&self, look: &mut Look, notice: Notice) {
+        look.runs.insert(notice.run());
+        match notice {
+            Notice::Run { .. } => look.states = true,
+            Notice::Log { run, step, at, level, message, data } => {
+                look.logs = true;
+                let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.last += 1;
+                let number = lines.last;
+                lines.kept.push_back(LogLine { number, run, step, at, level, message, data });
+                if lines.kept.len() > LOG_LINES {
+                    lines.kept.pop_front();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn miss(&self, look: &mut Look, missed: u64) {
+        look.missed = true;
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).missed += missed;
+    }
+}
+
+/// One who watches.
+struct Watching {
+    inner: Arc<Inner>,
+    looks: broadcast::Receiver<Arc<Look>>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.inner.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One stream to a page.
+struct Stream {
+    watching: Watching,
+    run: Option<RunId>,
+    stopping: watch::Receiver<bool>,
+    tick: tokio::time::Interval,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// `GET /live?run=ID`: events without content, whose names are the topics that have changed.
+pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response {
+    let ask = Ask::of(&request, None);
+    let permit = match web.api().watcher() {
+        Ok(permit) => permit,
+        Err(error) => return error.into_response(),
+    };
+    let run = match ask.one("run").map(str::parse) {
+        None => None,
+        Some(Ok(run)) => Some(run),
+        Some(Err(_)) => return WebError::bad_request("`run` must be an id of 13 characters").page(&web, &ask),
+    };
+    let mut tick = tokio::time::interval(TICK.std());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let stream = Stream { watching: web.hub().watch(), run, stopping: web.api().stopping(), tick, _permit: permit };
+    let events = futures_util::stream::unfold(stream, |mut stream| async {
+        let topics = stream.next().await?;
+        Some((Ok::<Event, Infallible>(Event::default().event("live").data(topics)), stream))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE.std())).into_response()
+}
+
+impl Stream {
+    /// The topics that have changed, with spaces between them; none where the server stops.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            let look = tokio::select! {
+                look = self.watching.looks.recv() => look,
+                _ = self.tick.tick() => return Some("tick".to_owned()),
+                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+            };
+            let topics = match look {
+                Ok(look) => self.topics(&look),
+                Err(RecvError::Lagged(_)) => vec!["runs", "run", "logs"],
+                Err(RecvError::Closed) => return None,
+            };
+            if !topics.is_empty() {
+                return Some(topics.join(" "));
+            }
+        }
+    }
+
+    fn topics(&self, look: &Look) -> Vec<&'static str> {
+        let mine = self.run.is_some_and(|run| look.missed || look.runs.contains(&run));
+        let topics = [(look.states || look.missed, "runs"), (mine, "run"), (look.logs || look.missed, "logs")];
+        topics.into_iter().filter(|(has_changed, _)| *has_changed).map(|(_, topic)| topic).collect()
+    }
+}
+
+/// How often it is noted how it goes.
+pub const SAMPLE_EVERY: Span = Span::seconds(15);
+/// How many samples are kept: an hour of them.
+pub const SAMPLES: usize = 240;
+
+/// How it went at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// When.
+    pub at: Millis,
+    /// Runs in line.
+    pub queued: u64,
+    /// Runs with a worker.
+    pub executing: u64,
+}
+
+/// How it went for the last hour; clones are handles to the same.
+#[derive(Clone)]
+pub struct History {
+    samples: Arc<Mutex<VecDeque<Sample>>>,
+}
+
+impl History {
+    pub(super) fn of(api: &Api) -> History {
+        let samples = Arc::new(Mutex::new(VecDeque::with_capacity(SAMPLES)));
+        // Without a runtime nobody can ask for pages either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(keep(Arc::downgrade(&samples), api.engine().clone(), api.stopping()));
+        }
+        History { samples }
+    }
+
+    /// The samples, oldest first.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+/// Notes how it goes until the server stops.
+async fn keep(samples: Weak<Mutex<VecDeque<Sample>>>, engine: Engine, mut stopping: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(SAMPLE_EVERY.std());
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        let counts = engine.counts();
+        let sample = Sample { at: engine.clock().now(), queued: counts.queued as u64, executing: counts.executing as u64 };
+        let Some(samples) = samples.upgrade() else { return };
+        let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push_back(sample);
+        if samples.len() > SAMPLES {
+            samples.pop_front();
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! One run: where it stands and why, what it did when, and what can be done about it.
+
+mod panel;
+mod scale;
+mod timeline;
+mod why;
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::base::{Millis, RunId, Span};
+use crate::rules::{Failure, Kind, RunState};
+use crate::server::view::{StepStatus, StepView, Trace};
+use crate::store::RunQuery;
+use crate::web::actions::{self, Act};
+use crate::web::widgets::{self, Tone};
+use crate::web::{Ask, Content, Web, WebError, layout};
+
+use timeline::step_id;
+
+/// Invoked runs that are looked for.
+const CHILDREN_MOST: usize = 20;
+/// Runs among which an invoked one is looked for, of those created when its step began.
+const CHILD_ROWS: usize = 2_000;
+/// How long after its step began an invoked run is created at the latest.
+const CHILD_WITHIN: Span = Span::seconds(2);
+/// Lines of a handler that are shown around an error.
+pub const AROUND: u32 = 4;
+
+/// A run with the sources of its handler.
+struct Shown {
+    trace: Trace,
+    /// The files of the version that it ran on, the handler first.
+    files: Vec<(String, String)>,
+    /// The version of the handler now; none where the function is gone.
+    newest: Option<String>,
+    children: Vec<(String, RunId, RunState)>,
+    now: Millis,
+}
+
+/// The page of a run.
+pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
+    let id = ask.row_id("a run")?;
+    match ask.part() {
+        Some("output") => return Ok(whole_output(&web, &ask, id).await?.into()),
+        Some("json") => {
+            let trace = web.api().trace(id).await?.data;
+            let text = serde_json::to_string_pretty(&trace).map_err(|error| WebError::bad_request(error.to_string()))?;
+            return Ok(html! { pre { (text) } }.into());
+        }
+        _ => {}
+    }
+    let shown = shown(&web, id).await?;
+    let run = shown.trace.run.clone();
+    let body = body(&web, &ask, &shown).await?;
+    if ask.part() == Some("run") {
+        return Ok(body.into());
+    }
+    let head = html! {
+        h1.crumbs {
+            span.muted.wide { (layout::app_name(&web)) " › " }
+            (widgets::function_link(&run.function_id)) span.muted { " › " } span.mono { (run.run_id) }
+        }
+    };
+    Ok(Content::new(body)
+        .title(format!("{} {}", run.function_id, run.run_id))
+        .head(head)
+        .watching(run.run_id)
+        .command(format!("stepwell runs trace {}", run.run_id)))
+}
+
+async fn shown(web: &Web, id: RunId) -> Result<Shown, WebError> {
+    let trace = web.api().trace(id).await?.data;
+    let version = trace.run.function_version.clone();
+    let source = web.read(move |store| version.map_or(Ok(None), |version| store.source(&version))).await?;
+    let files = source.map(|source| files(&source.files)).unwrap_or_default();
+    let newest = web.project().function(&trace.run.function_id).map(|function| function.program.hash().to_string());
+    let children = children(web, &trace).await?;
+    Ok(Shown { trace, files, newest, children, now: web.now() })
+}
+
+/// A version's files in their order.
+fn files(json: &str) -> Vec<(String, String)> {
+    // The engine wrote this object itself; a damaged one costs the pictures, not the page.
+    let map: serde_json::Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    map.into_iter().filter_map(|(name, text)| Some((name, text.as_str()?.to_owned()))).collect()
+}
+
+/// The runs that a run invoked, by the step that did. A run does not know its children, but they know it, and were created when
+/// its step began.
+async fn children(web: &Web, trace: &Trace) -> Result<Vec<(String, RunId, RunState)>, WebError> {
+    let parent = trace.run.run_id;
+    let steps: Vec<(String, Millis)> = trace
+        .steps
+        .iter()
+        .filter(|step| step.kind == Kind::Invoke)
+        .take(CHILDREN_MOST)
+        .map(|step| (step.key.clone(), step.started_at.0))
+        .collect();
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    web.read(move |store| {
+        let mut found: Vec<(String, RunId, RunState)> = Vec::new();
+        for (key, began) in steps {
+            let query = RunQuery {
+                from: Some(RunId::first_at(began)),
+                to: Some(RunId::first_at(began.after(CHILD_WITHIN))),
+                limit: CHILD_ROWS,
+                ..RunQuery::default()
+            };
+            let mut mine: Vec<_> = store.runs(&query)?.into_iter().filter(|run| run.invoked_by == Some(parent)).collect();
+            mine.sort_by_key(|run| run.id);
+            let new = mine.iter().find(|run| !found.iter().any(|(_, known, _)| *known == run.id));
+            found.extend(new.map(|run| (key, run.id, run.state)));
+        }
+        Ok(found)
+    })
+    .await
+}
+
+/// The step that the address names, or the one that is most worth a look.
+fn selected(ask: &Ask, steps: &[StepView]) -> Option<usize> {
+    if let Some(named) = ask.one("step")
+        && let Some(at) = steps.iter().position(|step| step_id(step) == named)
+    {
+        return Some(at);
+    }
+    if ask.has("from") {
+        return None;
+    }
+    let of = |statuses: &[StepStatus]| steps.iter().rposition(|step| statuses.contains(&step.status));
+    of(&[StepStatus::Failed])
+        .or_else(|| of(&[StepStatus::BackingOff, StepStatus::Retrying]))
+        .or_else(|| of(&[StepStatus::Waiting, StepStatus::Sleeping]))
+        .or_else(|| steps.len().checked_sub(1))
+}
+
+async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
+    let (run, now) = (&shown.trace.run, shown.now);
+    let selected = selected(ask, &shown.trace.steps);
+    let offers = why::offers(web, &shown.trace).await?;
+    let panel = panel::panel(web, ask, shown, selected).await?;
+    let again = ask.with(&[("part", Some("run"))]);
+    let is_over = run.state.is_terminal();
+    let step = selected.and_then(|at| shown.trace.steps.get(at));
+    let is_shown = step.is_some_and(|step| {
+        run.error.as_ref().is_some_and(|error| error.step.as_deref() == Some(&*step.key)) && matches!(ask.one("tab"), None | Some("error"))
+    });
+    Ok(html! {
+        div #run data-live=[(!is_over).then_some("run")] data-tick=[(!is_over).then_some("yes")] data-url=(again) data-swap="outerHTML" {
+            (header(ask, shown))
+            (buttons(ask, shown, &offers))
+            (why::why(ask, run, &offers, now))
+            @if let Some(error) = run.error.as_ref().filter(|_| run.state == RunState::Failed) {
+                section.failed aria-labelledby="error-title" {
+                    h2 #error-title { "✗ " (error.message.lines().next().unwrap_or("failed")) }
+                    // Beside the step that it comes from, all of it is there to see.
+                    @if !is_shown { (failure(error, &shown.files)) }
+                }
+            }
+            div.run-grid {
+                section.panel.time { (timeline::timeline(ask, &shown.trace, selected, now)) }
+                (panel)
+            }
+            (ends(ask, shown))
+        }
+    })
+}
+
+/// The state and what the run is, in two lines.
+fn header(ask: &Ask, shown: &Shown) -> Markup {
+    let (run, now) = (&shown.trace.run, shown.now);
+    let event = shown.trace.event.as_ref();
+    html! {
+        div.state-line {
+            (widgets::state(run.state))
+            @if run.state == RunState::Waiting {
+                @for step in shown.trace.steps.iter().filter(|step| step.status == StepStatus::Waiting) {
+                    span { "for " (step.waits_for.as_deref().unwrap_or("what has come")) }
+                    @if let Some(until) = step.until { span.muted { "expires " (widgets::ago(until.0, now)) } }
+                }
+            } @else if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) { span.muted { "goes on " (widgets::ago(wakes.0, now)) } }
+            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (why) } }
+        }
+        p.meta {
+            @match (run.run_started_at, run.ended_at) {
+                (Some(started), Some(ended)) => { span { "took " b { (widgets::took(ended.0.since(started.0))) } ", started " (widgets::ago(started.0, now)) } }
+                (Some(started), None) => { span { "started " (widgets::ago(started.0, now)) } }
+                (None, _) => { span { "created " (widgets::ago(run.created_at.0, now)) } }
+            }
+            span { "attempt " (run.attempt) }
+            (version(ask, shown))
+            @if let Some(key) = &run.key { span { "key " code { (super::runs::key_text(key)) } } }
+            @match event {
+                Some(event) => { span { "event " a href={ "/events/" (run.event_id) } { (event.name) } " " (widgets::event_link(run.event_id)) } }
+                None => { span { "event " (widgets::event_link(run.event_id)) } }
+            }
+            @if let Some(of) = run.replay_of { span { "replay of " (widgets::run_link(of)) } }
+            @for by in &run.replayed_as { span { "replayed as " (widgets::run_link(*by)) } }
+            @if let Some(parent) = run.invoked_by { span { "invoked by " (widgets::run_link(parent)) } }
+            @for (step, child, state) in &shown.children {
+                span { (step) " " span class={ "sign " (widgets::tone(*state).class()) } aria-hidden="true" { (widgets::sign(*state)) } " " (widgets::run_link(*child)) }
+            }
+        }
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..7).unwrap_or(hash)
+}
+
+/// The version that it ran on; where there is a newer one, the way to what is different.
+fn version(ask: &Ask, shown: &Shown) -> Markup {
+    let Some(version) = &shown.trace.run.function_version else { return html! { span.muted { "no version yet" } } };
+    let open = ask.one("show") == Some("versions");
+    html! {
+        span {
+            "version " code title=(version) { (short(version)) }
+            @match &shown.newest {
+                Some(newest) if newest == version => { span.muted { " (newest)" } }
+                Some(newest) => {
+                    " (now " code title=(newest) { (short(newest)) } " "
+                    a href=(ask.with(&[("show", (!open).then_some("versions"))])) { @if open { "hide the difference" } @else { "difference ▸" } } ")"
+                }
+                None => { span.warn { " (the function is gone)" } }
+            }
+        }
+    }
+}
+
+/// What can be done about the run.
+fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
+    let run = &shown.trace.run;
+    let id = run.run_id.to_string();
+    let asked = ask.one("do");
+    let may_replay = run.state.is_terminal() || run.state == RunState::Parked;
+    let recorded: Vec<&StepView> = shown.trace.steps.iter().filter(|step| step.ended_at.is_some()).collect();
+    html! {
+        div.actions #do {
+            @if !run.state.is_terminal() {
+                details.menu open[asked == Some("cancel")] {
+                    summary.button.danger data-key="c" { "Cancel" }
+                    form.stack method="post" action="/do/cancel" {
+                        (actions::back(ask))
+                        input type="hidden" name="run" value=(id);
+                        label { span { "Reason" } input name="reason" placeholder="cancelled by request" autocomplete="off"; }
+                        div.row { (actions::submit(ask, "Cancel the run", &format!("stepwell runs cancel {id}"), Tone::Bad, None)) }
+                    }
+                }
+            }
+            @if may_replay { (replay_menu(ask, &id, &recorded, asked == Some("replay"))) }
+            @if matches!(run.state, RunState::BackingOff | RunState::Parked) {
+                (actions::button(ask, Act {
+                    path: "/do/retry-now", label: "Retry now", fields: &[("run", &id)], command: &format!("stepwell runs retry-now {id}"), ..Act::default()
+                }))
+            }
+            @for offer in offers {
+                @if let why::Offer::Event { name, .. } = offer { a.button href=(ask.with(&[("do", Some("send"))])) { "Send " (name) "…" } }
+            }
+            span.grow {}
+            span.small.muted { "Copy" }
+            (widgets::copy("CLI", &format!("stepwell runs trace {id}")))
+            button.copy type="button" data-copy-url={ "/runs/" (id) "?part=json" } title="Copy the whole run as JSON" { "JSON" }
+        }
+    }
+}
+
+fn replay_menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Markup {
+    let steps = recorded;
+    let edited = ask
+        .one("edit")
+        .and_then(|key| recorded.iter().find(|step| step.key == key))
+        .or_else(|| recorded.iter().rfind(|step| step.output.is_some() || step.error.is_some()));
+    html! {
+        details.menu.wide-menu open[is_open || ask.has("edit")] {
+            summary.button data-key="r" { "Replay ▾" }
+            div.stack {
+                p.small.muted { "A replay is a new run on the newest handler. What is done again has its effects again." }
+                form.row method="post" action="/do/replay" {
+                    input type="hidden" name="run" value=(id);
+                    (actions::submit(ask, "Replay from start", &format!("stepwell replay {id}"), Tone::Info, None))
+                }
+                @if !steps.is_empty() {
+                    form.row method="post" action="/do/replay" {
+                        input type="hidden" name="run" value=(id);
+                        label { span { "From step" }
+                            select name="from_step" { @for step in steps { option value=(step.key) selected[ask.one("step").is_some_and(|named| named == step_id(step))] { (step.key) } } }
+                        }
+                        (actions::submit(ask, "Replay from step", &format!("stepwell replay {id} --from STEP"), Tone::Plain, None))
+                    }
+                    @if let Some(edited) = edited {
+                        form.stack method="post" action="/do/replay" {
+                            input type="hidden" name="run" value=(id);
+                            label { span { "With another result of" }
+                                select name="set_step" { @for step in steps.iter().filter(|step| step.kind != Kind::Sleep) { option value=(step.key) selected[step.key == edited.key] { (step.key) } } }
+                            }
+                            label { span { "Result (JSON)" }
+                                textarea.mono name="set_value" rows="4" spellcheck="false" { (edited.output.as_ref().map_or("null", |output| output.get())) }
+                            }
+                            div.row { (actions::submit(ask, "Replay with this", &format!("stepwell replay {id} --set 'STEP=JSON'"), Tone::Plain, None)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An error with the line of the script that it came from.
+pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
+    let picture = error.trace.first().and_then(|place| {
+        let (_, source) = files.iter().find(|(name, _)| *name == place.file)?;
+        Some((place, source))
+    });
+    html! {
+        @if error.message.lines().count() > 1 { pre.picture tabindex="0" { (error.message) } }
+        @if let Some((place, source)) = picture {
+            p.small.mono.muted { "--> " (place.file) ":" (place.line) @if place.column > 0 { ":" (place.column) } }
+            (widgets::code_around(source, (place.line, place.column), AROUND))
+        }
+        @if error.trace.len() > 1 {
+            ol.trace.small.mono {
+                @for place in error.trace.iter().skip(usize::from(picture.is_some())) {
+                    li { "from " (place.file) ":" (place.line) @if let Some(within) = &place.within { " in " (within) } }
+                }
+            }
+        }
+        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json(&data.to_string())) }
+        p.small {
+            @if let Some(step) = &error.step { span { "step " code { (step) } } }
+            @if let Some(attempts) = error.attempts { span { ", " (attempts) @if attempts == 1 { " attempt" } @else { " attempts" } } }
+            @if !error.code.is_empty() { " " span { code { (error.code) } span.muted { " · " code { "stepwell explain " (error.code) } } } }
+        }
+        @if let Some(help) = &error.help { p { "help: " (help) } }
+    }
+}
+
+/// What it came to, what started it, and what is different since.
+fn ends(ask: &Ask, shown: &Shown) -> Markup {
+    let run = &shown.trace.run;
+    html! {
+        @if ask.one("show") == Some("versions") { (panel::difference(shown)) }
+        div.grid2 {
+            @if let Some(output) = &run.output {
+                (widgets::panel("Result", widgets::json_at(output.get(), &ask.with(&[("part", Some("output")), ("step", None)]))))
+            }
+            @if let Some(event) = &shown.trace.event {
+                (widgets::panel("Event", html! { p { a href={ "/events/" (run.event_id) } { (event.name) } } (widgets::json_at(event.data.get(), &ask.with(&[("part", Some("output")), ("step", Some("event"))]))) }))
+            }
+        }
+    }
+}
+
+/// A payload that was too large to come with the page.
+async fn whole_output(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
+    let trace = web.api().trace(id).await?.data;
+    let found = match ask.one("step") {
+        None => trace.run.output,
+        Some("event") => trace.event.map(|event| event.data),
+        Some(named) => trace.steps.into_iter().find(|step| step_id(step) == named).and_then(|step| step.output),
+    };
+    found.map(|output| widgets::json(output.get())).ok_or_else(|| WebError::not_found("there is no such result"))
+}
+
+/// The sources of a version as they are stored, by name.
+fn by_name(files: &[(String, String)]) -> BTreeMap<&str, &str> {
+    files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
+}

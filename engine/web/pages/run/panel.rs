@@ -1,0 +1,214 @@
+//! What one step did: its result, its error, its calls, its log and its code.
+
+use maud::{Markup, html};
+
+use crate::base::EventId;
+use crate::rules::{Kind, LogRow};
+use crate::server::view::StepView;
+use crate::web::actions::{self, Act};
+use crate::web::widgets::{self, Tone};
+use crate::web::{Ask, Web, WebError};
+
+use super::timeline::step_id;
+use super::{Shown, by_name, failure, short};
+
+/// Lines of a run's log that are looked through for those of a step.
+const LOG_LINES: usize = 2_000;
+
+/// The panel beside the timeline.
+pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>) -> Result<Markup, WebError> {
+    let run = shown.trace.run.run_id;
+    let lines = web.read(move |store| store.logs(run, 0, LOG_LINES)).await?;
+    let Some(step) = selected.and_then(|at| shown.trace.steps.get(at)) else {
+        return Ok(html! {
+            section.panel.side {
+                h2 { "Log" }
+                @if lines.is_empty() { (widgets::empty("It has recorded no step and logged nothing.", html! {})) } @else { (log(&lines)) }
+            }
+        });
+    };
+    let mine: Vec<LogRow> = lines.iter().filter(|line| *line.step == *step.key).cloned().collect();
+    let tab = match ask.one("tab") {
+        Some(tab @ ("output" | "error" | "http" | "logs" | "code")) => tab,
+        _ if step.error.is_some() => "error",
+        _ => "output",
+    };
+    let content = match tab {
+        "error" => error(step, shown),
+        "http" => http(&mine),
+        "logs" if mine.is_empty() => {
+            html! { p.muted { "This step has logged nothing." } @if !lines.is_empty() { h3 { "The run's log" } (log(&lines)) } }
+        }
+        "logs" => log(&mine),
+        "code" => code(step, shown),
+        _ => output(ask, step),
+    };
+    let (sign, word, tone) = widgets::step_status(step.status);
+    Ok(html! {
+        section.panel.side aria-labelledby="step-title" {
+            h2 #step-title { (step.key) " " span.muted.small { (step.kind.word()) } }
+            p.row.small {
+                span class={ "state " (tone.class()) } { span.sign aria-hidden="true" { (sign) } (word) }
+                @if !step.attempts.is_empty() { span { "attempt " (step.attempts.last().map_or(1, |attempt| attempt.attempt)) } }
+                span.grow {}
+                @if let Some(ended) = step.ended_at { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
+            }
+            p.small.muted.row {
+                span { "began " (widgets::clock(step.started_at.0)) }
+                @if let Some(queue) = queue(step, shown) { span { "queue " (queue) } }
+                @if let Some(line) = &step.line { a href=(to(ask, step, "code")) { (line) } }
+            }
+            nav.tabs aria-label="What to show of the step" {
+                @for (name, word) in [("output", "Output"), ("error", "Error"), ("http", "HTTP"), ("logs", "Logs"), ("code", "Code")] {
+                    a href=(to(ask, step, name)) aria-current=[(tab == name).then_some("true")]
+                        hx-get=(part(ask, step, name)) hx-target="#run" hx-swap="outerHTML" hx-push-url=(to(ask, step, name))
+                    {
+                        (word)
+                        @if name == "logs" && !mine.is_empty() { " " span.muted { (mine.len()) } }
+                        @if name == "error" && step.error.is_some() { " " span.bad { "✗" } }
+                    }
+                }
+            }
+            div.tab { (content) }
+            (step_actions(ask, shown, step))
+        }
+    })
+}
+
+fn to(ask: &Ask, step: &StepView, tab: &str) -> String {
+    ask.with(&[("step", Some(&step_id(step))), ("tab", Some(tab)), ("do", None), ("edit", None)])
+}
+
+fn part(ask: &Ask, step: &StepView, tab: &str) -> String {
+    ask.with(&[("step", Some(&step_id(step))), ("tab", Some(tab)), ("do", None), ("edit", None), ("part", Some("run"))])
+}
+
+/// How long the first step's run stood in the queue.
+fn queue(step: &StepView, shown: &Shown) -> Option<String> {
+    let run = &shown.trace.run;
+    let is_first = shown.trace.steps.first().is_some_and(|first| step_id(first) == step_id(step));
+    let started = run.run_started_at.filter(|_| is_first)?;
+    Some(widgets::took(started.0.since(run.queued_at.0)))
+}
+
+fn output(ask: &Ask, step: &StepView) -> Markup {
+    let event = step
+        .output
+        .as_ref()
+        .and_then(|output| serde_json::from_str::<serde_json::Value>(output.get()).ok())
+        .and_then(|value| event_of(step, &value));
+    html! {
+        @match &step.output {
+            Some(output) => { (widgets::json_at(output.get(), &ask.with(&[("part", Some("output")), ("step", Some(&step_id(step)))]))) }
+            None if step.kind == Kind::Sleep => { p.muted { "A sleep has no result." } }
+            None => { p.muted { "It has no result yet." } }
+        }
+        @if let Some(event) = event { p { @if step.kind == Kind::Send { "Sent event " } @else { "It came by event " } (widgets::event_link(event)) } }
+        @if let Some(waits) = &step.waits_for { p { "It waits for " (waits) "." } }
+        @if let Some(until) = step.until { p.muted { "until " (widgets::clock(until.0)) } }
+    }
+}
+
+/// The event that a step sent, or that ended its wait.
+fn event_of(step: &StepView, value: &serde_json::Value) -> Option<EventId> {
+    let text = match step.kind {
+        Kind::Send => value.as_str().or_else(|| value.get(0)?.as_str()),
+        Kind::Wait => value.get("id").and_then(serde_json::Value::as_str),
+        _ => None,
+    };
+    text.filter(|text| text.len() == 13)?.parse().ok()
+}
+
+fn error(step: &StepView, shown: &Shown) -> Markup {
+    let failed: Vec<_> = step.attempts.iter().filter_map(|attempt| attempt.error.as_ref().map(|error| (attempt, error))).collect();
+    html! {
+        @if failed.is_empty() && step.error.is_none() { p.muted { "No attempt of this step has failed." } }
+        @for (at, (attempt, error)) in failed.iter().enumerate().rev() {
+            section.attempt {
+                h3 { span.bad { "✗ #" (attempt.attempt) } " " (error.message.lines().next().unwrap_or_default()) }
+                p.small.muted { (widgets::clock(attempt.ended_at.0)) " after " (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
+                // Attempts that failed alike need one picture.
+                @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files)) }
+            }
+        }
+    }
+}
+
+fn http(lines: &[LogRow]) -> Markup {
+    html! {
+        @if lines.is_empty() { p.muted { "No calls are recorded for this step." } }
+        @else { p.muted { "What this step logged about its calls:" } (log(lines)) }
+    }
+}
+
+/// Lines of a log.
+pub fn log(lines: &[LogRow]) -> Markup {
+    html! {
+        ol.log {
+            @for line in lines {
+                li class={ "level-" (level(line)) } {
+                    (widgets::clock(line.at)) " " b.level { (level(line)) } " "
+                    @if !line.step.is_empty() { span.muted { (line.step) } " " }
+                    span.message { (line.message) }
+                    @if let Some(data) = &line.data { " " code.data-inline { (data) } }
+                }
+            }
+        }
+    }
+}
+
+fn level(line: &LogRow) -> &'static str {
+    use crate::rules::row::LogLevel;
+    match line.level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
+fn code(step: &StepView, shown: &Shown) -> Markup {
+    let place =
+        step.line.as_deref().and_then(|line| line.rsplit_once(':')).and_then(|(file, line)| Some((file, line.parse::<u32>().ok()?)));
+    let found = place.and_then(|(file, line)| by_name(&shown.files).get(file).map(|source| (file, line, *source)));
+    html! {
+        @match found {
+            Some((file, line, source)) => { p.small.mono.muted { (file) ":" (line) } (widgets::code(source, Some((line, 0)))) }
+            None => {
+                @match shown.files.first() {
+                    Some((file, source)) => { p.small.mono.muted { (file) } (widgets::code(source, None)) }
+                    None => { p.muted { "The source of this version is not stored." } }
+                }
+            }
+        }
+    }
+}
+
+fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
+    let run = &shown.trace.run;
+    let id = run.run_id.to_string();
+    let may_replay = step.ended_at.is_some() && (run.state.is_terminal() || run.state == crate::rules::RunState::Parked);
+    html! {
+        div.row.step-actions {
+            @if may_replay {
+                (actions::button(ask, Act {
+                    path: "/do/replay", label: "Replay from here", fields: &[("run", &id), ("from_step", &step.key)],
+                    command: &format!("stepwell replay {id} --from {}", super::super::runs::quoted(&step.key)), tone: Tone::Plain, ..Act::default()
+                }))
+                @if step.output.is_some() { a.button href={ (ask.with(&[("edit", Some(&step.key)), ("do", Some("replay"))])) "#do" } { "Edit…" } }
+            }
+            @if let Some(output) = step.output.as_ref().filter(|output| output.get().len() < 256 * 1024) { (widgets::copy("Copy output", output.get())) }
+        }
+    }
+}
+
+/// What is different between the version that a run is on and the newest one.
+pub fn difference(shown: &Shown) -> Markup {
+    let (Some(version), Some(newest)) = (&shown.trace.run.function_version, &shown.newest) else { return html! {} };
+    html! {
+        section.panel {
+            h2 { "From " code { (short(version)) } " to " code { (short(newest)) } }
+            p.muted { "The sources of the newest version: " (widgets::function_link(&shown.trace.run.function_id)) }
+        }
+    }
+}

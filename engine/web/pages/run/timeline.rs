@@ -1,0 +1,248 @@
+//! The picture of a run: a row a step, an attempt a segment, on one scale of time.
+
+use maud::{Markup, html};
+
+use crate::base::{Millis, Span};
+use crate::rules::Kind;
+use crate::server::view::{AttemptView, StepStatus, StepView, Trace};
+use crate::web::Ask;
+use crate::web::widgets;
+
+use super::scale::{Mode, Scale, WIDTH, merged};
+
+/// Steps that are drawn at once; a run with more is shown in parts.
+pub const STEPS_AT_ONCE: usize = 200;
+/// Failed attempts that are named below a step.
+const ATTEMPTS_NAMED: usize = 6;
+/// How wide a second is where one is always as wide.
+const SECOND: f64 = 60.0;
+/// The widest picture, in pixels.
+const WIDEST: f64 = 30_000.0;
+
+/// What a piece of time was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Busy,
+    Failed,
+    Wait,
+    Queue,
+}
+
+impl What {
+    fn class(self) -> &'static str {
+        match self {
+            What::Busy => "busy",
+            What::Failed => "failed",
+            What::Wait => "wait",
+            What::Queue => "queue",
+        }
+    }
+}
+
+type Segment = (Millis, Millis, What);
+
+/// The pieces of a step's time.
+fn segments(step: &StepView, now: Millis) -> Vec<Segment> {
+    let waits = matches!(step.kind, Kind::Wait | Kind::Invoke);
+    let mut out: Vec<Segment> = Vec::new();
+    if step.kind == Kind::Sleep {
+        let until = step.until.map_or(now, |until| until.0);
+        return vec![(step.started_at.0, until.min(now.max(step.started_at.0)), What::Wait)];
+    }
+    for attempt in &step.attempts {
+        if let Some((_, end, _)) = out.last().copied() {
+            out.push((end, attempt.started_at.0.max(end), What::Wait));
+        }
+        let what = match (&attempt.error, waits) {
+            (Some(_), _) => What::Failed,
+            (None, true) => What::Wait,
+            (None, false) => What::Busy,
+        };
+        out.push((attempt.started_at.0, attempt.ended_at.0, what));
+    }
+    if step.ended_at.is_none() && step.status != StepStatus::Abandoned {
+        let from = out.last().map_or(step.started_at.0, |(_, end, _)| *end);
+        out.push((from, now.max(from), What::Wait));
+    }
+    out
+}
+
+/// A step's name in addresses.
+pub fn step_id(step: &StepView) -> String {
+    format!("{}.{}", step.kind.word(), step.key)
+}
+
+/// The whole picture. `selected` is the number of the step that is shown beside it.
+pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) -> Markup {
+    let run = &trace.run;
+    let mode = Mode::of(ask.one("scale"));
+    let end = run.ended_at.map_or(now, |ended| ended.0);
+    let all: Vec<Vec<Segment>> = trace.steps.iter().map(|step| segments(step, end)).collect();
+    let between: Vec<Segment> = trace.attempts.iter().map(|attempt| (attempt.started_at.0, attempt.ended_at.0, What::Failed)).collect();
+    let busy: Vec<(Millis, Millis)> = all
+        .iter()
+        .flatten()
+        .chain(&between)
+        .filter(|(_, _, what)| matches!(what, What::Busy | What::Failed))
+        .map(|(from, to, _)| (*from, *to))
+        .collect();
+    let begin = run.created_at.0;
+    let scale = Scale::new(mode, begin, end, &busy);
+    let width = (mode == Mode::Real).then(|| (end.since(begin).0 as f64 / 1_000.0 * SECOND).clamp(300.0, WIDEST));
+    let count = trace.steps.len();
+    let first = window(ask, count, selected, run.state.is_terminal());
+    let last = (first + STEPS_AT_ONCE).min(count);
+    html! {
+        div.timeline-head.row {
+            span.muted.small { @if count == 1 { "1 step" } @else { (count) " steps" } }
+            span.grow {}
+            span.tabs.small role="group" aria-label="Scale" {
+                @for (other, word) in [(Mode::Fit, "fit"), (Mode::Real, "1:1"), (Mode::Compress, "compress waits")] {
+                    a href=(ask.with(&[("scale", (other != Mode::Compress).then_some(other.word()))])) aria-current=[(mode == other).then_some("true")] { (word) }
+                }
+            }
+        }
+        @if count > STEPS_AT_ONCE { (parts(ask, first, last, count)) }
+        div.timeline-box {
+            ol.timeline {
+                li.step.whole {
+                    span.name { b { (run.function_id) } }
+                    span.num { (whole_time(trace, now)) }
+                    (bar(&whole(trace, &busy, end), &scale, width))
+                }
+                @for number in first..last {
+                    (row(ask, number, &trace.steps[number], &all[number], &scale, width, selected == Some(number), now))
+                }
+                @for attempt in &trace.attempts { (between_row(attempt, &scale, width, now)) }
+            }
+        }
+        @if count > STEPS_AT_ONCE { (parts(ask, first, last, count)) }
+    }
+}
+
+/// The first step of the part that is shown.
+fn window(ask: &Ask, count: usize, selected: Option<usize>, has_ended: bool) -> usize {
+    let asked = ask.one("from").and_then(|from| from.parse().ok());
+    let of = |number: usize| number / STEPS_AT_ONCE * STEPS_AT_ONCE;
+    match (asked, selected) {
+        (Some(from), _) => of(std::cmp::min(from, count.saturating_sub(1))),
+        (None, Some(number)) => of(number),
+        // What is under way stands at the end.
+        (None, None) if !has_ended => of(count.saturating_sub(1)),
+        (None, None) => 0,
+    }
+}
+
+fn parts(ask: &Ask, first: usize, last: usize, count: usize) -> Markup {
+    let to = |from: usize| ask.with(&[("from", Some(from.to_string().as_str())), ("step", None)]);
+    html! {
+        p.row.small {
+            span.muted { "Steps " (first + 1) " to " (last) " of " (count) }
+            @if first > 0 { a href=(to(first - STEPS_AT_ONCE)) { "◂ earlier" } }
+            @if last < count { a href=(to(last)) { "later ▸" } }
+        }
+    }
+}
+
+fn whole_time(trace: &Trace, now: Millis) -> String {
+    let run = &trace.run;
+    run.run_started_at.map_or_else(String::new, |started| widgets::took(run.ended_at.map_or(now, |ended| ended.0).since(started.0)))
+}
+
+/// The run's own row: in the queue, then waiting, with what was done upon it.
+fn whole(trace: &Trace, busy: &[(Millis, Millis)], end: Millis) -> Vec<Segment> {
+    let run = &trace.run;
+    let started = run.run_started_at.map_or(end, |started| started.0);
+    let mut out = vec![(run.created_at.0, started, What::Queue), (started, end, What::Wait)];
+    out.extend(merged(busy, run.created_at.0.0, end.0).into_iter().map(|(from, to)| (Millis(from), Millis(to), What::Busy)));
+    out
+}
+
+fn bar(segments: &[Segment], scale: &Scale, width: Option<f64>) -> Markup {
+    html! {
+        svg.bar viewBox={ "0 0 " (WIDTH) " 14" } preserveAspectRatio="none" height="14" width=[width] aria-hidden="true" {
+            @for (from, to, what) in segments {
+                @let (x, end) = (scale.x(*from), scale.x(*to));
+                @let thin = matches!(what, What::Wait | What::Queue);
+                rect class=(what.class()) x=(format!("{x:.2}")) width=(format!("{:.2}", (end - x).max(if thin { 0.0 } else { 3.0 }).min(WIDTH)))
+                    y=(if thin { 5 } else { 1 }) height=(if thin { 4 } else { 12 }) {}
+            }
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a row is drawn in one place, from all of these")]
+fn row(
+    ask: &Ask,
+    number: usize,
+    step: &StepView,
+    segments: &[Segment],
+    scale: &Scale,
+    width: Option<f64>,
+    is_selected: bool,
+    now: Millis,
+) -> Markup {
+    let (sign, word, tone) = widgets::step_status(step.status);
+    let depth = step.key.matches(" › ").count().min(4);
+    let name = step.key.rsplit(" › ").next().unwrap_or(&step.key);
+    let page = ask.with(&[("step", Some(&step_id(step))), ("tab", None), ("do", None), ("from", None)]);
+    let part = ask.with(&[("step", Some(&step_id(step))), ("tab", None), ("do", None), ("from", None), ("part", Some("run"))]);
+    let failed: Vec<&AttemptView> = step.attempts.iter().filter(|attempt| attempt.error.is_some()).collect();
+    html! {
+        li.step.selected[is_selected] data-row=(step_id(step)) {
+            a.main.name #{ "step-" (number) } class={ "depth" (depth) } href=(page) aria-current=[is_selected.then_some("true")] title=(step.key)
+                hx-get=(part) hx-target="#run" hx-swap="outerHTML" hx-push-url=(page)
+            {
+                span class={ "sign " (tone.class()) } role="img" aria-label=(word) { (sign) }
+                " " (name)
+                @if step.kind != Kind::Step { " " span.muted.small { (step.kind.word()) } }
+                @if step.attempts.len() > 1 { " " span.muted.small { "×" (step.attempts.len()) } }
+            }
+            span.num { (time(step, now)) }
+            (bar(segments, scale, width))
+            @if !failed.is_empty() {
+                ul.attempts {
+                    @for attempt in failed.iter().take(ATTEMPTS_NAMED) { (attempt_line(attempt, now)) }
+                    @if failed.len() > ATTEMPTS_NAMED { li.muted { "and " (failed.len() - ATTEMPTS_NAMED) " more" } }
+                }
+            }
+        }
+    }
+}
+
+fn attempt_line(attempt: &AttemptView, now: Millis) -> Markup {
+    let message = attempt.error.as_ref().map(|error| error.message.lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
+    html! {
+        li {
+            span.bad { "#" (attempt.attempt) " " span title=(message) { (message) } }
+            @if let Some(next) = attempt.next_at {
+                span.muted {
+                    @if next.0 > now { " · next " (widgets::ago(next.0, now)) } @else { " · retried after " (widgets::took(next.0.since(attempt.ended_at.0))) }
+                }
+            }
+        }
+    }
+}
+
+fn between_row(attempt: &AttemptView, scale: &Scale, width: Option<f64>, now: Millis) -> Markup {
+    html! {
+        li.step {
+            span.name { span.sign.bad role="img" aria-label="failed" { "✗" } " " span.muted { "between steps" } }
+            span.num { (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
+            (bar(&[(attempt.started_at.0, attempt.ended_at.0, What::Failed)], scale, width))
+            ul.attempts { (attempt_line(attempt, now)) }
+        }
+    }
+}
+
+/// How long a step took, or what it has before it.
+fn time(step: &StepView, now: Millis) -> String {
+    match (step.status, step.until, step.ended_at) {
+        (StepStatus::Sleeping | StepStatus::Waiting, Some(until), _) if until.0 > now => {
+            format!("{} left", widgets::took(Span(until.0.since(now).0 / 1_000 * 1_000)))
+        }
+        (StepStatus::Completed, Some(until), _) if step.kind == Kind::Sleep => widgets::took(until.0.since(step.started_at.0)),
+        (_, _, Some(ended)) => widgets::took(ended.0.since(step.started_at.0)),
+        _ => format!("{} …", widgets::took(now.since(step.started_at.0))),
+    }
+}

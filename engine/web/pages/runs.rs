@@ -1,0 +1,313 @@
+//! The runs: a page by key of those that filters mean, live without a row that moves, and what can be done to all of them.
+
+use maud::{Markup, html};
+
+use crate::base::{Millis, RunId};
+use crate::rules::RunState;
+use crate::server::view::RunView;
+use crate::web::actions;
+use crate::web::widgets::{self, Tone};
+use crate::web::{Ask, Content, Web, WebError};
+
+use super::overview::reason;
+
+/// Rows of a page where the address does not say.
+const ROWS: &str = "50";
+/// New runs that are counted.
+const NEW_MOST: usize = 100;
+
+/// The parameters that say which runs are meant.
+pub const KNOWN: [&str; 9] = ["status", "function", "key", "event", "replay_of", "since", "until", "where", "prefix"];
+
+/// The runs.
+pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
+    if ask.part() == Some("rows") {
+        return Ok(rows(&web, &ask).await?.into());
+    }
+    let rows = match rows(&web, &ask).await {
+        Ok(rows) => rows,
+        // A condition that does not parse is said beside the filters, which can then be mended.
+        Err(error) if error.status().is_client_error() => error.remark(),
+        Err(error) => return Err(error),
+    };
+    let bulk = match ask.one("bulk") {
+        Some(which @ ("cancel" | "replay")) => Some(bulk(&web, &ask, which == "replay").await.unwrap_or_else(|error| error.remark())),
+        _ => None,
+    };
+    let body = html! {
+        (filters(&web, &ask))
+        @if let Some(bulk) = bulk { (bulk) }
+        (rows)
+    };
+    let aside = html! {
+        a.button href=(ask.with(&[("bulk", Some("replay")), ("cursor", None)])) { "Replay these…" }
+        a.button href=(ask.with(&[("bulk", Some("cancel")), ("cursor", None)])) { "Cancel these…" }
+    };
+    Ok(Content::new(body).aside(aside).command(command("runs ls", &ask)))
+}
+
+/// The command for the filters of a page.
+fn command(what: &str, ask: &Ask) -> String {
+    let mut text = format!("stepwell {what}");
+    let options = [
+        ("status", "--status"),
+        ("function", "--function"),
+        ("key", "--key"),
+        ("event", "--event"),
+        ("since", "--since"),
+        ("where", "--where"),
+    ];
+    for (name, option) in options {
+        let value =
+            if name == "status" { ask.all(name).collect::<Vec<_>>().join(",") } else { ask.one(name).unwrap_or_default().to_owned() };
+        if !value.is_empty() {
+            text.push_str(&format!(" {option} {}", quoted(&value)));
+        }
+    }
+    text
+}
+
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+fn filters(web: &Web, ask: &Ask) -> Markup {
+    let project = web.project();
+    let chosen: Vec<&str> = ask.all("status").collect();
+    let toggled = |state: RunState| {
+        let word = state.word();
+        let mut left: Vec<&str> = chosen.iter().copied().filter(|other| *other != word).collect();
+        if left.len() == chosen.len() {
+            left.push(word);
+        }
+        let joined = left.join(",");
+        ask.with(&[("status", (!joined.is_empty()).then_some(joined.as_str())), ("cursor", None), ("bulk", None)])
+    };
+    let order = [
+        RunState::Queued,
+        RunState::Running,
+        RunState::Sleeping,
+        RunState::Waiting,
+        RunState::BackingOff,
+        RunState::Paused,
+        RunState::Parked,
+        RunState::Completed,
+        RunState::Failed,
+        RunState::Cancelled,
+    ];
+    let sinces = [("", "any time"), ("15m", "15 minutes"), ("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days")];
+    let since = ask.one("since").unwrap_or_default();
+    html! {
+        div.chips role="group" aria-label="States" {
+            a.chip href=(ask.with(&[("status", None), ("cursor", None), ("bulk", None)])) aria-current=[chosen.is_empty().then_some("true")] { "all" }
+            @for state in order {
+                a.chip href=(toggled(state)) aria-current=[chosen.contains(&state.word()).then_some("true")] {
+                    span class={ "sign " (widgets::tone(state).class()) } aria-hidden="true" { (widgets::sign(state)) } (widgets::state_word(state))
+                }
+            }
+        }
+        form.filters method="get" action="/runs" data-auto {
+            @if !chosen.is_empty() { input type="hidden" name="status" value=(chosen.join(",")); }
+            @for name in ["event", "replay_of", "prefix", "until"] {
+                @if let Some(value) = ask.one(name) { input type="hidden" name=(name) value=(value); }
+            }
+            label { span { "Function" }
+                select name="function" {
+                    option value="" { "all" }
+                    @for function in &project.functions {
+                        option value=(function.id) selected[ask.one("function") == Some(&function.id)] { (function.id) }
+                    }
+                    @if let Some(other) = ask.one("function").filter(|id| project.function(id).is_none()) { option value=(other) selected { (other) } }
+                }
+            }
+            label { span { "Since" }
+                select name="since" {
+                    @for (value, word) in sinces { option value=(value) selected[since == value] { (word) } }
+                    @if !sinces.iter().any(|(value, _)| *value == since) { option value=(since) selected { (since) } }
+                }
+            }
+            label { span { "Key" } input name="key" value=[ask.one("key")] placeholder="u1" size="10" autocomplete="off"; }
+            label.grow { span { "Where (CEL)" }
+                input.mono name="where" value=[ask.one("where")] data-search autocomplete="off" spellcheck="false"
+                    placeholder="event.data.userId == \"u1\" && run.output.total > 100";
+            }
+            button type="submit" { "Filter" }
+            @if KNOWN.iter().any(|name| ask.has(name)) { a.button.quiet href="/runs" { "Clear" } }
+        }
+        @for (name, what) in [("event", "Started by event"), ("replay_of", "Replays of run"), ("prefix", "Ids that begin with")] {
+            @if let Some(value) = ask.one(name) {
+                p.small { (what) " " code { (value) } " " a href=(ask.with(&[(name, None), ("cursor", None)])) { "show all" } }
+            }
+        }
+    }
+}
+
+/// The table. A live page asks with the ids that it shows: those rows come again as they are now, and none moves.
+async fn rows(web: &Web, ask: &Ask) -> Result<Markup, WebError> {
+    let now = web.now();
+    let shown: Vec<RunId> = ask.all("ids").filter_map(|id| id.parse().ok()).take(1_000).collect();
+    let (runs, cursor, new) = if shown.is_empty() {
+        let mut pairs: Vec<(String, String)> = parameters(ask);
+        pairs.push(("limit".to_owned(), ask.one("limit").unwrap_or(ROWS).to_owned()));
+        if let Some(cursor) = ask.one("cursor") {
+            pairs.push(("cursor".to_owned(), cursor.to_owned()));
+        }
+        let page = web.api().runs(&crate::server::Params::from_pairs(pairs)).await?;
+        (page.data, page.cursor, 0)
+    } else {
+        let newest = shown.iter().max().copied().unwrap_or_default();
+        let runs = web.api().these_runs(shown).await?;
+        let new = if ask.has("cursor") { 0 } else { newer(web, ask, newest).await? };
+        (runs, ask.one("next").map(str::to_owned), new)
+    };
+    let ids: Vec<String> = runs.iter().map(|run| run.run_id.to_string()).collect();
+    let ids = ids.join(",");
+    let fresh = ask.with(&[("part", Some("rows")), ("ids", None), ("next", None)]);
+    let again = ask.with(&[("part", Some("rows")), ("ids", Some(&ids)), ("next", cursor.as_deref())]);
+    let top = ask.with(&[("cursor", None), ("ids", None), ("next", None)]);
+    let table = table(&runs, now);
+    let body = html! {
+        @if new > 0 {
+            p.new { a.button.primary href=(top) { (new_word(new)) " · show" } }
+        }
+        @if runs.is_empty() && cursor.is_none() { (nothing(ask)) } @else { (table) }
+        (widgets::more(cursor.as_deref().map(|cursor| ask.with(&[("cursor", Some(cursor)), ("ids", None), ("next", None)]))))
+    };
+    let is_first = !ask.has("cursor");
+    // The part is swapped as a whole, since the ids in its address are those of its rows.
+    Ok(html! {
+        div #rows data-live="runs" data-url=(again) data-fresh=[is_first.then_some(&fresh)] data-swap="outerHTML" { (body) }
+    })
+}
+
+fn parameters(ask: &Ask) -> Vec<(String, String)> {
+    let known = KNOWN.iter().flat_map(|name| ask.all_of(name).map(|value| ((*name).to_owned(), value.to_owned())));
+    known.collect()
+}
+
+async fn newer(web: &Web, ask: &Ask, than: RunId) -> Result<usize, WebError> {
+    let mut pairs = parameters(ask);
+    pairs.push(("limit".to_owned(), NEW_MOST.to_string()));
+    let page = web.api().runs(&crate::server::Params::from_pairs(pairs)).await?;
+    Ok(page.data.iter().filter(|run| run.run_id > than).count())
+}
+
+fn new_word(count: usize) -> String {
+    match count {
+        1 => "1 new run".to_owned(),
+        NEW_MOST.. => format!("{NEW_MOST} new runs and more"),
+        count => format!("{count} new runs"),
+    }
+}
+
+fn nothing(ask: &Ask) -> Markup {
+    if KNOWN.iter().any(|name| ask.has(name)) {
+        return widgets::empty("No run passes these filters.", html! { a href="/runs" { "Show all runs" } });
+    }
+    widgets::empty(
+        "No run yet.",
+        html! { "Send an event that starts one: " a href="/send" { "Send event" } ", or " (widgets::command("stepwell send NAME --example")) },
+    )
+}
+
+/// Runs as a table.
+pub fn table(runs: &[RunView], now: Millis) -> Markup {
+    html! {
+        div.table {
+            table.rows {
+                thead { tr {
+                    th { "State" } th { "Function" } th.wide { "Run" } th.wide { "Key" } th { "Created" } th.num { "Took" } th.why { "Result, or why it waits" }
+                } }
+                tbody {
+                    @for run in runs {
+                        tr data-row=(run.run_id) data-r={ "/runs/" (run.run_id) "?do=replay#do" } data-c={ "/runs/" (run.run_id) "?do=cancel#do" } {
+                            td { (widgets::state(run.state)) }
+                            td { a.main href={ "/runs/" (run.run_id) } { (run.function_id) } @if run.replay_of.is_some() { " " (widgets::tag("replay", Tone::Quiet)) } }
+                            td.wide { a.mono.muted href={ "/runs/" (run.run_id) } tabindex="-1" { (run.run_id) } }
+                            td.wide.mono { @if let Some(key) = &run.key { (key_text(key)) } }
+                            td.nowrap { (widgets::ago(run.created_at.0, now)) }
+                            td.num { @if let Some(time) = duration(run, now) { (time) } }
+                            td.why { (outcome(run)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A key as people write it.
+pub fn key_text(key: &serde_json::Value) -> String {
+    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
+}
+
+/// From its first start to its end, or till now.
+pub fn duration(run: &RunView, now: Millis) -> Option<String> {
+    let started = run.run_started_at?.0;
+    Some(widgets::took(run.ended_at.map_or(now, |ended| ended.0).since(started)))
+}
+
+fn outcome(run: &RunView) -> Markup {
+    const LONGEST: usize = 160;
+    let cut = |text: &str| text.chars().take(LONGEST).collect::<String>();
+    match (reason(run), &run.output) {
+        (Some(text), _) if run.state == RunState::Failed => html! { span.cut.bad title=(text) { (cut(&text)) } },
+        (Some(text), _) => html! { span.cut title=(text) { (cut(&text)) } },
+        (None, Some(output)) if output.get() != "null" => html! { span.cut.mono.muted { (cut(output.get())) } },
+        _ => html! {},
+    }
+}
+
+/// What a replay or cancel of all that is shown would do, with the count first.
+async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
+    let params = ask.params(&KNOWN);
+    let counted = match again {
+        true => web.api().replay_selected(&params, true).await?.data,
+        false => web.api().cancel_selected(&params, None, true).await?.data,
+    };
+    let count = counted.matched - counted.replayed_before;
+    let runs = |count: usize| if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
+    let (path, verb, tone) = if again { ("/do/replays", "Replay", Tone::Info) } else { ("/do/cancellations", "Cancel", Tone::Bad) };
+    let shell = match again {
+        true => command("replay", ask),
+        false => format!("{} --limit {count} | cut -f1 | xargs -n1 stepwell runs cancel", command("runs ls", ask)),
+    };
+    let what = match (again, ask.has("status")) {
+        (true, false) => "failed and pass the filters",
+        (true, true) => "pass the filters",
+        (false, _) => "pass the filters and have not ended",
+    };
+    Ok(html! {
+        section.panel.bulk #bulk {
+            h2 { (verb) " these runs" }
+            p {
+                b { (runs(count)) } " " (what) "."
+                @if counted.replayed_before > 0 { " " (runs(counted.replayed_before)) " that were replayed before are left out." }
+                @if again { " Each is done again as a new run, and its effects happen again." }
+            }
+            form.row method="post" action=(path) {
+                (actions::back(ask))
+                input type="hidden" name="sure" value="yes";
+                @for (name, value) in parameters(ask) { input type="hidden" name=(name) value=(value); }
+                @if !again { label { span { "Reason" } input name="reason" size="30" autocomplete="off"; } }
+                @if count > 0 { (actions::submit(ask, &format!("{verb} {}", runs(count)), &shell, tone, None)) }
+                a.button.quiet href=(ask.with(&[("bulk", None)])) { "Leave it" }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
+        assert_eq!(quoted("failed,parked"), "failed,parked");
+        assert_eq!(quoted("run.output.n > 1"), "'run.output.n > 1'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+    }
+}
