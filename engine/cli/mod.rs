@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod dev;
 mod doctor;
+mod eval;
 mod events;
 mod exit;
 mod explain;
@@ -24,6 +25,7 @@ mod problems;
 mod reading;
 mod reload;
 mod remote;
+mod repl;
 mod replay;
 mod run;
 mod runs;
@@ -124,6 +126,12 @@ enum Command {
     /// Print types of the events for those who send them, with a function that sends them and is checked by them
     #[command(after_help = "Example:\n  stepwell types --lang ts > events.ts")]
     Types(types::Types),
+    /// Evaluate an expression on an event: CEL, or Rhai as a handler has it
+    #[command(after_help = "Example:\n  stepwell eval 'event.data.name.size() > 3'")]
+    Eval(eval::Eval),
+    /// Try lines of a handler, one after the other: the whole handler API, with mocks instead of the world
+    #[command(after_help = "Example:\n  echo 'step(\"double\", || event.data.name + event.data.name)' | stepwell repl")]
+    Repl(repl::Repl),
     /// Make event keys and tokens
     #[command(after_help = "Example:\n  stepwell keys new > keys.env")]
     Keys(keys::Keys),
@@ -163,6 +171,8 @@ impl Command {
             Command::Bench(command) => command.run(out),
             Command::Graph(command) => command.run(out),
             Command::Types(command) => command.run(out),
+            Command::Eval(command) => command.run(out),
+            Command::Repl(command) => command.run(out),
             Command::Keys(command) => command.run(out),
             Command::Completions(command) => command.run(out),
             Command::Explain(command) => command.run(out),

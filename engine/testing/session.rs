@@ -281,7 +281,7 @@ mod tests {
         assert_eq!((said.value, said.logs.len()), (json!(24), 1));
         let said = session.say("log::info(\"two\")");
         assert_eq!(said.logs.len(), 1, "what was told is not told again");
-        assert_eq!(value(&mut session, "sleep(\"30d\"); now() > date(\"2026-01-30\")"), true);
+        assert_eq!(value(&mut session, "sleep(\"30d\"); now() > date(\"2026-01-30T00:00:00Z\")"), true);
         assert!(session.undo());
         assert_eq!(session.say("log::info(\"three\")").logs.len(), 1);
     }

@@ -6,6 +6,7 @@ mod engine;
 mod help;
 mod local;
 mod project;
+mod prompt;
 mod reload;
 pub(crate) mod support;
 mod terminal;
