@@ -35,6 +35,18 @@ enum Template {
     Payments,
 }
 
+/// What editors go by, wherever it is not there yet: which extensions they want, and where the schemas and the definitions of the handler
+/// API are that `.stepwell/` holds.
+const EDITORS: [Page; 3] = [
+    (".vscode/extensions.json", "{\n  \"recommendations\": [\"redhat.vscode-yaml\", \"rhaiscript.vscode-rhai\"]\n}\n"),
+    (
+        ".vscode/settings.json",
+        "{\n  \"yaml.schemas\": {\n    \".stepwell/events.schema.json\": \"events.yaml\",\n    \
+         \".stepwell/tests.schema.json\": [\"tests/**/*.test.yaml\", \"tests/**/*.test.yml\"]\n  }\n}\n",
+    ),
+    ("Rhai.toml", "# For Rhai's language server.\n[source]\ninclude = [\"handlers/**/*.rhai\", \".stepwell/*.d.rhai\"]\n"),
+];
+
 /// A file of a template: its path below the project's folder, and its text.
 type Page = (&'static str, &'static str);
 
@@ -114,11 +126,19 @@ impl Init {
         for (path, text) in pages {
             write(&self.folder.join(path), text)?;
         }
+        // What somebody has set for an editor is not ours to change.
+        let missing = EDITORS.iter().filter(|(path, _)| !self.folder.join(path).exists()).collect::<Vec<_>>();
+        for (path, text) in &missing {
+            write(&self.folder.join(path), text)?;
+        }
         ignore(&self.folder)?;
         place::write_editor_schema(&self.folder)?;
 
         out.say(format!("Wrote {}:", self.folder.display()));
         for (path, _) in pages {
+            out.say(format!("  {path}"));
+        }
+        for (path, _) in missing {
             out.say(format!("  {path}"));
         }
         out.say("  .gitignore");

@@ -129,16 +129,21 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Writes the schemas of `events.yaml` and of test files beside the config, where editors find them.
+/// Writes the schemas of `events.yaml` and of test files, and the definitions of the handler API, beside the config, where editors
+/// find them.
 ///
 /// # Errors
 /// Exit 74 for the disk.
 pub fn write_editor_schema(root: &Path) -> Result<(), Trouble> {
     let folder = root.join(STATE_FOLDER);
     std::fs::create_dir_all(&folder).map_err(|error| Trouble::file(&folder, "make the folder", &error))?;
-    for (name, schema) in [("events.schema.json", crate::config::schema()), ("tests.schema.json", crate::config::suite_schema())] {
+    let written = [
+        ("events.schema.json", format!("{:#}\n", crate::config::schema())),
+        ("tests.schema.json", format!("{:#}\n", crate::config::suite_schema())),
+        ("stepwell.d.rhai", crate::script::definitions()),
+    ];
+    for (name, text) in written {
         let path = folder.join(name);
-        let text = format!("{schema:#}\n");
         if !std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
             std::fs::write(&path, text).map_err(|error| Trouble::file(&path, "write", &error))?;
         }

@@ -35,7 +35,7 @@ use crate::rules::policy::Timeouts;
 use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow};
 use crate::store::{Journal, Lane, Store, Ticket};
 
-pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, entries, reference};
+pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, definitions, entries, reference};
 pub use effects::db::{Address, Databases};
 pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;

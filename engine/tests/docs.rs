@@ -42,6 +42,7 @@ pages! {
     from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
     reload_page: "docs/reload.md",
+    rhai_for_javascript_people: "docs/rhai-for-javascript-people.md",
     testing: "docs/testing.md",
     webhooks_page: "docs/webhooks.md",
     cancel_on: "examples/cancel-on/README.md",

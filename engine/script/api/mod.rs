@@ -24,7 +24,7 @@ use super::attempt::{Attempt, Inside};
 use super::error::{Fault, Thrown};
 
 pub(super) use bytes::to_hex;
-pub use table::{Entry, FAMILIES, Family, Form, Parameter, Where, entries, reference};
+pub use table::{Entry, FAMILIES, Family, Form, Parameter, Where, definitions, entries, reference};
 
 /// Registers all of it.
 pub(super) fn register(engine: &mut Engine) {

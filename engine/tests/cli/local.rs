@@ -20,7 +20,11 @@ fn init_writes_a_project_and_never_overwrites_one() {
         "schemas/hello-said.json",
         "tests/greet.test.yaml",
         ".gitignore",
+        ".vscode/extensions.json",
+        ".vscode/settings.json",
+        "Rhai.toml",
         ".stepwell/events.schema.json",
+        ".stepwell/stepwell.d.rhai",
     ] {
         assert!(place.path(&format!("shop/{file}")).is_file(), "{file}");
     }
@@ -30,6 +34,25 @@ fn init_writes_a_project_and_never_overwrites_one() {
     place.run(&["init", "shop", "--force"]).exits(0);
     assert!(place.read("shop/events.yaml").starts_with("# yaml-language-server:"));
     assert_eq!(place.read("shop/.gitignore"), ".stepwell/\n");
+}
+
+#[test]
+fn what_init_writes_for_editors_leads_to_files_that_are_there() {
+    let place = Place::new();
+    place.write(".vscode/extensions.json", "mine");
+    place.run(&["init"]).exits(0).says(".vscode/settings.json");
+    assert_eq!(place.read(".vscode/extensions.json"), "mine", "what is there is left alone");
+    let settings: serde_json::Value = serde_json::from_str(&place.read(".vscode/settings.json")).unwrap();
+    let schemas = settings["yaml.schemas"].as_object().unwrap();
+    assert_eq!(schemas.len(), 2);
+    schemas.keys().for_each(|path| assert!(place.path(path).is_file(), "{path}"));
+    let definitions = place.read(".stepwell/stepwell.d.rhai");
+    assert!(definitions.contains("module static;") && definitions.contains("fn wait_for_event(name: String) -> Map | ();"));
+    assert!(place.read("Rhai.toml").contains(".stepwell/*.d.rhai"));
+    // It is made anew where it is old.
+    place.write(".stepwell/stepwell.d.rhai", "old");
+    place.run(&["validate"]).exits(0);
+    assert_eq!(place.read(".stepwell/stepwell.d.rhai"), definitions);
 }
 
 #[test]

@@ -85,8 +85,14 @@ fn hold(fragments: &[Block], prepare: impl Fn(&Block, &Path) -> Command) {
         let folder = tempfile::tempdir().unwrap();
         let output = prepare(block, folder.path()).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        // A script may say on its last line what it gives.
+        let gives = block.text.lines().last().and_then(|line| line.strip_prefix("// gives "));
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        let is_given = gives.is_none_or(|gives| {
+            json(gives).is_some() && json(gives) == json(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default())
+        });
         let holds = match block.wrong() {
-            None => output.status.success(),
+            None => output.status.success() && is_given,
             Some(expected) => !output.status.success() && said.contains(expected),
         };
         if !holds {

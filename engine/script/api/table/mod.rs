@@ -2,11 +2,14 @@
 //! are made from it. A test holds it against what is registered in Rhai's engine, in both directions.
 
 mod control;
+mod definitions;
 mod fields;
 #[cfg(test)]
 mod held;
 mod outside;
 mod pure;
+
+pub use definitions::definitions;
 
 /// Where a function may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
