@@ -40,6 +40,9 @@ impl Reload {
         for change in &view.changes {
             out.line(shown(&change.text))?;
         }
+        for older in &view.older {
+            out.line(shown(&older.text))?;
+        }
         out.say(match view.changes.len() {
             0 => "reloaded: nothing has changed".to_owned(),
             changes => format!("reloaded: {}", count(changes, "change")),

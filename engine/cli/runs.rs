@@ -9,7 +9,7 @@ use crate::server::view::{MigratedView, NoticeView, One, RunView, Time};
 
 use super::exit::{Exit, Trouble};
 use super::live::{has_stopped, log_line};
-use super::out::{BOLD, Cell, DIM, Out, paint, relative, shown};
+use super::out::{BOLD, Cell, DIM, Out, count, paint, relative, shown};
 use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
 use super::tree;
 
@@ -149,6 +149,9 @@ struct Migrate {
     /// Only say which ones could be taken
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask before all runs of a function are taken
+    #[arg(long)]
+    yes: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -251,6 +254,12 @@ impl Migrate {
             }
             if ids.len() >= MIGRATED_MOST {
                 out.say(format!("the newest {MIGRATED_MOST} runs are taken; call it again for the others"));
+            }
+        }
+        if self.function.is_some() && !self.dry_run && !self.yes {
+            let what = format!("take {} to the newest version of the handler, where it fits", count(ids.len(), "run"));
+            if !super::replay::ask(&what)? {
+                return Ok(Exit::Failed);
             }
         }
         let body = format!("{{\"dry_run\":{}}}", self.dry_run);

@@ -50,7 +50,7 @@ pub use migrate::{MigrateError, Migrated};
 pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};
-pub use reload::{ReloadError, Reloaded};
+pub use reload::{ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
 use worker::Worker;

@@ -4,7 +4,7 @@
 //! the scheduler swaps it in one turn, with the queue and the timers that hang on it. Attempts under way keep the snapshot
 //! that they began with.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -49,8 +49,18 @@ pub struct Reloaded {
     pub hash: String,
     /// What is different from before.
     pub difference: Difference,
+    /// How many runs in flight go on with an older version of a function's handler, where one has changed.
+    pub older: Vec<(Arc<str>, usize)>,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
+}
+
+/// How many runs of a function are on older versions of its handler, in words.
+pub fn on_older(function: &str, runs: usize) -> String {
+    match runs {
+        1 => format!("1 run of `{function}` is on an older version of its handler"),
+        runs => format!("{runs} runs of `{function}` are on older versions of its handler"),
+    }
 }
 
 fn hashes(project: &Project) -> impl Iterator<Item = Arc<str>> {
@@ -143,13 +153,15 @@ impl Engine {
         let difference = Difference::between(&before, &project, &inner.fixed);
         inner.put_in_force(&before, &project).await?;
         inner.reloads.note(None);
+        let older = inner.on_older_versions(&project, &difference).await?;
         if difference.is_empty() {
             tracing::info!("reloaded: nothing has changed");
         } else {
-            let told: Vec<String> = difference.changes.iter().map(ToString::to_string).collect();
+            let mut told: Vec<String> = difference.changes.iter().map(ToString::to_string).collect();
+            told.extend(older.iter().map(|(function, runs)| on_older(function, *runs)));
             tracing::info!(hash = %project.hash.get(..12).unwrap_or_default(), "reloaded: {}", told.join("; "));
         }
-        Ok(Reloaded { hash: project.hash.clone(), difference, notes })
+        Ok(Reloaded { hash: project.hash.clone(), difference, older, notes })
     }
 
     /// The problems of the last reload, where it failed, and when that was.
@@ -186,6 +198,33 @@ impl Inner {
         self.commit(vec![List::default()]).await.ok_or(StoreError::Closed)?;
         self.reloads.forget_versions();
         self.listen_otherwise(before, project).await
+    }
+
+    /// The runs in flight that began with another version of their handler than the one in force, by function. They are only counted
+    /// where a handler has changed: that means to go through all of them.
+    async fn on_older_versions(
+        self: &Arc<Self>,
+        project: &Arc<Project>,
+        difference: &Difference,
+    ) -> Result<Vec<(Arc<str>, usize)>, ReloadError> {
+        if difference.handlers().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let (inner, project) = (Arc::clone(self), Arc::clone(project));
+        let counting = tokio::task::spawn_blocking(move || {
+            let mut older: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+            inner.store.unfinished(&mut |run| {
+                let newest = project.function(&run.function).map(|function| function.program.hash());
+                if let (Some(newest), Some(version)) = (newest, &run.version)
+                    && run.started.is_some()
+                    && newest != version
+                {
+                    *older.entry(run.function).or_default() += 1;
+                }
+            })?;
+            Ok::<_, StoreError>(older.into_iter().collect())
+        });
+        Ok(counting.await.map_err(|_| StoreError::Closed)??)
     }
 
     /// Runs of functions whose `cancel_on` has changed listen for what it says now.

@@ -205,7 +205,8 @@ fn events(before: &Project, after: &Project, changes: &mut Vec<Change>) {
         // Without a value: a schema is too long for a sentence.
         let other = |key: &str| Field { key: key.to_owned(), before: None, after: None };
         let mut fields = Vec::new();
-        if before.schema(name) != after.schema(name) {
+        // The files that a schema refers to are a part of it, and so is an anchor, which stands in the schema alone.
+        if before.schema(name) != after.schema(name) || before.whole_schema(name) != after.whole_schema(name) {
             fields.push(other("schema"));
         }
         if before.example(name) != after.example(name) {

@@ -10,7 +10,7 @@ use crate::project::Loader;
 use super::error::ApiError;
 use super::persist::persist;
 use super::query::Params;
-use super::view::{ChangeView, Detail, One, PlanView, ReloadView};
+use super::view::{ChangeView, Detail, OlderView, One, PlanView, ReloadView};
 use super::{App, Shared, events};
 
 /// `POST /v1/reload`: answers what has changed, once that is in force.
@@ -26,6 +26,7 @@ pub(super) async fn put_in_force(app: &App) -> Result<One<ReloadView>, ApiError>
     let view = ReloadView {
         changes: ChangeView::all(&reloaded.difference),
         hash: reloaded.hash,
+        older: reloaded.older.iter().map(OlderView::of).collect(),
         notes: reloaded.notes.iter().map(Detail::of).collect(),
     };
     Ok(One::at(app.now(), view))

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cli::support::Place;
 
 /// Every figure, by a part of its name that no other has, and whether a raw limit stands beside it.
-const FIGURES: [(&str, bool); 37] = [
+const FIGURES: [(&str, bool); 39] = [
     ("events accepted, one a request", true),
     ("events accepted, 100 a request", true),
     ("1-step no-op runs, 100 events", true),
@@ -35,6 +35,8 @@ const FIGURES: [(&str, bool); 37] = [
     ("3-step no-op runs beside 100 reads a second", true),
     ("a read of 50 runs or events beside them, p50", true),
     ("a read of 50 runs or events beside them, p99", true),
+    ("an event accepted while the config is reloaded", true),
+    ("a reload beside these events", false),
     ("1-step runs, 1,000 keys with limit 1", true),
     ("one hot key with limit 1, 1,000 runs queued", true),
     ("another run beside 1,000 queued ones", true),

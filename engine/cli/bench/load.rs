@@ -79,7 +79,7 @@ impl Connection {
         );
         let mut request = head.into_bytes();
         request.extend_from_slice(body.as_bytes());
-        self.exchange(&request).await
+        self.expect_200(&request).await
     }
 
     /// Asks for `path` and reads the answer.
@@ -88,10 +88,18 @@ impl Connection {
     /// As `post`.
     pub async fn get(&mut self, path: &str) -> io::Result<()> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
-        self.exchange(request.as_bytes()).await
+        self.expect_200(request.as_bytes()).await
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<()> {
+    async fn expect_200(&mut self, request: &[u8]) -> io::Result<()> {
+        match self.exchange(request).await? {
+            200 => Ok(()),
+            _ => Err(io::Error::other(format!("refused: {}", String::from_utf8_lossy(&self.received)))),
+        }
+    }
+
+    /// Sends a request and reads the answer; its status.
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
         self.stream.write_all(request).await?;
         self.received.clear();
         loop {
@@ -104,10 +112,8 @@ impl Connection {
                 break;
             }
         }
-        if self.received.starts_with(b"HTTP/1.1 200") {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("refused: {}", String::from_utf8_lossy(&self.received))))
+        let status = self.received.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        status.ok_or_else(|| io::Error::other(format!("no answer: {}", String::from_utf8_lossy(&self.received))))
     }
 
     /// Asks for `path` and hands each line of the answer to `line`, until that says that it has seen enough.
@@ -153,6 +159,59 @@ pub fn read_now_and_then(address: SocketAddr, paths: &[String], every: Duration,
         }
         Ok(taken)
     })
+}
+
+/// Sends events over some connections, each so long after its answer to the one before as `every` says, until `enough` is set; the
+/// times that the answers took.
+///
+/// # Errors
+/// As `send`.
+pub fn send_now_and_then(
+    address: SocketAddr,
+    connections: usize,
+    every: Duration,
+    body: &Body,
+    enough: &Arc<AtomicBool>,
+) -> io::Result<Vec<Duration>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let next = Arc::new(AtomicU64::new(0));
+    runtime.block_on(async {
+        let local = tokio::task::LocalSet::new();
+        let sender = || {
+            let (next, body, enough) = (Arc::clone(&next), Arc::clone(body), Arc::clone(enough));
+            local.spawn_local(async move {
+                let mut connection = Connection::open(address).await?;
+                let mut taken = Vec::new();
+                while !enough.load(Ordering::Relaxed) {
+                    let watch = Stopwatch::start();
+                    connection.post(&body(next.fetch_add(1, Ordering::Relaxed))).await?;
+                    taken.push(watch.elapsed());
+                    tokio::time::sleep(every).await;
+                }
+                Ok::<_, io::Error>(taken)
+            })
+        };
+        let tasks: Vec<_> = (0..connections).map(|_| sender()).collect();
+        local
+            .run_until(async {
+                let mut taken = Vec::new();
+                for task in tasks {
+                    taken.extend(task.await.map_err(io::Error::other)??);
+                }
+                Ok(taken)
+            })
+            .await
+    })
+}
+
+/// Posts nothing to `path` on a connection of its own; the status of the answer.
+///
+/// # Errors
+/// Those of the connection.
+pub fn post_once(address: SocketAddr, path: &str) -> io::Result<u16> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let request = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n");
+    runtime.block_on(async { Connection::open(address).await?.exchange(request.as_bytes()).await })
 }
 
 /// The lengths of an answer's head and body, once its head is complete.

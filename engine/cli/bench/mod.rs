@@ -12,6 +12,7 @@ mod load;
 mod plot;
 mod project;
 mod raw;
+mod reloads;
 mod report;
 mod served;
 mod standing;
@@ -66,7 +67,7 @@ impl From<Figure> for Taken {
 type Measure = fn(&Site) -> io::Result<Taken>;
 
 /// Every group, by the name that `--only` looks at.
-const GROUPS: [(&str, Measure); 17] = [
+const GROUPS: [(&str, Measure); 18] = [
     ("events accepted, one a request", throughput::accepting_one),
     ("events accepted, 100 a request", throughput::accepting_many),
     ("1-step runs", throughput::one_step),
@@ -79,6 +80,7 @@ const GROUPS: [(&str, Measure); 17] = [
     ("finished runs in the file", standing::finished),
     ("slow disk", beside::slow_disk),
     ("readers beside writers", beside::readers),
+    ("reload", reloads::beside_senders),
     ("many keys", flow::many_keys),
     ("one hot key", flow::hot_key),
     ("sleepers that wake together", flow::sleepers),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::base::{Clock, Entropy};
@@ -93,6 +94,8 @@ async fn all(
 ) -> Result<(usize, Vec<Differs>), StoreError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let now = clock.now();
+    // It shows itself on a terminal alone.
+    let bar = ProgressBar::new_spinner();
     let mut query = RunQuery {
         states: wanted.states.to_vec(),
         function: wanted.function.map(Arc::from),
@@ -119,12 +122,17 @@ async fn all(
                 continue;
             }
             checked += 1;
+            bar.set_message(format!("checking: {}, {} would go otherwise", count(checked, "run"), differing.len()));
+            bar.tick();
             let held = check(store, project, clock, &entropy, run).await?;
             differing.extend(difference(project, run, held).map(|why| Differs { run: run.clone(), why }));
         }
         match last {
             Some(last) if ids.is_empty() && page.len() == PAGE && last.0 > 0 => query.to = Some(crate::base::Id(last.0 - 1)),
-            _ => return Ok((checked, differing)),
+            _ => {
+                bar.finish_and_clear();
+                return Ok((checked, differing));
+            }
         }
     }
 }

@@ -276,7 +276,7 @@ fn body(request: &mut Request, options: &Map) -> Result<(), Fault> {
     }
     let (content, kind) = if let Some(bytes) = options.get("body").and_then(|value| value.read_lock::<Blob>()) {
         if bytes.len() > BODY_BYTES {
-            return Err(bad(format!("body is larger than {BODY_BYTES} bytes")));
+            return Err(bad(format!("a body has at most {} MB, and this one has {} bytes", BODY_BYTES / (1024 * 1024), bytes.len())));
         }
         request.headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static("application/octet-stream"));
         request.body = Some(alloc::uncounted(|| Bytes::copy_from_slice(&bytes)));
@@ -292,6 +292,9 @@ fn body(request: &mut Request, options: &Map) -> Result<(), Fault> {
     } else {
         return Ok(());
     };
+    if content.len() > BODY_BYTES {
+        return Err(bad(format!("a body has at most {} MB, and this one has {} bytes", BODY_BYTES / (1024 * 1024), content.len())));
+    }
     request.headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(kind));
     request.body = Some(alloc::uncounted(|| Bytes::copy_from_slice(content.as_bytes())));
     Ok(())

@@ -32,7 +32,7 @@ pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, Timeout
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
 pub use notice::NoticeView;
-pub use reload::{AffectedView, ChangeView, FieldView, PlanView, ReloadView, UnfitView};
+pub use reload::{AffectedView, ChangeView, FieldView, OlderView, PlanView, ReloadView, UnfitView};
 pub use run::{RunView, Status, shown_state};
 use schema::IdText;
 pub use signal::SignalView;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::RunId;
-use crate::exec::{Affected, Plan};
+use crate::exec::{Affected, Plan, on_older};
 use crate::project::{Change, Difference, Field};
 
 use super::Detail;
@@ -17,9 +17,30 @@ pub struct ReloadView {
     pub hash: String,
     /// What is different from before.
     pub changes: Vec<ChangeView>,
+    /// How many runs in flight go on with an older version of their handler, where one has changed, a function each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<OlderView>,
     /// Warnings and notes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Detail>,
+}
+
+/// Runs in flight that are on older versions of a function's handler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OlderView {
+    /// The function.
+    pub function_id: String,
+    /// How many runs.
+    pub runs: usize,
+    /// The same in one sentence.
+    pub text: String,
+}
+
+impl OlderView {
+    /// The view of a count.
+    pub fn of((function, runs): &(std::sync::Arc<str>, usize)) -> OlderView {
+        OlderView { function_id: function.to_string(), runs: *runs, text: on_older(function, *runs) }
+    }
 }
 
 /// What a reload would change.

@@ -184,3 +184,16 @@ fn a_plan_says_what_a_reload_would_change_and_what_becomes_of_runs_in_flight() {
         .prints("function `greet` is gone")
         .prints("3 runs in flight, which are parked when they would go on");
 }
+
+#[test]
+fn a_plan_sees_changes_in_the_files_that_a_schema_refers_to() {
+    let place = Place::hello();
+    place.write("schemas/hello-said.json", r#"{ "type": "object", "properties": { "name": { "$ref": "name.json" } } }"#);
+    place.write("schemas/name.json", r#"{ "type": "string" }"#);
+    let engine = Engine::dev(&place, &["--no-watch"]);
+    place.ask(&engine, &["plan"]).exits(0);
+    place.write("schemas/name.json", r#"{ "type": "string", "minLength": 2 }"#);
+    place.ask(&engine, &["plan"]).exits(1).prints("event `hello/said`: schema is another one");
+    place.ask(&engine, &["reload"]).exits(0).prints("event `hello/said`: schema is another one");
+    place.ask(&engine, &["send", "hello/said", "name=x"]).exits(1);
+}

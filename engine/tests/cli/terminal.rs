@@ -59,3 +59,44 @@ fn no_color_is_followed_on_a_terminal() {
     let output = std::process::Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(place.path("")).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "3 files, no problems\r\n");
 }
+
+/// As `on_terminal`, with what is typed.
+fn typed(place: &Place, url: &str, line: &str, keys: &str) -> (String, i32) {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    let program = place.command();
+    let mut script = std::process::Command::new("script");
+    script.arg("-qec").arg(format!("{} {line}", program.get_program().display())).arg("/dev/null");
+    script.current_dir(place.path("")).env_clear().env("PATH", std::env::var("PATH").unwrap()).env("TERM", "xterm");
+    let mut child = script.env("STEPWELL_URL", url).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(keys.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8(output.stdout).unwrap().replace('\r', ""), output.status.code().unwrap())
+}
+
+#[test]
+fn many_runs_are_migrated_once_somebody_agrees_and_a_check_shows_how_far_it_is() {
+    let place = Place::hello();
+    let config = place.read("events.yaml").replace("retries: 3", "versions: pin");
+    place.write("events.yaml", &config);
+    place.write("handlers/greet.rhai", "step(\"one\", || 1);\nsleep(\"1h\");\n1\n");
+    let engine = Engine::dev(&place, &["--no-watch"]);
+    let url = engine.url.clone();
+    for _ in 0..2 {
+        place.ask(&engine, &["send", "hello/said", "name=x"]).exits(0);
+    }
+    let asleep = || place.ask(&engine, &["runs", "ls", "--status", "sleeping"]).exits(0).out.lines().count();
+    while asleep() < 2 {
+        std::thread::yield_now();
+    }
+    place.write("handlers/greet.rhai", "step(\"one\", || 1);\nsleep(\"1h\");\n2\n");
+    place.ask(&engine, &["reload"]).exits(0);
+    let (asked, exit) = typed(&place, &url, "runs migrate --function greet", "n\n");
+    assert!(exit == 1 && asked.contains("take 2 runs to the newest version") && !asked.contains("goes on with"), "{asked}");
+    let (done, exit) = typed(&place, &url, "runs migrate --function greet", "y\n");
+    assert!(exit == 0 && done.matches("goes on with").count() == 2, "{done}");
+    let (checked, exit) = on_terminal(&place, &url, "replay --check");
+    assert!(exit == 0 && checked.contains("checking: 1 run, 0 would go otherwise"), "{checked}");
+    let piped = place.run(&["replay", "--check"]).exits(0);
+    assert!(!piped.err.contains("checking"), "{}", piped.err);
+}

@@ -52,8 +52,11 @@ fn pinned_runs_are_taken_to_the_newest_handler_by_hand() {
     place.write("handlers/greet.rhai", FIRST.replace("a\n", "a + 1\n").as_str());
     let plan = place.ask(&engine, &["plan"]).exits(1);
     plan.prints("2 runs in flight: 2 fit the new handler, and stay on the one that they began with");
-    place.ask(&engine, &["reload"]).exits(0);
+    place.ask(&engine, &["reload"]).exits(0).prints("2 runs of `greet` are on older versions of its handler");
+    engine.line_with("2 runs of `greet` are on older versions of its handler");
     place.ask(&engine, &["runs", "migrate", "--function", "greet", "--dry-run"]).exits(0).prints(" can go on with ");
+    let unasked = place.ask(&engine, &["runs", "migrate", "--function", "greet"]).exits(2);
+    unasked.says("take 2 runs to the newest version of the handler, where it fits: say so with --yes");
     let list = place.ask(&engine, &["runs", "ls"]).exits(0).out;
     let run = list.split('\t').next().unwrap();
     place.ask(&engine, &["runs", "migrate", run]).exits(0).prints(" goes on with ").prints(" instead of ");
@@ -65,6 +68,7 @@ fn pinned_runs_are_taken_to_the_newest_handler_by_hand() {
         "its record does not fit the newest handler: the journal has step `one` (handlers/greet.rhai:1: let a = step(\"one\", || 1);)",
     );
     place.ask(&engine, &["runs", "migrate", "0000000000001"]).exits(3);
+    place.ask(&engine, &["runs", "migrate", "--function", "greet", "--yes"]).exits(1);
     place.ask(&engine, &["runs", "migrate"]).exits(2);
     place.ask(&engine, &["runs", "migrate", "--function", "nobody"]).exits(4).says("no run of `nobody` is in flight");
 }

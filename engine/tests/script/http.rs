@@ -202,6 +202,27 @@ fn a_server_that_is_silent_or_breaks_off_fails_the_attempt() {
 }
 
 #[test]
+fn bodies_have_a_cap_in_both_directions() {
+    // An answer that says nothing of its length is given up where it becomes too large.
+    let server = Server::new(|_, _| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", "x".repeat(16 * 1024 * 1024 + 1)));
+    let end = server.bench(r#"step("x", || http::get("URL/").status)"#).finish();
+    assert_eq!((end.code(), end.journal.attempts.len()), ("E0421", 1));
+    // 2^24 letters are as many as may be sent, in whatever form.
+    let server = Server::new(|_, _| ok("{}"));
+    let large = |options: &str| {
+        let script =
+            format!(r#"step("x", || {{ let t = "x"; for n in 0..24 {{ t += t; }} t += "x"; http::post("URL/", {options}).status }})"#);
+        server.bench(&script).attempts(1).finish()
+    };
+    for options in ["#{ body: t }", "#{ json: t }"] {
+        let end = large(options);
+        assert_eq!(end.journal.attempts.len(), 1, "{options}: {}", end.message());
+        assert!(!end.code().is_empty() && end.message().contains("16"), "{options}: {} {}", end.code(), end.message());
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
 fn private_addresses_are_refused_unless_listed_also_behind_a_name_and_a_redirect() {
     let server = Server::new(|_, request| match request.split(' ').nth(1) {
         Some("/away") => answer("302 Found", "location: http://169.254.169.254/latest/meta-data\r\n", ""),

@@ -1,0 +1,70 @@
+//! Reloads beside senders: what accepting an event takes while the config comes into force again and again, or is found broken.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::Stopwatch;
+
+use super::project::{self, Site};
+use super::report::{Aim, Figure};
+use super::served::Served;
+use super::{SENDERS, Taken, load, percentile};
+
+/// How long after an answer a connection sends its next event: far from what the engine can take, so that what is seen is the
+/// reload, and not the queue before the disk.
+const EVERY: Duration = Duration::from_millis(2);
+/// Of five reloads so many find a broken config.
+const BROKEN_OF_FIVE: u64 = 2;
+/// What a sound config says otherwise each time.
+const LIMIT: &str = "concurrency: { limit: 1, key: event.name }";
+
+/// The 99th percentile of accepting an event, with and without reloads beside it, and the time of a reload.
+pub fn beside_senders(site: &Site) -> io::Result<Taken> {
+    let reloads = site.scale.latencies / 2;
+    let sound = std::fs::read_to_string(site.config())?;
+    let config = site.folder().join("reloaded.yaml");
+    std::fs::write(&config, &sound)?;
+    let served = Served::with(site, &config, site.database("reloads"), 0)?;
+    let body: load::Body = Arc::new(|request| project::body("bench/accepted", request, 1));
+    let while_doing = |work: &mut dyn FnMut() -> io::Result<()>| -> io::Result<Vec<Duration>> {
+        let enough = Arc::new(AtomicBool::new(false));
+        let (address, body, told) = (served.address, Arc::clone(&body), Arc::clone(&enough));
+        let sending = std::thread::spawn(move || load::send_now_and_then(address, SENDERS, EVERY, &body, &told));
+        let worked = work();
+        enough.store(true, Ordering::Relaxed);
+        let sent = sending.join().map_err(|_| io::Error::other("a sender panicked"))?;
+        worked.and(sent)
+    };
+    let (watch, mut taken) = (Stopwatch::start(), Vec::new());
+    let mut beside = while_doing(&mut || {
+        for number in 0..reloads {
+            let is_broken = number % 5 < BROKEN_OF_FIVE;
+            let text = match is_broken {
+                true => format!("{sound}\nfunctions: [\n"),
+                false => sound.replace(LIMIT, &format!("concurrency: {{ limit: {}, key: event.name }}", number % 7 + 2)),
+            };
+            std::fs::write(&config, text)?;
+            let one = Stopwatch::start();
+            let status = load::post_once(served.address, "/v1/reload")?;
+            taken.push(one.elapsed());
+            if status != if is_broken { 422 } else { 200 } {
+                return Err(io::Error::other(format!("reload {number} was answered with {status}")));
+            }
+        }
+        Ok(())
+    })?;
+    let length = watch.elapsed();
+    let mut alone = while_doing(&mut || {
+        std::thread::sleep(length);
+        Ok(())
+    })?;
+    let figures = vec![
+        Figure::new("an event accepted while the config is reloaded, 40 % broken, p99", "ms", percentile(&mut beside, 0.99))
+            .against(percentile(&mut alone, 0.99), "the same without reloads")
+            .aims(Aim::Times(2.0)),
+        Figure::new("a reload beside these events, p50", "ms", percentile(&mut taken, 0.5)),
+    ];
+    Ok(figures.into())
+}
