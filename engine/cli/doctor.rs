@@ -1,7 +1,8 @@
 //! `stepwell doctor`: is everything sound? Each line is a check; what is wrong says what to do.
 
-use crate::base::{Diagnostic, Severity};
-use crate::store::Store;
+use crate::base::{Clock as _, Diagnostic, Severity};
+use crate::clock::SystemClock;
+use crate::exec::doctor::{self, Check, Finding};
 use crate::store::sqlite::{OpenError, Options, Sqlite};
 
 use super::exit::{Exit, Trouble};
@@ -18,13 +19,6 @@ pub struct Doctor {
     database: Option<std::path::PathBuf>,
 }
 
-/// What a check found.
-enum Found {
-    Well(String),
-    Note(String),
-    Ill(String, String),
-}
-
 impl Doctor {
     /// Makes the checks and prints a line each.
     ///
@@ -38,62 +32,42 @@ impl Doctor {
         let model = loaded.model.unwrap_or_default();
         let config = if errors == 0 {
             let (events, functions) = (count(model.events.len(), "event"), count(model.functions.len(), "function"));
-            Found::Well(format!("{}: {events}, {functions}", path.display()))
+            Check::well("config", format!("{}: {events}, {functions}", path.display()))
         } else {
             exit = Exit::Config;
-            Found::Ill(format!("{}: {}", path.display(), count(errors, "error")), "see them with `stepwell validate`".to_owned())
+            Check::ill("config", format!("{}: {}", path.display(), count(errors, "error")), "see them with `stepwell validate`")
         };
-        say(out, "config", &config)?;
+        say(out, &config)?;
 
         let database = self.database.clone().unwrap_or_else(|| place::database(&model, place::root(&path)));
         let options = Options { read_only: true, ..Options::default() };
         let store = match Sqlite::open(&database, options) {
             Ok(store) => store,
             Err(OpenError::Missing) => {
-                say(out, "database", &Found::Note(format!("none yet at {}; `stepwell dev` makes it", database.display())))?;
+                say(out, &Check::note("database", format!("none yet at {}", database.display()), "`stepwell dev` makes it"))?;
                 return Ok(exit);
             }
             Err(error) => {
-                say(out, "database", &Found::Ill(format!("{}: {error}", database.display()), advice(&error).to_owned()))?;
+                say(out, &Check::ill("database", format!("{}: {error}", database.display()), advice(&error)))?;
                 return Ok(Exit::Io);
             }
         };
-        for (name, found) in examine(&store, &database) {
-            if matches!(found, Found::Ill(..)) {
+        say(out, &lock(&database))?;
+        for check in doctor::examine(&store, SystemClock::default().now(), true) {
+            if check.finding == Finding::Ill {
                 exit = Exit::Io;
             }
-            say(out, name, &found)?;
+            say(out, &check)?;
         }
         Ok(exit)
     }
 }
 
-/// The checks of a database that could be opened.
-fn examine(store: &Sqlite, path: &std::path::Path) -> Vec<(&'static str, Found)> {
-    let restore = || "restore a backup, or move the file away and start anew; the engine never does that by itself".to_owned();
-    let mut checks = Vec::new();
-    match store.stats() {
-        Ok(stats) => {
-            let size = stats.bytes.div_ceil(1024);
-            checks.push(("database", Found::Well(format!("{} opens, {size} KB, {} runs unfinished", path.display(), stats.unfinished))));
-            checks.push(("version", Found::Well(format!("schema {}", stats.version))));
-        }
-        Err(error) => checks.push(("database", Found::Ill(error.to_string(), restore()))),
-    }
-    checks.push(("lock", lock(path)));
-    checks.push(match store.check() {
-        Ok(faults) if faults.is_empty() => ("integrity", Found::Well("every page and index is sound".to_owned())),
-        Ok(faults) => ("integrity", Found::Ill(faults.join("; "), restore())),
-        Err(error) => ("integrity", Found::Ill(error.to_string(), restore())),
-    });
-    checks
-}
-
 /// Who holds the database.
-fn lock(path: &std::path::Path) -> Found {
+fn lock(path: &std::path::Path) -> Check {
     match Sqlite::owner(path) {
-        Some(pid) => Found::Well(format!("an engine is running (process {pid})")),
-        None => Found::Well("free: no engine is running".to_owned()),
+        Some(pid) => Check::well("lock", format!("an engine is running (process {pid})")),
+        None => Check::well("lock", "free: no engine is running"),
     }
 }
 
@@ -125,15 +99,16 @@ pub fn cannot_open(path: &std::path::Path, error: &OpenError) -> Trouble {
     Trouble::new(exit, Diagnostic::error(code, format!("{}: {error}", path.display())).help(advice(error)))
 }
 
-fn say(out: &Out, name: &str, found: &Found) -> Result<(), Trouble> {
-    let name = paint(BOLD, format!("{name:<10}"));
-    match found {
-        Found::Well(text) => out.line(format!("{} {name} {text}", paint(GREEN, "✓")))?,
-        Found::Note(text) => out.line(format!("{} {name} {text}", paint(YELLOW, "-")))?,
-        Found::Ill(text, advice) => {
-            out.line(format!("{} {name} {text}", paint(RED, "✗")))?;
-            out.line(format!("{}  {}", " ".repeat(11), paint(DIM, advice)))?;
-        }
+fn say(out: &Out, check: &Check) -> Result<(), Trouble> {
+    let name = paint(BOLD, format!("{:<10}", check.name));
+    let sign = match check.finding {
+        Finding::Well => paint(GREEN, "✓"),
+        Finding::Note => paint(YELLOW, "-"),
+        Finding::Ill => paint(RED, "✗"),
+    };
+    out.line(format!("{sign} {name} {}", check.text))?;
+    if let Some(advice) = &check.advice {
+        out.line(format!("{}  {}", " ".repeat(11), paint(DIM, advice)))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `stepwell functions`: looking at what is declared, pausing and resuming.
+//! `stepwell functions`: looking at what is declared, pausing and resuming; what starts runs by hand has a file of its own.
 
 use crate::base::Clock;
 use crate::base::Diagnostic;
@@ -11,6 +11,7 @@ use crate::store::Store as _;
 use crate::store::sqlite::{Options, Sqlite};
 
 use super::exit::{Exit, Trouble};
+use super::invoke::Invoke;
 use super::out::{BOLD, Cell, DIM, Out, count, paint, shown};
 use super::place;
 use super::reading::{EngineOption, Target, understood};
@@ -36,6 +37,9 @@ enum What {
     /// Let paused functions go on
     #[command(after_help = "Example:\n  stepwell functions resume greet")]
     Resume(Set),
+    /// Start a run of a function by hand; it passes no gate but throttle and concurrency
+    #[command(after_help = "Example:\n  stepwell functions invoke greet --example")]
+    Invoke(Invoke),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,7 @@ impl Functions {
             What::Get(command) => return super::runtime()?.block_on(command.run(out)),
             What::Pause(command) => return super::runtime()?.block_on(command.set(out, "pause", "paused")),
             What::Resume(command) => return super::runtime()?.block_on(command.set(out, "resume", "resumed")),
+            What::Invoke(command) => return command.run(out),
         };
         let functions = super::runtime()?.block_on(command.functions(out))?;
         if command.json {

@@ -16,6 +16,7 @@ mod fields;
 mod functions;
 mod graph;
 mod init;
+mod invoke;
 mod keys;
 mod live;
 mod out;

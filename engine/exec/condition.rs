@@ -21,12 +21,24 @@ impl Condition {
     /// # Errors
     /// What is wrong with it, in one sentence with its place.
     pub fn parse(text: &str) -> Result<Condition, String> {
+        Condition::over(text, VARIABLES)
+    }
+
+    /// Reads a condition that people ask for events by: over `event` alone.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn parse_of_event(text: &str) -> Result<Condition, String> {
+        Condition::over(text, &["event"])
+    }
+
+    fn over(text: &str, variables: &[&str]) -> Result<Condition, String> {
         let told = |error: crate::expr::ExprError| {
             let column = text.get(..error.range.start).map_or(1, |before| before.chars().count() + 1);
             let help = error.help.map(|help| format!(" ({help})")).unwrap_or_default();
             format!("at character {column}: {}{help}", error.message)
         };
-        match Expr::parse(text, VARIABLES) {
+        match Expr::parse(text, variables) {
             Ok(expr) => Ok(Condition { expr }),
             Err(errors) => Err(errors.into_iter().map(told).collect::<Vec<_>>().join("; ")),
         }
@@ -79,6 +91,12 @@ mod tests {
         assert!(!holds("event.data.other > 12"), "what fails does not hold");
         let condition = Condition::parse("run.why.contains('slot')").unwrap();
         assert!(condition.reads_of_run("why") && !condition.reads_of_run("state") && !condition.reads_event());
+    }
+
+    #[test]
+    fn a_condition_over_events_knows_no_run() {
+        assert!(Condition::parse_of_event("event.data.amount > 10").is_ok());
+        assert!(Condition::parse_of_event("run.state == 'failed'").unwrap_err().contains("run"));
     }
 
     #[test]

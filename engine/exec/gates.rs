@@ -20,6 +20,7 @@ use crate::store::StoreError;
 
 use super::Inner;
 use super::ending::{Doom, Member};
+use super::flow::{Flow, OpenWindow, RateKey, SingletonKey};
 use super::ingest::Pending;
 use super::wait_index;
 
@@ -214,6 +215,46 @@ impl Gates {
         }
         *period = rule.period;
         window.enter(at, event, decision);
+    }
+
+    /// Tells what the gates know, at most `most` keys of each kind.
+    pub(super) fn survey(&self, project: &Project, flow: &mut Flow, most: usize, now: Millis) {
+        let rate = |((function, key), (_, window)): (&Key, &(Span, Window))| {
+            let (rule, _) = project.function(function)?.rate_limit()?;
+            let (used, frees) = window.counted(rule, now);
+            (used > 0).then(|| RateKey { function: Arc::clone(function), key: Arc::clone(key), rule, used, frees })
+        };
+        let mut rates: Vec<RateKey> = self.rates.iter().filter_map(rate).collect();
+        rates.sort_by(|one, other| other.used.cmp(&one.used).then_with(|| (&one.function, &one.key).cmp(&(&other.function, &other.key))));
+        let window = |((function, key), open): (&Key, &Open)| {
+            let size = match project.function(function).and_then(|function| function.collect) {
+                Some(Collect::Batch { size, .. }) if open.is_batch => Some(size),
+                _ => None,
+            };
+            OpenWindow {
+                function: Arc::clone(function),
+                key: Arc::clone(key),
+                is_batch: open.is_batch,
+                run: open.run,
+                events: open.events,
+                size,
+                since: open.since,
+                closes: open.closes,
+            }
+        };
+        let mut windows: Vec<OpenWindow> = self.open.iter().filter(|(_, open)| open.closes > now).map(window).collect();
+        windows.sort_by_key(|window| (window.closes, window.run));
+        let single = |((function, key), held): (&Key, &Vec<Held>)| {
+            let run = held.last()?.run;
+            Some(SingletonKey { function: Arc::clone(function), key: Arc::clone(key), run })
+        };
+        let mut singletons: Vec<SingletonKey> = self.singles.iter().filter_map(single).collect();
+        singletons.sort_by_key(|single| single.run);
+        flow.more += [rates.len(), windows.len(), singletons.len()].into_iter().map(|all| all.saturating_sub(most)).sum::<usize>();
+        rates.truncate(most);
+        windows.truncate(most);
+        singletons.truncate(most);
+        (flow.rates, flow.windows, flow.singletons) = (rates, windows, singletons);
     }
 
     /// Forgets windows that count nothing any more.

@@ -127,7 +127,7 @@ impl Inner {
     pub(super) fn check(&self, events: Vec<NewEvent>, now: Millis) -> Result<Vec<Pending>, AcceptError> {
         // One snapshot for the whole request, so that a reload cannot change the rules half-way.
         let project = self.project();
-        let mut refusals = Vec::new();
+        let (mut refusals, mut refused) = (Vec::new(), Vec::new());
         let mut pending = Vec::with_capacity(events.len());
         for (at, event) in events.into_iter().enumerate() {
             let data = match json::value(&event.data) {
@@ -139,11 +139,13 @@ impl Inner {
                         message: format!("data is not JSON: {error}"),
                         help: None,
                     };
+                    refused.push((Some(event.name), Some(event.data), vec![problem.clone().into()]));
                     refusals.push(Refusal { index: at, problem });
                     continue;
                 }
             };
             if let Err(problems) = project.check_event(&event.name, &data) {
+                refused.push((Some(event.name), Some(event.data), problems.iter().cloned().map(Into::into).collect()));
                 refusals.extend(problems.into_iter().map(|problem| Refusal { index: at, problem }));
                 continue;
             }
@@ -160,7 +162,11 @@ impl Inner {
             let runs = self.run_ids(&candidates, now);
             pending.push(Pending { at, row, dedupe: event.dedupe, candidates, runs, taken: Vec::new(), cautious: false, position: None });
         }
-        if refusals.is_empty() { Ok(pending) } else { Err(AcceptError::Refused(refusals)) }
+        if refusals.is_empty() {
+            return Ok(pending);
+        }
+        self.note_refused(refused);
+        Err(AcceptError::Refused(refusals))
     }
 
     /// The id of the run of each candidate that applies.

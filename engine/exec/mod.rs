@@ -6,8 +6,10 @@
 mod appointment;
 mod condition;
 mod crons;
+pub mod doctor;
 mod ending;
 mod fit;
+mod flow;
 mod gates;
 mod gather;
 mod ingest;
@@ -18,6 +20,7 @@ mod pause;
 mod plan;
 mod post;
 mod recovery;
+mod refused;
 mod reload;
 mod replay;
 mod scheduler;
@@ -44,12 +47,14 @@ use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 pub use appointment::Busy;
 pub use condition::Condition;
 pub use fit::check;
+pub use flow::{Flow, LimitKey, OpenWindow, RateKey, SingletonKey, ThrottleKey};
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
 pub use migrate::{MigrateError, Migrated};
 pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};
+pub use refused::{Fault, REFUSED_KEPT, Refused, RefusedEvent};
 pub use reload::{ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
@@ -90,6 +95,7 @@ pub(crate) struct Inner {
     /// What a reload does not change.
     fixed: Fixed,
     reloads: reload::Reloads,
+    refused: Mutex<refused::Ring>,
     host: Arc<Host>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -218,6 +224,7 @@ impl Engine {
             pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
             fixed: Fixed::of(&setup.project),
             reloads: reload::Reloads::default(),
+            refused: Mutex::default(),
             project: RwLock::new(setup.project),
             host: setup.host,
             store: setup.store,

@@ -28,7 +28,7 @@ use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
 use super::pause::Held;
 use super::worker::Batch;
-use super::{Inner, recovery};
+use super::{Inner, flow, recovery};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
@@ -69,6 +69,8 @@ pub(super) enum Message {
     Ticked(Vec<CronRow>),
     /// Why do these runs, which stand in line, wait? Answered for those about which there is something to say.
     Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
+    /// Which keys are held and waited for? At most so many are told.
+    Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
     /// Stop: answered when nothing is running any more.
     Drain(oneshot::Sender<()>),
 }
@@ -384,6 +386,13 @@ impl Scheduler {
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(runs.into_iter().filter_map(|run| Some((run, self.why(run)?))).collect());
+            }
+            Message::Flow { most, reply } => {
+                self.queue.advance(self.inner.clock.now());
+                let survey = self.queue.survey(most);
+                let entered = survey.keys.iter().map(|stand| self.live.get(&stand.first?).map(|live| live.enter)).collect();
+                // A caller that gave up waiting needs no answer.
+                let _ = reply.send((survey, entered));
             }
             Message::Drain(reply) => {
                 self.draining.push(reply);

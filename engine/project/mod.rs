@@ -3,6 +3,7 @@
 //! A snapshot is made as a whole or not at all, and swapped as a whole; a request takes one and keeps it, so that a reload
 //! cannot change the rules half-way. Nothing here stores anything, runs a script, or knows how runs are scheduled.
 
+mod declaration;
 mod difference;
 mod documents;
 mod event;
@@ -14,6 +15,7 @@ mod loader;
 mod places;
 mod schema;
 mod scratch;
+mod topology;
 mod violation;
 mod webhook;
 
@@ -28,12 +30,14 @@ use crate::rules::ended;
 use crate::rules::policy::Retention;
 use crate::script::{Outside, Program, Secrets, Surroundings};
 
+pub use declaration::{Declaration, declaration};
 pub use difference::{Change, Difference, Field, Fixed, How, Subject};
 pub use explain::{Condition, Explained};
 pub use function::{Cancel, Function, Trigger};
 pub use loader::Loader;
 pub use schema::typed_value;
 pub use scratch::SCRATCH;
+pub use topology::{Edge, Node, NodeKind, Says, Topology};
 pub use violation::EventProblem;
 pub use webhook::{Reading, Webhook};
 

@@ -9,6 +9,7 @@
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
 mod refit;
+mod survey;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -21,6 +22,7 @@ use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
 
 pub use refit::{Refit, Rethrottle, Stage};
+pub use survey::{KeyRule, KeyStand, Survey};
 
 /// Where a run stands in line: lower goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

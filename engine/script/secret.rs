@@ -67,6 +67,11 @@ impl Secrets {
         self.values.keys().map(String::as_str)
     }
 
+    /// Whether the environment has a value for this name.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(Option::is_some)
+    }
+
     /// The text with `«secret NAME»` in place of every known secret.
     pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::base::limits::WAITING_EVENT_BYTES;
 use crate::base::{EventId, Id, json};
-use crate::exec::{AcceptError, NewEvent, Refusal};
+use crate::exec::{AcceptError, Fault, NewEvent, Refusal};
 use crate::project::EventProblem;
 use crate::store::{EventQuery, RunQuery, StoreError};
 
@@ -70,7 +70,9 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
 pub(super) async fn send(app: &App, body: &[u8], seed: Option<&Seed>) -> Result<Accepted, ApiError> {
     let (events, problems) = inbound::parse(body);
     if !problems.is_empty() {
-        return Err(refusal(all_problems(app, &events, problems)));
+        let problems = all_problems(app, &events, problems);
+        note_refused(app, &events, &problems);
+        return Err(refusal(problems));
     }
     let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed)).collect();
     match accept(app, events, body.len()).await {
@@ -134,6 +136,20 @@ pub(super) fn refusal(mut details: Vec<Detail>) -> ApiError {
         count => format!("{count} problems; the first: {first}"),
     };
     ApiError::bad_request(format!("nothing was accepted: {message}")).detailed(details)
+}
+
+/// Notes the events that these problems are about, for whoever looks at what was refused.
+fn note_refused(app: &App, events: &[Incoming], problems: &[Detail]) {
+    let fault = |detail: &Detail| Fault {
+        code: detail.code.clone(),
+        pointer: detail.pointer.clone(),
+        message: detail.message.clone(),
+        help: detail.help.clone(),
+    };
+    let of = |index: Option<usize>| problems.iter().filter(|detail| detail.index == index).map(fault).collect::<Vec<_>>();
+    let known = events.iter().enumerate().map(|(index, event)| (event.name.clone(), event.data.clone(), of(Some(index))));
+    let body = std::iter::once((None, None, of(None)));
+    app.engine.note_refused(known.chain(body).filter(|(_, _, faults)| !faults.is_empty()).collect());
 }
 
 /// The problems of the fields, and those that the declaration finds in events whose name and data could be read.

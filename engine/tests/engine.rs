@@ -4,6 +4,7 @@ mod again;
 mod collect;
 mod crons;
 mod ends;
+mod flow;
 mod gates;
 mod mixed;
 mod parallel;

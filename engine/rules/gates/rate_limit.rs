@@ -77,6 +77,13 @@ impl Window {
         self.entries.last_key_value().map(|((last, _), _)| last.after(period))
     }
 
+    /// Events that count at `now`, and when the oldest of them counts no more; by decisions whose outcome is not known yet too.
+    pub fn counted(&self, rule: RateLimit, now: Millis) -> (usize, Option<Millis>) {
+        let mut counting = self.entries.keys().map(|(at, _)| at.after(rule.period)).filter(|until| *until > now);
+        let first = counting.next();
+        (usize::from(first.is_some()) + counting.count(), first)
+    }
+
     fn forget_before(&mut self, rule: RateLimit, now: Millis) {
         while let Some(entry) = self.entries.first_entry() {
             if entry.key().0.after(rule.period) > now {
@@ -126,6 +133,16 @@ mod tests {
         let lowered = RateLimit { limit: 1, ..RULE };
         enter(&mut window, 120);
         assert_eq!(window.room(lowered, Millis(130), 1), Some(Room::Full(Millis(220))));
+    }
+
+    #[test]
+    fn what_counts_is_told_without_changing_anything() {
+        let mut window = Window::default();
+        enter(&mut window, 10);
+        enter(&mut window, 50);
+        assert_eq!(window.counted(RULE, Millis(60)), (2, Some(Millis(110))));
+        assert_eq!(window.counted(RULE, Millis(110)), (1, Some(Millis(150))));
+        assert_eq!(window.counted(RULE, Millis(150)), (0, None));
     }
 
     #[test]
