@@ -227,10 +227,17 @@ impl Stops {
 /// Writes what the engine logs to stderr: STEPWELL_LOG chooses what, `info` unless it is set.
 pub fn log_to_stderr() {
     use std::io::IsTerminal as _;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    use crate::clock::SystemClock;
+    use crate::web::told::Keep;
     let filter = tracing_subscriber::EnvFilter::try_from_env("STEPWELL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal() && super::remote::variable("NO_COLOR").is_none();
-    let made =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false).try_init();
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false).finish();
+    let made = lines.with(Keep::new(Arc::new(SystemClock::default()))).try_init();
     // A second subscriber cannot be set; the first one serves.
     let _ = made;
 }

@@ -12,6 +12,7 @@ mod durability;
 mod engine;
 mod examples;
 mod house;
+mod pages;
 mod program;
 mod project;
 mod script;

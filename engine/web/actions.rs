@@ -62,6 +62,7 @@ pub struct Action {
 /// Everything that can be done.
 pub const ACTIONS: &[Action] = &[
     Action { path: "/do/send", act: |web, _, form| Box::pin(send(web, form)) },
+    Action { path: "/do/send-form", act: |web, ask, form| Box::pin(super::pages::send::act(web, ask, form)) },
     Action { path: "/do/invoke", act: |web, _, form| Box::pin(invoke(web, form)) },
     Action { path: "/do/signal", act: |web, _, form| Box::pin(signal(web, form)) },
     Action { path: "/do/pause", act: |web, _, form| Box::pin(pause(web, form, true)) },

@@ -9,10 +9,14 @@ mod assets;
 mod door;
 mod error;
 mod layout;
+mod lines;
 pub mod live;
 mod login;
 mod pages;
+mod schema_form;
+pub mod told;
 pub mod widgets;
+mod words;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -125,17 +129,17 @@ pub const PAGES: &[Page] = &[
     Page::nav("/", "Overview", "◎", |web, ask| Box::pin(pages::overview::page(web, ask))),
     Page::nav("/runs", "Runs", "▸", |web, ask| Box::pin(pages::runs::page(web, ask))),
     Page::at("/runs/{id}", "Run", |web, ask| Box::pin(pages::run::page(web, ask))),
-    // Page::nav("/events", "Events", "✦", |web, ask| Box::pin(pages::events::page(web, ask))),
-    // Page::at("/events/{id}", "Event", |web, ask| Box::pin(pages::events::one(web, ask))),
-    // Page::nav("/send", "Send event", "↗", |web, ask| Box::pin(pages::send::page(web, ask))),
-    // Page::nav("/functions", "Functions", "ƒ", |web, ask| Box::pin(pages::functions::page(web, ask))),
-    // Page::at("/functions/{id}", "Function", |web, ask| Box::pin(pages::functions::one(web, ask))),
-    // Page::nav("/flow", "Flow control", "≋", |web, ask| Box::pin(pages::flow::page(web, ask))),
-    // Page::nav("/topology", "Topology", "⋔", |web, ask| Box::pin(pages::topology::page(web, ask))),
-    // Page::nav("/logs", "Logs", "≡", |web, ask| Box::pin(pages::logs::page(web, ask))),
-    // Page::nav("/config", "Config", "⚙", |web, ask| Box::pin(pages::config::page(web, ask))),
-    // Page::nav("/keys", "Keys", "⚿", |web, ask| Box::pin(pages::keys::page(web, ask))),
-    // Page::nav("/doctor", "Doctor", "✚", |web, ask| Box::pin(pages::doctor::page(web, ask))),
+    Page::nav("/events", "Events", "✦", |web, ask| Box::pin(pages::events::page(web, ask))),
+    Page::at("/events/{id}", "Event", |web, ask| Box::pin(pages::events::one(web, ask))),
+    Page::nav("/send", "Send event", "↗", |web, ask| Box::pin(pages::send::page(web, ask))),
+    Page::nav("/functions", "Functions", "ƒ", |web, ask| Box::pin(pages::functions::page(web, ask))),
+    Page::at("/functions/{id}", "Function", |web, ask| Box::pin(pages::function::page(web, ask))),
+    Page::nav("/flow", "Flow control", "≋", |web, ask| Box::pin(pages::flow::page(web, ask))),
+    Page::nav("/topology", "Topology", "⋔", |web, ask| Box::pin(pages::topology::page(web, ask))),
+    Page::nav("/logs", "Logs", "≡", |web, ask| Box::pin(pages::logs::page(web, ask))),
+    Page::nav("/config", "Config", "⚙", |web, ask| Box::pin(pages::config::page(web, ask))),
+    Page::nav("/keys", "Keys", "⚿", |web, ask| Box::pin(pages::keys::page(web, ask))),
+    Page::nav("/doctor", "Doctor", "✚", |web, ask| Box::pin(pages::doctor::page(web, ask))),
 ];
 
 /// Makes the dashboard's routes for a server.

@@ -1,0 +1,186 @@
+//! What the pages say.
+
+use super::Shop;
+
+/// All pages of the navigation that this file and its neighbour are about.
+const PAGES: [&str; 10] =
+    ["/events", "/events?tab=refused", "/send", "/functions", "/flow", "/topology", "/logs", "/config", "/keys", "/doctor"];
+
+#[test]
+fn every_page_escapes_what_comes_from_outside_and_names_its_command() {
+    let shop = Shop::open();
+    let nasty = r#"<script>alert(1)</script><img src=x onerror=alert(2)>"#;
+    let id = shop.send("mail/asked", &serde_json::json!({ "to": nasty, nasty: nasty }).to_string());
+    shop.until("/flow", "1 of 1");
+    let refused = shop.post(
+        "/do/send-form",
+        &[("name", "order/placed"), ("mode", "json"), ("data", &serde_json::json!({ "userId": nasty, "x": nasty }).to_string())],
+    );
+    assert!(refused.2.contains("is missing") || refused.2.contains("no property"), "{}", refused.2);
+    let event = format!("/events/{id}");
+    let mut pages: Vec<String> = PAGES.iter().map(ToString::to_string).collect();
+    pages.extend([
+        event.clone(),
+        format!("/send?from={id}"),
+        "/send?refused=1".into(),
+        "/functions/hold".into(),
+        "/functions/charge".into(),
+    ]);
+    pages.extend([
+        "/events?name=%3Cscript%3Ealert(1)%3C/script%3E".into(),
+        "/events?where=%3Cscript%3E".into(),
+        "/send?name=%3Cscript%3E".into(),
+    ]);
+    pages.extend([
+        "/flow?key=%3Cscript%3E".into(),
+        "/logs?text=%3Cscript%3E".into(),
+        "/config?key=%3Cscript%3E".into(),
+        "/config?part=plan".into(),
+    ]);
+    for path in pages {
+        let page = shop.page(&path);
+        assert!(!page.contains("<script>") && !page.contains("<img src=x"), "{path}: {page}");
+        for inline in [" style=", " onclick=", " onload=", "javascript:", "hx-on"] {
+            assert!(!page.contains(inline), "{path} has `{inline}`");
+        }
+        assert!(path.contains("part=") || page.contains("stepwell "), "{path} names no command");
+    }
+    let page = shop.page(&event);
+    assert!(page.contains("&lt;script&gt;alert(1)") && page.contains(&format!("stepwell events get {id} --explain")), "{page}");
+    assert_eq!(shop.get("/events/0000000000000").0, 404);
+    let (status, page) = shop.get("/functions/chrage");
+    assert!(status == 404 && page.contains("did you mean `charge`"), "{page}");
+}
+
+#[test]
+fn events_say_what_they_caused_and_why_others_caused_nothing() {
+    let shop = Shop::open();
+    shop.send_and_wait("order/placed", r#"{"userId":"u7","amount":30}"#);
+    let dear = shop.send("order/placed", r#"{"userId":"u8","amount":5000}"#);
+    let page = shop.page("/events");
+    assert!(page.contains("completed") && page.contains("if is false") && page.contains("order/paid"), "{page}");
+    let rows = |path: &str| shop.page(path).matches("<tr data-row").count();
+    assert_eq!(rows("/events?name=order/placed&part=rows"), 2);
+    assert_eq!(rows("/events?name=order/*&part=rows"), 3);
+    assert_eq!(rows("/events?where=event.data.amount%20%3E%20100&part=rows"), 1);
+    let wrong = shop.page("/events?where=event.data.amount%20%3E");
+    assert!(wrong.contains("id=\"where-fault\"") && wrong.contains("at character"), "{wrong}");
+    let page = shop.page(&format!("/events/{dear}"));
+    for text in ["event.data.amount &lt; 1000", "✗ false", "5000", "curl -X POST", "Send again", "it started nothing"] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+}
+
+#[test]
+fn a_function_shows_its_limits_in_words_its_yaml_and_its_versions() {
+    let shop = Shop::open();
+    shop.send_and_wait("order/placed", r#"{"userId":"u1","amount":30}"#);
+    let page = shop.page("/functions/charge");
+    for text in [
+        "1 run at a time per event.data.userId; a waiting run keeps its slot",
+        "# Takes the money.",
+        "10 starts in 1m, 4 more at once",
+        "No other version",
+    ] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+    assert!(page.contains("4 of 5 starts left") || page.contains("5 of 5 starts left"), "{page}");
+    let handler = shop.path().join("handlers/charge.rhai");
+    let before = std::fs::read_to_string(&handler).unwrap();
+    std::fs::write(&handler, before.replace("\"c1\"", "\"c2\"")).unwrap();
+    let plan = shop.page("/config?part=plan");
+    assert!(plan.contains("function") && plan.contains("charge") && plan.contains("version"), "{plan}");
+    let (status, leads, _) = shop.post("/do/reload", &[]);
+    assert!(status == 303 && leads.starts_with("/config"), "{status} {leads}");
+    let page = shop.page("/functions/charge");
+    let version = page.split("version=").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let page = shop.page(&format!("/functions/charge?version={version}"));
+    assert!(page.contains("class=\"gone\"") && page.contains("class=\"new\"") && page.contains("c2"), "{page}");
+    let page = shop.page("/functions");
+    for text in ["Europe/Berlin", "the last 1 run: 1 completed", "next "] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+    let (status, _, _) = shop.post("/do/pause", &[("function", "charge"), ("back", "/functions/charge")]);
+    assert_eq!(status, 303);
+    assert!(shop.page("/functions/charge").contains("⏸ Paused"));
+}
+
+#[test]
+fn flow_control_names_who_holds_a_key_and_what_is_left() {
+    let shop = Shop::open();
+    for _ in 0..2 {
+        shop.send("mail/asked", r#"{"to":"ada"}"#);
+    }
+    shop.send("order/paid", "{}");
+    let page = shop.until("/flow", "1 / 3");
+    let runs: Vec<serde_json::Value> = serde_json::from_str(&shop.run(&["runs", "ls", "--function", "hold", "--json"])).unwrap();
+    let held = |run: &serde_json::Value| page.contains(&format!("/runs/{}", run["run_id"].as_str().unwrap()));
+    assert!(runs.iter().any(held), "{page}");
+    for text in ["1 of 1", "&quot;ada&quot;", "batch", "1 of 5", "in 59m"] {
+        assert!(page.contains(text) || page.contains("in 1h"), "`{text}` is missing: {page}");
+    }
+    assert!(!shop.page("/flow?part=keys&key=bob").contains("ada"));
+}
+
+#[test]
+fn the_topology_leads_from_events_over_functions_to_events_with_counts() {
+    let shop = Shop::open();
+    shop.send_and_wait("order/placed", r#"{"userId":"u1","amount":30}"#);
+    let page = shop.page("/topology");
+    for text in ["<svg", "order/placed", "sends", "1× if event.data.amount", "1 run", "30 2 * * * Europe/Berlin", "stepwell graph"] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+}
+
+#[test]
+fn logs_are_filtered_and_hide_secrets() {
+    let shop = Shop::open();
+    // From then on somebody watches.
+    shop.page("/logs");
+    shop.send_and_wait("order/placed", r#"{"userId":"u1","amount":30}"#);
+    let page = shop.until("/logs", "charging");
+    assert!(page.contains("«secret SHOP_TOKEN»") && !page.contains("tk-very-secret-73"), "{page}");
+    assert!(!shop.page("/logs?level=error").contains("charging"));
+    assert!(!shop.page("/logs?of=engine&part=lines").contains("charging"));
+    assert!(shop.page("/logs?text=CHARG&part=lines").contains("charging"));
+}
+
+#[test]
+fn a_broken_config_is_shown_with_its_caret_and_the_one_before_stays() {
+    let shop = Shop::open();
+    let config = shop.path().join("events.yaml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let page = shop.page("/config");
+    assert!(page.contains("functions.charge.concurrency.limit") && page.contains("events.yaml:"), "{page}");
+    assert!(shop.page("/config?part=plan").contains("a reload would change nothing"));
+    std::fs::write(&config, before.replace("size: 5", "size: 9")).unwrap();
+    let plan = shop.page("/config?part=plan");
+    assert!(plan.contains("batch.size") && plan.contains("Reload"), "{plan}");
+    std::fs::write(&config, before.replace("throttle:", "throtle:")).unwrap();
+    let (status, _, body) = shop.post("/do/reload", &[]);
+    assert!(status >= 400 && body.contains("throttle"), "{status}: {body}");
+    let page = shop.page("/config");
+    for text in ["The last reload failed", "^^^^^^^", "did you mean `throttle`?"] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+    assert!(shop.page("/doctor").contains("the files are broken"));
+    std::fs::write(&config, before).unwrap();
+    assert_eq!(shop.post("/do/reload", &[]).0, 303);
+    assert!(!shop.page("/config").contains("The last reload failed"));
+}
+
+#[test]
+fn keys_are_named_and_never_shown_and_the_doctor_looks_at_everything() {
+    let shop = Shop::open();
+    let page = shop.page("/keys");
+    for text in ["STEPWELL_EVENT_KEYS", "any key is taken", "SHOP_TOKEN", "stepwell keys new"] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+    assert!(!page.contains("tk-very-secret-73"));
+    let page = shop.page("/doctor");
+    for text in ["database", "clock", "disk", "rights", "version", "Read the whole database"] {
+        assert!(page.contains(text), "`{text}` is missing: {page}");
+    }
+    assert!(!page.contains("every page and index is sound"));
+    assert!(shop.page("/doctor?deep=1").contains("every page and index is sound"));
+}

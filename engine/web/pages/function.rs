@@ -1,0 +1,283 @@
+//! One function: what it declares, its handler with the versions that there were, and what can be done with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use crate::base::{Millis, RunId};
+use crate::project::{Function, declaration};
+use crate::rules::{RunRow, ended};
+use crate::store::{RunQuery, Store, StoreError};
+use crate::web::actions;
+use crate::web::lines::{Line, compare};
+use crate::web::widgets::{self, Tone};
+use crate::web::words;
+use crate::web::{Ask, Content, Web, WebError};
+
+use super::functions::{KEYS_ASKED, RUNS_DRAWN, meters, pause, picture, seconds, starts};
+
+/// The newest runs of a function that are looked at for the versions that they ran on.
+const RUNS_LOOKED_AT: usize = 1_000;
+/// Runs that the page lists.
+const RUNS_LISTED: usize = 10;
+/// Times of a schedule that are shown.
+const TIMES_SHOWN: usize = 3;
+/// Lines around a change that a comparison shows.
+const AROUND: usize = 3;
+
+/// A version of a handler that runs ran on.
+struct Version {
+    hash: Arc<str>,
+    runs: usize,
+    newest: RunId,
+}
+
+/// The page of a function.
+pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
+    let project = web.project();
+    let id = ask.id().to_owned();
+    let function = project.function(&id).filter(|_| ended::failing_function(&id).is_none()).cloned();
+    let function = function.ok_or_else(|| {
+        let near = crate::base::diagnostic::nearest(&id, project.functions.iter().map(|function| &*function.id));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        WebError::not_found(format!("there is no function `{id}`{near}"))
+    })?;
+    let own = Arc::clone(&function.id);
+    let asked = ask.one("version").map(str::to_owned);
+    let in_force = Arc::clone(function.program.hash());
+    let read = web.read(move |store| {
+        let runs = store.runs(&RunQuery { function: Some(own), limit: RUNS_LOOKED_AT, ..RunQuery::default() })?;
+        let versions = versions(&runs);
+        // Only what runs of this function name: a hash that somebody makes up leads to no other function's source.
+        let chosen = asked
+            .and_then(|asked| versions.iter().find(|version| version.hash.starts_with(&asked)).map(|version| Arc::clone(&version.hash)));
+        let other = match chosen.filter(|hash| *hash != in_force) {
+            Some(hash) => files(store, &hash)?.map(|files| (hash, files)),
+            None => None,
+        };
+        Ok((runs, versions, other))
+    });
+    let (runs, versions, other) = read.await?;
+    let flow = web.engine().flow(KEYS_ASKED).await;
+    let (now, paused) = (web.now(), web.engine().paused_since(&function.id));
+    let drawn = &runs[..runs.len().min(RUNS_DRAWN)];
+    let declared = declaration(&function.place);
+    let body = html! {
+        @if let Some(since) = paused {
+            (widgets::remark(Tone::Warn, html! { "⏸ Paused " (widgets::ago(since, now)) ": what has begun goes on, what has not waits." }))
+        }
+        div.row {
+            (pause(&ask, &function, paused.is_some()))
+            a.button href={ "/runs?function=" (function.id) } { "Its runs" }
+            (picture(drawn))
+        }
+        div.grid2 {
+            (widgets::panel("What it does", widgets::facts(&facts(&function, now))))
+            section.panel {
+                h2 { "Declared in " span.mono { (declared.file) ":" (declared.line) } }
+                (widgets::yaml(&declared.text))
+                @if function.throttle.is_some() || function.rate_limit().is_some() || function.collect.is_some() {
+                    h3 { "Left at the moment" }
+                    (meters(&function, &flow, now, 10))
+                    p { a href="/flow" { "All keys" } }
+                }
+            }
+        }
+        (invoke(&web, &ask, &function))
+        section.panel {
+            h2 { "Last runs" }
+            @if runs.is_empty() { (widgets::empty("No runs yet", html! {})) } @else { (last(&runs[..runs.len().min(RUNS_LISTED)], now)) }
+        }
+        section.panel {
+            h2 { "Handler " span.mono { (function.program.main()) } " " (widgets::tag(&short(function.program.hash()), Tone::Info)) }
+            (versions_table(&function, &versions, &ask, now))
+            @match &other {
+                Some((hash, files)) => (differences(&function, hash, files)),
+                None => {
+                    @for file in function.program.files() {
+                        @if function.program.files().len() > 1 { h3.mono { (file.name) } }
+                        (widgets::code(&file.text, None))
+                    }
+                }
+            }
+        }
+        @if let Some(failures) = &function.on_failure {
+            section.panel {
+                h2 { "When a run fails: " span.mono { (failures.program.main()) } }
+                @for file in failures.program.files() { (widgets::code(&file.text, None)) }
+            }
+        }
+    };
+    Ok(Content::new(body)
+        .title(format!("Function {}", function.id))
+        .command(format!("stepwell functions get {}", function.id))
+        .command(format!("stepwell runs ls --function {}", function.id)))
+}
+
+fn short(hash: &str) -> String {
+    hash.chars().take(7).collect()
+}
+
+fn facts(function: &Function, now: Millis) -> Vec<(&'static str, Markup)> {
+    let mut all = vec![("starts", starts(function, now))];
+    if let Some(cron) = &function.cron {
+        let mut at = now;
+        let times = std::iter::from_fn(|| {
+            at = cron.schedule.next(at)?;
+            Some(at)
+        });
+        let times: Vec<Millis> = times.take(TIMES_SHOWN).collect();
+        all.push((
+            "next",
+            html! {
+                table.values {
+                    thead { tr { th scope="col" { (cron.schedule.zone_name()) } th scope="col" { "UTC" } th scope="col" { "in" } } }
+                    tbody { @for time in times { tr { td.mono { (cron.schedule.local(time)) } td.mono { (seconds(time)) } td { (widgets::ago(time, now)) } } } }
+                }
+                p.muted { "Missed starts: " (cron.missed.word()) @if cron.jitter.0 > 0 { "; delayed by up to " (cron.jitter) } }
+            },
+        ));
+    }
+    all.push(("concurrency", html! { @for sentence in words::concurrency(function) { p { (sentence) } } }));
+    all.extend(words::options(function).into_iter().map(|(key, sentence)| (key, html! { (sentence) })));
+    if let Some(failures) = &function.on_failure {
+        all.push(("on_failure", html! { span.mono { (failures.program.main()) } }));
+    }
+    all
+}
+
+fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
+    let project = web.project();
+    let event = function.triggers.first().filter(|_| function.triggers.len() == 1).map(|trigger| &trigger.event);
+    let example = event.and_then(|event| project.example(event)).map_or_else(|| "{}".to_owned(), |example| format!("{example:#}"));
+    html! {
+        details.panel {
+            summary { "Invoke it" }
+            form method="post" action="/do/invoke" {
+                (actions::back(ask))
+                input type="hidden" name="function" value=(function.id);
+                div.field {
+                    label for="invoke-data" { "Data (a JSON object)" }
+                    textarea.mono id="invoke-data" name="data" rows=(example.lines().count().clamp(3, 20)) spellcheck="false" { (example) }
+                    p.hint.muted { "It starts whatever its " code { "if" } " says, and passes no gate but concurrency, throttle and priority." }
+                }
+                div.row { button.primary type="submit" disabled[!ask.may_change] title=[(!ask.may_change).then_some("your token may only read")] { "Invoke " (function.id) } }
+                (widgets::command(&format!("curl -X POST http://{}/v1/functions/{}/invoke -d '{{\"data\":{{}}}}'", web.api().listen(), function.id)))
+            }
+        }
+    }
+}
+
+fn last(runs: &[RunRow], now: Millis) -> Markup {
+    html! {
+        div.table { table.rows {
+            thead { tr { th scope="col" { "Run" } th scope="col" { "State" } th scope="col" { "Created" } th.wide scope="col" { "Took" } th.wide scope="col" { "Version" } } }
+            tbody {
+                @for run in runs {
+                    tr data-row {
+                        td { a.main.mono href={ "/runs/" (run.id) } { (run.id) } }
+                        td { (widgets::state(crate::server::view::shown_state(run, now))) }
+                        td { (widgets::ago(run.created, now)) }
+                        td.wide.num { @if let Some((started, ended)) = run.started.zip(run.ended) { (widgets::took(ended.since(started))) } }
+                        td.wide.mono { @if let Some(version) = &run.version { (short(version)) } }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+/// The versions that runs ran on, the one with the newest run first.
+fn versions(runs: &[RunRow]) -> Vec<Version> {
+    let mut found: BTreeMap<Arc<str>, Version> = BTreeMap::new();
+    for run in runs {
+        let Some(hash) = &run.version else { continue };
+        let version = found.entry(Arc::clone(hash)).or_insert_with(|| Version { hash: Arc::clone(hash), runs: 0, newest: run.id });
+        version.runs += 1;
+        version.newest = version.newest.max(run.id);
+    }
+    let mut all: Vec<Version> = found.into_values().collect();
+    all.sort_by_key(|version| std::cmp::Reverse(version.newest));
+    all
+}
+
+fn versions_table(function: &Function, versions: &[Version], ask: &Ask, now: Millis) -> Markup {
+    let in_force = function.program.hash();
+    let others = versions.iter().filter(|version| version.hash != *in_force).count();
+    html! {
+        @if others == 0 { p.muted { "No other version is known by the runs that are kept." } } @else {
+            div.table { table.rows {
+                caption.sr { "Versions of the handler" }
+                thead { tr { th scope="col" { "Version" } th.num scope="col" { "Runs" } th scope="col" { "Newest run" } th scope="col" { span.sr { "Show" } } } }
+                tbody {
+                    @for version in versions {
+                        tr data-row {
+                            td.mono { (short(&version.hash)) @if version.hash == *in_force { " " (widgets::tag("in force", Tone::Good)) } }
+                            td.num { (version.runs) }
+                            td { (widgets::ago(version.newest.made_at(), now)) }
+                            td {
+                                @if version.hash == *in_force { a href=(ask.with(&[("version", None)])) { "Source" } } @else {
+                                    a.main href=(ask.with(&[("version", Some(&short(&version.hash)))])) { "Difference to now" }
+                                }
+                            }
+                        }
+                    }
+                }
+            } }
+            p.muted { "Counted in the newest " (RUNS_LOOKED_AT) " runs that are kept." }
+        }
+    }
+}
+
+/// The files of a stored version, by name.
+type Files = BTreeMap<String, String>;
+
+fn files(store: &dyn Store, hash: &str) -> Result<Option<Files>, StoreError> {
+    // What is no object of texts is a damaged row, which has no files.
+    Ok(store.source(hash)?.map(|row| serde_json::from_str(&row.files).unwrap_or_default()))
+}
+
+/// What the version in force has other than an older one, and the older one whole.
+fn differences(function: &Function, hash: &str, before: &Files) -> Markup {
+    let now: Files = function.program.files().iter().map(|file| (file.name.clone(), file.text.clone())).collect();
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    html! {
+        h3 { "From " (widgets::tag(&short(hash), Tone::Warn)) " to " (widgets::tag(&short(function.program.hash()), Tone::Good)) " in force" }
+        @for name in names {
+            @let (old, new) = (before.get(name).map_or("", String::as_str), now.get(name).map_or("", String::as_str));
+            @if old != new { h4.mono { (name) } (difference(old, new)) }
+        }
+        @for (name, text) in before {
+            details { summary { "All of " span.mono { (name) } " of " (short(hash)) } (widgets::code(text, None)) }
+        }
+    }
+}
+
+fn difference(before: &str, after: &str) -> Markup {
+    let lines = compare(before, after);
+    let is_near = |at: usize| {
+        let from = at.saturating_sub(AROUND);
+        lines[from..lines.len().min(at + AROUND + 1)].iter().any(|line| !matches!(line, Line::Same(_)))
+    };
+    let mut rows: Vec<Option<(&str, &str, &str)>> = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        match line {
+            Line::Gone(text) => rows.push(Some(("gone", "−", text))),
+            Line::New(text) => rows.push(Some(("new", "+", text))),
+            Line::Same(text) if is_near(at) => rows.push(Some(("same", " ", text))),
+            Line::Same(_) if rows.last().is_some_and(Option::is_none) => {}
+            Line::Same(_) => rows.push(None),
+        }
+    }
+    html! {
+        pre.diff tabindex="0" {
+            @for row in rows {
+                @match row {
+                    Some((class, sign, text)) => { span class=(class) { (sign) " " (text) "\n" } }
+                    None => { span.muted { "⋯\n" } }
+                }
+            }
+        }
+    }
+}

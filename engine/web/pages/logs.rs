@@ -1,0 +1,149 @@
+//! What handlers and the engine have said of late, live.
+
+use maud::{Markup, html};
+
+use crate::base::{Millis, RunId};
+use crate::rules::row::LogLevel;
+use crate::web::told;
+use crate::web::widgets::{self, Tone};
+use crate::web::{Ask, Content, Web, WebError};
+
+/// Lines that are shown.
+const LINES_SHOWN: usize = 300;
+/// The levels, the loudest first.
+const LEVELS: [(&str, LogLevel); 4] =
+    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
+
+/// A line of either log.
+struct Shown {
+    at: Millis,
+    level: LogLevel,
+    run: Option<RunId>,
+    step: String,
+    message: String,
+    beside: String,
+    /// It is the engine's own.
+    is_own: bool,
+}
+
+/// The page.
+pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
+    let least =
+        ask.one("level").and_then(|word| LEVELS.iter().find(|(name, _)| *name == word)).map_or(LogLevel::Debug, |(_, level)| *level);
+    web.hub().wake();
+    let lines = lines(&web, &ask, least);
+    let rows = rows(&lines);
+    if ask.part() == Some("lines") {
+        return Ok(Content::new(rows));
+    }
+    let chosen = |name: &str, word: &str| ask.one(name) == Some(word);
+    let body = html! {
+        form.filters method="get" action="/logs" role="search" {
+            div.field {
+                label for="level" { "At least" }
+                select id="level" name="level" {
+                    @for (word, level) in LEVELS.iter().rev() { option value=(word) selected[*level == least] { (word) } }
+                }
+            }
+            div.field {
+                label for="of" { "Of" }
+                select id="of" name="of" {
+                    option value="" { "all" }
+                    option value="handlers" selected[chosen("of", "handlers")] { "handlers" }
+                    option value="engine" selected[chosen("of", "engine")] { "the engine" }
+                }
+            }
+            div.field {
+                label for="run" { "Run" }
+                input.mono id="run" name="run" value=[ask.one("run")] size="14" autocomplete="off" spellcheck="false";
+            }
+            div.field.grow {
+                label for="text" { "Contains" }
+                input id="text" name="text" value=[ask.one("text")] autocomplete="off" spellcheck="false" data-search;
+            }
+            button type="submit" { "Filter" }
+        }
+        (widgets::live("lines", "tick", &ask.with(&[("part", Some("lines"))]), rows))
+        p.muted {
+            "The last lines since somebody watches (handlers) and the last " (told::LINES_KEPT) " of the engine's own, in memory. "
+            "The log of each run is kept with it; what the engine says goes to its error output as well."
+        }
+    };
+    let command = ask.one("run").map_or_else(|| "stepwell runs tail".to_owned(), |run| format!("stepwell runs logs {run}"));
+    Ok(Content::new(body).command(command))
+}
+
+fn lines(web: &Web, ask: &Ask, least: LogLevel) -> Vec<Shown> {
+    let project = web.project();
+    let secrets = &project.surroundings.secrets;
+    let of = ask.one("of");
+    let mut all: Vec<Shown> = Vec::new();
+    if of != Some("engine") {
+        all.extend(web.hub().logs(0).into_iter().map(|line| Shown {
+            at: line.at,
+            level: line.level,
+            run: Some(line.run),
+            step: line.step.to_string(),
+            message: secrets.hide(&line.message).into_owned(),
+            beside: line.data.as_deref().map(|data| secrets.hide(data).into_owned()).unwrap_or_default(),
+            is_own: false,
+        }));
+    }
+    if of != Some("handlers") {
+        all.extend(told::lines().into_iter().map(|line| {
+            let others = line.fields.iter().filter(|(key, _)| key != "run" && key != "step");
+            let beside = others.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+            Shown {
+                at: line.at,
+                level: line.level,
+                run: line.field("run").and_then(|run| run.parse().ok()),
+                step: line.field("step").unwrap_or_default().to_owned(),
+                message: secrets.hide(&line.message).into_owned(),
+                beside: secrets.hide(&beside).into_owned(),
+                is_own: true,
+            }
+        }));
+    }
+    let (run, text) = (ask.one("run"), ask.one("text").map(str::to_lowercase));
+    all.retain(|line| {
+        line.level >= least
+            && run.is_none_or(|run| line.run.is_some_and(|own| own.to_string().starts_with(run)))
+            && text.as_ref().is_none_or(|text| line.message.to_lowercase().contains(text) || line.beside.to_lowercase().contains(text))
+    });
+    all.sort_by_key(|line| std::cmp::Reverse(line.at));
+    all.truncate(LINES_SHOWN);
+    all
+}
+
+fn level(level: LogLevel) -> Markup {
+    match level {
+        LogLevel::Error => widgets::tag("✗ error", Tone::Bad),
+        LogLevel::Warn => widgets::tag("! warn", Tone::Warn),
+        LogLevel::Info => widgets::tag("info", Tone::Info),
+        LogLevel::Debug => widgets::tag("debug", Tone::Quiet),
+    }
+}
+
+fn rows(lines: &[Shown]) -> Markup {
+    html! {
+        @if lines.is_empty() { (widgets::empty("No lines", html! { "Nothing was said that fits since somebody watches." })) } @else {
+            div.table { table.rows.logs {
+                thead { tr { th scope="col" { "Time" } th scope="col" { "Level" } th scope="col" { "Run" } th.wide scope="col" { "Step" } th scope="col" { "Line" } } }
+                tbody { @for line in lines {
+                    tr data-row {
+                        td { (widgets::clock(line.at)) }
+                        td { (level(line.level)) }
+                        td {
+                            @match line.run {
+                                Some(run) => a.main.mono href={ "/runs/" (run) } { (run) },
+                                None => span.muted { (if line.is_own { "engine" } else { "" }) },
+                            }
+                        }
+                        td.wide { (line.step) }
+                        td.message { span.pre { (line.message) } @if !line.beside.is_empty() { " " span.muted.mono { (line.beside) } } }
+                    }
+                } }
+            } }
+        }
+    }
+}

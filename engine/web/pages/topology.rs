@@ -1,0 +1,243 @@
+//! How the project hangs together: events, the functions that they start, and what those send, with how often of late.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use crate::base::{EventId, Millis};
+use crate::project::{Edge, NodeKind, Says, Topology};
+use crate::rules::RunState;
+use crate::store::{EventQuery, RunQuery, Store, StoreError};
+use crate::web::widgets::{self, Tone};
+use crate::web::words::count;
+use crate::web::{Ask, Content, Web, WebError};
+
+/// The newest events, and the newest runs, that are counted.
+const COUNTED: usize = 2_000;
+/// Sizes of the picture, in pixels.
+const ROW: usize = 60;
+const COLUMN: usize = 120;
+const HEIGHT: usize = 38;
+const MARGIN: usize = 16;
+const LETTER: usize = 8;
+/// Characters of a name, or of a condition, in the picture.
+const NAME_MOST: usize = 32;
+const LABEL_MOST: usize = 26;
+
+/// How often things were seen of late.
+#[derive(Default)]
+struct Seen {
+    events: HashMap<Arc<str>, usize>,
+    /// Runs of each function, those that failed, and those that have not ended.
+    functions: HashMap<Arc<str>, (usize, usize, usize)>,
+    /// Runs of a function that events of a name started.
+    starts: HashMap<(Arc<str>, Arc<str>), usize>,
+    since: Option<Millis>,
+    all_events: usize,
+    all_runs: usize,
+}
+
+fn look(store: &dyn Store) -> Result<Seen, StoreError> {
+    let mut seen = Seen::default();
+    let mut names: HashMap<EventId, Arc<str>> = HashMap::new();
+    for event in store.events(&EventQuery { limit: COUNTED, ..EventQuery::default() })? {
+        *seen.events.entry(Arc::clone(&event.name)).or_default() += 1;
+        seen.since = Some(event.accepted);
+        seen.all_events += 1;
+        names.insert(event.id, event.name);
+    }
+    for run in store.runs(&RunQuery { limit: COUNTED, ..RunQuery::default() })? {
+        let function = seen.functions.entry(Arc::clone(&run.function)).or_default();
+        function.0 += 1;
+        function.1 += usize::from(run.state == RunState::Failed);
+        function.2 += usize::from(!run.state.is_terminal());
+        seen.all_runs += 1;
+        if let Some(name) = names.get(&run.event) {
+            *seen.starts.entry((Arc::clone(name), Arc::clone(&run.function))).or_default() += 1;
+        }
+    }
+    Ok(seen)
+}
+
+impl Seen {
+    /// How often an event of a name, or of a family, came.
+    fn of_event(&self, name: &str) -> usize {
+        match name.strip_suffix('*') {
+            Some(stem) => self.events.iter().filter(|(name, _)| name.starts_with(stem)).map(|(_, count)| count).sum(),
+            None => self.events.get(name).copied().unwrap_or(0),
+        }
+    }
+
+    /// How many runs of a function an event, or a family, started.
+    fn of_start(&self, event: &str, function: &str) -> usize {
+        let fits = |name: &str| event.strip_suffix('*').map_or(name == event, |stem| name.starts_with(stem));
+        self.starts.iter().filter(|((name, of), _)| &**of == function && fits(name)).map(|(_, count)| count).sum()
+    }
+}
+
+/// The page: a picture, and the same as a table.
+pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
+    let project = web.project();
+    let topology = Topology::of(&project);
+    let seen = web.read(look).await?;
+    let body = html! {
+        p.muted {
+            "Counted: the newest " (count(seen.all_events as u64, "event")) " and " (count(seen.all_runs as u64, "run"))
+            @if let Some(since) = seen.since { ", events since " (widgets::ago(since, web.now())) } "."
+        }
+        @if topology.nodes.is_empty() {
+            (widgets::empty("Nothing is declared", html! { "Declare " code { "events" } " and " code { "functions" } " in events.yaml." }))
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Picture of events and functions" { (picture(&topology, &seen)) }
+            (legend())
+            (table(&topology, &seen))
+        }
+    };
+    if ask.part() == Some("body") {
+        return Ok(Content::new(body));
+    }
+    Ok(Content::new(body).command("stepwell graph --format svg").command("stepwell graph --format mermaid"))
+}
+
+fn legend() -> Markup {
+    html! {
+        p.muted.row {
+            span { (widgets::tag("event", Tone::Info)) } span { (widgets::tag("function", Tone::Good)) } span { (widgets::tag("clock", Tone::Warn)) }
+            span { "dashed: it waits for the event, or is cancelled by it" }
+        }
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
+fn words(edge: &Edge, topology: &Topology, seen: &Seen) -> String {
+    let (from, to) = (&topology.nodes[edge.from], &topology.nodes[edge.to]);
+    match edge.says {
+        Says::Starts => {
+            let condition = if edge.condition.is_empty() { String::new() } else { format!("if {}", edge.condition) };
+            let times = if from.kind == NodeKind::Event { seen.of_start(&from.name, &to.name) } else { 0 };
+            let times = if times == 0 { String::new() } else { format!("{times}×") };
+            [times, cut(&condition, LABEL_MOST)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        }
+        says => says.word().to_owned(),
+    }
+}
+
+fn link(kind: NodeKind, name: &str) -> Option<String> {
+    let query = || url::form_urlencoded::Serializer::new(String::new()).append_pair("name", name).finish();
+    match kind {
+        NodeKind::Event => Some(format!("/events?{}", query())),
+        NodeKind::Function => Some(format!("/functions/{}", crate::rules::ended::failing_function(name).unwrap_or(name))),
+        NodeKind::Clock => None,
+    }
+}
+
+/// A count below a name.
+fn told(kind: NodeKind, name: &str, seen: &Seen) -> String {
+    match kind {
+        NodeKind::Event => count(seen.of_event(name) as u64, "event"),
+        NodeKind::Function => {
+            let (runs, failed, open) = seen.functions.get(name).copied().unwrap_or_default();
+            let mut text = count(runs as u64, "run");
+            if failed > 0 {
+                text.push_str(&format!(", ✗ {failed}"));
+            }
+            if open > 0 {
+                text.push_str(&format!(", ⏳ {open}"));
+            }
+            text
+        }
+        NodeKind::Clock => String::new(),
+    }
+}
+
+fn picture(topology: &Topology, seen: &Seen) -> Markup {
+    let columns = topology.columns();
+    let width_of = |at: usize| {
+        let node = &topology.nodes[at];
+        cut(&node.name, NAME_MOST).chars().count().max(told(node.kind, &node.name, seen).chars().count() * 6 / 8) * LETTER + 24
+    };
+    let all = columns.iter().max().map_or(0, |most| most + 1);
+    let widths: Vec<usize> =
+        (0..all).map(|column| (0..columns.len()).filter(|at| columns[*at] == column).map(width_of).max().unwrap_or(0)).collect();
+    let left: Vec<usize> = (0..all).map(|column| MARGIN + widths[..column].iter().map(|width| width + COLUMN).sum::<usize>()).collect();
+    let mut rows = vec![0_usize; all];
+    let places: Vec<(usize, usize)> = columns
+        .iter()
+        .map(|column| {
+            rows[*column] += 1;
+            (left[*column], MARGIN + (rows[*column] - 1) * ROW)
+        })
+        .collect();
+    let width = left.last().zip(widths.last()).map_or(0, |(left, width)| left + width) + MARGIN;
+    let height = rows.iter().max().copied().unwrap_or(0) * ROW + MARGIN;
+    html! {
+        svg.topology width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
+            title { "Events, the functions that they start, and what those send" }
+            defs { marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto" { path class="tip" d="M0 0 8 4 0 8z" {} } }
+            @for edge in &topology.edges {
+                @let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
+                @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
+                @let (out, into) = (x + COLUMN / 2, to_x.saturating_sub(COLUMN / 2));
+                path class={ "edge" @if edge.says.is_weak() { " weak" } } d={ "M" (x) " " (y) "C" (out) " " (y) " " (into) " " (to_y) " " (to_x) " " (to_y) } marker-end="url(#tip)" {}
+                @let label = words(edge, topology, seen);
+                @if !label.is_empty() {
+                    text.label x=((x + to_x) / 2) y=((y + to_y) / 2 - 4) text-anchor="middle" { (label) }
+                }
+            }
+            @for (at, node) in topology.nodes.iter().enumerate() {
+                @let (x, y) = places[at];
+                @match link(node.kind, &node.name) {
+                    Some(to) => a href=(to) { (shape(node.kind, &node.name, x, y, width_of(at), &told(node.kind, &node.name, seen))) },
+                    None => (shape(node.kind, &node.name, x, y, width_of(at), "")),
+                }
+            }
+        }
+    }
+}
+
+fn shape(kind: NodeKind, name: &str, x: usize, y: usize, width: usize, told: &str) -> Markup {
+    let (class, round) = match kind {
+        NodeKind::Event => ("event", HEIGHT / 2),
+        NodeKind::Function => ("function", 4),
+        NodeKind::Clock => ("clock", 0),
+    };
+    let middle = x + width / 2;
+    let base = if told.is_empty() { y + HEIGHT / 2 + 5 } else { y + HEIGHT / 2 - 2 };
+    html! {
+        g.node class=(class) {
+            title { (name) }
+            rect x=(x) y=(y) width=(width) height=(HEIGHT) rx=(round) {}
+            text x=(middle) y=(base) text-anchor="middle" { (cut(name, NAME_MOST)) }
+            @if !told.is_empty() { text.count x=(middle) y=(y + HEIGHT - 7) text-anchor="middle" { (told) } }
+        }
+    }
+}
+
+/// The same for those who see no picture: each edge as a row.
+fn table(topology: &Topology, seen: &Seen) -> Markup {
+    let name = |at: usize| {
+        let node = &topology.nodes[at];
+        html! { @match link(node.kind, &node.name) { Some(to) => a href=(to) { (node.name) }, None => span { (node.name) } } }
+    };
+    html! {
+        details.panel {
+            summary { "The same as a table" }
+            div.table { table.rows {
+                thead { tr { th scope="col" { "From" } th scope="col" { "Does" } th scope="col" { "To" } th.num scope="col" { "Of late" } } }
+                tbody { @for edge in &topology.edges {
+                    @let (from, to) = (&topology.nodes[edge.from], &topology.nodes[edge.to]);
+                    tr {
+                        td { (name(edge.from)) }
+                        td { (if edge.says == Says::Starts { "starts" } else { edge.says.word() }) @if !edge.condition.is_empty() { " " code { "if " (edge.condition) } } }
+                        td { (name(edge.to)) }
+                        td.num { @if edge.says == Says::Starts && from.kind == NodeKind::Event { (seen.of_start(&from.name, &to.name)) } }
+                    }
+                } }
+            } }
+        }
+    }
+}
