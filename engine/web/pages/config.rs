@@ -45,7 +45,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
                 div.field.grow { label for="key" { "Key contains" } input id="key" name="key" value=[ask.one("key")] autocomplete="off" spellcheck="false" data-search; }
                 button type="submit" { "Filter" }
             }
-            div.table { table.rows {
+            div.table tabindex="0" role="region" aria-label="Options in force" { table.rows {
                 thead { tr { th scope="col" { "Option" } th scope="col" { "Value" } th scope="col" { "From" } } }
                 tbody { @for (key, value, origin) in shown {
                     tr data-row { td.mono { (key) } td.mono { (plain(value)) } td { @if origin == "default" { span.muted { "default" } } @else { span.mono { (origin) } } } }
@@ -92,7 +92,7 @@ async fn plan(web: &Web, ask: &Ask) -> Markup {
     }
     html! {
         p { "A reload would make " (count(plan.changes.len() as u64, "change")) ":" }
-        div.table { table.rows {
+        div.table tabindex="0" role="region" aria-label="Changes" { table.rows {
             thead { tr { th scope="col" { "What" } th scope="col" { "Option" } th scope="col" { "In force" } th scope="col" { "In the files" } } }
             tbody { @for change in &plan.changes { (changed(change)) } }
         } }

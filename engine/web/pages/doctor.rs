@@ -23,7 +23,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             Finding::Note => (widgets::remark(Tone::Warn, html! { (count(notes, "thing")) " worth knowing; nothing is broken." })),
             Finding::Ill => (widgets::remark(Tone::Bad, html! { "✗ " (count(wrong, "thing")) " to be done." })),
         }
-        div.table { table.rows {
+        div.table tabindex="0" role="region" aria-label="Checks" { table.rows {
             thead { tr { th scope="col" { "Check" } th scope="col" { "Found" } th scope="col" { "What to do" } } }
             tbody { @for check in &checks { (row(check)) } }
         } }

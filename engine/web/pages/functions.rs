@@ -169,7 +169,7 @@ pub(super) fn picture(runs: &[RunRow]) -> Markup {
     });
     html! {
         @if runs.is_empty() { span.muted { (told) } } @else {
-            svg.bars width=(RUNS_DRAWN * WIDTH) height="28" viewBox={ "0 0 " (RUNS_DRAWN * WIDTH) " 28" } role="img" aria-label=(told) {
+            svg.bars width=(runs.len() * WIDTH) height="28" viewBox={ "0 0 " (runs.len() * WIDTH) " 28" } role="img" aria-label=(told) {
                 title { (told) }
                 @for (x, y, high, state) in bars {
                     rect x=(x) y=(y) width=(WIDTH - 1) height=(high) class=(widgets::tone(state).class()) {}

@@ -29,7 +29,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         }
         section.panel {
             h2 { "Keys and tokens" }
-            div.table { table.rows {
+            div.table tabindex="0" role="region" aria-label="Keys and tokens" { table.rows {
                 thead { tr { th scope="col" { "Variable" } th scope="col" { "State" } th scope="col" { "Whoever has it may" } } }
                 tbody {
                     (row("STEPWELL_EVENT_KEYS", events_state, "send events, and nothing else"))
@@ -48,7 +48,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         section.panel {
             h2 { "Secrets that handlers read" }
             @if secrets.is_empty() { p.muted { "None are declared under " code { "secrets" } "." } } @else {
-                div.table { table.rows {
+                div.table tabindex="0" role="region" aria-label="Secrets" { table.rows {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "State" } } }
                     tbody { @for (name, is_set) in &secrets { tr { th.mono scope="row" { (name) } td { (set(*is_set)) } } } }
                 } }

@@ -208,7 +208,7 @@ fn shape(kind: NodeKind, name: &str, x: usize, y: usize, width: usize, told: &st
     let middle = x + width / 2;
     let base = if told.is_empty() { y + HEIGHT / 2 + 5 } else { y + HEIGHT / 2 - 2 };
     html! {
-        g.node class=(class) {
+        g class={ "node " (class) } {
             title { (name) }
             rect x=(x) y=(y) width=(width) height=(HEIGHT) rx=(round) {}
             text x=(middle) y=(base) text-anchor="middle" { (cut(name, NAME_MOST)) }
