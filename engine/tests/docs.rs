@@ -36,6 +36,7 @@ pages! {
     add_an_event: "docs/add-an-event.md",
     commands: "docs/commands.md",
     configuration: "docs/configuration.md",
+    dashboard: "docs/dashboard.md",
     guarantees: "docs/guarantees.md",
     handlers: "docs/handlers.md",
     how_it_is_tested: "docs/how-it-is-tested.md",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does, at the line that went wrong")]
 
 mod bench;
+mod browser;
 mod cli;
 mod codes;
 mod config;
@@ -20,3 +21,4 @@ mod server;
 mod shipped;
 mod simulation;
 mod testing;
+mod web;

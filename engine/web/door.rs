@@ -40,6 +40,9 @@ pub(super) async fn guard(State(web): State<Web>, mut request: Request, next: Ne
 }
 
 fn wants_html(headers: &HeaderMap) -> bool {
+    if headers.contains_key("hx-request") {
+        return true;
+    }
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.contains("text/html")
 }

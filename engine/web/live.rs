@@ -154,7 +154,12 @@ async fn take(inner: Arc<Inner>, mut notices: broadcast::Receiver<Notice>) {
         }
         idle = if inner.watchers.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
         if idle * PACE.0 > LINGER.0 {
-            break;
+            inner.is_running.store(false, Ordering::SeqCst);
+            // Somebody may have come who still saw it running: then it goes on, unless another one has begun since.
+            if inner.watchers.load(Ordering::SeqCst) == 0 || inner.is_running.swap(true, Ordering::SeqCst) {
+                return;
+            }
+            idle = 0;
         }
     }
     inner.is_running.store(false, Ordering::SeqCst);

@@ -142,6 +142,11 @@ pub const PAGES: &[Page] = &[
     Page::nav("/doctor", "Doctor", "✚", |web, ask| Box::pin(pages::doctor::page(web, ask))),
 ];
 
+/// The path of every page of the navigation.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    PAGES.iter().filter(|page| page.sign.is_some()).map(|page| page.path)
+}
+
 /// Makes the dashboard's routes for a server.
 pub fn pages() -> Pages {
     Arc::new(|api| router(Web::new(api)))

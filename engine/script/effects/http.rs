@@ -5,12 +5,14 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, Module};
+use serde_json::{Value, json};
 
 use base64::Engine as _;
 
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
 use crate::base::{Millis, Span};
+use crate::rules::row::LogLevel;
 
 use super::apart::{self, Outcome};
 use super::mocked;
@@ -86,11 +88,14 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let rules = &attempt.call.surroundings.http;
     let began = attempt.now();
     let shown = format!("{method} {}", without_query(&wanted.request.url));
+    // What is noted is not the script's.
+    let sent = alloc::uncounted(|| headers_shown(&wanted.request.headers));
     let outside = attempt.call.surroundings.outside.as_deref();
     let answer = match outside {
         Some(outside) => mocked::send(outside, &attempt, &inside, &wanted.request, wanted.timeout)?,
         None => send(&attempt, &shown, wanted.request, wanted.timeout)?,
     };
+    alloc::uncounted(|| note(&attempt, method, &shown, sent, answer.as_ref(), attempt.now().since(began)));
     let answer = match answer {
         None => return Err(Thrown::new("E0418", format!("{shown}: no answer within {}", wanted.timeout)).fault()),
         Some(Ok(answer)) => answer,
@@ -104,6 +109,52 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let result = result(&answer, took);
     alloc::uncounted(|| drop(answer));
     Ok(result)
+}
+
+/// Notes a call in the run's log, for people: where it went, what came back and when. Bodies are not noted.
+fn note(attempt: &Attempt, method: &Method, shown: &str, sent: Value, answer: Option<&Result<Answer, Failed>>, took: Span) {
+    let url = shown.split_once(' ').map_or(shown, |(_, url)| url);
+    let mut call = json!({ "method": method.as_str(), "url": url, "ms": took.0, "headers": sent });
+    let came = match answer {
+        Some(Ok(answer)) => {
+            call["status"] = Value::from(answer.status.as_u16());
+            call["answer_headers"] = headers_shown(&answer.headers);
+            answer.status.as_u16().to_string()
+        }
+        Some(Err(Failed::Network(said) | Failed::Url(said))) => said.clone(),
+        Some(Err(Failed::Refused(refused))) => refused.to_string(),
+        Some(Err(Failed::Large)) => "too large an answer".to_owned(),
+        None => "no answer in time".to_owned(),
+    };
+    if call.get("status").is_none() {
+        call["error"] = Value::from(came.as_str());
+    }
+    attempt.log(LogLevel::Debug, &format!("{shown} → {came} in {took}"), Some(&json!({ "http": call }).to_string()));
+}
+
+/// Headers by name; the values of those that let somebody in are left out.
+fn headers_shown(headers: &HeaderMap) -> Value {
+    const OPEN: [&str; 13] = [
+        "accept",
+        "cache-control",
+        "content-length",
+        "content-type",
+        "date",
+        "etag",
+        "idempotency-key",
+        "last-modified",
+        "location",
+        "retry-after",
+        "server",
+        "user-agent",
+        "x-request-id",
+    ];
+    let shown = headers.iter().map(|(name, value)| {
+        let is_open = OPEN.contains(&name.as_str()) && !value.is_sensitive();
+        let value = if is_open { String::from_utf8_lossy(value.as_bytes()).into_owned() } else { "«redacted»".to_owned() };
+        (name.as_str().to_owned(), Value::from(value))
+    });
+    Value::Object(shown.collect())
 }
 
 /// Sends the request from a task of its own, off this stack; none where no answer came in time.

@@ -38,6 +38,7 @@
       state.timer = null;
       if (!part.isConnected || document.hidden || isHeld(part)) return;
       const began = Date.now();
+      state.live = true;
       const chosen = part.querySelector(".at");
       const swap = part.dataset.swap || "innerHTML";
       const target = part.id;
@@ -45,10 +46,17 @@
         const now = document.getElementById(target) || part;
         parts.set(now, { next: Date.now() + Math.max(LEAST_REST, 4 * (Date.now() - began)) });
         if (chosen) choose(now.querySelector('[data-row="' + CSS.escape(chosen.dataset.row) + '"]'), false);
+        state.live = false;
         ages();
-      }, function () {});
+      }, function () { state.live = false; });
     }, wait);
   }
+
+  // Somebody may have begun to work in a part while it was on its way.
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    const state = parts.get(event.detail.target);
+    if (state && state.live && isHeld(event.detail.target)) event.detail.shouldSwap = false;
+  });
 
   function told(topics) {
     liveParts().forEach(function (part) {

@@ -12,7 +12,7 @@ use crate::rules::RunState;
 use crate::server::view::StepStatus;
 
 pub use figures::{Line, meter, plot, sparkline};
-pub use text::{code, code_around, json, json_at, picture, yaml};
+pub use text::{code, code_around, json, json_at, json_whole, picture, yaml};
 
 /// How a thing is meant. Each comes with a sign or a word: the colour alone says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,19 +45,19 @@ impl Tone {
     }
 }
 
-/// The sign of a state.
+/// The sign of a state. Some carry a mark that asks for a letter instead of a coloured picture.
 pub fn sign(state: RunState) -> &'static str {
     match state {
         RunState::Queued => "⋯",
-        RunState::Running => "▶",
+        RunState::Running => "▶\u{fe0e}",
         RunState::Sleeping => "☾",
-        RunState::Waiting => "⏳",
+        RunState::Waiting => "⏳\u{fe0e}",
         RunState::BackingOff => "↻",
         RunState::Parked => "■",
         RunState::Completed => "✓",
         RunState::Failed => "✗",
         RunState::Cancelled => "⊘",
-        RunState::Paused => "⏸",
+        RunState::Paused => "⏸\u{fe0e}",
     }
 }
 
@@ -89,7 +89,7 @@ pub fn step_status(status: StepStatus) -> (&'static str, &'static str, Tone) {
         StepStatus::Completed => ("✓", "completed", Tone::Good),
         StepStatus::Failed => ("✗", "failed", Tone::Bad),
         StepStatus::Sleeping => ("☾", "sleeping", Tone::Plain),
-        StepStatus::Waiting => ("⏳", "waiting", Tone::Plain),
+        StepStatus::Waiting => ("⏳\u{fe0e}", "waiting", Tone::Plain),
         StepStatus::BackingOff => ("↻", "backing off", Tone::Warn),
         StepStatus::Retrying => ("↻", "retrying", Tone::Warn),
         StepStatus::Abandoned => ("⊘", "abandoned", Tone::Quiet),
@@ -142,6 +142,27 @@ pub fn run_link(run: RunId) -> Markup {
 /// The way to an event.
 pub fn event_link(event: EventId) -> Markup {
     html! { a.mono href={ "/events/" (event) } { (event) } }
+}
+
+/// A sentence of the engine's, whose names in backticks are set apart, and whose ids of runs lead to them.
+pub fn sentence(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (with_runs(part)) }
+        }
+    }
+}
+
+fn with_runs(text: &str) -> Markup {
+    let words: Vec<&str> = text.split_inclusive(' ').collect();
+    html! {
+        @for (at, word) in words.iter().enumerate() {
+            @let bare = word.trim_end_matches([' ', ',', ';', '.']);
+            @if at > 0 && words[at - 1].trim() == "run" && bare.len() == 13 && bare.parse::<RunId>().is_ok() {
+                a.mono href={ "/runs/" (bare) } { (bare) } (&word[bare.len()..])
+            } @else { (word) }
+        }
+    }
 }
 
 /// The way to a function.
@@ -246,6 +267,13 @@ mod tests {
         ] {
             assert!(!shown.into_string().contains("<script>"));
         }
+    }
+
+    #[test]
+    fn runs_that_a_sentence_names_are_links() {
+        let shown = sentence("waits for run 0000000000101 of `pay`; <b>").into_string();
+        assert!(shown.contains("<a class=\"mono\" href=\"/runs/0000000000101\">"), "{shown}");
+        assert!(shown.contains("<code>pay</code>") && shown.contains("&lt;b&gt;"), "{shown}");
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub fn json(text: &str) -> Markup {
     block(text, false)
 }
 
+/// As `json`, also where it is large.
+pub fn json_whole(text: &str) -> Markup {
+    block(text, true)
+}
+
 /// As `json`; where it is large, its beginning alone, and the rest from `url`, which answers `json` of the whole.
 pub fn json_at(text: &str, url: &str) -> Markup {
     if text.len() <= ON_DEMAND_BYTES {

@@ -151,7 +151,7 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
     });
     Ok(html! {
         div #run data-live=[(!is_over).then_some("run")] data-tick=[(!is_over).then_some("yes")] data-url=(again) data-swap="outerHTML" {
-            (header(ask, shown))
+            (header(shown))
             (buttons(ask, shown, &offers))
             (why::why(ask, run, &offers, now))
             @if let Some(error) = run.error.as_ref().filter(|_| run.state == RunState::Failed) {
@@ -171,7 +171,7 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
 }
 
 /// The state and what the run is, in two lines.
-fn header(ask: &Ask, shown: &Shown) -> Markup {
+fn header(shown: &Shown) -> Markup {
     let (run, now) = (&shown.trace.run, shown.now);
     let event = shown.trace.event.as_ref();
     html! {
@@ -179,11 +179,11 @@ fn header(ask: &Ask, shown: &Shown) -> Markup {
             (widgets::state(run.state))
             @if run.state == RunState::Waiting {
                 @for step in shown.trace.steps.iter().filter(|step| step.status == StepStatus::Waiting) {
-                    span { "for " (step.waits_for.as_deref().unwrap_or("what has come")) }
+                    span { "for " (widgets::sentence(step.waits_for.as_deref().unwrap_or("what has come"))) }
                     @if let Some(until) = step.until { span.muted { "expires " (widgets::ago(until.0, now)) } }
                 }
             } @else if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) { span.muted { "goes on " (widgets::ago(wakes.0, now)) } }
-            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (why) } }
+            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (widgets::sentence(why)) } }
         }
         p.meta {
             @match (run.run_started_at, run.ended_at) {
@@ -192,7 +192,7 @@ fn header(ask: &Ask, shown: &Shown) -> Markup {
                 (None, _) => { span { "created " (widgets::ago(run.created_at.0, now)) } }
             }
             span { "attempt " (run.attempt) }
-            (version(ask, shown))
+            (version(shown))
             @if let Some(key) = &run.key { span { "key " code { (super::runs::key_text(key)) } } }
             @match event {
                 Some(event) => { span { "event " a href={ "/events/" (run.event_id) } { (event.name) } " " (widgets::event_link(run.event_id)) } }
@@ -213,9 +213,9 @@ fn short(hash: &str) -> &str {
 }
 
 /// The version that it ran on; where there is a newer one, the way to what is different.
-fn version(ask: &Ask, shown: &Shown) -> Markup {
-    let Some(version) = &shown.trace.run.function_version else { return html! { span.muted { "no version yet" } } };
-    let open = ask.one("show") == Some("versions");
+fn version(shown: &Shown) -> Markup {
+    let run = &shown.trace.run;
+    let Some(version) = &run.function_version else { return html! { span.muted { "no version yet" } } };
     html! {
         span {
             "version " code title=(version) { (short(version)) }
@@ -223,7 +223,7 @@ fn version(ask: &Ask, shown: &Shown) -> Markup {
                 Some(newest) if newest == version => { span.muted { " (newest)" } }
                 Some(newest) => {
                     " (now " code title=(newest) { (short(newest)) } " "
-                    a href=(ask.with(&[("show", (!open).then_some("versions"))])) { @if open { "hide the difference" } @else { "difference ▸" } } ")"
+                    a href={ "/functions/" (widgets::escaped(&run.function_id)) "?version=" (version) } { "difference ▸" } ")"
                 }
                 None => { span.warn { " (the function is gone)" } }
             }
@@ -342,7 +342,6 @@ pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
 fn ends(ask: &Ask, shown: &Shown) -> Markup {
     let run = &shown.trace.run;
     html! {
-        @if ask.one("show") == Some("versions") { (panel::difference(shown)) }
         div.grid2 {
             @if let Some(output) = &run.output {
                 (widgets::panel("Result", widgets::json_at(output.get(), &ask.with(&[("part", Some("output")), ("step", None)]))))
@@ -362,7 +361,7 @@ async fn whole_output(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebErro
         Some("event") => trace.event.map(|event| event.data),
         Some(named) => trace.steps.into_iter().find(|step| step_id(step) == named).and_then(|step| step.output),
     };
-    found.map(|output| widgets::json(output.get())).ok_or_else(|| WebError::not_found("there is no such result"))
+    found.map(|output| widgets::json_whole(output.get())).ok_or_else(|| WebError::not_found("there is no such result"))
 }
 
 /// The sources of a version as they are stored, by name.

@@ -1,8 +1,11 @@
 //! What one step did: its result, its error, its calls, its log and its code.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
-use crate::base::EventId;
+use crate::base::{EventId, Span};
+use crate::rules::row::LogLevel;
 use crate::rules::{Kind, LogRow};
 use crate::server::view::StepView;
 use crate::web::actions::{self, Act};
@@ -10,7 +13,7 @@ use crate::web::widgets::{self, Tone};
 use crate::web::{Ask, Web, WebError};
 
 use super::timeline::step_id;
-use super::{Shown, by_name, failure, short};
+use super::{Shown, by_name, failure};
 
 /// Lines of a run's log that are looked through for those of a step.
 const LOG_LINES: usize = 2_000;
@@ -51,7 +54,7 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
                 span class={ "state " (tone.class()) } { span.sign aria-hidden="true" { (sign) } (word) }
                 @if !step.attempts.is_empty() { span { "attempt " (step.attempts.last().map_or(1, |attempt| attempt.attempt)) } }
                 span.grow {}
-                @if let Some(ended) = step.ended_at { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
+                @if let Some(ended) = step.until.filter(|_| step.kind == Kind::Sleep).or(step.ended_at) { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
             }
             p.small.muted.row {
                 span { "began " (widgets::clock(step.started_at.0)) }
@@ -104,7 +107,7 @@ fn output(ask: &Ask, step: &StepView) -> Markup {
             None => { p.muted { "It has no result yet." } }
         }
         @if let Some(event) = event { p { @if step.kind == Kind::Send { "Sent event " } @else { "It came by event " } (widgets::event_link(event)) } }
-        @if let Some(waits) = &step.waits_for { p { "It waits for " (waits) "." } }
+        @if let Some(waits) = &step.waits_for { p { "It waits for " (widgets::sentence(waits)) "." } }
         @if let Some(until) = step.until { p.muted { "until " (widgets::clock(until.0)) } }
     }
 }
@@ -134,10 +137,55 @@ fn error(step: &StepView, shown: &Shown) -> Markup {
     }
 }
 
+/// A call of a handler, as the engine has noted it in the run's log.
+#[derive(Debug, serde::Deserialize)]
+struct Call {
+    method: String,
+    url: String,
+    ms: i64,
+    #[serde(default)]
+    status: Option<u16>,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    answer_headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Noted {
+    http: Call,
+}
+
+/// The call that a line of a log is about.
+fn call(line: &LogRow) -> Option<Call> {
+    let data = line.data.as_deref().filter(|data| line.level == LogLevel::Debug && data.starts_with("{\"http\":"))?;
+    Some(serde_json::from_str::<Noted>(data).ok()?.http)
+}
+
 fn http(lines: &[LogRow]) -> Markup {
+    let calls: Vec<(&LogRow, Call)> = lines.iter().filter_map(|line| Some((line, call(line)?))).collect();
     html! {
-        @if lines.is_empty() { p.muted { "No calls are recorded for this step." } }
-        @else { p.muted { "What this step logged about its calls:" } (log(lines)) }
+        @if calls.is_empty() { p.muted { "This step has made no call." } }
+        @for (line, call) in &calls {
+            details.call {
+                summary {
+                    @match call.status {
+                        Some(status) => { span class=(if status < 400 { "good" } else { "bad" }) { (if status < 400 { "✓ " } else { "✗ " }) (status) } }
+                        None => { span.bad { "✗ no answer" } }
+                    }
+                    " " b { (call.method) } " " span.mono.url { (call.url) } " " span.num.muted { (widgets::took(Span(call.ms))) }
+                }
+                p.small.muted { "answered at " (widgets::clock(line.at)) @if let Some(error) = &call.error { ": " (error) } }
+                @for (title, headers) in [("Sent", &call.headers), ("Answered", &call.answer_headers)] {
+                    @if !headers.is_empty() {
+                        h3.small { (title) }
+                        dl.headers { @for (name, value) in headers { dt { (name) } dd { (value) } } }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -158,7 +206,6 @@ pub fn log(lines: &[LogRow]) -> Markup {
 }
 
 fn level(line: &LogRow) -> &'static str {
-    use crate::rules::row::LogLevel;
     match line.level {
         LogLevel::Debug => "debug",
         LogLevel::Info => "info",
@@ -198,17 +245,6 @@ fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
                 @if step.output.is_some() { a.button href={ (ask.with(&[("edit", Some(&step.key)), ("do", Some("replay"))])) "#do" } { "Edit…" } }
             }
             @if let Some(output) = step.output.as_ref().filter(|output| output.get().len() < 256 * 1024) { (widgets::copy("Copy output", output.get())) }
-        }
-    }
-}
-
-/// What is different between the version that a run is on and the newest one.
-pub fn difference(shown: &Shown) -> Markup {
-    let (Some(version), Some(newest)) = (&shown.trace.run.function_version, &shown.newest) else { return html! {} };
-    html! {
-        section.panel {
-            h2 { "From " code { (short(version)) } " to " code { (short(newest)) } }
-            p.muted { "The sources of the newest version: " (widgets::function_link(&shown.trace.run.function_id)) }
         }
     }
 }

@@ -196,6 +196,7 @@ fn row(
                 span class={ "sign " (tone.class()) } role="img" aria-label=(word) { (sign) }
                 " " (name)
                 @if step.kind != Kind::Step { " " span.muted.small { (step.kind.word()) } }
+                @if has_timed_out(step) { " " span.warn.small { "timed out" } }
                 @if step.attempts.len() > 1 { " " span.muted.small { "×" (step.attempts.len()) } }
             }
             span.num { (time(step, now)) }
@@ -233,6 +234,11 @@ fn between_row(attempt: &AttemptView, scale: &Scale, width: Option<f64>, now: Mi
             ul.attempts { (attempt_line(attempt, now)) }
         }
     }
+}
+
+/// Whether a wait was given up: then it gave nothing.
+fn has_timed_out(step: &StepView) -> bool {
+    step.kind == Kind::Wait && step.status == StepStatus::Completed && step.output.as_ref().is_some_and(|output| output.get() == "null")
 }
 
 /// How long a step took, or what it has before it.

@@ -167,10 +167,11 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
         RunState::Running => "A worker has it.".to_owned(),
         _ => "It goes on as soon as it gets its turn.".to_owned(),
     });
+    let is_worse = matches!(run.state, RunState::BackingOff | RunState::Parked | RunState::Paused);
     html! {
-        section.why #why aria-labelledby="why-title" {
+        section.why.warn[is_worse] #why aria-labelledby="why-title" {
             h2 #why-title { "Why is it not moving?" }
-            p.sentence { (linked(&sentence)) }
+            p.sentence { (widgets::sentence(&sentence)) }
             @if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) {
                 p.muted { "By itself it goes on " (widgets::ago(wakes.0, now)) ", at " (widgets::clock(wakes.0)) "." }
             }
@@ -188,19 +189,6 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
                     command: &format!("stepwell functions resume {}", quoted(&run.function_id)), tone: Tone::Info, ..Act::default()
                 }))
             }
-        }
-    }
-}
-
-/// A sentence whose ids of runs lead to them.
-fn linked(sentence: &str) -> Markup {
-    let words: Vec<&str> = sentence.split_inclusive(' ').collect();
-    html! {
-        @for (at, word) in words.iter().enumerate() {
-            @let bare = word.trim_end_matches([' ', ',', ';', '.']);
-            @if at > 0 && words[at - 1].trim() == "run" && bare.len() == 13 && bare.parse::<RunId>().is_ok() {
-                a.mono href={ "/runs/" (bare) } { (bare) } (&word[bare.len()..])
-            } @else { (word) }
         }
     }
 }
@@ -289,11 +277,5 @@ mod tests {
         let came = [event(3, r#"{"n":5}"#), event(2, r#"{"n":1}"#), event(1, "{}")];
         let Offer::Event { missed, .. } = offer(&wanted, None, &came.iter().collect::<Vec<_>>()) else { panic!() };
         assert_eq!(missed.count, 2);
-    }
-
-    #[test]
-    fn runs_that_a_sentence_names_are_links() {
-        let shown = linked("waits for run 0000000000101 of `pay`; <b>").into_string();
-        assert!(shown.contains("<a class=\"mono\" href=\"/runs/0000000000101\">") && shown.contains("&lt;b&gt;"), "{shown}");
     }
 }

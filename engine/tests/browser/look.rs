@@ -1,0 +1,81 @@
+//! What every page looks like: wide and narrow, light and dark, and whether everybody can use it.
+
+use super::shop::Busy;
+use super::*;
+
+/// Every page with a name for its picture.
+fn pages(busy: &Busy) -> Vec<(&'static str, String)> {
+    let mut pages: Vec<(&str, String)> =
+        stepwell::web::paths().map(|path| (if path == "/" { "overview" } else { &path[1..] }, path.to_owned())).collect();
+    pages.push(("run-waiting", format!("/runs/{}", busy.waiting)));
+    pages.push(("run-failed", format!("/runs/{}", busy.failed)));
+    pages.push(("run-queued", format!("/runs/{}", busy.queued)));
+    pages.push(("run-backing-off", format!("/runs/{}", busy.backing_off)));
+    pages.push(("run-parallel", format!("/runs/{}?tab=code", busy.sleeping)));
+    pages.push(("run-completed", format!("/runs/{}", busy.order)));
+    pages.push(("runs-filtered", "/runs?status=waiting,queued&bulk=cancel".to_owned()));
+    pages
+}
+
+async fn looked_at(kind: Kind, suffix: &str) {
+    let shop = Shop::open();
+    let busy = shop.busy().await;
+    let browser = Browser::open(kind, &shop.url()).await;
+    let mut barriers = Vec::new();
+    for (name, path) in pages(&busy) {
+        browser.go(&path).await;
+        browser.find(&["main"]).await;
+        let wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth", &[]).await;
+        assert_eq!(wide, json!(0), "{path} is wider than the screen");
+        barriers.extend(browser.barriers().await.into_iter().map(|barrier| format!("{path}: {barrier}")));
+        browser.picture(&format!("{name}{suffix}")).await;
+    }
+    assert!(barriers.is_empty(), "{barriers:#?}");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn every_page_is_fit_for_everybody_on_a_wide_screen() {
+    looked_at(Kind::Wide, "").await;
+}
+
+#[tokio::test]
+async fn every_page_is_fit_for_everybody_in_the_dark() {
+    looked_at(Kind::Dark, "-dark").await;
+}
+
+#[tokio::test]
+async fn every_page_is_fit_for_everybody_on_a_telephone() {
+    looked_at(Kind::Narrow, "-narrow").await;
+}
+
+#[tokio::test]
+async fn the_dark_is_dark_and_the_login_fit_for_everybody() {
+    let shop = Shop::with(&["run"], &[("STEPWELL_ADMIN_TOKEN", "sesame"), ("STEPWELL_EVENT_KEYS", "key")]);
+    let browser = Browser::open(Kind::Dark, &shop.url()).await;
+    browser.go("/runs").await;
+    browser.until(&["form.login", "Token"]).await;
+    let colour = "const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number); return r + g + b < 120";
+    assert_eq!(
+        browser.run(colour, &[]).await,
+        json!(true),
+        "{}",
+        browser.run("return getComputedStyle(document.body).backgroundColor", &[]).await
+    );
+    assert_eq!(browser.barriers().await, Vec::<String>::new());
+    browser.picture("login-dark").await;
+    browser.find(&["#token"]).await.send_keys("wrong").await.unwrap();
+    browser.press(&["button", "Log in"]).await;
+    browser.until(&["#problem", "This token is not known."]).await;
+    browser.find(&["#token"]).await.send_keys("sesame").await.unwrap();
+    browser.press(&["button", "Log in"]).await;
+    browser.until(&["main h1", "Runs"]).await;
+    // The script of a page cannot read the cookie.
+    assert_eq!(browser.run("return document.cookie", &[]).await, json!(""));
+    assert!(browser.url().await.ends_with("/runs"));
+    browser.press(&["button", "Log out"]).await;
+    browser.until(&["form.login", "Token"]).await;
+    // The wrong token is a refusal, which the browser's console names.
+    let _ = browser.driver.browser_log().await;
+    browser.close().await;
+}

@@ -1,0 +1,126 @@
+//! The engine that the browser looks at: the real program on a project of a shop.
+
+use serde_json::{Value, json};
+
+use crate::program::{self, Server, repository};
+
+/// A running shop.
+pub struct Shop {
+    server: Server,
+    folder: tempfile::TempDir,
+    http: reqwest::Client,
+}
+
+impl Shop {
+    /// Opens it as `stepwell dev`.
+    pub fn open() -> Shop {
+        Shop::with(&["dev", "--no-watch"], &[])
+    }
+
+    /// Opens it with a command and variables.
+    pub fn with(arguments: &[&str], variables: &[(&str, &str)]) -> Shop {
+        let folder = tempfile::tempdir().unwrap();
+        program::copy(&repository().join("engine/tests/browser/shop"), &[], folder.path());
+        let mut command = program::command("stepwell", folder.path());
+        command.args(arguments).envs(variables.iter().copied()).env("STEPWELL_LOG", "warn");
+        let server = Server::start(&mut command);
+        // Somebody may have installed one before; both are the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Shop { server, folder, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Asks the API.
+    pub async fn ask(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.http.request(method, format!("{}{path}", self.url()));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.ask(reqwest::Method::GET, path, None).await
+    }
+
+    /// Sends an event; its id.
+    pub async fn send(&self, name: &str, data: Value) -> String {
+        let answer = self.ask(reqwest::Method::POST, "/e/dev", Some(json!({ "name": name, "data": data }))).await;
+        answer["ids"][0].as_str().unwrap().to_owned()
+    }
+
+    /// Sends an event and gives the run that it starts once that is in one of these states.
+    pub async fn run_in(&self, states: &[&str], name: &str, data: Value) -> String {
+        let event = self.send(name, data).await;
+        let run = loop {
+            let runs = self.get(&format!("/v1/events/{event}/runs")).await;
+            if let Some(run) = runs["data"][0]["run_id"].as_str() {
+                break run.to_owned();
+            }
+        };
+        self.until(&run, states).await;
+        run
+    }
+
+    /// Waits until a run is in one of these states.
+    pub async fn until(&self, run: &str, states: &[&str]) -> Value {
+        let waiting = async {
+            loop {
+                let found = self.get(&format!("/v1/runs/{run}")).await;
+                if states.contains(&found["data"]["state"].as_str().unwrap()) {
+                    return found;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(super::PATIENCE, waiting).await.unwrap_or_else(|_| panic!("run {run} does not come to be one of {states:?}"))
+    }
+
+    /// Runs in many states, as a shop has them.
+    pub async fn busy(&self) -> Busy {
+        let waiting = self.run_in(&["waiting"], "payment/initiate", json!({ "userId": "u1", "amount": 1200, "currency": "EUR" })).await;
+        for user in ["u9", "u7"] {
+            self.send("otp/received", json!({ "userId": user, "code": "123456" })).await;
+        }
+        let queued = self.run_in(&["queued"], "payment/initiate", json!({ "userId": "u1", "amount": 300 })).await;
+        let failed = self.run_in(&["failed"], "payment/initiate", json!({ "userId": "u2", "amount": 990, "card": "declined" })).await;
+        for n in 1..=6 {
+            self.run_in(&["completed"], "payment/initiate", json!({ "userId": format!("u{}", 20 + n), "amount": 100 * n, "hurry": true }))
+                .await;
+        }
+        let backing_off = self.run_in(&["backing_off"], "refund/wanted", json!({ "payment": "p1", "amount": 300 })).await;
+        let sleeping =
+            self.run_in(&["sleeping"], "order/placed", json!({ "order": "o1", "items": ["tea", "cup", "spoon"], "later": true })).await;
+        let order = self.run_in(&["completed"], "order/placed", json!({ "order": "o2", "items": ["tea", "cup"] })).await;
+        let signal = self.run_in(&["waiting"], "gate/asked", json!({ "gate": "north" })).await;
+        self.ask(reqwest::Method::POST, "/v1/functions/export/pause", None).await;
+        let paused = self.run_in(&["paused"], "export/wanted", json!({ "steps": 3 })).await;
+        let cancelled = self.run_in(&["waiting"], "gate/asked", json!({ "gate": "south" })).await;
+        self.ask(reqwest::Method::DELETE, &format!("/v1/runs/{cancelled}?reason=nobody+came"), None).await;
+        Busy { waiting, queued, failed, backing_off, sleeping, order, signal, paused, cancelled }
+    }
+}
+
+/// A run of each kind.
+pub struct Busy {
+    pub waiting: String,
+    pub queued: String,
+    pub failed: String,
+    pub backing_off: String,
+    pub sleeping: String,
+    pub order: String,
+    pub signal: String,
+    pub paused: String,
+    pub cancelled: String,
+}
