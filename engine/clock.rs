@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +43,12 @@ impl SystemClock {
         let most = if ahead > most { self.ahead_ms.fetch_max(ahead, Ordering::Relaxed).max(ahead) } else { most };
         Millis(most + elapsed_ms)
     }
+}
+
+/// Microseconds since this was asked first, by a clock that nobody sets: what lengths of time are measured with.
+pub fn micros() -> u64 {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    FIRST.elapsed().as_micros() as u64
 }
 
 fn milliseconds(time: Duration) -> i64 {

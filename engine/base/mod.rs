@@ -5,6 +5,7 @@
 pub mod alloc;
 pub mod codes;
 pub mod diagnostic;
+pub mod histogram;
 pub mod id;
 pub mod json;
 pub mod limits;
@@ -12,6 +13,7 @@ pub mod network;
 pub mod time;
 
 pub use diagnostic::{Diagnostic, Location, Severity, Source};
+pub use histogram::{Histogram, Reading};
 pub use id::{EventId, Id, IdMaker, RunId};
 pub use time::{Clock, Entropy, Millis, Span};
 

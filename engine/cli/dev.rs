@@ -16,11 +16,13 @@ use crate::script::Host;
 use crate::server::view::NoticeView;
 
 use super::exit::{Exit, Trouble};
+use super::log::{Format, Hidden, LogOptions};
 use super::out::{BOLD, DIM, Out, YELLOW, count, paint};
 use super::place::{self, ConfigArgument, Throwaway};
 use super::runs;
-use super::serve::{Service, all_cores, log_to_stderr, options};
+use super::serve::{Service, all_cores, options};
 use super::settings::{Keys, Overrides, Settings};
+use super::traces::TraceOptions;
 use super::watch::Watch;
 
 /// Arguments of `dev`.
@@ -44,6 +46,10 @@ pub struct Dev {
     /// starts nothing by a schedule
     #[arg(long, conflicts_with = "database")]
     fast_forward: bool,
+    #[command(flatten)]
+    log: LogOptions,
+    #[command(flatten)]
+    traces: TraceOptions,
 }
 
 impl Dev {
@@ -52,19 +58,28 @@ impl Dev {
     /// # Errors
     /// As `run`.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let keys = Keys::from_environment();
+        let hidden = Hidden::new(&keys);
+        self.log.start(&hidden, true);
+        self.log.ended(out, self.serve(out, keys, hidden))
+    }
+
+    fn serve(&self, out: &Out, keys: Keys, hidden: Arc<Hidden>) -> Result<Exit, Trouble> {
+        let log = self.log;
         let path = place::config(self.config.config.as_deref())?;
         let loader = Loader::new(&path, Host::new(), place::environment, Mode::Dev);
         let loader = if self.fast_forward { loader.without_clock() } else { loader };
         let (project, notes) = loader.load().map_err(Trouble::invalid)?;
-        out.problems(&notes);
+        hidden.know(&project);
+        log.problems(out, &notes);
         place::write_editor_schema(place::root(&path))?;
-        log_to_stderr();
         let throwaway = if self.is_ephemeral() { Some(Throwaway::new("dev")?) } else { None };
         let database = throwaway.as_ref().map(|folder| folder.path.join("stepwell.db")).or_else(|| self.database.clone());
         let port = self.port.unwrap_or_else(|| project.config.engine.listen().port());
         let over = Overrides { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))), database, durability: None, flush_delay: 0 };
+        let export = self.traces.export(project.config.app.as_ref().map(|app| app.value.as_str()))?;
         let settings = Settings::new(&project.config, place::root(&path), &over);
-        let mut options = options(&project, Keys::from_environment());
+        let mut options = options(&project, keys);
         options.any_key = true;
         options.is_dev = true;
         let watch = self.watch(place::root(&path), out);
@@ -73,10 +88,16 @@ impl Dev {
         let (clock, threads): (Arc<dyn Clock>, usize) =
             if self.fast_forward { (Arc::new(VirtualClock::running()), 1) } else { (Arc::new(SystemClock::default()), all_cores()) };
         let project = Arc::new(project);
-        let service = Service { project, loader, settings, clock, threads, options, watch, goes_with_terminal: true };
+        let service = Service { project, loader, settings, clock, threads, options, watch, goes_with_terminal: true, log, hidden, export };
         super::runtime()?.block_on(service.run(out, |engine, address, notices| {
-            out.say(greeting(address));
-            tokio::spawn(show(engine.clone(), notices, *out));
+            match log.log_format {
+                Format::Text => {
+                    out.say(greeting(address));
+                    tokio::spawn(show(engine.clone(), notices, *out));
+                }
+                // The lines of the log say what runs do.
+                Format::Json => log.say(out, format!("listening on http://{address}")),
+            }
         }))
     }
 

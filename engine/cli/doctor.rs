@@ -3,11 +3,14 @@
 use crate::base::{Clock as _, Diagnostic, Severity};
 use crate::clock::SystemClock;
 use crate::exec::doctor::{self, Check, Finding};
+use crate::project::{Mode, Project};
+use crate::script::Host;
 use crate::store::sqlite::{OpenError, Options, Sqlite};
 
 use super::exit::{Exit, Trouble};
-use super::out::{BOLD, DIM, GREEN, Out, RED, YELLOW, count, paint};
+use super::out::{BOLD, DIM, GREEN, Out, RED, YELLOW, count, paint, shown};
 use super::place::{self, ConfigArgument};
+use super::remote::Remote;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +20,20 @@ pub struct Doctor {
     /// The database [default: the config's]
     #[arg(long, value_name = "FILE")]
     database: Option<std::path::PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Only ask the running engine whether it takes events: exit 0, or 69
+    #[arg(long)]
+    ready: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    /// Whether nothing is wrong; what is only noted does not count.
+    ok: bool,
+    checks: &'a [Check],
 }
 
 impl Doctor {
@@ -26,49 +43,98 @@ impl Doctor {
     /// Exit 78 for an invalid config, 74 for a database that is not sound; both are said in the lines already.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let path = place::config(self.config.config.as_deref())?;
-        let mut exit = Exit::Done;
-        let loaded = crate::config::load(&path);
-        let errors = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        let model = loaded.model.unwrap_or_default();
-        let config = if errors == 0 {
-            let (events, functions) = (count(model.events.len(), "event"), count(model.functions.len(), "function"));
-            Check::well("config", format!("{}: {events}, {functions}", path.display()))
-        } else {
-            exit = Exit::Config;
-            Check::ill("config", format!("{}: {}", path.display(), count(errors, "error")), "see them with `stepwell validate`")
-        };
-        say(out, &config)?;
-
-        let database = self.database.clone().unwrap_or_else(|| place::database(&model, place::root(&path)));
-        let options = Options { read_only: true, ..Options::default() };
-        let store = match Sqlite::open(&database, options) {
-            Ok(store) => store,
-            Err(OpenError::Missing) => {
-                say(out, &Check::note("database", format!("none yet at {}", database.display()), "`stepwell dev` makes it"))?;
-                return Ok(exit);
-            }
-            Err(error) => {
-                say(out, &Check::ill("database", format!("{}: {error}", database.display()), advice(&error)))?;
-                return Ok(Exit::Io);
-            }
-        };
-        say(out, &lock(&database))?;
-        for check in doctor::examine(&store, SystemClock::default().now(), true) {
-            if check.finding == Finding::Ill {
-                exit = Exit::Io;
-            }
-            say(out, &check)?;
+        if self.ready {
+            return super::runtime()?.block_on(ready(out, &path));
         }
-        Ok(exit)
+        let model = crate::config::load(&path).model.unwrap_or_default();
+        let loaded = Project::load(&path, &Host::new(), &place::environment, Mode::Check);
+        let mut checks = config(&path, &loaded);
+        let config_is_ill = checks.iter().any(|check| check.finding == Finding::Ill);
+        let project = loaded.as_ref().ok().map(|(project, _)| project);
+        let database = self.database.clone().unwrap_or_else(|| place::database(&model, place::root(&path)));
+        let before = checks.len();
+        match Sqlite::open(&database, Options { read_only: true, ..Options::default() }) {
+            Ok(store) => {
+                checks.push(engine(&database, &path)?);
+                checks.extend(doctor::examine(&store, project, SystemClock::default().now(), true));
+            }
+            Err(OpenError::Missing) => {
+                checks.push(Check::note("database", format!("none yet at {}", database.display()), "`stepwell dev` makes it"));
+            }
+            Err(error) => checks.push(Check::ill("database", format!("{}: {error}", database.display()), advice(&error))),
+        }
+        let rest_is_ill = checks[before..].iter().any(|check| check.finding == Finding::Ill);
+        if self.json {
+            let report = Report { ok: !config_is_ill && !rest_is_ill, checks: &checks };
+            out.json(&serde_json::to_value(&report).unwrap_or_default())?;
+        } else {
+            checks.iter().try_for_each(|check| say(out, check))?;
+        }
+        Ok(match (config_is_ill, rest_is_ill) {
+            (_, true) => Exit::Io,
+            (true, false) => Exit::Config,
+            (false, false) => Exit::Done,
+        })
     }
 }
 
-/// Who holds the database.
-fn lock(path: &std::path::Path) -> Check {
-    match Sqlite::owner(path) {
-        Some(pid) => Check::well("lock", format!("an engine is running (process {pid})")),
-        None => Check::well("lock", "free: no engine is running"),
+/// The code of the note about a secret that the environment does not have.
+const NO_SECRET: &str = "N0213";
+
+/// Whether the config can be put in force, and with the secrets of this environment.
+fn config(path: &std::path::Path, loaded: &Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>>) -> Vec<Check> {
+    const SEE: &str = "see them with `stepwell validate`";
+    let of = |problems: &[Diagnostic], severity: Severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let (project, problems) = match loaded {
+        Ok((project, problems)) => (project, problems),
+        Err(problems) => {
+            let errors = count(of(problems, Severity::Error), "error");
+            return vec![Check::ill("config", format!("{}: {errors}", path.display()), SEE)];
+        }
+    };
+    let (events, functions) = (count(project.config.events.len(), "event"), count(project.functions.len(), "function"));
+    let text = format!("{}: {events}, {functions}", path.display());
+    let mut checks = vec![match of(problems, Severity::Warning) {
+        0 => Check::well("config", text),
+        warnings => Check::note("config", format!("{text}, {}", count(warnings, "warning")), SEE),
+    }];
+    let missing: Vec<&str> = problems.iter().filter(|problem| problem.code == NO_SECRET).map(|problem| problem.message.as_str()).collect();
+    if !missing.is_empty() {
+        let advice = "an engine that is started in this environment does not begin: set it, or start from where it is set";
+        checks.push(Check::note("secrets", missing.join("; "), advice));
     }
+    checks
+}
+
+/// The engine that a config starts, unless another one is named.
+fn remote(config: &std::path::Path) -> Result<Remote, Trouble> {
+    let named = super::remote::variable("STEPWELL_URL");
+    Remote::new(&named.map_or_else(|| place::engine_url(Some(config)), Ok)?)
+}
+
+/// Asks the engine that a config starts whether it takes events.
+async fn ready(out: &Out, config: &std::path::Path) -> Result<Exit, Trouble> {
+    let answer = remote(config)?.get("/ready", &[]).await?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    out.line(answer["message"].as_str().unwrap_or("ready"))?;
+    Ok(Exit::Done)
+}
+
+/// Who holds the database, and how it is.
+fn engine(database: &std::path::Path, config: &std::path::Path) -> Result<Check, Trouble> {
+    let Some(pid) = Sqlite::owner(database) else { return Ok(Check::well("lock", "free: no engine is running")) };
+    let running = format!("an engine is running (process {pid})");
+    // Where it listens elsewhere than the config says, it cannot be asked; that it lives is known all the same.
+    let Ok(remote) = remote(config) else { return Ok(Check::well("lock", running)) };
+    let health = super::runtime()?.block_on(async { remote.get("/health", &[]).await });
+    let health: Option<serde_json::Value> = health.ok().and_then(|health| serde_json::from_str(&health).ok());
+    let reasons = health.as_ref().and_then(|health| health["reasons"].as_array()).map_or(&[][..], Vec::as_slice);
+    let reasons: Vec<&str> = reasons.iter().filter_map(serde_json::Value::as_str).collect();
+    if reasons.is_empty() {
+        return Ok(Check::well("lock", running));
+    }
+    let text = format!("{running}; at {} one says: {}", remote.url(), shown(&reasons.join("; ")));
+    Ok(Check::note("lock", text, "its log has more; `stepwell reload` tries a mended config"))
 }
 
 /// What to do about a database that does not open.

@@ -1,15 +1,24 @@
 //! `stepwell events`: looking at accepted events.
 
-use crate::base::Millis;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::base::{EventId, Millis};
 use crate::server::view::{Deduplication, EventView, ExplainView, RunView, Time};
 
 use super::exit::{Exit, Trouble};
-use super::out::{BOLD, Cell, Out, cut, paint, relative, shown};
-use super::reading::{EventFilter, RunFilter, Target};
+use super::out::{BOLD, Cell, DIM, Out, cut, paint, relative, shown};
+use super::reading::{EngineOption, EventFilter, Reader, RunFilter, Target};
 use super::runs::{self, Since};
 
 /// The longest data in a list, in characters.
 const DATA_MOST: usize = 60;
+/// How often it is looked for new events.
+const TAIL_LOOK: Duration = Duration::from_millis(250);
+/// Events that are read at once, unless more have come.
+const TAIL_AT_ONCE: usize = 100;
+/// Events that are known to have been told.
+const TAIL_KNOWN: usize = 10_000;
 /// The most runs that are listed below an event.
 const RUNS_MOST: usize = 100;
 
@@ -28,6 +37,9 @@ enum What {
     /// Show one event with its data and the runs that it started; with --explain why it did or did not start some
     #[command(after_help = "Example:\n  stepwell events ls --limit 1 | cut -f1 | xargs stepwell events get")]
     Get(Get),
+    /// Follow the events as they are accepted
+    #[command(after_help = "Example:\n  stepwell events tail --name payment/initiate --json")]
+    Tail(Tail),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +75,21 @@ struct Get {
     target: Target,
 }
 
+#[derive(Debug, clap::Args)]
+struct Tail {
+    /// Of this name
+    #[arg(long, value_name = "EVENT")]
+    name: Option<String>,
+    /// Begin with those accepted since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z [default: now]
+    #[arg(long, value_name = "WHEN", value_parser = runs::since)]
+    since: Option<Since>,
+    /// Print one JSON document a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineOption,
+}
+
 impl Events {
     /// Carries out what is asked.
     ///
@@ -73,6 +100,7 @@ impl Events {
             match &self.what {
                 What::Ls(command) => command.run(out).await,
                 What::Get(command) => command.run(out).await,
+                What::Tail(command) => command.run(out).await,
             }
         })
     }
@@ -100,6 +128,62 @@ impl Ls {
         };
         out.table(&["event", "name", "received", "data"], events.iter().map(row).collect())?;
         Ok(Exit::Done)
+    }
+}
+
+impl Tail {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let remote = self.engine.engine()?;
+        let reader = Reader::Engine(remote.clone());
+        let newest =
+            async |since: Option<Millis>, limit| reader.events(&EventFilter { name: self.name.clone(), since, prefix: None, limit }).await;
+        let since = self.since.map(|since| since.at(reader.now()));
+        // Events become visible when they are durable, which is not always in the order of their ids: so those that were told are known
+        // by their ids. What was there before is not told, unless it is asked for.
+        let mut told: BTreeSet<EventId> = BTreeSet::new();
+        if since.is_none() {
+            told.extend(newest(None, TAIL_AT_ONCE).await?.iter().map(|event| event.internal_id));
+        }
+        if out.terminal {
+            out.say(paint(DIM, format!("following {}; Ctrl-C ends it", remote.url())));
+        }
+        loop {
+            let mut limit = TAIL_AT_ONCE;
+            // The newest come first: as many are read as lead back to those that were told.
+            let mut events = loop {
+                let events = newest(since, limit).await?;
+                let is_known = |event: &EventView| told.first().is_some_and(|first| event.internal_id <= *first);
+                if events.len() < limit || events.last().is_some_and(|oldest| told.contains(&oldest.internal_id) || is_known(oldest)) {
+                    break events;
+                }
+                limit *= 8;
+            };
+            events.retain(|event| !told.contains(&event.internal_id) && told.first().is_none_or(|first| event.internal_id > *first));
+            events.reverse();
+            for event in &events {
+                self.tell(out, event)?;
+                told.insert(event.internal_id);
+            }
+            while told.len() > TAIL_KNOWN {
+                told.pop_first();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TAIL_LOOK) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+            }
+        }
+    }
+
+    fn tell(&self, out: &Out, event: &EventView) -> Result<(), Trouble> {
+        if self.json {
+            out.line(serde_json::to_string(event).unwrap_or_default())?;
+            return Ok(());
+        }
+        let at = event.received_at.to_string();
+        let at = if out.terminal { at.get(11..23).unwrap_or(&at) } else { &at };
+        let data = if out.terminal { cut(event.data.get(), DATA_MOST) } else { shown(event.data.get()) };
+        out.line(format!("{} {} {} {}", paint(DIM, at), event.internal_id, paint(BOLD, shown(&event.name)), data))?;
+        Ok(())
     }
 }
 

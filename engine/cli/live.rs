@@ -23,6 +23,8 @@ use super::tree::{self, Active};
 const REDRAW: Duration = Duration::from_millis(100);
 /// How often runs that go on are looked at while no notice of them comes.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often a run is looked at that is followed by itself.
+const RUN_LOOK: Duration = Duration::from_millis(250);
 /// The most notices that are taken in before runs are looked at again.
 const TOGETHER: usize = 1_000;
 /// How long the next notice may take to be taken in together with the last one.
@@ -186,6 +188,25 @@ impl<'a> Show<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// Shows what happens in one run until it has ended or is parked; gives its trace then.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn until_run_ended(&mut self, run: RunId) -> Result<Trace, Trouble> {
+        loop {
+            let trace = self.reader.trace(run).await?;
+            self.tell(&trace).await?;
+            if has_stopped(trace.run.state) {
+                self.clear();
+                return Ok(trace);
+            }
+            if !self.bar.is_hidden() {
+                self.bar.set_message(coloured(&self.lines(&[&trace]).join("\n")));
+            }
+            tokio::time::sleep(RUN_LOOK).await;
         }
     }
 

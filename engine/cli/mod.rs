@@ -19,6 +19,7 @@ mod init;
 mod invoke;
 mod keys;
 mod live;
+mod log;
 mod out;
 mod place;
 mod plan;
@@ -38,6 +39,8 @@ mod signal;
 mod sql;
 mod test;
 mod then;
+mod top;
+mod traces;
 mod tree;
 mod try_event;
 mod types;
@@ -106,6 +109,9 @@ enum Command {
     /// Have a running engine read its config again: all of it comes into force, or nothing
     #[command(after_help = "Example:\n  stepwell reload")]
     Reload(reload::Reload),
+    /// Watch what a running engine does: rates, queues, runs that need attention
+    #[command(after_help = "Example:\n  stepwell top --once")]
+    Top(top::Top),
     /// Show the settings in force, and where each comes from
     #[command(after_help = "Example:\n  stepwell config")]
     Config(config::Config),
@@ -164,6 +170,7 @@ impl Command {
             Command::Replay(command) => command.run(out),
             Command::Plan(command) => command.run(out),
             Command::Reload(command) => command.run(out),
+            Command::Top(command) => command.run(out),
             Command::Config(command) => command.run(out),
             Command::Doctor(command) => command.run(out),
             Command::Backup(command) => command.run(out),

@@ -77,6 +77,20 @@ impl Remote {
         self.answer(self.request(Method::GET, path).query(query).timeout(ANSWER)).await
     }
 
+    /// What a GET answers that gives text.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn text(&self, path: &str) -> Result<String, Trouble> {
+        let response = self.request(Method::GET, path).timeout(ANSWER).send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        match String::from_utf8(body.to_vec()) {
+            Ok(text) if status.is_success() => Ok(text),
+            _ => Err(refusal(&self.base, status, serde_json::from_slice(&body).ok().as_ref(), &body)),
+        }
+    }
+
     /// What a DELETE answers.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::rules::RunState;
 use crate::server::view::{MigratedView, NoticeView, One, RunView, Time};
 
 use super::exit::{Exit, Trouble};
-use super::live::{has_stopped, log_line};
+use super::live::{Show, has_stopped, log_line};
 use super::out::{BOLD, Cell, DIM, Out, count, paint, relative, shown};
 use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
 use super::tree;
@@ -33,7 +33,7 @@ enum What {
     Get(Get),
     /// Draw a run as a tree: its steps with times, attempts and errors
     #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs trace")]
-    Trace(Get),
+    Trace(TraceRun),
     /// Show the lines that a run has logged
     #[command(after_help = "Example:\n  stepwell runs ls --limit 1 | cut -f1 | xargs stepwell runs logs")]
     Logs(Logs),
@@ -94,6 +94,15 @@ struct Get {
     json: bool,
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Debug, clap::Args)]
+struct TraceRun {
+    #[command(flatten)]
+    get: Get,
+    /// Show what happens, until the run has ended; with --json its whole trace, a line each time it has changed
+    #[arg(long)]
+    follow: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,9 +170,9 @@ struct Migrate {
 
 #[derive(Debug, clap::Args)]
 struct Tail {
-    /// Only these runs, by their whole ids
+    /// Only these runs; the beginnings of their ids serve
     #[arg(value_name = "RUN")]
-    runs: Vec<RunId>,
+    runs: Vec<String>,
     /// Print one JSON document a line
     #[arg(long)]
     json: bool,
@@ -221,7 +230,7 @@ impl Runs {
             match &self.what {
                 What::Ls(command) => command.run(out).await,
                 What::Get(command) => command.get(out).await,
-                What::Trace(command) => command.trace(out).await,
+                What::Trace(command) => command.run(out).await,
                 What::Logs(command) => command.run(out).await,
                 What::RetryNow(command) => command.run(out).await,
                 What::Migrate(command) => command.run(out).await,
@@ -386,11 +395,18 @@ impl Get {
         }
         Ok(Exit::Done)
     }
+}
 
-    async fn trace(&self, out: &Out) -> Result<Exit, Trouble> {
-        let reader = self.target.reader(out).await?;
-        let trace = reader.trace(reader.run_id(&self.run).await?).await?;
-        if self.json {
+impl TraceRun {
+    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        let reader = self.get.target.reader(out).await?;
+        let run = reader.run_id(&self.get.run).await?;
+        let trace = match (self.follow, self.get.json) {
+            (true, true) => return follow_json(out, &reader, run).await,
+            (true, false) => Show::new(out, &reader).until_run_ended(run).await?,
+            (false, _) => reader.trace(run).await?,
+        };
+        if self.get.json {
             out.line(serde_json::to_string(&trace).unwrap_or_default())?;
             return Ok(Exit::Done);
         }
@@ -402,6 +418,23 @@ impl Get {
             out.line(tree::problem(error, &tree::files(&trace.sources)).render(true))?;
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Prints a run's trace whenever it has changed, a line each, until the run has ended or is parked.
+async fn follow_json(out: &Out, reader: &Reader, run: RunId) -> Result<Exit, Trouble> {
+    let mut last = String::new();
+    loop {
+        let trace = reader.trace(run).await?;
+        let line = serde_json::to_string(&trace).unwrap_or_default();
+        if line != last {
+            out.line(&line)?;
+            last = line;
+        }
+        if has_stopped(trace.run.state) {
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(FOLLOW).await;
     }
 }
 
@@ -484,7 +517,11 @@ impl RetryNow {
 impl Tail {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let remote = self.engine.engine()?;
-        let query: Vec<(&str, String)> = self.runs.iter().map(|run| ("run", run.to_string())).collect();
+        let reader = Reader::Engine(remote.clone());
+        let mut query = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            query.push(("run", reader.run_id(run).await?.to_string()));
+        }
         let mut notices = remote.stream(&query).await?;
         if out.terminal {
             out.say(paint(DIM, format!("following {}; Ctrl-C ends it", remote.url())));

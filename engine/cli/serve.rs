@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::base::{Clock, Diagnostic, Span};
 use crate::clock::SystemEntropy;
 use crate::crash;
-use crate::exec::{Engine, Notice, Setup};
+use crate::exec::{Engine, Export, Notice, Setup};
 use crate::project::{Loader, Project};
 use crate::resident;
 use crate::server::{ServerOptions, serve};
@@ -21,12 +21,16 @@ use crate::web;
 use super::backup::store_trouble;
 use super::doctor::cannot_open;
 use super::exit::{Exit, Trouble, plain};
+use super::log::{Hidden, LogOptions};
 use super::out::Out;
 use super::settings::{Keys, Settings};
 use super::watch::Watch;
 
 /// When what only the start needed leaves memory.
 const START_IS_OVER: Span = Span::seconds(1);
+
+/// How long an engine that stops waits for the collector of traces.
+const LAST_TRACES: Span = Span::seconds(3);
 
 /// What is to be served.
 pub struct Service {
@@ -47,6 +51,12 @@ pub struct Service {
     /// Whether SIGHUP, by which a terminal says that it is gone, stops it: else that has it read its files again. An engine that
     /// stayed behind would be in the way of the next one.
     pub goes_with_terminal: bool,
+    /// How the log is written, and how what is said to people.
+    pub log: LogOptions,
+    /// What no line of it shows.
+    pub hidden: Arc<Hidden>,
+    /// The collector that is told what runs did.
+    pub export: Option<Export>,
 }
 
 /// A thread for each core.
@@ -72,7 +82,7 @@ impl Service {
     /// # Errors
     /// Exit 78 where the address needs keys, 75 where another engine has the database, 74 for the address and the disk.
     pub async fn run(self, out: &Out, started: impl FnOnce(&Engine, SocketAddr, Receiver<Notice>)) -> Result<Exit, Trouble> {
-        let Service { project, loader, settings, clock, threads, options, mut watch, goes_with_terminal } = self;
+        let Service { project, loader, settings, clock, threads, options, mut watch, goes_with_terminal, log, hidden, export } = self;
         options.check(settings.listen).map_err(|missing| {
             let problem = Diagnostic::error("E0538", missing);
             Trouble::new(Exit::Config, problem.help("`stepwell keys new` makes them; or listen on 127.0.0.1"))
@@ -92,7 +102,8 @@ impl Service {
             entropy: Arc::new(SystemEntropy),
             threads,
         };
-        let engine = Engine::start(setup).map_err(|error| store_trouble(&error))?;
+        let engine = Engine::start_with(setup, export).map_err(|error| store_trouble(&error))?;
+        hidden.follow(&engine);
         let notices = engine.subscribe();
         engine.until_ready().await;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -111,7 +122,7 @@ impl Service {
                     // Whatever ends the process from here on, no run is to blame.
                     store.note_told();
                     let grace = engine.project().config.engine.shutdown_grace();
-                    out.say(format!("{name}: no new events; running steps have {grace} to finish"));
+                    log.say(out, format!("{name}: no new events; running steps have {grace} to finish"));
                     break None;
                 }
                 error = engine.until_fault() => break Some(error),
@@ -133,15 +144,17 @@ impl Service {
         tokio::select! {
             drained = tokio::time::timeout(grace.std(), engine.drain()) => {
                 if drained.is_err() {
-                    out.say(format!("some steps have not finished within {grace}; they run again at the next start"));
+                    log.say(out, format!("some steps have not finished within {grace}; they run again at the next start"));
                 }
             }
             name = stops.next() => {
-                out.say(format!("{name} again: stopping at once"));
+                log.say(out, format!("{name} again: stopping at once"));
                 // Nothing is lost: what was acknowledged is on the disk, and the next start takes the rest up.
                 std::process::exit(i32::from(Exit::Failed as u8));
             }
         }
+        // A collector that does not answer is no reason to stay.
+        let _ = tokio::time::timeout(LAST_TRACES.std(), engine.flush_traces()).await;
         // A server that is gone needs no word.
         let _ = stop.send(());
         match server.await {
@@ -173,7 +186,12 @@ async fn changed(watch: &mut Option<Watch>) {
 }
 
 fn open(settings: &Settings) -> Result<Arc<Sqlite>, Trouble> {
-    let options = Options { durability: settings.durability, flush_delay: settings.flush_delay, ..Options::default() };
+    let options = Options {
+        durability: settings.durability,
+        flush_delay: settings.flush_delay,
+        timer: Some(crate::clock::micros),
+        ..Options::default()
+    };
     Sqlite::open(&settings.database, options).map(Arc::new).map_err(|error| cannot_open(&settings.database, &error))
 }
 
@@ -222,22 +240,4 @@ impl Stops {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
-}
-
-/// Writes what the engine logs to stderr: STEPWELL_LOG chooses what, `info` unless it is set.
-pub fn log_to_stderr() {
-    use std::io::IsTerminal as _;
-
-    use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::util::SubscriberInitExt as _;
-
-    use crate::clock::SystemClock;
-    use crate::web::told::Keep;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STEPWELL_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal() && super::remote::variable("NO_COLOR").is_none();
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false).finish();
-    let made = lines.with(Keep::new(Arc::new(SystemClock::default()))).try_init();
-    // A second subscriber cannot be set; the first one serves.
-    let _ = made;
 }

@@ -1,10 +1,16 @@
 //! Is everything sound? The checks that `stepwell doctor` and the dashboard make of a store and of what is around it; what is wrong says
 //! what to do.
 
+mod flush;
+mod handlers;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::base::{Millis, Span};
+use crate::project::Project;
 use crate::store::{Stats, Store, StoreError};
 
 /// Free bytes of the disk below which it is as good as full.
@@ -21,7 +27,8 @@ const FILES_LEAST: u64 = 4_096;
 const CLOCK_BEHIND: Span = Span::seconds(2);
 
 /// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// Nothing is wrong.
     Well,
@@ -32,7 +39,7 @@ pub enum Finding {
 }
 
 /// One check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was looked at, in one word.
     pub name: &'static str,
@@ -41,6 +48,7 @@ pub struct Check {
     /// What was found.
     pub text: String,
     /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
@@ -62,8 +70,9 @@ impl Check {
 }
 
 /// The checks of a store that could be opened, and of the disk, the files and the clock that it depends on. `deep` reads the whole store
-/// for faults, which takes as long as the disk takes to read it. It blocks.
-pub fn examine(store: &dyn Store, now: Millis, deep: bool) -> Vec<Check> {
+/// for faults, which takes as long as the disk takes to read it. Whether runs can go on is looked up where there are not too many of them, or
+/// `deep` says so; `project` is the config that they would go on with. It blocks, and flushes a small file of its own.
+pub fn examine(store: &dyn Store, project: Option<&Project>, now: Millis, deep: bool) -> Vec<Check> {
     let mut checks = Vec::new();
     match store.stats() {
         Ok(stats) => {
@@ -72,6 +81,9 @@ pub fn examine(store: &dyn Store, now: Millis, deep: bool) -> Vec<Check> {
             checks.push(Check::well("database", format!("{} opens, {}, {count}{runs} unfinished", stats.place, size(stats.bytes))));
             checks.push(Check::well("version", format!("stepwell {}, schema {}", env!("CARGO_PKG_VERSION"), stats.version)));
             checks.push(clock(&stats, now));
+            if deep || stats.unfinished <= handlers::LOOKED_AT_ONCE {
+                checks.extend(handlers::runs(store, project));
+            }
             if stats.place != "memory" {
                 checks.extend(files(Path::new(&stats.place)));
             }
@@ -110,7 +122,7 @@ fn clock(stats: &Stats, now: Millis) -> Check {
 /// The checks of the database's file and of its disk.
 fn files(database: &Path) -> Vec<Check> {
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut checks = vec![disk(folder), permissions(database, folder)];
+    let mut checks = vec![disk(folder), flush::flush(folder), permissions(database, folder)];
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     if let Ok(meta) = std::fs::metadata(&log)

@@ -8,12 +8,12 @@ use crate::expr::EventView;
 use crate::rules::ended::{self, End, Started};
 use crate::rules::family::{self, Doomed};
 use crate::rules::gates::Collect;
-use crate::rules::{Conflict, EventRow, Expect, Kind, List, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching};
+use crate::rules::{Conflict, EventRow, Expect, Kind, List, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching, trace};
 use crate::store::{Lane, StoreError, Verdict};
 
 use super::scheduler::{Created, Message};
 use super::wait_index::Index;
-use super::{CancelError, Inner};
+use super::{CancelError, Inner, lines};
 
 /// What an end makes: written with it, and what is done once that is durable.
 #[derive(Default)]
@@ -84,7 +84,8 @@ impl Inner {
         let Some(cause) = cause()?.filter(|cause| !ended::is_silent(&cause.name)) else { return Ok(told) };
         let cause = self.started(run, cause)?;
         for name in names {
-            let row = ended::event(name, self.ids.next(now), run, &cause, end, now);
+            let mut row = ended::event(name, self.ids.next(now), run, &cause, end, now);
+            row.extra = trace::after(run, cause.by.extra.as_deref(), self.traces.is_some()).map(|context| context.beside(None));
             let data = json::value(&row.data).unwrap_or_default();
             let mut candidates = project.listeners(&row, &data);
             candidates.extend(script.filter(|_| name == ended::FAILED).map(|script| project.invocation(script, &row, &data)));
@@ -137,18 +138,20 @@ impl Inner {
     }
 
     /// Runs are cancelled: nothing of them stays in memory, and whoever watches is told.
-    pub(super) fn are_cancelled(&self, runs: &[RunRow], now: Millis) {
-        for run in runs {
+    fn are_cancelled(&self, runs: &[RunRow], reason: &str, now: Millis) {
+        for (at, run) in runs.iter().enumerate() {
             self.waits_mut().forget(run.id);
             self.unlisten(run.id);
             self.tell(Message::Cancelled(run.id));
+            lines::stands(run, RunState::Cancelled, Some(&family::reason(at, reason)));
+            self.metrics.cancelled(&run.function, run.started, now);
             self.notify_run(run.id, &run.function, RunState::Cancelled, now);
         }
     }
 
     /// What is done once runs are cancelled.
     pub(super) fn cancelled(&self, doom: Doom, now: Millis) {
-        self.are_cancelled(&doom.tree, now);
+        self.are_cancelled(&doom.tree, &doom.reason, now);
         self.resolved(doom.parent.into_iter().map(|parent| (parent, &Ok(()))));
         if !doom.created.is_empty() {
             self.created(doom.created, now);

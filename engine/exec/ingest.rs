@@ -1,6 +1,7 @@
 //! The way in: events are checked, planned and committed before anybody is told that they were accepted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::base::{EventId, Json, Millis, RunId, json};
 use crate::project::EventProblem;
@@ -13,7 +14,7 @@ use super::ending::Doom;
 use super::gates::{self, Decided, Decision};
 use super::gather::Intake;
 use super::scheduler::{Created, Message};
-use super::{Engine, Inner, Notice};
+use super::{Engine, Inner, Notice, lines};
 use crate::rules::RunState;
 
 /// An event as it came in.
@@ -243,14 +244,14 @@ impl Inner {
                 }
                 pending.sort_by_key(|event| event.at);
                 if error == StoreError::Full {
-                    self.disk_full.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.disk_full.store(true, Ordering::Relaxed);
                     return Err(AcceptError::Full);
                 }
                 self.fail(error.clone());
                 return Err(AcceptError::Store(error));
             }
         };
-        self.disk_full.store(false, std::sync::atomic::Ordering::Relaxed);
+        self.disk_full.store(false, Ordering::Relaxed);
         let (mut created, mut repeated) = (Vec::new(), Vec::new());
         let waited = fitting.len();
         if !fitting.is_empty() {
@@ -265,6 +266,8 @@ impl Inner {
             decision.settle(verdict.is_ok());
             match verdict {
                 Ok(()) => {
+                    self.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+                    lines::accepted(&event.row, runs.len());
                     let row = Arc::new(event.row);
                     created.extend(runs.into_iter().map(|run| Created { run, event: Arc::clone(&row) }));
                     joined.extend(joins.into_iter().map(|join| (join, Arc::clone(&row))));
@@ -272,6 +275,7 @@ impl Inner {
                 }
                 Err(Conflict::EventKeyTaken(first)) => {
                     ids[event.at] = first;
+                    self.metrics.repeated.fetch_add(1, Ordering::Relaxed);
                     repeated.push((first, event.row.name));
                 }
                 Err(Conflict::IdempotencyTaken(function, by)) => {

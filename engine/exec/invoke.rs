@@ -51,8 +51,9 @@ fn failure(code: &str, message: String, help: Option<String>) -> Box<Failure> {
 }
 
 /// Checks an invocation by a run, and makes the run that it starts.
-pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
-    let (event, mut run, wants) = made(inner, function, data)?;
+pub(super) fn prepare(inner: &Arc<Inner>, caller: &RunRow, function: &str, data: Json, extra: Option<Json>) -> Checked<RunId> {
+    let (mut event, mut run, wants) = made(inner, function, data)?;
+    event.extra = extra;
     run.invoked_by = Some(caller.id);
     let ancestors = ancestors(inner, caller).map_err(|error| failure("", error.to_string(), None))?;
     if let Some(want) = family::deadlock(&wants, &ancestors) {

@@ -14,6 +14,8 @@ mod gates;
 mod gather;
 mod ingest;
 mod invoke;
+mod lines;
+mod metrics;
 mod migrate;
 mod notice;
 mod pause;
@@ -24,6 +26,7 @@ mod refused;
 mod reload;
 mod replay;
 mod scheduler;
+mod traces;
 mod upkeep;
 mod wait_index;
 mod waits;
@@ -50,6 +53,7 @@ pub use fit::check;
 pub use flow::{Flow, LimitKey, OpenWindow, RateKey, SingletonKey, ThrottleKey};
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
+pub use metrics::{Figures, FunctionFigures};
 pub use migrate::{MigrateError, Migrated};
 pub use notice::Notice;
 pub use pause::PauseError;
@@ -58,6 +62,7 @@ pub use refused::{Fault, REFUSED_KEPT, Refused, RefusedEvent};
 pub use reload::{ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 use scheduler::{Message, Scheduler};
+pub use traces::Export;
 use worker::Worker;
 
 /// How many notices a slow subscriber may lag behind before it misses some.
@@ -101,6 +106,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     watch: Arc<notice::Broadcast>,
+    metrics: metrics::Metrics,
+    traces: Option<traces::Traces>,
     intake: gather::Intake,
     resting: AtomicUsize,
     /// What is under way beside the scheduler's turns, which time must not jump over.
@@ -181,9 +188,22 @@ impl Engine {
     /// # Errors
     /// `StoreError` where the store cannot be read; `Io` where a thread cannot be started.
     pub fn start(setup: Setup) -> Result<Engine, StoreError> {
+        Engine::start_with(setup, None)
+    }
+
+    /// The same, with the runs that end told to a collector of traces.
+    ///
+    /// # Errors
+    /// As `start`; `Io` also where there can be no client for the collector.
+    pub fn start_with(setup: Setup, export: Option<Export>) -> Result<Engine, StoreError> {
         let count = setup.threads.max(1);
-        let (engine, scheduler, workers) = Engine::parts(setup, count)?;
+        let (traces, exporter) = export.map(traces::Traces::new).transpose().map_err(StoreError::Io)?.unzip();
+        let (engine, scheduler, workers) = Engine::parts(setup, count, traces)?;
         let mut threads = Vec::new();
+        if let Some(exporter) = exporter {
+            let inner = Arc::clone(&engine.inner);
+            threads.push(local_thread("traces", move || exporter.run(inner))?);
+        }
         for (number, worker) in workers.into_iter().enumerate() {
             threads.push(local_thread(&format!("executor-{number}"), move || worker.run())?);
         }
@@ -200,13 +220,13 @@ impl Engine {
     /// As `start`.
     pub fn assemble(setup: Setup) -> Result<Assembled, StoreError> {
         let count = setup.threads.max(1);
-        let (engine, scheduler, workers) = Engine::parts(setup, count)?;
+        let (engine, scheduler, workers) = Engine::parts(setup, count, None)?;
         let workers = workers.into_iter().map(|worker| Box::pin(worker.run()) as _).collect();
         let upkeep = Box::pin(upkeep::run(Arc::clone(&engine.inner)));
         Ok(Assembled { engine, scheduler: Box::pin(scheduler.run()), workers, upkeep })
     }
 
-    fn parts(setup: Setup, count: usize) -> Result<(Engine, Scheduler, Vec<Worker>), StoreError> {
+    fn parts(setup: Setup, count: usize, traces: Option<traces::Traces>) -> Result<(Engine, Scheduler, Vec<Worker>), StoreError> {
         let stats = setup.store.stats()?;
         let (messages, inbox) = mpsc::unbounded_channel();
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
@@ -231,6 +251,8 @@ impl Engine {
             clock: setup.clock,
             entropy: setup.entropy,
             watch,
+            metrics: metrics::Metrics::default(),
+            traces,
             intake: gather::Intake::default(),
             resting: AtomicUsize::new(0),
             errands: AtomicUsize::new(0),
@@ -424,6 +446,11 @@ impl Inner {
     }
 
     fn notify_run(&self, run: RunId, function: &Arc<str>, state: RunState, at: Millis) {
+        if state.is_terminal()
+            && let Some(traces) = &self.traces
+        {
+            traces.ended(run);
+        }
         if self.notices.receiver_count() > 0 {
             // No receiver is a matter of course: then nobody is watching.
             let _ = self.notices.send(Notice::Run { run, function: Arc::clone(function), state, at });

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 
 use crate::base::{Millis, RunId};
 use crate::rules::row::{LogLevel, Recorded};
-use crate::rules::{AttemptRow, Failure, Kind, LogRow, Record, RunState};
+use crate::rules::{AttemptRow, Failure, Kind, LogRow, Record, RunRow, RunState};
 use crate::script::Watch;
 
 /// One thing that happened.
@@ -119,11 +119,11 @@ impl Broadcast {
 }
 
 impl Watch for Broadcast {
-    fn step_begun(&self, run: RunId, key: &str, attempt: u32, at: Millis) {
-        self.tell(|| Notice::StepBegun { run, key: Arc::from(key), attempt, at });
+    fn step_begun(&self, run: &RunRow, key: &str, attempt: u32, at: Millis) {
+        self.tell(|| Notice::StepBegun { run: run.id, key: Arc::from(key), attempt, at });
     }
 
-    fn recorded(&self, run: RunId, record: &Record) {
+    fn recorded(&self, run: &RunRow, record: &Record) {
         self.tell(|| {
             let (until, error) = match &record.result {
                 Recorded::Value(_) => (None, None),
@@ -131,13 +131,13 @@ impl Watch for Broadcast {
                 Recorded::Until(at) => (Some(*at), None),
             };
             let (key, kind, attempts) = (Arc::clone(&record.key), record.kind, record.attempts);
-            Notice::Recorded { run, key, kind, attempts, started: record.started, ended: record.ended, until, error }
+            Notice::Recorded { run: run.id, key, kind, attempts, started: record.started, ended: record.ended, until, error }
         });
     }
 
-    fn attempt_failed(&self, run: RunId, attempt: &AttemptRow) {
+    fn attempt_failed(&self, run: &RunRow, attempt: &AttemptRow) {
         self.tell(|| Notice::AttemptFailed {
-            run,
+            run: run.id,
             key: Arc::clone(&attempt.key),
             attempt: attempt.attempt,
             at: attempt.ended,
@@ -146,9 +146,9 @@ impl Watch for Broadcast {
         });
     }
 
-    fn logged(&self, run: RunId, line: &LogRow) {
+    fn logged(&self, run: &RunRow, line: &LogRow) {
         self.tell(|| Notice::Log {
-            run,
+            run: run.id,
             step: Arc::clone(&line.step),
             at: line.at,
             level: line.level,

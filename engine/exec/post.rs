@@ -55,7 +55,7 @@ impl Post for Clerk {
             // A derived id comes once with its record, so it needs no key.
             dedupe: event.id,
             ts: None,
-            extra: None,
+            extra: event.extra,
         });
         let pending = inner.check(events.collect(), now).map_err(|error| Box::new(refused(&error)))?;
         let ids = pending.iter().map(|event| event.row.id).collect();
@@ -66,9 +66,9 @@ impl Post for Clerk {
         Box::new(Signal { inner: Arc::clone(&self.inner), name, data })
     }
 
-    fn invoke(&self, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
+    fn invoke(&self, caller: &RunRow, function: &str, data: Json, extra: Option<Json>) -> Checked<RunId> {
         let inner = Arc::clone(&self.inner);
-        super::invoke::prepare(&inner, caller, function, data)
+        super::invoke::prepare(&inner, caller, function, data, extra)
     }
 
     fn open(&self, run: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow> {

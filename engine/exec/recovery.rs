@@ -8,7 +8,7 @@ use crate::base::RunId;
 use crate::rules::{Ending, RunRow, RunState, Write, family, recovery};
 use crate::store::StoreError;
 
-use super::Inner;
+use super::{Inner, lines};
 
 /// Reads the unfinished runs: `each` gets those that were not interrupted, one after another, since there may be a million
 /// of them. Gives the others, which it has put back into the queue.
@@ -32,7 +32,7 @@ pub(super) async fn recover(inner: &Inner, end: Ending, each: &mut dyn FnMut(Run
                 row.suspects = suspects;
             }
             Write::Park { reason, .. } => {
-                tracing::error!(run = %row.id, function = %row.function, "parked: {reason}");
+                lines::stands(row, RunState::Parked, Some(&reason));
                 row.state = RunState::Parked;
                 row.reason = Some(reason);
             }

@@ -2,6 +2,7 @@
 //!
 //! It never waits for a commit or a script: those run beside it and tell it what became of them.
 
+mod census;
 mod reload;
 mod start;
 mod timeouts;
@@ -26,6 +27,7 @@ use crate::store::StoreError;
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
+use super::metrics::Census;
 use super::pause::Held;
 use super::worker::Batch;
 use super::{Inner, flow, recovery};
@@ -71,6 +73,8 @@ pub(super) enum Message {
     Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
     /// Which keys are held and waited for? At most so many are told.
     Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
+    /// Where do the unfinished runs stand?
+    Census(oneshot::Sender<Census>),
     /// Stop: answered when nothing is running any more.
     Drain(oneshot::Sender<()>),
 }
@@ -143,6 +147,8 @@ pub(super) struct Scheduler {
     end: Ending,
     queue: Queue,
     live: DenseIdMap<Live>,
+    /// The functions of the runs that are parked, of which nothing else is known here.
+    parked: IdMap<Arc<str>>,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     crons: Crons,
     /// Positions of crons that are on their way to the disk: so many messages are to come.
@@ -188,6 +194,7 @@ impl Scheduler {
             end,
             queue,
             live,
+            parked: IdMap::default(),
             timers: BinaryHeap::new(),
             crons: Crons::default(),
             ticking: 0,
@@ -288,7 +295,12 @@ impl Scheduler {
 
     /// As `take_up`; `holds` says whether it has its slots already.
     fn know(&mut self, row: &RunRow, holds: bool) {
-        if row.state == RunState::Parked || self.live.contains_key(&row.id) {
+        if row.state == RunState::Parked {
+            self.parked.insert(row.id, Arc::clone(&row.function));
+            return;
+        }
+        self.parked.remove(&row.id);
+        if self.live.contains_key(&row.id) {
             return;
         }
         let run = row.id;
@@ -394,6 +406,10 @@ impl Scheduler {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send((survey, entered));
             }
+            Message::Census(reply) => {
+                // A caller that gave up waiting needs no answer.
+                let _ = reply.send(self.census());
+            }
             Message::Drain(reply) => {
                 self.draining.push(reply);
                 // In order, so that whoever is told first does not hang on a hash.
@@ -436,7 +452,10 @@ impl Scheduler {
             return self.ended(run);
         }
         if now.state == RunState::Parked {
-            return self.forget(run);
+            let function = self.live.get(&run).map(|live| Arc::clone(&live.function));
+            self.forget(run);
+            self.parked.extend(function.map(|function| (run, function)));
+            return;
         }
         let Some(live) = self.live.get_mut(&run) else { return };
         live.stop = None;
@@ -584,6 +603,7 @@ impl Scheduler {
             self.inner.gates().close(run);
         }
         self.live.swap_remove(&run);
+        self.parked.remove(&run);
         self.overtaken.remove(&run);
         self.held.forget(run);
         self.fresh.remove(&run);

@@ -1,5 +1,7 @@
 //! Runs handlers on one thread: many at once, each until it ends or has to wait.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,15 +14,17 @@ use crate::project::Function;
 use crate::rules::ended::{self, Started};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
-use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
+use crate::rules::trace::TraceContext;
+use crate::rules::{AttemptRow, Conflict, List, RunRow, WaitRow, WindowRow, Write};
 use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
 use super::fit;
 use super::gather::Outbox;
+use super::metrics::{Meter, Metered};
 use super::post::Clerk;
 use super::scheduler::{Created, Standing};
-use super::{Inner, Settled};
+use super::{Inner, Settled, lines};
 
 /// Runs that this worker is to execute, as soon as their starts are durable.
 pub(super) struct Batch {
@@ -68,14 +72,14 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let outbox = Outbox::new(Arc::clone(&self.inner));
         tokio::task::spawn_local(Arc::clone(&outbox).run());
-        let ports = Arc::new(Ports {
+        let ports = Ports {
             desk: Arc::clone(&outbox) as Arc<dyn Desk>,
             clock: Arc::clone(&self.inner.clock),
             entropy: Arc::clone(&self.inner.entropy),
             watch: Arc::clone(&self.inner.watch) as Arc<dyn Watch>,
             post: Arc::new(Clerk { inner: Arc::clone(&self.inner) }),
-        });
-        let table = Rc::new(Table { inner: self.inner, outbox, ports });
+        };
+        let table = Rc::new(Table { inner: self.inner, outbox, ports, sides: RefCell::default() });
         while let Some(batch) = self.desk.recv().await {
             tokio::task::spawn_local(Rc::clone(&table).begin(batch));
         }
@@ -86,10 +90,31 @@ impl Worker {
 struct Table {
     inner: Arc<Inner>,
     outbox: Arc<Outbox>,
+    ports: Ports,
+    /// What the runs of one function share here, by the function's id.
+    sides: RefCell<HashMap<Arc<str>, Rc<Side>>>,
+}
+
+/// What the runs of one function act through on one thread, and what they are counted in.
+struct Side {
     ports: Arc<Ports>,
+    meter: Arc<Meter>,
 }
 
 impl Table {
+    /// The side of a function, made when its first run comes.
+    fn side(&self, function: &Arc<str>) -> Rc<Side> {
+        if let Some(side) = self.sides.borrow().get(function) {
+            return Rc::clone(side);
+        }
+        let meter = self.inner.metrics.meter(function);
+        let exports_traces = self.inner.traces.is_some();
+        let watch = Arc::new(Metered { meter: Arc::clone(&meter), broadcast: Arc::clone(&self.inner.watch), exports_traces });
+        let side = Rc::new(Side { ports: Arc::new(Ports { watch, ..self.ports.clone() }), meter });
+        self.sides.borrow_mut().insert(Arc::clone(function), Rc::clone(&side));
+        side
+    }
+
     /// Waits for the starts to be durable, by which a run is known that brings the engine down; then runs the scripts.
     async fn begin(self: Rc<Self>, Batch { assigns, ticket }: Batch) {
         let Some(verdicts) = self.started(&assigns, ticket).await else { return };
@@ -126,14 +151,22 @@ impl Table {
                 Err(error) => return self.inner.fail(error),
             };
             self.inner.notify_run(run.id, &run.function, run.state, at);
+            let side = self.side(&run.function);
+            if run.started == Some(at) {
+                side.meter.started(at.since(run.enter));
+            }
             let (retry, timeouts) = (function.retry.clone(), function.timeouts);
             // The script of an `on_failure` sees what the run had that failed.
             let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
-            let (failed, event, batch) =
+            let context = TraceContext::of_event(event.extra.as_deref());
+            let (failed, mut event, batch) =
                 failed.map_or((None, event, batch), |(failed, Started { by, batch })| (Some(failed), by, batch.unwrap_or_default()));
+            if TraceContext::of_event(event.extra.as_deref()).is_none() {
+                event.extra = context.map(|context| context.beside(event.extra.as_deref())).or(event.extra);
+            }
             let call =
                 Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
-            tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop));
+            tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop, side));
         }
     }
 
@@ -155,16 +188,16 @@ impl Table {
     }
 
     /// Runs the script and commits what follows from it.
-    async fn execute(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>) {
-        match self.outcome(&function, &call, &stop).await {
+    async fn execute(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, side: Rc<Side>) {
+        match self.outcome(&function, &call, &stop, &side).await {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
         }
     }
 
-    async fn outcome(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Option<Standing>, StoreError> {
+    async fn outcome(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>, side: &Side) -> Result<Option<Standing>, StoreError> {
         let (run, inner) = (&call.run, &self.inner);
-        let mut stopped = self.on_its_version(function, call, stop).await?;
+        let mut stopped = self.on_its_version(function, call, stop, side).await?;
         if let Outcome::Unfit(why) = stopped.outcome {
             stopped.outcome = Outcome::Unfit(fit::with_texts(why, &*inner.store, run.version.as_deref(), &function.program)?);
         }
@@ -172,6 +205,8 @@ impl Table {
         let waited = stopped.waited;
         let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.jitter()) else { return Ok(None) };
         let Transition { state, wake, mut list } = transition;
+        let why = lines::why(&list, run.id);
+        let failed: Vec<AttemptRow> = list.writes.iter().filter_map(attempt_in).cloned().collect();
         let created = if state.is_terminal() { inner.tell_with(&mut list, run, &call.event, now)? } else { Vec::new() };
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
             self.commit_for_two(run, list).await?
@@ -180,6 +215,11 @@ impl Table {
         };
         if !is_done {
             return Ok(None);
+        }
+        failed.iter().for_each(|attempt| side.ports.watch.attempt_failed(run, attempt));
+        lines::stands(run, state, why.as_deref());
+        if state.is_terminal() {
+            side.meter.ended(state, run.started, now);
         }
         if waited && state.is_terminal() {
             inner.waits_mut().forget(run.id);
@@ -195,14 +235,14 @@ impl Table {
     }
 
     /// Runs the script on the version that `versions` says.
-    async fn on_its_version(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Stopped, StoreError> {
+    async fn on_its_version(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>, side: &Side) -> Result<Stopped, StoreError> {
         let newest = Arc::clone(&function.program);
         let Some(version) = call.run.version.as_ref().filter(|version| *version != newest.hash()) else {
-            return self.call(newest, call, stop).await;
+            return self.call(newest, call, stop, side).await;
         };
         if function.versions == Versions::Pin {
             return match self.inner.old_program(version)? {
-                Some(old) => self.call(old, call, stop).await,
+                Some(old) => self.call(old, call, stop, side).await,
                 None => Ok(Stopped {
                     outcome: Outcome::Unfit(
                         "the version that it began with is not there any more; `stepwell runs migrate` takes it to the newest".into(),
@@ -215,13 +255,13 @@ impl Table {
                 }),
             };
         }
-        let stopped = self.call(newest, call, stop).await?;
+        let stopped = self.call(newest, call, stop, side).await?;
         // A record that does not fit the newest handler is finished on the version it was made with.
         if let Outcome::Unfit(_) = stopped.outcome
             && function.versions == Versions::Auto
             && let Some(old) = self.inner.old_program(version)?
         {
-            return self.call(old, call, stop).await;
+            return self.call(old, call, stop, side).await;
         }
         Ok(stopped)
     }
@@ -254,7 +294,15 @@ impl Table {
         }
     }
 
-    async fn call(&self, program: Arc<Program>, call: &Rc<Call>, stop: &Arc<Stop>) -> Result<Stopped, StoreError> {
-        script::call(program, Rc::clone(call), Arc::clone(&self.ports), Arc::clone(stop)).await
+    async fn call(&self, program: Arc<Program>, call: &Rc<Call>, stop: &Arc<Stop>, side: &Side) -> Result<Stopped, StoreError> {
+        script::call(program, Rc::clone(call), Arc::clone(&side.ports), Arc::clone(stop)).await
+    }
+}
+
+/// The failed attempt that a write stores.
+fn attempt_in(write: &Write) -> Option<&AttemptRow> {
+    match write {
+        Write::Attempt { attempt, .. } => Some(attempt),
+        _ => None,
     }
 }

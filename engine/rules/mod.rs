@@ -17,6 +17,7 @@ pub mod replay;
 pub mod retry;
 pub mod row;
 pub mod run;
+pub mod trace;
 pub mod waits;
 pub mod webhook;
 pub mod why;

@@ -9,6 +9,7 @@
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
 mod refit;
+mod slots;
 mod survey;
 
 use std::cmp::Reverse;
@@ -20,6 +21,7 @@ use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
+pub use slots::Slots;
 
 pub use refit::{Refit, Rethrottle, Stage};
 pub use survey::{KeyRule, KeyStand, Survey};

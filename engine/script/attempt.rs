@@ -19,6 +19,7 @@ use crate::base::alloc::{self, Account};
 use crate::base::{Json, Millis};
 use crate::rules::row::{LogLevel, Place, Recorded};
 use crate::rules::run::{Outcome, Stopped};
+use crate::rules::trace::{self, TraceContext};
 use crate::rules::{AttemptRow, Failure, Kind, LogRow, Retry, RunState, Write};
 use crate::store::StoreError;
 
@@ -338,8 +339,13 @@ impl Attempt {
             data: data.map(|data| Json::from(&*secrets.hide(data))),
             step: self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key)),
         });
-        self.ports.watch.logged(self.call.run.id, &line);
+        self.ports.watch.logged(&self.call.run, &line);
         alloc::uncounted(|| own.pending.push(Write::Log { run: self.call.run.id, line }));
+    }
+
+    /// The trace context that what the step or record with this key causes belongs to.
+    pub(super) fn onward(&self, key: &str) -> Option<TraceContext> {
+        trace::onward(&self.call.run, self.call.event.extra.as_deref(), key, self.ports.watch.exports_traces())
     }
 
     /// Hides every known secret in a failure.

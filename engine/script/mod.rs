@@ -390,13 +390,17 @@ impl std::fmt::Debug for Ports {
 /// Is told what runs do, as it happens; must not block.
 pub trait Watch: Send + Sync {
     /// An attempt of a step is about to run.
-    fn step_begun(&self, _run: RunId, _key: &str, _attempt: u32, _at: Millis) {}
+    fn step_begun(&self, _run: &RunRow, _key: &str, _attempt: u32, _at: Millis) {}
     /// A record has become durable.
-    fn recorded(&self, _run: RunId, _record: &Record) {}
+    fn recorded(&self, _run: &RunRow, _record: &Record) {}
     /// A failed attempt of a step has become durable.
-    fn attempt_failed(&self, _run: RunId, _attempt: &AttemptRow) {}
+    fn attempt_failed(&self, _run: &RunRow, _attempt: &AttemptRow) {}
     /// A line was written to the run's log; it becomes durable with the next commit.
-    fn logged(&self, _run: RunId, _line: &LogRow) {}
+    fn logged(&self, _run: &RunRow, _line: &LogRow) {}
+    /// Whether spans of the run and its steps are told to anybody.
+    fn exports_traces(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.

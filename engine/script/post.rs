@@ -24,6 +24,8 @@ pub struct Outgoing {
     pub id: Option<Arc<str>>,
     /// The id that it has else: derived from the run and the step.
     pub derived: Arc<str>,
+    /// What is kept beside it: the trace that it belongs to.
+    pub extra: Option<Json>,
 }
 
 /// What a run has to store together with what it asks for.
@@ -68,11 +70,12 @@ pub trait Post: Send + Sync {
     fn send(&self, events: Vec<Outgoing>) -> Checked<Vec<EventId>>;
     /// A signal to every run that waits for it.
     fn signal(&self, name: Arc<str>, data: Json) -> Box<dyn Parcel>;
-    /// Checks that a function can be invoked with these data, and gives its run an id.
+    /// Checks that a function can be invoked with these data, and gives its run an id. `extra` is kept beside its event: the trace that
+    /// it belongs to.
     ///
     /// # Errors
     /// What is wrong; nothing is started then.
-    fn invoke(&self, caller: &RunRow, function: &str, data: Json) -> Checked<RunId>;
+    fn invoke(&self, caller: &RunRow, function: &str, data: Json, extra: Option<Json>) -> Checked<RunId>;
     /// Opens a wait, and looks back to the run's start for an event that fits it already: the wait as it is then. Where
     /// it was opened before, by an attempt that may have ended before it had looked back, `with` is none.
     fn open(&self, run: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow>;
@@ -115,7 +118,7 @@ impl Post for Alone {
         Box::new(Alone)
     }
 
-    fn invoke(&self, _: &RunRow, _: &str, _: Json) -> Checked<RunId> {
+    fn invoke(&self, _: &RunRow, _: &str, _: Json, _: Option<Json>) -> Checked<RunId> {
         Err(alone())
     }
 

@@ -9,6 +9,7 @@ use crate::base::limits::{COROUTINE_STACK_BYTES, COROUTINE_STACK_SHARE, STEP_RES
 use crate::base::{Clock, Entropy, Json, Millis};
 use crate::rules::fit::{self, Instead};
 use crate::rules::run::{Outcome, Stopped};
+use crate::rules::trace::TRACEPARENT;
 use crate::rules::{EventRow, Failure, Unfit};
 use crate::store::{Memory, StoreError};
 
@@ -120,6 +121,8 @@ pub(super) fn event(row: &EventRow) -> Dynamic {
         Some(Ok(extra)) => extra.try_cast::<Map>().unwrap_or_default(),
         _ => Map::new(),
     };
+    // Where it belongs among traces is the engine's business.
+    map.remove(TRACEPARENT);
     map.insert("id".into(), row.sender_id.as_deref().map_or_else(|| row.id.to_string(), str::to_owned).into());
     map.insert("name".into(), row.name.as_ref().into());
     map.insert("data".into(), value::read(&row.data).unwrap_or(Dynamic::UNIT));

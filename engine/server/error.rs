@@ -53,6 +53,11 @@ impl ApiError {
         ApiError { more: More::RetryAfter(seconds), ..ApiError::new(status, message) }
     }
 
+    /// Whether one of its details has this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.details.iter().any(|detail| detail.code == code)
+    }
+
     /// With every single problem.
     #[must_use]
     pub fn detailed(mut self, details: Vec<Detail>) -> ApiError {

@@ -12,6 +12,7 @@ use crate::base::limits::WAITING_EVENT_BYTES;
 use crate::base::{EventId, Id, json};
 use crate::exec::{AcceptError, Fault, NewEvent, Refusal};
 use crate::project::EventProblem;
+use crate::rules::trace::{TRACEPARENT, TraceContext};
 use crate::store::{EventQuery, RunQuery, StoreError};
 
 use super::error::ApiError;
@@ -51,6 +52,14 @@ pub(super) async fn post_bearer(State(app): Shared, request: Request) -> Result<
 }
 
 async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Json<Accepted>, ApiError> {
+    let taken = take_or_refuse(app, key, headers, body).await;
+    if let Err(error) = &taken {
+        app.refused.count(error, app.engine.is_draining());
+    }
+    taken
+}
+
+async fn take_or_refuse(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Json<Accepted>, ApiError> {
     let door = app.door();
     if let Err(error) = door.auth.may_send(key, headers) {
         return refused(body, error).await;
@@ -63,18 +72,29 @@ async fn take(app: &App, key: Option<&str>, headers: &HeaderMap, body: Body) -> 
         Err(error) => return refused(body, error).await,
     };
     let body = inbound::read(headers, body, door.options.body_bytes, door.options.body_timeout).await?;
-    send(app, &body, seed.as_ref()).await.map(Json)
+    // A header that is not one is no reason to lose an event.
+    let context: Option<TraceContext> = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    send_within(app, &body, seed.as_ref(), context.as_ref()).await.map(Json)
 }
 
 /// Accepts the events of a body; answered once they are durable.
 pub(super) async fn send(app: &App, body: &[u8], seed: Option<&Seed>) -> Result<Accepted, ApiError> {
+    send_within(app, body, seed, None).await
+}
+
+/// The same, for events that are sent within a trace.
+async fn send_within(app: &App, body: &[u8], seed: Option<&Seed>, context: Option<&TraceContext>) -> Result<Accepted, ApiError> {
     let (events, problems) = inbound::parse(body);
     if !problems.is_empty() {
         let problems = all_problems(app, &events, problems);
         note_refused(app, &events, &problems);
         return Err(refusal(problems));
     }
-    let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| new_event(n, event, seed)).collect();
+    let within = |mut event: NewEvent| {
+        event.extra = context.map(|context| context.beside(event.extra.as_deref())).or(event.extra);
+        event
+    };
+    let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| within(new_event(n, event, seed))).collect();
     match accept(app, events, body.len()).await {
         Ok(ids) => Ok(Accepted { ids, status: StatusCode::OK.as_u16() }),
         Err(declined) => Err(declined.into()),

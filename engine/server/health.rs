@@ -37,38 +37,6 @@ pub(super) async fn ready(State(app): Shared) -> Response {
     ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, READY_SECONDS, format!("not ready: {why}")).into_response()
 }
 
-/// `GET /metrics`, in the text format of Prometheus
-/// (https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
-pub(super) async fn metrics(State(app): Shared) -> Result<Response, ApiError> {
-    let counts = app.engine.counts();
-    let stats = app.read(|store| store.stats()).await?;
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, values: &[(&str, u64)]| {
-        text.push_str(&format!("# HELP stepwell_{name} {help}\n# TYPE stepwell_{name} gauge\n"));
-        values.iter().for_each(|(labels, value)| text.push_str(&format!("stepwell_{name}{labels} {value}\n")));
-    };
-    let runs = [
-        ("{doing=\"queued\"}", counts.queued as u64),
-        ("{doing=\"executing\"}", counts.executing as u64),
-        ("{doing=\"suspended\"}", counts.suspended as u64),
-    ];
-    gauge("runs", "Runs that the engine knows, by what they do.", &runs);
-    gauge("runs_unfinished", "Runs that have not ended, parked ones included.", &[("", stats.unfinished)]);
-    gauge("store_bytes", "Bytes of the database and its log.", &[("", stats.bytes)]);
-    gauge("healthy", "1 where nothing is wrong; /health says what is.", &[("", u64::from(app.engine.health().ok))]);
-    gauge("ready", "1 while events are taken.", &[("", u64::from(app.engine.is_ready()))]);
-    let deliveries = app.deliveries.counts();
-    if !deliveries.is_empty() {
-        text.push_str("# HELP stepwell_webhook_requests_total Requests of webhooks, by what became of them.\n");
-        text.push_str("# TYPE stepwell_webhook_requests_total counter\n");
-    }
-    for (webhook, became, count) in deliveries {
-        let became = became.word();
-        text.push_str(&format!("stepwell_webhook_requests_total{{webhook=\"{webhook}\",became=\"{became}\"}} {count}\n"));
-    }
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
-}
-
 /// `GET /`
 pub async fn index() -> Response {
     const PAGE: &str = "stepwell: a durable event engine\n\n\

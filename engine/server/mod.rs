@@ -13,6 +13,7 @@ mod functions;
 mod health;
 mod inbound;
 mod listen;
+mod metrics;
 mod openapi;
 mod options;
 mod persist;
@@ -67,6 +68,7 @@ struct App {
     listen: SocketAddr,
     door: RwLock<Arc<Door>>,
     admission: Admission,
+    refused: metrics::Refused,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     deliveries: Deliveries,
@@ -88,6 +90,7 @@ impl App {
         let project = engine.project();
         Arc::new(App {
             admission: Admission::new(options.waiting_bytes),
+            refused: metrics::Refused::default(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(options.streams)),
             deliveries: Deliveries::default(),

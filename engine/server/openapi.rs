@@ -15,7 +15,7 @@ use super::view::{
     InvokedView, LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody,
     ReplayView, RunView, SignalView, Trace,
 };
-use super::{App, again, events, functions, health, reload, runs, signals, stream, webhooks};
+use super::{App, again, events, functions, health, metrics, reload, runs, signals, stream, webhooks};
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +235,7 @@ fn table() -> Vec<Route> {
         Route::get("/ready", "Whether events are taken", json_of::<HealthView>(), || get(health::ready))
             .needs(Needs::Nothing)
             .refuses(&[503]),
-        Route::get("/metrics", "Figures for Prometheus", Shape::Text, || get(health::metrics)),
+        Route::get("/metrics", "Figures for Prometheus", Shape::Text, || get(metrics::metrics)),
         Route::get("/openapi.json", "This document", Shape::Any, || get(openapi)).needs(Needs::Nothing),
         Route::get("/", "What there is, in a few lines", Shape::Text, || get(health::index)).needs(Needs::Nothing),
     ]

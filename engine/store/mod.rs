@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub mod conformance;
+mod figures;
 pub mod memory;
 pub mod sqlite;
 
@@ -20,6 +21,7 @@ use crate::rules::{
     WaitRow, WindowRow,
 };
 
+pub use figures::Figures;
 pub use memory::Memory;
 pub use sqlite::Sqlite;
 
@@ -253,6 +255,10 @@ pub trait Store: Send + Sync {
     fn backup(&self, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError>;
     /// Reads the whole store for faults; each line names one, none means sound.
     fn check(&self) -> Result<Vec<String>, StoreError>;
+    /// What its commits have come to so far; a store that counts nothing says so by zeros.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
     /// A fault that the store found by itself (a failed flush, a corrupt page): the engine has to stop.
     fn fault(&self) -> Option<StoreError> {
         None

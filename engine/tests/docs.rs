@@ -42,6 +42,7 @@ pages! {
     how_it_is_tested: "docs/how-it-is-tested.md",
     from_inngest: "docs/from-inngest.md",
     http: "docs/http.md",
+    operating: "docs/operating.md",
     reload_page: "docs/reload.md",
     rhai_for_javascript_people: "docs/rhai-for-javascript-people.md",
     testing: "docs/testing.md",

@@ -13,6 +13,7 @@ mod durability;
 mod engine;
 mod examples;
 mod house;
+mod operate;
 mod pages;
 mod program;
 mod project;

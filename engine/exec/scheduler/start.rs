@@ -10,9 +10,12 @@ use crate::rules::{Expect, Gate, List, RunState, WindowKey, WindowRow, Write};
 use crate::script::Stop;
 use crate::store::Lane;
 
+use super::super::lines;
 use super::super::worker::{Assign, Batch};
 use super::{Due, Scheduler};
 
+/// Why a run of a function that is not there is parked.
+const GONE: &str = "function gone: events.yaml does not declare its function any more";
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
 /// Runs that are not worth being split between two desks: each share costs a commit and a wake-up.
@@ -105,12 +108,13 @@ impl Scheduler {
 
     fn park_gone(&mut self, run: RunId, rev: u32, function: Arc<str>, now: Millis) {
         self.forget(run);
+        self.parked.insert(run, Arc::clone(&function));
         let inner = Arc::clone(&self.inner);
         self.errand(async move {
-            let reason = Arc::from("function gone: events.yaml does not declare its function any more");
-            let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason }] };
+            let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason: Arc::from(GONE) }] };
             // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
             if inner.commit(vec![list]).await.is_some_and(|verdicts| verdicts.iter().all(Result::is_ok)) {
+                lines::parked(run, &function, GONE);
                 inner.notify_run(run, &function, RunState::Parked, now);
             }
         });

@@ -34,6 +34,21 @@ fn runs_of_one_key_begin_in_order_and_one_at_a_time() {
 }
 
 #[test]
+fn slots_of_a_limit_are_counted_over_all_keys() {
+    let mut queue = Queue::default();
+    for (run, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
+        queue.push(order(run), &[want("f#0", key, 1, Hold::Run)]);
+    }
+    queue.push(order(5), &[want("shared s", "null", 7, Hold::Run)]);
+    assert_eq!(queue.admit(3), [Id(1), Id(3), Id(4)]);
+    let slots: Vec<(Arc<str>, Slots)> = queue.slots().into_iter().collect();
+    let expected = [("f#0".into(), Slots { limit: 1, taken: 3, keys: 3 }), ("shared s".into(), Slots { limit: 7, taken: 0, keys: 0 })];
+    assert_eq!(slots, expected);
+    (1..=5).for_each(|run| queue.remove(Id(run)));
+    assert!(queue.slots().is_empty());
+}
+
+#[test]
 fn hold_active_lets_the_slot_go_and_takes_it_again_before_fresh_runs() {
     let mut queue = Queue::default();
     for run in 1..=3 {

@@ -79,6 +79,7 @@ fn send(context: &NativeCallContext<'_>, events: Vec<One>) -> Result<Dynamic, Fa
 
 fn outgoing(attempt: &Attempt, key: &str, events: Vec<One>) -> Result<Vec<Outgoing>, Fault> {
     let mut all = Vec::with_capacity(events.len());
+    let extra = alloc::uncounted(|| attempt.onward(key).map(|context| context.beside(None)));
     for (at, event) in events.into_iter().enumerate() {
         let data = data_of(attempt, &event.data, &format!("the data of event `{}`", event.name))?;
         let nth = if at == 0 { String::new() } else { format!(".{}", at + 1) };
@@ -88,6 +89,7 @@ fn outgoing(attempt: &Attempt, key: &str, events: Vec<One>) -> Result<Vec<Outgoi
             data,
             id: event.id.as_deref().map(Arc::from),
             derived: Arc::from(derived.as_str()),
+            extra: extra.clone(),
         }));
     }
     Ok(all)

@@ -151,7 +151,7 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
         first: first.unwrap_or(now),
         retry: options.retry,
     };
-    attempt.ports.watch.step_begun(attempt.call.run.id, &key, inside.attempt, now);
+    attempt.ports.watch.step_begun(&attempt.call.run, &key, inside.attempt, now);
     attempt.set_inside(Some(inside.clone()));
     let result = perform(&attempt, context, body, &inside);
     // A panic leaves the step marked as running, so that the root knows whose attempt it was.

@@ -215,7 +215,10 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
     let made = |started: Millis| Made { attempts: 1, started, line: attempt.line_of(context) };
     let (with, row) = attempt.come_to(&wait, |now| {
         let data = data_of(&attempt, data, &format!("the data for `{function}`"))?;
-        match alloc::uncounted(|| attempt.ports.post.invoke(&attempt.call.run, function, data)) {
+        match alloc::uncounted(|| {
+            let extra = attempt.onward(&wait.key).map(|context| context.beside(None));
+            attempt.ports.post.invoke(&attempt.call.run, function, data, extra)
+        }) {
             Ok((run, parcel)) => {
                 let what = Arc::new(What::Run(run));
                 Ok(Opening { row: opened(&wait, what, now, options.timeout), parcel: Some(parcel) })

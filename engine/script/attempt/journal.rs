@@ -272,8 +272,8 @@ impl Attempt {
     pub(super) fn tell(&self, writes: &[Write]) {
         for write in writes {
             match write {
-                Write::Append { run, record } => self.ports.watch.recorded(*run, record),
-                Write::Attempt { run, attempt } => self.ports.watch.attempt_failed(*run, attempt),
+                Write::Append { record, .. } => self.ports.watch.recorded(&self.call.run, record),
+                Write::Attempt { attempt, .. } => self.ports.watch.attempt_failed(&self.call.run, attempt),
                 _ => {}
             }
         }

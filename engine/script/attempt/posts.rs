@@ -73,7 +73,7 @@ impl Attempt {
         self.own.borrow_mut().began = self.now();
         match stored {
             Some(record) => {
-                self.ports.watch.recorded(self.call.run.id, &record);
+                self.ports.watch.recorded(&self.call.run, &record);
                 match record.result {
                     Recorded::Value(json) => Ok(json),
                     _ => Ok(Json::from("null")),

@@ -13,6 +13,7 @@ use crate::base::alloc;
 use crate::base::diagnostic::nearest;
 use crate::base::{Millis, Span};
 use crate::rules::row::LogLevel;
+use crate::rules::trace::TRACEPARENT;
 
 use super::apart::{self, Outcome};
 use super::mocked;
@@ -264,6 +265,7 @@ fn wanted(attempt: &Attempt, inside: &Inside, method: &Method, url: &str, option
     };
     body(&mut request, options)?;
     headers(&mut request, options)?;
+    trace(attempt, inside, &mut request);
     if !matches!(*method, Method::GET | Method::HEAD) {
         idempotency(attempt, inside, &mut request, options)?;
     }
@@ -393,6 +395,18 @@ fn shown(value: &Dynamic, what: &str) -> Result<String, Fault> {
     match value.read_lock::<Secret>() {
         Some(secret) => Ok(secret.value.to_string()),
         None => text(value, what),
+    }
+}
+
+/// The trace that the call belongs to, unless the script says another one.
+fn trace(attempt: &Attempt, inside: &Inside, request: &mut Request) {
+    let name = HeaderName::from_static(TRACEPARENT);
+    if request.headers.contains_key(&name) {
+        return;
+    }
+    let value = attempt.onward(&inside.key).and_then(|context| header_value(&context.to_string(), false));
+    if let Some(value) = value {
+        request.headers.insert(name, value);
     }
 }
 

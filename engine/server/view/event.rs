@@ -29,6 +29,9 @@ pub struct EventView {
     /// The sender's `v`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v: Option<String>,
+    /// The trace that it was sent in: W3C's `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The sender's time in milliseconds since 1970; its runs start then if it is later than `received_at`.
     pub ts: i64,
     /// When it was accepted.
@@ -42,6 +45,8 @@ struct Extra {
     user: Option<Raw>,
     #[serde(default)]
     v: Option<String>,
+    #[serde(default)]
+    traceparent: Option<String>,
 }
 
 impl EventView {
@@ -56,6 +61,7 @@ impl EventView {
             data: raw(&row.data),
             user: extra.user,
             v: extra.v,
+            traceparent: extra.traceparent,
             ts: row.ts.0,
             received_at: Time(row.accepted),
         }

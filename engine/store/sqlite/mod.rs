@@ -32,7 +32,8 @@ use rusqlite::{Connection, InterruptHandle};
 use crate::base::{EventId, RunId, Span};
 use crate::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
-use super::{EventQuery, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
+use super::figures::Meter;
+use super::{EventQuery, Figures, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
 pub use tools::{Datum, QueryError, Table, query_readonly};
 use writer::{Commit, Fault, Order, Writer};
@@ -62,6 +63,8 @@ pub struct Options {
     pub flush_delay: Span,
     /// The file may have so many pages of 4096 bytes; beyond, the disk counts as full. 0 for no limit.
     pub most_pages: u32,
+    /// Tells microseconds that only ever grow, to measure transactions with; without it they are not measured.
+    pub timer: Option<fn() -> u64>,
 }
 
 /// Why a file was not opened. It is then as it was before.
@@ -104,6 +107,7 @@ pub struct Sqlite {
     readers: Readers,
     end: Ending,
     fault: Arc<Fault>,
+    meter: Arc<Meter>,
     owner: Option<Owner>,
 }
 
@@ -135,10 +139,11 @@ impl Sqlite {
     pub fn open(path: &Path, options: Options) -> Result<Sqlite, OpenError> {
         let readers = Readers::new(path.to_owned());
         let fault = Arc::new(Fault::default());
+        let meter = Arc::new(Meter::default());
         let path = path.to_owned();
         if options.read_only {
             open::foreign_reader(&path)?;
-            return Ok(Sqlite { path, readers, end: Ending::Clean, fault, owner: None });
+            return Ok(Sqlite { path, readers, end: Ending::Clean, fault, meter, owner: None });
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| OpenError::io(folder, &error))?;
@@ -149,8 +154,8 @@ impl Sqlite {
         if options.most_pages > 0 {
             connection.pragma_update(None, "max_page_count", options.most_pages)?;
         }
-        let owner = Owner::start(&path, connection, lock, end, &fault, options.flush_delay)?;
-        Ok(Sqlite { path, readers, end, fault, owner: Some(owner) })
+        let owner = Owner::start(&path, connection, lock, end, &fault, (&meter, options))?;
+        Ok(Sqlite { path, readers, end, fault, meter, owner: Some(owner) })
     }
 
     /// Carries out what was handed to `commit` so far, closes the file and gives its ownership up. Later commits answer
@@ -203,10 +208,12 @@ impl Sqlite {
         open::owner(path)
     }
 
-    fn bytes(&self) -> u64 {
+    /// The bytes of the main file, and those of its write-ahead log.
+    fn bytes(&self) -> (u64, u64) {
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
-        [self.path.as_path(), Path::new(&log)].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum()
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        (length(&self.path), length(Path::new(&log)))
     }
 }
 
@@ -217,7 +224,7 @@ impl Owner {
         lock: open::Lock,
         end: Ending,
         fault: &Arc<Fault>,
-        flush_delay: Span,
+        (meter, options): (&Arc<Meter>, Options),
     ) -> Result<Owner, OpenError> {
         let (steps, steps_out) = unbounded();
         let (ingest, ingest_out) = unbounded();
@@ -244,7 +251,9 @@ impl Owner {
             fault: Arc::clone(fault),
             checkpoint,
             log_is_long,
-            flush_delay,
+            flush_delay: options.flush_delay,
+            timer: options.timer,
+            meter: Arc::clone(meter),
             was_full: Cell::new(false),
         };
         let writer = thread("store-writer", move || writer.run(connection))?;
@@ -395,10 +404,11 @@ impl Store for Sqlite {
 
     fn stats(&self) -> Result<Stats, StoreError> {
         let (unfinished, largest_id) = self.readers.figures()?;
+        let (main, log) = self.bytes();
         Ok(Stats {
             place: self.path.display().to_string(),
             version: open::VERSION,
-            bytes: self.bytes(),
+            bytes: main + log,
             unfinished,
             largest_id,
             end: self.end,
@@ -411,6 +421,13 @@ impl Store for Sqlite {
 
     fn check(&self) -> Result<Vec<String>, StoreError> {
         tools::check(&open::reader(&self.path)?, "integrity_check")
+    }
+
+    fn figures(&self) -> Figures {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Where the system does not say, nobody is alarmed for it.
+        let free_bytes = rustix::fs::statvfs(folder).ok().map(|system| system.f_bavail.saturating_mul(system.f_frsize));
+        Figures { log_bytes: self.bytes().1, free_bytes, ..self.meter.read() }
     }
 
     fn fault(&self) -> Option<StoreError> {

@@ -12,6 +12,7 @@ use crate::base::Span;
 use crate::base::limits::BATCH_ROWS;
 use crate::rules::List;
 
+use super::super::figures::Meter;
 use super::super::{Answer, StoreError, Verdict};
 use super::apply::Applier;
 use super::{error, open};
@@ -63,6 +64,9 @@ pub(super) struct Writer {
     /// Set by the checkpointer: the log has grown so long that the writer has to finish the copy.
     pub(super) log_is_long: Arc<AtomicBool>,
     pub(super) flush_delay: Span,
+    /// Tells microseconds, to measure transactions with.
+    pub(super) timer: Option<fn() -> u64>,
+    pub(super) meter: Arc<Meter>,
     /// The disk was full, and the log has not been copied since.
     pub(super) was_full: Cell<bool>,
 }
@@ -111,17 +115,21 @@ impl Writer {
 
     /// One transaction, one flush, then every ticket of it.
     fn carry_out(&self, connection: &Connection, applier: &mut Applier<'_>, batch: Batch) {
+        let began = self.timer.map(|timer| timer());
         let outcome = match self.fault.get() {
             Some(fault) => Err(fault),
             None => self.transact(connection, applier, &batch),
         };
         match outcome {
             Ok(verdicts) => {
+                let micros = self.timer.zip(began).map(|(timer, began)| timer().saturating_sub(began));
+                self.meter.done(batch.commits.iter().map(|commit| commit.lists.len()).sum(), batch.rows, micros);
                 for (commit, verdicts) in batch.commits.into_iter().zip(verdicts) {
                     commit.answer.give(Ok(verdicts));
                 }
             }
             Err(error) => {
+                self.meter.failed();
                 if error == StoreError::Full {
                     self.was_full.set(true);
                 } else {

@@ -1,6 +1,6 @@
 //! The commands that need no engine.
 
-use super::support::Place;
+use super::support::{Engine, Place};
 
 #[test]
 fn without_arguments_it_says_how_to_start() {
@@ -153,6 +153,39 @@ fn doctor_finds_a_broken_config_and_a_foreign_file() {
     place.run(&["doctor", "--database", "nowhere.db"]).exits(0);
     place.write("events.yaml", "version: 1\nfunktions: {}\n");
     place.run(&["doctor", "--database", "nowhere.db"]).exits(78).prints("✗ config");
+    let report = place.run(&["doctor", "--database", "nowhere.db", "--json"]).exits(78).json();
+    assert_eq!(
+        (&report["ok"], &report["checks"][0]["name"], &report["checks"][0]["finding"]),
+        (&false.into(), &"config".into(), &"ill".into())
+    );
+    assert!(report["checks"][0]["advice"].as_str().unwrap().contains("stepwell validate"));
+}
+
+#[test]
+fn doctor_says_what_to_do_about_files_secrets_and_runs_that_cannot_go_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let with = |functions: &str| format!("version: 1\nsecrets: [API_KEY]\nevents:\n  app/a: {{}}\nfunctions:\n{functions}");
+    place.write("events.yaml", &with("  nap: { on: app/a }\n  other: { on: app/a }\n"));
+    place.write("handlers/nap.rhai", "sleep(\"rest\", \"1h\")\n");
+    place.write("handlers/other.rhai", "sleep(\"rest\", \"1h\")\n");
+    let mut command = place.command();
+    command.args(["dev", "--port", "0"]).env("API_KEY", "a-long-secret");
+    let engine = Engine::start(command);
+    place.ask(&engine, &["send", "app/a"]).exits(0);
+    while place.ask(&engine, &["runs", "ls", "--status", "sleeping", "--json"]).json().as_array().unwrap().len() < 2 {}
+    drop(engine);
+    let found = place.run(&["doctor"]).exits(0);
+    let found =
+        found.prints("- secrets    the secret `API_KEY` is not in the environment").prints("✓ runs       2 unfinished, and each can go on");
+    found.prints(" disk ").prints("✓ rights ").prints(" ms for a flush").prints("✓ clock ").prints(" files ");
+    place.write("events.yaml", &with("  nap: { on: app/a }\n"));
+    std::fs::set_permissions(place.path(".stepwell/stepwell.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let found = place.run(&["doctor"]).exits(0).prints("- rights     others may open the database (mode 644)");
+    found
+        .prints("chmod 600 .stepwell/stepwell.db")
+        .prints("their function is not declared any more: 1 of other")
+        .prints("stepwell runs cancel");
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Post for Early {
     fn signal(&self, _: Arc<str>, _: Json) -> Box<dyn Parcel> {
         Box::new(Alone)
     }
-    fn invoke(&self, _: &RunRow, _: &str, _: Json) -> Result<(RunId, Box<dyn Parcel>), Box<Failure>> {
+    fn invoke(&self, _: &RunRow, _: &str, _: Json, _: Option<Json>) -> Result<(RunId, Box<dyn Parcel>), Box<Failure>> {
         Err(Box::default())
     }
     fn open(&self, _: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow> {

@@ -110,16 +110,16 @@ impl Told {
 }
 
 impl Watch for Told {
-    fn step_begun(&self, _: RunId, key: &str, attempt: u32, _: Millis) {
+    fn step_begun(&self, _: &RunRow, key: &str, attempt: u32, _: Millis) {
         self.0.lock().unwrap().push(format!("begin {key} {attempt}"));
     }
-    fn recorded(&self, _: RunId, record: &Record) {
+    fn recorded(&self, _: &RunRow, record: &Record) {
         self.0.lock().unwrap().push(format!("record {} {}", record.kind.word(), record.key));
     }
-    fn attempt_failed(&self, _: RunId, attempt: &AttemptRow) {
+    fn attempt_failed(&self, _: &RunRow, attempt: &AttemptRow) {
         self.0.lock().unwrap().push(format!("failed {} {}", attempt.key, attempt.attempt));
     }
-    fn logged(&self, _: RunId, line: &LogRow) {
+    fn logged(&self, _: &RunRow, line: &LogRow) {
         self.0.lock().unwrap().push(format!("log {:?} {}", line.level, line.message));
     }
 }
@@ -225,8 +225,8 @@ impl Post for WithValues {
     fn signal(&self, name: Arc<str>, data: Json) -> Box<dyn Parcel> {
         self.0.signal(name, data)
     }
-    fn invoke(&self, caller: &RunRow, function: &str, data: Json) -> Checked<RunId> {
-        self.0.invoke(caller, function, data)
+    fn invoke(&self, caller: &RunRow, function: &str, data: Json, extra: Option<Json>) -> Checked<RunId> {
+        self.0.invoke(caller, function, data, extra)
     }
     fn open(&self, run: &RunRow, wait: WaitRow, with: Option<OwnWrites>) -> Reply<WaitRow> {
         self.0.open(run, wait, with)

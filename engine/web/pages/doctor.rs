@@ -12,7 +12,8 @@ use crate::web::{Ask, Content, Web, WebError};
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let (now, deep) = (web.now(), ask.has("deep"));
     let mut checks = vec![config(&web)];
-    checks.extend(web.read(move |store| Ok(doctor::examine(store, now, deep))).await?);
+    let project = web.project();
+    checks.extend(web.read(move |store| Ok(doctor::examine(store, Some(&project), now, deep))).await?);
     checks.push(engine(&web));
     let worst = checks.iter().map(|check| check.finding).max().unwrap_or(Finding::Well);
     let wrong = checks.iter().filter(|check| check.finding == Finding::Ill).count() as u64;

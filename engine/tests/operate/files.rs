@@ -1,0 +1,145 @@
+//! The unit, the container file, and the drill of docs/operating.md: held to what the program can do.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{ask, get, project, run_in, send, serve};
+use crate::program::{self, repository, stepwell};
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(repository().join(name)).unwrap()
+}
+
+/// Whether the program knows a command line: with `--help` behind it, it checks what stands before and does nothing.
+fn is_known(arguments: &[String]) {
+    let asked: Vec<&str> = arguments.iter().map(String::as_str).chain(["--help"]).collect();
+    let ended = stepwell(Path::new("."), asked.iter().copied());
+    assert_eq!(ended.exit, 0, "{asked:?}: {}", ended.stderr);
+    assert!(ended.stdout.contains(&format!("Usage: stepwell {}", arguments[0])), "{asked:?}: {}", ended.stdout);
+}
+
+#[test]
+fn the_unit_starts_the_program_as_it_wants_to_be_started() {
+    let unit = read("docs/stepwell.service");
+    let settings: Vec<(&str, &str)> = unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+    let setting =
+        |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).unwrap_or_else(|| panic!("no {name}"));
+    for name in ["ExecStartPre", "ExecStart"] {
+        let words: Vec<String> = setting(name).split(' ').map(str::to_owned).collect();
+        assert_eq!(words[0], "/usr/local/bin/stepwell");
+        is_known(&words[1..]);
+    }
+    // The database is where the unit may write, and the exit codes that no new start mends are the program's.
+    assert!(setting("ExecStart").contains(&format!("--database /var/lib/{}/", setting("StateDirectory"))));
+    let prevented: Vec<i32> = setting("RestartPreventExitStatus").split(' ').map(|code| code.parse().unwrap()).collect();
+    let broken = project(&[("events.yaml", "version: 1\nfunktions: {}\n")]);
+    assert!(
+        prevented.contains(&stepwell(broken.path(), ["run"]).exit)
+            && prevented.contains(&stepwell(broken.path(), ["run", "--nonsense"]).exit)
+    );
+    // A stop has more time than the engine takes for it.
+    let config = stepwell::config::Model::default();
+    let seconds: i64 = setting("TimeoutStopSec").parse().unwrap();
+    assert!(seconds * 1_000 > config.engine.shutdown_grace().0 + 5_000);
+    for name in ["NoNewPrivileges", "PrivateTmp", "ProtectHome"] {
+        assert_eq!(setting(name), "yes");
+    }
+    assert_eq!((setting("ProtectSystem"), setting("UMask"), setting("User")), ("strict", "0077", "stepwell"));
+}
+
+/// The instructions of a container file, each on one line: the word, and what stands behind it.
+fn instructions(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines
+        .map(|line| line.split_once(' ').unwrap_or_else(|| panic!("{line}")))
+        .map(|(word, rest)| (word.to_owned(), rest.to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_container_file_copies_what_is_there_and_calls_what_the_program_can_do() {
+    let all = instructions(&read("Containerfile"));
+    let last = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
+    let (build, run) = all.split_at(last);
+    for (word, rest) in &all {
+        let known = ["FROM", "WORKDIR", "COPY", "RUN", "USER", "VOLUME", "EXPOSE", "ENV", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
+        assert!(known.contains(&word.as_str()), "{word} {rest}");
+    }
+    assert!(build[0].1.ends_with(" AS build"));
+    for (_, rest) in all.iter().filter(|(word, rest)| word == "COPY" && !rest.contains("--from=")) {
+        let mut words: Vec<&str> = rest.split(' ').filter(|word| !word.starts_with("--")).collect();
+        words.pop();
+        words.iter().for_each(|source| assert!(repository().join(source).exists(), "{source}"));
+    }
+    // Whatever the build needs is copied: the crate names no file beside those.
+    let manifest = read("Cargo.toml");
+    for path in ["engine/lib.rs", "engine/main.rs", "engine/tests/main.rs"] {
+        assert!(manifest.contains(&format!("\"{path}\"")) && repository().join(path).exists());
+    }
+    let find =
+        |word: &str| run.iter().find(|(known, _)| known == word).map(|(_, rest)| rest.clone()).unwrap_or_else(|| panic!("no {word}"));
+    let user = find("USER");
+    assert!(!user.starts_with('0') && user != "root", "{user}");
+    // What is installed at run time would need the network, at build time too.
+    assert!(run.iter().filter(|(word, _)| word == "RUN").all(|(_, rest)| !rest.contains("apt") && !rest.contains("curl")));
+    let list = |text: &str| -> Vec<String> { serde_json::from_str(&text[text.find('[').unwrap()..]).unwrap() };
+    let (entry, command, check) = (list(&find("ENTRYPOINT")), list(&find("CMD")), list(&find("HEALTHCHECK")));
+    assert_eq!(entry, ["stepwell"]);
+    is_known(&command);
+    is_known(&check[1..]);
+    // The variables are the program's own.
+    let help = stepwell(Path::new("."), ["run", "--help"]).stdout;
+    for variable in find("ENV").split(' ') {
+        let (name, _) = variable.split_once('=').unwrap();
+        assert!(help.contains(&format!("[env: {name}]")), "{name} in {help}");
+    }
+}
+
+#[test]
+fn a_health_check_tells_an_engine_that_takes_events_from_none() {
+    let folder = project(&[("events.yaml", "version: 1\nevents: { app/a: {} }\n")]);
+    let server = serve(folder.path());
+    let ready = |url: &str| {
+        let output = program::command("stepwell", folder.path()).args(["doctor", "--ready"]).env("STEPWELL_URL", url).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(ready(&server.url()), (0, "ready\n".to_owned()));
+    let gone = server.url();
+    server.stop();
+    assert_eq!(ready(&gone).0, 69);
+}
+
+#[test]
+fn the_drill_brings_runs_back_and_they_go_on() {
+    let config = "version: 1\nevents: { app/order: {}, app/paid: {} }\nfunctions:\n  order: { on: app/order, concurrency: 1 }\n";
+    let handler = "step(\"one\", || 1);\nlet paid = wait_for_event(\"app/paid\", #{ timeout: \"1h\" });\nstep(\"two\", || paid.data.n)\n";
+    let files = [("events.yaml", config), ("handlers/order.rhai", handler)];
+    let folder = project(&files);
+    let server = serve(folder.path());
+    let waiting = send(&server, "app/order", json!({}));
+    let run = run_in(&server, &waiting, "waiting")["run_id"].as_str().unwrap().to_owned();
+    let queued = send(&server, "app/order", json!({}));
+    run_in(&server, &queued, "queued");
+    let copied = stepwell(folder.path(), ["backup", "copy.db"]);
+    assert_eq!(copied.exit, 0, "{}", copied.stderr);
+    // What comes after the copy is not in it.
+    let later = send(&server, "app/order", json!({}));
+    server.kill();
+
+    let other = project(&files);
+    std::fs::create_dir(other.path().join(".stepwell")).unwrap();
+    std::fs::copy(folder.path().join("copy.db"), other.path().join(".stepwell/stepwell.db")).unwrap();
+    let sound = stepwell(other.path(), ["doctor"]);
+    assert_eq!(sound.exit, 0, "{}", sound.stdout);
+    let server = serve(other.path());
+    assert_eq!(ask(&server, "GET", &format!("/v1/events/{later}"), &[], "").0, 404);
+    assert_eq!(get(&server, &format!("/v1/runs/{run}"))["data"]["state"], "waiting");
+    send(&server, "app/paid", json!({"n": 7}));
+    assert_eq!(run_in(&server, &waiting, "completed")["output"], 7);
+    run_in(&server, &queued, "waiting");
+    send(&server, "app/paid", json!({"n": 8}));
+    assert_eq!(run_in(&server, &queued, "completed")["output"], 8);
+    let steps = get(&server, &format!("/v1/runs/{run}/trace"))["data"]["steps"].as_array().unwrap().len();
+    assert_eq!(steps, 3, "no step was recorded twice");
+}
