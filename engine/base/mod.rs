@@ -10,6 +10,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod network;
+pub mod secretlike;
 pub mod time;
 
 pub use diagnostic::{Diagnostic, Location, Severity, Source};

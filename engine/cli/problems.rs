@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::base::{Diagnostic, Location, Severity};
+use crate::base::{Diagnostic, Location, Severity, codes};
 
 use super::out::{DIM, GREEN, RED, YELLOW, count, paint};
 
@@ -13,6 +13,7 @@ use super::out::{DIM, GREEN, RED, YELLOW, count, paint};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Pictures with carets, and a line that counts
+    #[value(alias = "text")]
     Human,
     /// One JSON document
     Json,
@@ -119,36 +120,99 @@ impl List<'_> {
         };
         let place = problem.places.first().map(|place| {
             let (line, column) = place.source.position(place.range.start);
-            format!("file={},line={line},col={column},", property(&self.path(place)))
+            let (end_line, end_column) = place.source.position(place.range.end);
+            // Columns are shown for places within one line alone.
+            let end = if line == end_line { format!(",endColumn={end_column}") } else { String::new() };
+            format!("file={},line={line},col={column},endLine={end_line}{end},", property(&self.path(place)))
         });
         let message = std::iter::once(&problem.message).chain(&problem.helps).cloned().collect::<Vec<_>>().join("\n");
         let data = message.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
         format!("::{level} {}title={}::{data}", place.unwrap_or_default(), problem.code)
     }
 
+    /// A log of SARIF 2.1.0: the codes that came up as rules, with what `explain` says of them, and the problems as results.
     fn sarif(&self) -> Value {
-        let rules: BTreeSet<&str> = self.problems.iter().map(|problem| problem.code).collect();
-        let rules: Vec<Value> = rules.into_iter().map(|code| json!({"id": code})).collect();
-        let results: Vec<Value> = self.problems.iter().map(|problem| self.result(problem)).collect();
-        let driver = json!({"name": "stepwell", "version": env!("CARGO_PKG_VERSION"), "rules": rules});
+        let used: BTreeSet<&str> = self.problems.iter().map(|problem| problem.code).collect();
+        let used: Vec<&str> = used.into_iter().collect();
+        let rules: Vec<Value> = used.iter().map(|code| rule(code)).collect();
+        let results: Vec<Value> = self.problems.iter().map(|problem| self.result(problem, &used)).collect();
+        let driver = json!({"name": "stepwell", "version": VERSION, "semanticVersion": VERSION, "rules": rules});
         json!({
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
             "version": "2.1.0",
-            "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+            "runs": [{
+                "tool": {"driver": driver},
+                "columnKind": "unicodeCodePoints",
+                "invocations": [{"executionSuccessful": true}],
+                "results": results,
+            }],
         })
     }
 
-    fn result(&self, problem: &Diagnostic) -> Value {
+    fn result(&self, problem: &Diagnostic, rules: &[&str]) -> Value {
         let text = std::iter::once(&problem.message).chain(&problem.helps).cloned().collect::<Vec<_>>().join("\n");
-        let location = |place: &Location| {
-            let (line, column) = place.source.position(place.range.start);
-            let (end_line, end_column) = place.source.position(place.range.end);
-            let region = json!({"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column});
-            json!({"physicalLocation": {"artifactLocation": {"uri": self.path(place)}, "region": region}})
-        };
-        let locations: Vec<Value> = problem.places.iter().take(1).map(location).collect();
-        json!({"ruleId": problem.code, "level": word(problem.severity), "message": {"text": text}, "locations": locations})
+        let mut result = json!({
+            "ruleId": problem.code,
+            "ruleIndex": rules.iter().position(|code| *code == problem.code),
+            "level": word(problem.severity),
+            "message": {"text": text},
+        });
+        let mut places = problem.places.iter().map(|place| self.physical(place));
+        if let Some(first) = places.next() {
+            result["locations"] = json!([first]);
+        }
+        let related: Vec<Value> = places.collect();
+        if !related.is_empty() {
+            result["relatedLocations"] = related.into();
+        }
+        result
     }
+
+    fn physical(&self, place: &Location) -> Value {
+        let (line, column) = place.source.position(place.range.start);
+        let (end_line, end_column) = place.source.position(place.range.end);
+        let mut region = json!({"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column});
+        let snippet = place.source.text.get(place.range.clone()).unwrap_or_default();
+        if !snippet.is_empty() {
+            region["snippet"] = json!({"text": snippet});
+        }
+        let mut location = json!({"physicalLocation": {"artifactLocation": {"uri": uri(&self.path(place))}, "region": region}});
+        if !place.label.is_empty() {
+            location["message"] = json!({"text": place.label});
+        }
+        location
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A code as a rule of SARIF.
+fn rule(code: &str) -> Value {
+    let level = match code.get(..1) {
+        Some("W") => "warning",
+        Some("N") => "note",
+        _ => "error",
+    };
+    let mut rule = json!({"id": code, "defaultConfiguration": {"level": level}});
+    if let Some(entry) = codes::find(code) {
+        rule["shortDescription"] = json!({"text": entry.title});
+        rule["fullDescription"] = json!({"text": entry.text.split("\n\n").next().unwrap_or_default().replace('\n', " ")});
+        rule["help"] = json!({"text": entry.text});
+    }
+    rule
+}
+
+/// A path as a URI that is relative to the folder in which the check runs.
+fn uri(path: &str) -> String {
+    let mut uri = String::with_capacity(path.len());
+    for byte in path.replace('\\', "/").trim_start_matches("./").bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri
 }
 
 fn word(severity: Severity) -> &'static str {
@@ -192,12 +256,82 @@ mod tests {
         let list = list(&problems);
         let github = list.text(Format::Github);
         assert!(
-            github.starts_with("::error file=shop/events.yaml,line=2,col=1,title=E0102::unknown key `funktions`%0A50%25 sure\n"),
+            github.starts_with(
+                "::error file=shop/events.yaml,line=2,col=1,endLine=2,endColumn=10,title=E0102::unknown key `funktions`%0A50%25 sure\n"
+            ),
             "{github}"
         );
         let json: Value = serde_json::from_str(&list.text(Format::Json)).unwrap();
         assert_eq!(json["problems"][0]["places"][0]["end_column"], 10);
-        let sarif: Value = serde_json::from_str(&list.text(Format::Sarif)).unwrap();
-        assert_eq!(sarif["runs"][0]["results"][0]["level"], "error");
+    }
+
+    /// The parts of the schema of SARIF 2.1.0 that concern what is written here.
+    fn essentials() -> Value {
+        let text = json!({"type": "object", "required": ["text"], "additionalProperties": false, "properties": {"text": {"type": "string", "minLength": 1}}});
+        let level = json!({"enum": ["none", "note", "warning", "error"]});
+        let number = json!({"type": "integer", "minimum": 1});
+        let closed = |required: Value, properties: Value| json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties});
+        let region = closed(
+            json!(["startLine"]),
+            json!({"startLine": number, "startColumn": number, "endLine": number, "endColumn": number, "snippet": text}),
+        );
+        let artifact = closed(json!(["uri"]), json!({"uri": {"type": "string", "format": "uri-reference"}}));
+        let physical = closed(json!(["artifactLocation"]), json!({"artifactLocation": artifact, "region": region}));
+        let location = closed(json!([]), json!({"physicalLocation": physical, "message": text}));
+        let rule = closed(
+            json!(["id"]),
+            json!({"id": {"type": "string", "minLength": 1}, "shortDescription": text, "fullDescription": text, "help": text,
+                "defaultConfiguration": closed(json!([]), json!({"level": level}))}),
+        );
+        let driver = closed(
+            json!(["name"]),
+            json!({"name": {"type": "string"}, "version": {"type": "string"}, "rules": {"type": "array", "uniqueItems": true, "items": rule},
+                "semanticVersion": {"type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+"}}),
+        );
+        let locations = json!({"type": "array", "items": location});
+        let result = closed(
+            json!(["message"]),
+            json!({"ruleId": {"type": "string"}, "ruleIndex": {"type": "integer", "minimum": -1}, "level": level, "message": text,
+                "locations": locations, "relatedLocations": locations}),
+        );
+        let run = closed(
+            json!(["tool"]),
+            json!({"tool": closed(json!(["driver"]), json!({"driver": driver})), "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                "results": {"type": "array", "items": result},
+                "invocations": {"type": "array", "items": closed(json!(["executionSuccessful"]), json!({"executionSuccessful": {"type": "boolean"}}))}}),
+        );
+        closed(
+            json!(["version", "runs"]),
+            json!({"$schema": {"type": "string", "format": "uri"}, "version": {"const": "2.1.0"}, "runs": {"type": "array", "items": run}}),
+        )
+    }
+
+    #[test]
+    fn sarif_is_what_its_schema_asks_for() {
+        let schema = jsonschema::options().should_validate_formats(true).build(&essentials()).unwrap();
+        let source = Source::new("a folder/ä.rhai", "let x = 1;\nlet y = 2;\n");
+        let two =
+            Diagnostic::error("E0304", "two places").at(Location::new(&source, 4..5)).labelled(Location::new(&source, 11..20), "here");
+        let mut problems = problems();
+        problems[2].code = "N0311";
+        problems.extend([two, Diagnostic::error("E0102", "without a place")]);
+        let sarif: Value = serde_json::from_str(&list(&problems).text(Format::Sarif)).unwrap();
+        let wrong: Vec<String> = schema.iter_errors(&sarif).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}\n{sarif:#}");
+        let run = &sarif["runs"][0];
+        let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+        for result in run["results"].as_array().unwrap() {
+            let rule = &rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+            assert_eq!(rule["id"], result["ruleId"]);
+            assert!(rule["help"]["text"].as_str().unwrap().len() > 80 && rule["shortDescription"]["text"].is_string(), "{rule}");
+        }
+        assert_eq!(rules.len(), 4);
+        let result = &run["results"][3];
+        assert_eq!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "shop/a%20folder/%C3%A4.rhai");
+        assert_eq!(result["locations"][0]["physicalLocation"]["region"]["snippet"]["text"], "x");
+        assert_eq!(result["relatedLocations"][0]["message"]["text"], "here");
+        assert_eq!((&run["results"][0]["level"], &run["results"][2]["level"]), (&json!("error"), &json!("note")));
+        let empty: Value = serde_json::from_str(&list(&[]).text(Format::Sarif)).unwrap();
+        assert!(schema.is_valid(&empty), "{empty:#}");
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::secretlike::secretlike;
 use crate::base::{Diagnostic, Location, Severity, Source};
 
 use super::keys::include;
 use super::model::Model;
 use super::reader::{Fields, Reader};
 use super::spanned::{Spanned, Table};
-use super::tree::{self, Shape};
+use super::tree::{self, Node, Shape};
 use super::{check, file};
 
 /// What came of loading a config.
@@ -86,6 +87,7 @@ impl Loader {
             self.reader.note(problem.help("it declares `events` and `functions`; `stepwell init` writes one to begin with"));
             return None;
         }
+        secrets_in(None, &node, &mut self.reader);
         let mut model = Model::read(&node, &mut self.reader);
         self.include(&mut model);
         Some(model)
@@ -139,6 +141,7 @@ impl Loader {
             self.is_whole = false;
             return;
         };
+        secrets_in(None, &node, &mut self.reader);
         let mut part = Model::default();
         let Some(mut fields) = Fields::of::<Model>(&node, "an included file", &mut self.reader) else {
             self.is_whole = false;
@@ -154,6 +157,21 @@ impl Loader {
         merge(&mut model.functions, part.functions, "the function", &mut self.reader);
         merge(&mut model.webhooks, part.webhooks, "the webhook", &mut self.reader);
         model.secrets.extend(part.secrets);
+    }
+}
+
+/// Notes the texts below a value that look like secrets; `name` is the key that it stands under.
+fn secrets_in(name: Option<&str>, node: &Node, reader: &mut Reader) {
+    match &node.shape {
+        Shape::Text(text) => {
+            if let Some(what) = secretlike(name, text) {
+                let problem = Diagnostic::warning("W0136", format!("this looks like a secret: {what}")).at(node.place.clone());
+                reader.note(problem.help("list its name under `secrets`, and set the value in the environment"));
+            }
+        }
+        Shape::List(items) => items.iter().for_each(|item| secrets_in(name, item, reader)),
+        Shape::Map(entries) => entries.iter().for_each(|(key, value)| secrets_in(Some(&key.value), value, reader)),
+        _ => {}
     }
 }
 

@@ -9,15 +9,18 @@ use sha2::{Digest, Sha256};
 use crate::base::limits::SECRET_LEAST_BYTES;
 use crate::base::{Diagnostic, Location, Severity, Source};
 use crate::config::{self, Database, DatabaseKind, Event, EventSchema, Model, Spanned, StartTls, UnknownEvents};
+use crate::expr::Expr;
 use crate::rules::ended;
 use crate::rules::policy::{Hold, Timeouts};
 use crate::script::{
-    Address, Commands, Databases, Host, HttpRules, MailServer, Program, Protection, RunLimits, Secrets, Surroundings, Use, UseKind,
+    Address, Commands, Databases, Host, HttpRules, MailServer, Program, Protection, Read, RunLimits, Secrets, Surroundings, Use, UseKind,
 };
 
 use super::documents::Documents;
 use super::expressions::{self, Seen};
 use super::function::{Cancel, Function, Trigger, Warned, in_family};
+use super::handed;
+use super::reads::{self, Given};
 use super::schema::{self, Schema};
 use super::violation::EventProblem;
 use super::{Index, Mode, Project, webhook};
@@ -43,13 +46,15 @@ impl Project {
         check_examples(&model, &schemas, &mut problems);
         let (env, secrets) = read_environment(&model, env, mode, &mut problems);
         let is_whole = loaded.is_whole;
-        let mut scripts = Scripts { host, root: &root, model: &model, schemas: &schemas, is_whole, done: HashMap::new() };
+        let mut scripts =
+            Scripts { host, root: &root, model: &model, schemas: &schemas, is_whole, done: HashMap::new(), given: HashMap::new() };
         let functions: Vec<Arc<Function>> = model
             .functions
             .iter()
             .filter_map(|(id, declared)| function(id, declared, &model, &schemas, &mut scripts, &mut problems))
             .collect();
         let webhooks = webhook::all(&model, &secrets, &mut problems);
+        scripts.check(&mut problems);
         // What the config told of a place, such as a file that is not there, is not told twice.
         let place = |problem: &Diagnostic| problem.places.first().map(|place| (place.source.name.clone(), place.range.clone()));
         let told: Vec<_> = config_problems.iter().filter_map(place).collect();
@@ -237,9 +242,11 @@ struct Scripts<'a> {
     is_whole: bool,
     /// By path, and whether it is compiled as a script for failures.
     done: HashMap<(String, bool), Option<Arc<Program>>>,
+    /// What each of them may be given, over all functions that it serves.
+    given: HashMap<(String, bool), Given<'a>>,
 }
 
-impl Scripts<'_> {
+impl<'a> Scripts<'a> {
     /// A name in a script that the config does not list.
     fn unlisted(&self, used: &Use) -> Option<Diagnostic> {
         let name = used.name.as_str();
@@ -297,14 +304,49 @@ impl Scripts<'_> {
         Some(if problem.helps.is_empty() { problem.help("a script reads only what events.yaml names") } else { problem })
     }
 
-    /// Checks the `if` of each wait in a script. What starts its run is not known here: a handler may serve several
-    /// functions.
-    fn conditions(&self, program: &Program, problems: &mut Vec<Diagnostic>) {
-        for used in program.uses() {
-            if let UseKind::Condition { event } = &used.kind {
-                let text = Spanned::new(used.name.clone(), used.place.clone());
-                expressions::compile_match(&text, "condition", &[], &seen_by(event, self.model, self.schemas), problems);
+    /// Checks what scripts read of events and what they hand to others, once it is known which events start them.
+    fn check(&self, problems: &mut Vec<Diagnostic>) {
+        // Where a file of the config could not be read, an event may be declared there.
+        let programs = self.done.iter().filter(|_| self.is_whole).filter_map(|(key, program)| Some((key, program.as_ref()?)));
+        let (model, schemas) = (self.model, self.schemas);
+        let declared = move |name: &str| seen_by(name, model, schemas);
+        for (key, program) in programs {
+            let none = Given::default();
+            let given = self.given.get(key).unwrap_or(&none);
+            reads::check(program.facts(), given, &declared, &|name| self.host.has_field(name), problems);
+            let own = if given.is_open { &[] } else { given.events.as_slice() };
+            for handed in &program.facts().handed {
+                let to = match handed.is_call {
+                    false => self.model.event(&handed.to).map(|(name, _)| name.value.as_str()),
+                    true => self.model.functions.get(&handed.to).and_then(|function| match function.on.as_slice() {
+                        [only] => Some(only.event.value.as_str()),
+                        _ => None,
+                    }),
+                };
+                let look_up = |read: &Read| reads::types(read, given, &declared);
+                handed::check(handed, to.and_then(|to| self.schemas.get(to)), &look_up, problems);
             }
+            for used in program.uses() {
+                if let UseKind::Condition { event } = &used.kind {
+                    let text = Spanned::new(used.name.clone(), used.place.clone());
+                    expressions::compile_match(&text, "condition", own, &declared(event), problems);
+                }
+            }
+        }
+    }
+
+    /// Notes the events that a function is started by, for its scripts.
+    fn give(&mut self, declared: &config::Function, events: &[Seen<'a>], is_open: bool, conditions: &[&Expr]) {
+        let scripts = std::iter::once((&declared.handler, false)).chain(declared.on_failure.as_ref().map(|script| (script, true)));
+        for (script, for_failures) in scripts {
+            let given = self.given.entry((script.value.clone(), for_failures)).or_default();
+            for event in
+                events.iter().filter(|event| !given.events.iter().any(|known| known.name == event.name)).copied().collect::<Vec<_>>()
+            {
+                given.events.push(event);
+            }
+            given.is_open |= is_open;
+            conditions.iter().for_each(|condition| given.test(condition));
         }
     }
 
@@ -323,7 +365,6 @@ impl Scripts<'_> {
                 problems.extend(program.warnings().iter().cloned());
                 if self.is_whole {
                     problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
-                    self.conditions(&program, problems);
                 }
                 Some(Arc::new(program))
             }
@@ -339,22 +380,26 @@ impl Scripts<'_> {
     }
 }
 
-fn function(
+fn function<'a>(
     id: &Spanned<String>,
-    declared: &config::Function,
-    model: &Model,
-    schemas: &HashMap<String, Schema>,
-    scripts: &mut Scripts<'_>,
+    declared: &'a config::Function,
+    model: &'a Model,
+    schemas: &'a HashMap<String, Schema>,
+    scripts: &mut Scripts<'a>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Arc<Function>> {
-    let mut all: Vec<Seen<'_>> = Vec::new();
+    let mut all: Vec<Seen<'a>> = Vec::new();
     let mut triggers = Vec::new();
+    // A start by the clock or by another function brings data of which no event is declared.
+    let mut is_open = declared.on.is_empty() || declared.cron.is_some();
     for trigger in &declared.on {
         let seen = seen_by(&trigger.event.value, model, schemas);
         let condition = trigger.condition.as_ref().and_then(|text| expressions::compile(text, "condition", &seen, problems));
         triggers.push(Trigger { event: Arc::from(trigger.event.value.as_str()), condition });
+        is_open |= seen.is_empty();
         all.extend(seen);
     }
+    scripts.give(declared, &all, is_open, &triggers.iter().filter_map(|trigger| trigger.condition.as_ref()).collect::<Vec<_>>());
     let mut compile =
         |text: &Option<Spanned<String>>, what: &str| text.as_ref().and_then(|text| expressions::compile(text, what, &all, problems));
     let keys = declared.concurrency.iter().map(|limit| compile(&limit.key, "key")).collect();
@@ -453,7 +498,7 @@ fn holds_while_it_sleeps(id: &Spanned<String>, declared: &config::Function, prog
 }
 
 /// The declared events that a trigger may be given: the one of that name, or those of the family.
-fn seen_by<'a>(trigger: &'a str, model: &'a Model, schemas: &'a HashMap<String, Schema>) -> Vec<Seen<'a>> {
+fn seen_by<'a>(trigger: &str, model: &'a Model, schemas: &'a HashMap<String, Schema>) -> Vec<Seen<'a>> {
     let seen = |(name, _): (&'a Spanned<String>, &'a Event)| Seen { name: &name.value, schema: schemas.get(&name.value) };
     let of_family: Vec<_> = model.events.iter().filter(|(name, _)| in_family(&name.value, trigger)).map(seen).collect();
     if of_family.is_empty() { model.event(trigger).into_iter().map(seen).collect() } else { of_family }

@@ -10,12 +10,15 @@ mod event;
 mod explain;
 mod expressions;
 mod function;
+mod handed;
 mod load;
 mod loader;
 mod places;
+mod reads;
 mod schema;
 mod scratch;
 mod topology;
+mod shape;
 mod violation;
 mod webhook;
 

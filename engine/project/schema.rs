@@ -11,12 +11,11 @@ use crate::base::diagnostic::nearest;
 use crate::expr::Segment;
 
 use super::documents::Documents;
+use super::shape::{self, Node, Property, Shape};
 use super::violation::{self, EventProblem};
 
 /// Steps that a pattern with look-around may take on one text, so that data sent to harm cannot hold up the engine.
 const PATTERN_STEPS: usize = 100_000;
-/// Subschemas that are looked at for one property; a schema that nests deeper answers "unknown".
-const SUBSCHEMAS_MOST: usize = 500;
 /// Violations that are told at once.
 pub(super) const VIOLATIONS_MOST: usize = 50;
 
@@ -208,6 +207,15 @@ impl Schema {
         Node { address: &self.address, schema: self.value() }
     }
 
+    /// The shape of the data that fit it.
+    pub fn shape(&self) -> Shape<'_> {
+        Shape::of(&self.shelf, self.root())
+    }
+
+    fn expand<'a>(&'a self, nodes: &[Node<'a>]) -> Vec<Node<'a>> {
+        shape::expand(&self.shelf, nodes)
+    }
+
     /// The names of the properties that are declared for the data's object at a JSON pointer.
     fn names_at(&self, pointer: &str) -> Vec<String> {
         let mut at = vec![self.root()];
@@ -216,11 +224,7 @@ impl Schema {
             let all = self.expand(&at);
             at = all.iter().filter_map(|node| node.child(&name).or_else(|| node.item(name.parse().ok()?))).collect();
         }
-        self.names(&self.expand(&at))
-    }
-
-    fn names(&self, nodes: &[Node<'_>]) -> Vec<String> {
-        let mut names: Vec<String> = nodes.iter().flat_map(|node| node.properties().map(|(name, _)| name.clone())).collect();
+        let mut names: Vec<String> = self.expand(&at).iter().flat_map(|node| node.names()).map(str::to_owned).collect();
         names.sort();
         names.dedup();
         names
@@ -228,83 +232,22 @@ impl Schema {
 
     /// What the schema says of a path into the data.
     pub fn knows(&self, path: &[Segment]) -> Known {
-        let mut at = vec![self.root()];
+        let mut at = self.shape();
         for segment in path {
-            let all = self.expand(&at);
-            let next: Vec<Node<'_>> = match segment {
-                Segment::Field(name) => all.iter().filter_map(|node| node.child(name)).collect(),
-                Segment::Index(index) => all.iter().filter_map(|node| node.item(usize::try_from(*index).ok()?)).collect(),
-            };
-            if next.is_empty() {
-                let Segment::Field(name) = segment else { return Known::Yes };
-                if all.len() >= SUBSCHEMAS_MOST || all.iter().any(|node| node.has_pattern_for_names()) {
-                    return Known::Yes;
-                }
-                let names = self.names(&all);
-                let near = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
-                let closed = at.iter().any(|node| self.closed(*node, 0));
-                return match (closed, near) {
-                    (true, near) => Known::Closed { property: name.clone(), nearest: near },
-                    (false, Some(near)) => Known::Near { property: name.clone(), nearest: near },
-                    (false, None) => Known::Yes,
-                };
+            match segment {
+                Segment::Index(index) => match at.item(usize::try_from(*index).ok()) {
+                    Some(item) => at = item,
+                    None => return Known::Yes,
+                },
+                Segment::Field(name) => match at.property(name) {
+                    Property::There { shape, .. } => at = shape,
+                    Property::Refused { nearest } => return Known::Closed { property: name.clone(), nearest },
+                    Property::Near { nearest } => return Known::Near { property: name.clone(), nearest },
+                    Property::Ownerless { .. } => return Known::Yes,
+                },
             }
-            at = next;
         }
         Known::Yes
-    }
-
-    /// Whether properties that are not declared are refused.
-    fn closed(&self, node: Node<'_>, deep: usize) -> bool {
-        let Value::Object(map) = node.schema else { return node.schema == &Value::Bool(false) };
-        if deep > 20 {
-            return false;
-        }
-        let is_false = |key: &str| map.get(key) == Some(&Value::Bool(false));
-        let every = |key: &str| {
-            let choices = map.get(key).and_then(Value::as_array);
-            choices.is_some_and(|list| !list.is_empty() && list.iter().all(|schema| self.closed(node.with(schema), deep + 1)))
-        };
-        is_false("additionalProperties")
-            || is_false("unevaluatedProperties")
-            || self.target(node).is_some_and(|target| self.closed(target, deep + 1))
-            || map
-                .get("allOf")
-                .and_then(Value::as_array)
-                .is_some_and(|list| list.iter().any(|schema| self.closed(node.with(schema), deep + 1)))
-            || every("anyOf")
-            || every("oneOf")
-    }
-
-    /// The schema that a node's `$ref` leads to.
-    fn target<'a>(&'a self, node: Node<'a>) -> Option<Node<'a>> {
-        let target = node.schema.get("$ref")?.as_str()?;
-        let (address, fragment) = target.split_once('#').unwrap_or((target, ""));
-        let (address, document) = match address {
-            "" => (node.address, self.shelf.get(node.address)?),
-            other => self.shelf.get_key_value(other).map(|(key, value)| (key.as_str(), value))?,
-        };
-        Some(Node { address, schema: document.pointer(fragment)? })
-    }
-
-    /// The nodes with everything that `$ref` and the combining keywords add to them.
-    fn expand<'a>(&'a self, nodes: &[Node<'a>]) -> Vec<Node<'a>> {
-        let mut all: Vec<Node<'a>> = Vec::new();
-        let mut open: Vec<Node<'a>> = nodes.to_vec();
-        while let Some(node) = open.pop() {
-            if all.len() >= SUBSCHEMAS_MOST || all.iter().any(|known| std::ptr::eq(known.schema, node.schema)) {
-                continue;
-            }
-            all.push(node);
-            open.extend(self.target(node));
-            for key in ["allOf", "anyOf", "oneOf"] {
-                open.extend(node.schema.get(key).and_then(Value::as_array).into_iter().flatten().map(|schema| node.with(schema)));
-            }
-            open.extend(["if", "then", "else"].iter().filter_map(|key| node.schema.get(key)).map(|schema| node.with(schema)));
-            let dependent = node.schema.get("dependentSchemas").and_then(Value::as_object);
-            open.extend(dependent.into_iter().flat_map(|map| map.values()).map(|schema| node.with(schema)));
-        }
-        all
     }
 
     /// A text of the command line as the value that the schema wants for this field: what it declares, else JSON if the
@@ -341,55 +284,4 @@ pub fn typed_value(schema: Option<&Value>, field: &str, text: &str) -> Value {
     let property = schema.and_then(|schema| schema.get("properties")?.get(field));
     let node = property.map(|schema| Node { address: "", schema });
     typed(&node.map(|node| node.types()).unwrap_or_default(), text)
-}
-
-/// A subschema and the address of its document.
-#[derive(Debug, Clone, Copy)]
-struct Node<'a> {
-    address: &'a str,
-    schema: &'a Value,
-}
-
-impl<'a> Node<'a> {
-    fn with(self, schema: &'a Value) -> Node<'a> {
-        Node { schema, ..self }
-    }
-
-    fn properties(self) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        self.schema.get("properties").and_then(Value::as_object).into_iter().flatten()
-    }
-
-    fn has_pattern_for_names(self) -> bool {
-        self.schema.get("patternProperties").is_some()
-    }
-
-    fn child(self, name: &str) -> Option<Node<'a>> {
-        if let Some(declared) = self.schema.get("properties").and_then(|properties| properties.get(name)) {
-            return Some(self.with(declared));
-        }
-        self.schema.get("additionalProperties").filter(|schema| schema.is_object()).map(|schema| self.with(schema))
-    }
-
-    fn item(self, index: usize) -> Option<Node<'a>> {
-        let first = self.schema.get("prefixItems").and_then(|items| items.get(index));
-        first.or_else(|| self.schema.get("items")).map(|schema| self.with(schema))
-    }
-
-    fn types(self) -> Vec<&'a str> {
-        let of = |value: &'a Value| match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        match (self.schema.get("type"), self.schema.get("enum"), self.schema.get("const")) {
-            (Some(Value::String(name)), ..) => vec![name.as_str()],
-            (Some(Value::Array(names)), ..) => names.iter().filter_map(Value::as_str).collect(),
-            (_, Some(Value::Array(values)), _) => values.iter().map(of).collect(),
-            (.., Some(value)) => vec![of(value)],
-            _ => Vec::new(),
-        }
-    }
 }

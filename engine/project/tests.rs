@@ -136,8 +136,10 @@ fn what_a_schema_knows_of_a_path() {
         ("open.knwon", Known::Near { property: "knwon".into(), nearest: "known".into() }),
         ("open.different", Known::Yes),
         ("typed.whatever", Known::Yes),
-        ("named.anything", Known::Yes),
-        ("both.more", Known::Yes),
+        ("named['x-anything']", Known::Yes),
+        ("named.anything", closed("anything", None)),
+        // One part of its `allOf` allows nothing but its own.
+        ("both.more", closed("more", None)),
         ("both.sku", Known::Yes),
         ("both.none", closed("none", None)),
     ] {

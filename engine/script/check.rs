@@ -1,6 +1,10 @@
 //! The checks of a parsed handler that need no run: only what is certain is an error.
 
 mod calls;
+pub(super) mod facts;
+mod flow;
+mod methods;
+mod types;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,10 +13,13 @@ use std::sync::Arc;
 use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, ScriptFuncDef, Shared, Stmt};
 
 use crate::base::limits::STEP_NAME_BYTES;
+use crate::base::secretlike::secretlike;
 use crate::base::{Diagnostic, Location, Source, Span};
 
 use super::api::{Entry, Where, entries};
 use super::{Use, UseKind};
+use facts::Facts;
+use types::Natives;
 
 /// Functions of Rhai itself that the parser or the engine answers, and that no module lists.
 const BUILT_IN: [&str; 11] =
@@ -24,6 +31,8 @@ pub(super) struct Names {
     entries: BTreeMap<&'static str, (Entry, Vec<usize>)>,
     /// Rhai's own, by name, with the numbers of arguments that they take.
     natives: HashMap<String, BTreeSet<usize>>,
+    /// Everything that is registered, with types.
+    types: Natives,
 }
 
 impl Names {
@@ -40,7 +49,12 @@ impl Names {
         for (name, count) in all {
             natives.entry(name).or_default().insert(count);
         }
-        Names { entries, natives }
+        Names { entries, natives, types: Natives::of(engine) }
+    }
+
+    /// Whether one of JSON's types other than maps has a field.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        self.types.has_field(&types::plain(), name)
     }
 }
 
@@ -51,6 +65,8 @@ pub(super) struct Found {
     pub(super) problems: Vec<Diagnostic>,
     /// Names that the config has to know.
     pub(super) uses: Vec<Use>,
+    /// What it reads of events and hands to others.
+    pub(super) facts: Facts,
 }
 
 /// Where a piece of code runs.
@@ -64,17 +80,18 @@ enum Place {
     Unknown,
 }
 
-/// Checks a file.
+/// Checks a file, as it was parsed without being simplified.
 ///
 /// `globals` are the variables that it finds where it is the handler itself, whose statements run between the steps;
-/// `imports` has what it imports,
-/// by the name that it gives to it.
+/// `imports` has what it imports, by the name that it gives to it. `is_broken` says that the parser gave up at an
+/// unknown module.
 pub(super) fn check(
     names: &Names,
     ast: &AST,
     source: &Arc<Source>,
     globals: Option<&'static [&'static str]>,
     imports: &BTreeMap<String, Option<Shared<Module>>>,
+    is_broken: bool,
 ) -> Found {
     let functions: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
     let mut checker = Checker {
@@ -104,6 +121,9 @@ pub(super) fn check(
         true
     });
     let mut found = checker.found;
+    let (facts, problems) = flow::follow(names, ast, source, globals.unwrap_or_default(), is_broken);
+    found.facts = facts;
+    found.problems.extend(problems);
     found.problems.sort_by_key(|problem| problem.places.first().map_or(0, |place| place.range.start));
     found
 }
@@ -130,6 +150,11 @@ impl Function {
     fn holds(&self, position: Position) -> bool {
         if self.end.is_none() { self.start == position } else { self.start <= position && position <= self.end }
     }
+}
+
+/// The function that a statement at this position belongs to.
+fn innermost(functions: &[Function], root: Position) -> Option<&Function> {
+    functions.iter().filter(|function| function.holds(root)).max_by_key(|function| function.start)
 }
 
 struct Checker<'a> {
@@ -229,7 +254,7 @@ impl Checker<'_> {
     }
 
     fn innermost(&self, root: Position) -> Option<&Function> {
-        self.functions.iter().filter(|function| function.holds(root)).max_by_key(|function| function.start)
+        innermost(&self.functions, root)
     }
 
     /// An assignment in a step's closure to what the closure captured: it would be E0410 when it runs.
@@ -273,6 +298,16 @@ impl Checker<'_> {
         if let ASTNode::Expr(Expr::Variable(variable, _, position)) = node {
             return self.variable(variable.0.is_some() || !variable.2.is_empty(), &variable.1, *position, is_top, root);
         }
+        match node {
+            ASTNode::Expr(Expr::StringConstant(text, position)) => self.secret(None, text, *position),
+            ASTNode::Expr(Expr::Map(parts, _)) => {
+                for (name, value) in &parts.0 {
+                    self.named_secret(&name.name, value);
+                }
+            }
+            ASTNode::Stmt(Stmt::Var(parts, ..)) => self.named_secret(&parts.0.name, &parts.1),
+            _ => {}
+        }
         if let ASTNode::Stmt(Stmt::Assignment(parts)) = node {
             return self.assignment(&parts.1.lhs, is_top, root);
         }
@@ -289,6 +324,21 @@ impl Checker<'_> {
             self.literals(path, entry, call);
         } else {
             self.plain(call, position);
+        }
+    }
+
+    fn named_secret(&mut self, name: &str, value: &Expr) {
+        if let Expr::StringConstant(text, position) = value {
+            self.secret(Some(name), text, *position);
+        }
+    }
+
+    /// A text that looks like a secret; `name` is the variable or key that holds it.
+    fn secret(&mut self, name: Option<&str>, text: &str, position: Position) {
+        if let Some(what) = secretlike(name, text) {
+            let place = self.quoted(position, text);
+            let problem = Diagnostic::warning("W0315", format!("this looks like a secret: {what}")).at(place);
+            self.report(problem.help("list its name under `secrets` in events.yaml, and read it with secret(\"NAME\")"));
         }
     }
 
@@ -329,7 +379,7 @@ impl Checker<'_> {
         self.waits(entry, call);
         self.calls(entry, call);
         let first = call.args.first().and_then(|first| Some((literal(first)?, self.at(first.start_position()))));
-        let last = call.args.last().and_then(|last| Some((literal(last)?, self.at(last.start_position()))));
+        let last = call.args.last().and_then(|last| Some((literal(last)?, self.quoted(last.start_position(), literal(last)?))));
         let mut add = |kind, found: Option<(&str, Location)>| {
             if let Some((name, place)) = found {
                 self.found.uses.push(Use { kind, name: name.to_owned(), place });

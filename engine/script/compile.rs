@@ -14,7 +14,7 @@ use super::attempt::load;
 use super::coroutine::Broken;
 use super::engine::begin_text;
 use super::import::{file_of, with_modules};
-use super::{Host, Program, Use, check, entries};
+use super::{Facts, Host, Program, Use, check, entries};
 
 /// Largest handler file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -107,16 +107,17 @@ fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'s
         open: Vec::new(),
         problems: Vec::new(),
         uses: Vec::new(),
+        facts: Facts::default(),
     };
     let main = compiler.file(handler, None);
-    let Compiler { sources, modules, problems, uses, .. } = compiler;
+    let Compiler { sources, modules, problems, uses, facts, .. } = compiler;
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == Severity::Error);
     match main {
         Some(ast) if errors.is_empty() => {
             let row = row(&sources);
             // Lines count from 1.
             let lines = sources.iter().map(|source| vec![OnceLock::new(); source.text.lines().count() + 1].into()).collect();
-            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses, lines })
+            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses, facts, lines })
         }
         _ => Err(errors),
     }
@@ -148,6 +149,15 @@ struct Compiler<'a> {
     open: Vec<String>,
     problems: Vec<Diagnostic>,
     uses: Vec<Use>,
+    facts: Facts,
+}
+
+/// What parsing a text gives.
+struct Parsed {
+    /// What is run; none where something is wrong.
+    runs: Option<AST>,
+    /// What is checked: not simplified, so that all that was written is there with its place.
+    checked: Option<AST>,
 }
 
 impl Compiler<'_> {
@@ -174,24 +184,35 @@ impl Compiler<'_> {
                 scope.push(*name, ());
             }
         }
-        let mut ast = self.parse(&source, scope)?;
-        ast.set_source(name);
+        let Parsed { runs, checked } = self.parse(&source, scope);
+        let checked = checked?;
         self.open.push(name.to_owned());
-        let imports = self.imports(&ast, &source);
+        let imports = self.imports(&checked, &source);
         self.open.pop();
-        let found = check::check(&self.host.names, &ast, &source, from.is_none().then_some(self.globals), &imports);
-        self.problems.extend(found.problems);
+        let globals = from.is_none().then_some(self.globals);
+        let found = check::check(&self.host.names, &checked, &source, globals, &imports, runs.is_none());
+        // What the parser has told of a place is not told twice.
+        let told = |problem: &Diagnostic| self.problems.iter().any(|known| known.code == problem.code && known.places == problem.places);
+        let new: Vec<Diagnostic> = found.problems.into_iter().filter(|problem| !told(problem)).collect();
+        self.problems.extend(new);
         self.uses.extend(found.uses);
+        self.facts.extend(found.facts);
+        let mut ast = runs?;
+        ast.set_source(name);
         Some(ast)
     }
 
     /// Parses a text. Rhai stops at the first variable that is not there; it is told, then counts as there, so that all
     /// that are missing, and everything else that is wrong, come in one go.
-    fn parse(&mut self, source: &Arc<Source>, mut scope: Scope<'static>) -> Option<AST> {
+    fn parse(&mut self, source: &Arc<Source>, mut scope: Scope<'static>) -> Parsed {
+        let checked = |scope: &Scope<'static>| {
+            begin_text();
+            self.host.reader.compile_with_scope(scope, &source.text).ok()
+        };
         loop {
             begin_text();
             let error = match self.host.engine.compile_with_scope(&scope, &source.text) {
-                Ok(ast) => return Some(ast),
+                Ok(ast) => return Parsed { checked: checked(&scope).or_else(|| Some(ast.clone())), runs: Some(ast) },
                 Err(error) => error,
             };
             let missing = match error.err_type() {
@@ -200,14 +221,15 @@ impl Compiler<'_> {
             };
             match missing {
                 // A `fn` sees no scope: what is missing there stays missing, and has been told.
-                Some(name) if scope.contains(&name) => return None,
+                Some(name) if scope.contains(&name) => return Parsed { runs: None, checked: checked(&scope) },
                 Some(name) => {
                     self.problems.push(syntax(source, &error));
                     scope.push(name, ());
                 }
                 None => {
+                    let is_module = matches!(error.err_type(), ParseErrorType::ModuleUndefined(_));
                     self.problems.push(syntax(source, &error));
-                    return None;
+                    return Parsed { runs: None, checked: is_module.then(|| checked(&scope)).flatten() };
                 }
             }
         }

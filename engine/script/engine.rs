@@ -56,6 +56,20 @@ pub(super) fn build(add: impl FnOnce(&mut Natives<'_>)) -> (Engine, Names) {
     (engine, names)
 }
 
+/// An engine that parses texts for the checks and runs nothing: what it gives is not simplified, so that all that was
+/// written is there with its place, and unknown variables stop nothing.
+pub(super) fn reader() -> Engine {
+    let mut engine = Engine::new_raw();
+    engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+    engine.set_max_variables(VARIABLES_MOST);
+    engine.set_max_functions(FUNCTIONS_MOST);
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine.disable_symbol("eval");
+    #[allow(deprecated, reason = "as in the engine that runs")]
+    engine.on_parse_token(|token, _, _| any_word(token));
+    engine
+}
+
 /// An engine with Rhai's own functions alone.
 pub(super) fn bare() -> Engine {
     // Without an interner of strings: it is one lock for all threads, and Rhai waits for it by sleeping.

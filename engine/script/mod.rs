@@ -36,6 +36,7 @@ use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, So
 use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, definitions, entries, reference};
+pub use check::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
 pub use effects::db::{Address, Databases};
 pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;
@@ -48,6 +49,7 @@ pub use secret::Secrets;
 /// The engine's natives and the compiler of handlers. One is enough for a process: it takes 0.5 ms and 0.5 MB to make.
 pub struct Host {
     engine: Arc<rhai::Engine>,
+    reader: rhai::Engine,
     names: check::Names,
 }
 
@@ -67,7 +69,7 @@ impl Host {
     /// native that is an effect calls `demand_step` first.
     pub fn with(add: impl FnOnce(&mut Natives<'_>)) -> Arc<Host> {
         let (engine, names) = engine::build(add);
-        Arc::new(Host { engine: Arc::new(engine), names })
+        Arc::new(Host { engine: Arc::new(engine), reader: engine::reader(), names })
     }
 
     /// Compiles a handler and all that it imports.
@@ -96,6 +98,11 @@ impl Host {
     /// As `compile`.
     pub fn compile_for_failures(&self, root: &Path, script: &str) -> Result<Program, Vec<Diagnostic>> {
         compile::from_disk(self, root, script, &["event", "events", "run", "error"])
+    }
+
+    /// Whether a text, a list, a number or a flag has a field of this name, such as `len`.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.names.has_field(name)
     }
 
     /// Compiles a stored version of a handler.
@@ -153,6 +160,7 @@ pub struct Program {
     row: SourceRow,
     warnings: Vec<Diagnostic>,
     uses: Vec<Use>,
+    facts: Facts,
     lines: Lines,
 }
 
@@ -216,6 +224,11 @@ impl Program {
     /// The names of environment variables, secrets and events that stand in it as literals.
     pub fn uses(&self) -> &[Use] {
         &self.uses
+    }
+
+    /// What it reads of events, and what it hands to others.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 }
 

@@ -2,6 +2,7 @@
 //! that is no longer true fails. (`trycmd` runs console blocks too, but neither writes the files of a walk-through nor
 //! keeps a server beside it.)
 
+mod checks;
 mod expected;
 pub mod fragment;
 mod page;
@@ -34,6 +35,7 @@ macro_rules! pages {
 pages! {
     the_readme: "README.md",
     add_an_event: "docs/add-an-event.md",
+    checks_page: "docs/checks.md",
     commands: "docs/commands.md",
     configuration: "docs/configuration.md",
     dashboard: "docs/dashboard.md",

@@ -1,6 +1,7 @@
 //! Projects as a whole, through real files: what is valid becomes a snapshot, what is wrong is shown as a user sees it.
 //!
-//! `engine/tests/project/invalid/` and `warnings/` hold a folder per mistake, with what is shown in `expected.txt`;
+//! `engine/tests/project/invalid/` and `warnings/` hold a folder per mistake, with what is shown in `expected.txt`; `silent/`
+//! holds what looks like one and is none;
 //! `UPDATE_EXPECTED=1` writes those files anew, and the diff is what is reviewed.
 
 use std::collections::BTreeSet;
@@ -79,6 +80,16 @@ fn what_is_wrong_is_shown_as_expected() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn what_is_right_stays_silent() {
+    for case in cases("silent") {
+        match load(&case, Mode::Run) {
+            Ok((_, problems)) => assert!(problems.is_empty(), "{}\n{}", case.display(), shown(&problems)),
+            Err(problems) => panic!("{}\n{}", case.display(), shown(&problems)),
+        }
+    }
 }
 
 #[test]

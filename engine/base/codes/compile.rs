@@ -102,4 +102,87 @@ which is which, and keeps its key when another round is added in front.
 
     for item in items { step(`send-${item.id}`, || item.id); }",
     },
+    Entry {
+        code: "E0312",
+        title: "a script reads a property that the schema does not have",
+        text: "\
+The path can never have a value: the schema of each event that starts the function (or that the wait gives) allows only
+properties that it declares, and this is none of them. Or it goes on into a text or a number.
+
+    let user = event.data.userID;          // the schema has `userId`
+
+A schema is taken with its `$ref`s, and each way through `anyOf`, `oneOf` and `if` counts: where one of them has the property, or
+where one of several events has it, nothing is said. Variables, closures and loops are followed as far as that is certain:
+`let d = event.data; d.userID`, `for item in event.data.items { item.skuu }`.",
+    },
+    Entry {
+        code: "W0312",
+        title: "a script reads a property that is probably misspelled",
+        text: "\
+The schema allows further properties, so the path may have a value; but it declares one with almost the same name.
+`additionalProperties: false` in the schema makes this an error, and has such events refused. `stepwell explain E0312` has the
+error that this is the mild form of.",
+    },
+    Entry {
+        code: "W0313",
+        title: "a field that may be missing is used as if it were there",
+        text: "\
+The schema does not require this field (or allows null), so it is `()` in some events, and a property, a method, a
+calculation or a loop over it fails then. Where it may be missing, ask for it with `?.`, give a default, or test it:
+
+    event.data.address.city                          // fails without an address
+    event.data.address?.city                         // () without one
+    (event.data.address ?? #{ city: \"none\" }).city
+    if event.data.address != () { event.data.address.city }
+
+What a wait with a `timeout` gives is `()` when the time is over, so it is asked for in the same way.
+
+A field that the handler tests anywhere, or that the function's `if` in events.yaml looks at, counts as known to be missing at
+times, and so does one within a `try`. To read it and hand it on is no mistake: null is a value. A field that is always there
+belongs into the schema's `required`.",
+    },
+    Entry {
+        code: "E0314",
+        title: "what a script sends does not fit its schema",
+        text: "\
+The data that stand in `send_event` or `invoke` are held against the schema of the event, or of the one event that starts the
+function: a key that the schema does not allow, a required one that is missing, a value of another type, a text that does not
+match. The engine would refuse it when the handler comes to that line, with every attempt.
+
+    send_event(\"payment/expired\", #{ userID: event.data.userId })     // the schema has `userId`
+
+What is computed is not looked at: `#{ amount: event.data.amount + 1 }` has the key `amount`, with any value.",
+    },
+    Entry {
+        code: "W0314",
+        title: "a script sends a property that is probably misspelled",
+        text: "\
+The schema allows further properties, so it would be accepted; but it declares one with almost the same name.
+`stepwell explain E0314` has the error that this is the mild form of.",
+    },
+    Entry {
+        code: "W0315",
+        title: "a secret seems to stand in a script",
+        text: "\
+A text looks like a secret: it has the mark of a key (of Stripe, GitHub, Slack, AWS and others), is a private key, or is long and random
+in a variable or under a key such as token, secret or password. A script lies in version control, and each version of it in the
+database, so that whoever reads either has it.
+
+    http::get(url, #{ auth: \"sk_live_…\" })        // auth: secret(\"STRIPE_KEY\")
+
+List the name under `secrets` in events.yaml and set it in the environment; the engine then keeps the value out of logs and results.
+Change a secret that was there already. Checksums, UUIDs and placeholders are not told of.",
+    },
+    Entry {
+        code: "E0316",
+        title: "an argument has a type that the function does not take",
+        text: "\
+The function or method exists with this number of arguments, and none of its forms takes such a value at the caret. Only values whose
+type is certain are looked at: literals, and what functions of the handler API give.
+
+    regex::test(\"^a\", 5)              // regex::test(pattern: text, text: text)
+    hash::sha256(#{ a: 1 })             // hash::sha256(json::stringify(#{ a: 1 }))
+
+docs/handlers.md lists the functions with the types of their arguments.",
+    },
 ];

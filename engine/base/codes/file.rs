@@ -327,6 +327,19 @@ handler's. Shells and their like (`env`, `xargs`, `sudo`) are refused: whoever m
     exec: { allow: [pdftotext, /usr/local/bin/label] }",
     },
     Entry {
+        code: "W0136",
+        title: "a secret seems to stand in the config",
+        text: "\
+A text looks like a secret: it has the mark of a key (of Stripe, GitHub, Slack, AWS and others), is a private key, or is long and random
+under a name such as token, secret or password. A config lies in version control, where everybody reads it, and whoever had it once
+keeps it.
+
+    env: { STRIPE_KEY: sk_live_… }         # secrets: [STRIPE_KEY], and the value in the environment
+
+Names under `secrets` take their values from the environment alone; scripts read them with `secret(name)`, and the engine keeps them
+out of logs and results. Change a secret that was there already. Checksums, UUIDs and placeholders are not told of.",
+    },
+    Entry {
         code: "E0140",
         title: "a webhook that cannot be used",
         text: "\

@@ -6,6 +6,7 @@ mod bare;
 mod beside;
 mod called;
 mod calls;
+mod checks;
 mod fill;
 mod flow;
 mod load;
@@ -86,6 +87,7 @@ const GROUPS: [(&str, Measure); 18] = [
     ("sleepers that wake together", flow::sleepers),
     ("open waits", flow::open_waits),
     ("crons", flow::crons),
+    ("validate 100 functions", checks::hundred),
 ];
 
 /// Arguments of `bench`.

@@ -2,7 +2,7 @@
 //! the natives behind it, a file per family.
 
 mod bytes;
-mod calendar;
+pub(super) mod calendar;
 mod crypto;
 mod jwt;
 mod kv;

@@ -30,12 +30,9 @@ impl Checker<'_> {
                 });
             }
             "date" => {
-                self.text(text(count - 1), |zone| match jiff::tz::TimeZone::get(zone) {
-                    Ok(_) => None,
-                    Err(_) => Some((format!("there is no time zone `{zone}`"), "a zone is named as in Europe/Berlin, or UTC")),
-                });
+                self.text(text(count - 1), api::calendar::wrong_zone);
             }
-            "duration" => self.text(text(0), not_a_duration),
+            "duration" | "retry_after" => self.text(text(0), not_a_duration),
             name if name.starts_with("regex::") => self.text(text(0), |pattern| {
                 let error = api::regex::check(pattern).err()?;
                 Some((error, "the patterns are those of the crate regex: without look-around and back-references"))
@@ -58,7 +55,7 @@ impl Checker<'_> {
     }
 
     /// Reports what is wrong with a literal text.
-    fn text(&mut self, text: Option<(String, rhai::Position)>, wrong: impl FnOnce(&str) -> Option<(String, &'static str)>) {
+    fn text<H: Into<String>>(&mut self, text: Option<(String, rhai::Position)>, wrong: impl FnOnce(&str) -> Option<(String, H)>) {
         let Some((text, position)) = text else { return };
         if let Some((message, help)) = wrong(&text) {
             let place = self.quoted(position, &text);

@@ -1,5 +1,8 @@
 //! `validate` and `try`: the project without a server.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use super::support::{Engine, Place};
 
 #[test]
@@ -25,6 +28,23 @@ fn all_problems_come_in_one_go_in_every_format() {
     let sarif = place.run(&["validate", "--format", "sarif"]).exits(78).json();
     assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 2);
     place.run(&["validate", "--format", "xml"]).exits(2);
+    place.run(&["validate", "--format", "text"]).exits(78).prints("2 files, 2 errors");
+}
+
+#[test]
+fn a_change_is_checked_again() {
+    let place = Place::hello();
+    let sound = place.read("handlers/greet.rhai");
+    let mut child = place.command().args(["validate", "--watch"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut until = |text: &str| assert!(lines.any(|line| line.contains(text)), "{text} never came");
+    until("no problems");
+    place.write("handlers/greet.rhai", "event.data.nmae\n");
+    until("the schema has `name`");
+    place.write("handlers/greet.rhai", &sound);
+    until("no problems");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 /// A handler with an entry's example as its last expression.
 fn bench(entry: &Entry, folder: &Path) -> Bench {
     // What a `catch` would have.
-    let before = if entry.example.starts_with("e.") { "let e = run;\n" } else { "" };
+    let before = if entry.example.starts_with("e.") { "let e = json::parse(\"{}\");\n" } else { "" };
     let call = match entry.place {
         Where::InStep => format!("step(\"example\", || {})", entry.example),
         _ => entry.example.to_owned(),

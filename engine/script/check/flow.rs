@@ -1,0 +1,654 @@
+//! Follows the values of a script through its variables, closures and loops, as far as that is certain, and notes what it
+//! reads of events and what it hands to others.
+//!
+//! A variable that is assigned anywhere, or changed by a method, is not followed; nor is what a `fn` is given.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt, StmtBlock};
+
+use crate::base::{Diagnostic, Location, Source};
+
+use super::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
+use super::{Function, Names, closure, curried, innermost, root_variable};
+
+/// Methods that change what they are called on.
+const CHANGES: [&str; 24] = [
+    "append",
+    "clear",
+    "chop",
+    "crop",
+    "dedup",
+    "drain",
+    "extract",
+    "fill_with",
+    "insert",
+    "mixin",
+    "order",
+    "order_by",
+    "pad",
+    "pop",
+    "push",
+    "remove",
+    "replace",
+    "retain",
+    "reverse",
+    "set",
+    "shift",
+    "sort",
+    "splice",
+    "truncate",
+];
+/// Methods of lists whose closure is given each item first.
+const EACH: [&str; 13] =
+    ["all", "any", "drain", "filter", "find", "find_map", "for_each", "index_of", "map", "order_by", "retain", "some", "zip"];
+/// Methods that `()` has too.
+const HARMLESS: [&str; 6] = ["to_string", "to_debug", "type_of", "is_shared", "contains", "get"];
+/// Operators that fail where a side is missing. `+` is not among them: with a text it works.
+const OPERATORS: [&str; 5] = ["-", "*", "/", "%", "**"];
+
+/// A step of a chain such as `a.b[0].c()`.
+struct Link<'a> {
+    is_dot: bool,
+    is_safe: bool,
+    expression: &'a Expr,
+}
+
+/// Takes a chain apart: what it begins with, and its steps.
+fn flatten(expression: &Expr) -> (&Expr, Vec<Link<'_>>) {
+    let (parts, flags, is_dot) = match expression {
+        Expr::Dot(parts, flags, _) => (parts, *flags, true),
+        Expr::Index(parts, flags, _) => (parts, *flags, false),
+        other => return (other, Vec::new()),
+    };
+    let (root, mut links) = flatten(&parts.lhs);
+    let (mut rest, mut flags, mut is_dot) = (&parts.rhs, flags, is_dot);
+    loop {
+        let is_safe = flags.contains(ASTFlags::NEGATED);
+        match rest {
+            // After a bracket that ends the chain, the rest is the index itself.
+            Expr::Dot(next, more, _) | Expr::Index(next, more, _) if is_dot || !flags.contains(ASTFlags::BREAK) => {
+                links.push(Link { is_dot, is_safe, expression: &next.lhs });
+                (is_dot, flags) = (matches!(rest, Expr::Dot(..)), *more);
+                rest = &next.rhs;
+            }
+            last => {
+                links.push(Link { is_dot, is_safe, expression: last });
+                return (root, links);
+            }
+        }
+    }
+}
+
+/// A function of the file: the names of its parameters, what a closure captures first, and its statements.
+pub(super) struct Body {
+    parameters: Vec<String>,
+    statements: Vec<Stmt>,
+}
+
+/// What follows the values.
+pub(super) struct Flow<'a> {
+    pub(super) names: &'a Names,
+    source: &'a Arc<Source>,
+    pub(super) functions: HashMap<String, Rc<Body>>,
+    /// The variables that are assigned or changed somewhere.
+    changed: BTreeSet<String>,
+    /// The variables that are there, the innermost last.
+    scope: Vec<(String, What)>,
+    /// How many conditions the present expression lies in.
+    conditions: usize,
+    /// How many `try` it lies in.
+    shields: usize,
+    /// Whether unknown variables are told, since the parser gave up before it came to them.
+    tells_unknown: bool,
+    facts: Facts,
+    pub(super) problems: Vec<Diagnostic>,
+}
+
+/// Follows the values of a file. `globals` are the variables that it finds, if it is the handler itself; `is_broken`
+/// says that the parser gave up at an unknown module, so that unknown variables are told here.
+pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[&str], is_broken: bool) -> (Facts, Vec<Diagnostic>) {
+    let mut flow = Flow {
+        names,
+        source,
+        functions: bodies(ast),
+        changed: changed(ast),
+        scope: Vec::new(),
+        conditions: 0,
+        shields: 0,
+        tells_unknown: is_broken,
+        facts: Facts::default(),
+        problems: Vec::new(),
+    };
+    for name in globals {
+        let what = match *name {
+            "event" => What::Read(Read { root: Root::Own, hops: Vec::new(), end: End::Value, is_shielded: false }),
+            "events" => What::Events,
+            "run" => What::Of(vec!["run"]),
+            _ => What::Anything,
+        };
+        flow.scope.push(((*name).to_owned(), what));
+    }
+    flow.statements(ast.statements());
+    // A `fn` sees nothing of the script around it.
+    let named: Vec<Rc<Body>> = flow.functions.iter().filter(|(name, _)| !name.contains('$')).map(|(_, body)| Rc::clone(body)).collect();
+    for body in named {
+        flow.scope = body.parameters.iter().map(|name| (name.clone(), What::Anything)).collect();
+        flow.statements(&body.statements);
+    }
+    (flow.facts, flow.problems)
+}
+
+/// The functions of a file, closures included, by their names. Rhai keeps their statements to itself, and shows them one after
+/// another; they are told apart by where they stand.
+fn bodies(ast: &AST) -> HashMap<String, Rc<Body>> {
+    let places: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
+    let parameters = |definition: &rhai::ScriptFuncDef| definition.params.iter().map(ToString::to_string).collect();
+    let empty = ast
+        .shared_lib()
+        .iter_script_fn_info()
+        .map(|(.., definition)| (definition.name.to_string(), Body { parameters: parameters(definition), statements: Vec::new() }));
+    let mut bodies: HashMap<String, Body> = empty.collect();
+    let top = ast.statements().as_ptr_range();
+    ast.walk(&mut |path| {
+        if let [ASTNode::Stmt(statement)] = path
+            && !top.contains(&std::ptr::from_ref::<Stmt>(statement))
+            && let Some(function) = innermost(&places, statement.position())
+            && let Some(body) = bodies.get_mut(&function.name)
+        {
+            body.statements.push((*statement).clone());
+        }
+        true
+    });
+    bodies.into_iter().map(|(name, body)| (name, Rc::new(body))).collect()
+}
+
+/// The names of the variables that are assigned somewhere, or changed by a method.
+fn changed(ast: &AST) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    ast.walk(&mut |path| {
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Assignment(parts))) => names.extend(root_variable(&parts.1.lhs).map(str::to_owned)),
+            Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) => {
+                let (root, links) = flatten(chain);
+                let changes =
+                    |link: &Link<'_>| matches!(link.expression, Expr::MethodCall(call, _) if CHANGES.contains(&call.name.as_str()));
+                if let (Expr::Variable(variable, ..), true) = (root, links.iter().any(changes)) {
+                    names.insert(variable.1.to_string());
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    names
+}
+
+impl Flow<'_> {
+    pub(super) fn at(&self, position: Position) -> Location {
+        Location::word_at(self.source, position.line().unwrap_or(1), position.position().unwrap_or(1))
+    }
+
+    /// The place of a literal text, with its quotes.
+    fn quoted(&self, position: Position, text: &str) -> Location {
+        let mut place = self.at(position);
+        let end = (place.range.start + text.len() + 2).min(self.source.text.len());
+        place.range.end = self.source.text.ceil_char_boundary(end.max(place.range.end));
+        place
+    }
+
+    fn bind(&mut self, name: &str, what: What) {
+        let what = if self.changed.contains(name) { What::Anything } else { what };
+        self.scope.push((name.to_owned(), what));
+    }
+
+    fn block(&mut self, block: &StmtBlock) {
+        self.statements(block.statements());
+    }
+
+    fn statements(&mut self, statements: &[Stmt]) {
+        let depth = self.scope.len();
+        for statement in statements {
+            self.statement(statement);
+        }
+        self.scope.truncate(depth);
+    }
+
+    fn statement(&mut self, statement: &Stmt) {
+        match statement {
+            Stmt::Expr(expression) => drop(self.value(expression)),
+            Stmt::FnCall(call, position) => drop(self.call(call, *position)),
+            Stmt::Var(parts, ..) => {
+                let what = self.value(&parts.1);
+                self.bind(&parts.0.name, what);
+            }
+            Stmt::Assignment(parts) => {
+                let what = self.value(&parts.1.rhs);
+                if let Some((.., operator, _)) = parts.0.get_op_assignment_info() {
+                    self.operand(operator.literal_syntax(), &what);
+                }
+                for link in flatten(&parts.1.lhs).1.iter().filter(|link| !link.is_dot) {
+                    self.value(link.expression);
+                }
+            }
+            Stmt::If(parts, _) => {
+                self.condition(&parts.expr);
+                self.block(&parts.body);
+                self.block(&parts.branch);
+            }
+            Stmt::While(parts, _) | Stmt::Do(parts, ..) => {
+                self.condition(&parts.expr);
+                self.block(&parts.body);
+            }
+            Stmt::For(parts, _) => {
+                let list = self.value(&parts.2.expr);
+                if let What::Read(read) = &list {
+                    self.note(read, End::Loop);
+                }
+                let (depth, item) = (self.scope.len(), self.item(&list, self.at(parts.0.pos)));
+                self.bind(&parts.0.name, item);
+                if let Some(counter) = &parts.1 {
+                    self.bind(&counter.name, What::Whole(None));
+                }
+                self.block(&parts.2.body);
+                self.scope.truncate(depth);
+            }
+            Stmt::Switch(parts, _) => {
+                self.condition(&parts.0);
+                for case in &parts.1.expressions {
+                    self.condition(&case.lhs);
+                    self.value(&case.rhs);
+                }
+            }
+            Stmt::TryCatch(parts, _) => {
+                self.shields += 1;
+                self.block(&parts.body);
+                self.shields -= 1;
+                let depth = self.scope.len();
+                if let Expr::Variable(variable, ..) = &parts.expr {
+                    self.bind(&variable.1, What::Anything);
+                }
+                self.block(&parts.branch);
+                self.scope.truncate(depth);
+            }
+            Stmt::Block(block) => self.block(block),
+            Stmt::Return(Some(expression), ..) | Stmt::BreakLoop(Some(expression), ..) => drop(self.value(expression)),
+            Stmt::Import(parts, _) => self.bind(&parts.1.name, What::Anything),
+            _ => {}
+        }
+    }
+
+    /// A condition: what it looks at may be missing.
+    fn condition(&mut self, expression: &Expr) -> What {
+        self.conditions += 1;
+        let what = self.value(expression);
+        self.conditions -= 1;
+        what
+    }
+
+    fn value(&mut self, expression: &Expr) -> What {
+        let what = match expression {
+            _ if closure(expression).is_some() => {
+                self.closure(expression, &[]);
+                What::Closure
+            }
+            Expr::StringConstant(text, _) => What::Text(Some(text.to_string())),
+            Expr::IntegerConstant(number, _) => What::Whole(Some(*number)),
+            Expr::FloatConstant(number, _) => What::Number(Some(**number)),
+            Expr::BoolConstant(flag, _) => What::Flag(Some(*flag)),
+            Expr::Unit(_) => What::Nothing,
+            Expr::InterpolatedString(parts, _) => {
+                parts.iter().for_each(|part| drop(self.value(part)));
+                What::Text(None)
+            }
+            Expr::Array(items, _) => What::List(items.iter().map(|item| self.datum(item)).collect()),
+            Expr::Map(parts, _) => {
+                What::Map(parts.0.iter().map(|(name, value)| (name.name.to_string(), self.at(name.pos), self.datum(value))).collect())
+            }
+            Expr::Variable(variable, _, position) => self.variable(variable.2.is_empty(), &variable.1, *position),
+            Expr::Dot(..) | Expr::Index(..) => self.chain(expression),
+            Expr::FnCall(call, position) => self.call(call, *position),
+            Expr::And(parts, _) | Expr::Or(parts, _) => {
+                parts.iter().for_each(|part| drop(self.condition(part)));
+                What::Flag(None)
+            }
+            Expr::Coalesce(parts, _) => {
+                parts.iter().for_each(|part| drop(self.condition(part)));
+                What::Anything
+            }
+            Expr::Stmt(block) => {
+                self.block(block);
+                What::Anything
+            }
+            _ => What::Anything,
+        };
+        if let (true, What::Read(read)) = (self.conditions > 0, &what) {
+            self.test(read);
+        }
+        what
+    }
+
+    fn datum(&mut self, expression: &Expr) -> Datum {
+        let what = self.value(expression);
+        let place = match &what {
+            What::Text(Some(text)) => self.quoted(expression.start_position(), text),
+            _ => self.at(expression.start_position()),
+        };
+        Datum { what, place }
+    }
+
+    fn variable(&mut self, is_plain: bool, name: &str, position: Position) -> What {
+        if !is_plain {
+            return What::Anything;
+        }
+        match self.scope.iter().rev().find(|(known, _)| known == name) {
+            Some((_, what)) => what.clone(),
+            None => {
+                if self.tells_unknown {
+                    let known: Vec<&str> = self.scope.iter().map(|(known, _)| known.as_str()).collect();
+                    let problem = Diagnostic::error("E0306", format!("there is no variable `{name}`")).at(self.at(position));
+                    let problem = problem.nearest(name, known);
+                    self.problems.push(problem);
+                }
+                What::Anything
+            }
+        }
+    }
+
+    /// Notes that a value is asked for, and that with it what it is safely reached through is there.
+    fn test(&mut self, read: &Read) {
+        self.facts.tested.insert(read.path(read.hops.len()));
+        let safe = read.hops.iter().enumerate().filter(|(_, hop)| hop.is_safe);
+        self.facts.tested.extend(safe.map(|(at, _)| read.path(at)));
+    }
+
+    fn note(&mut self, read: &Read, end: End) {
+        if !read.hops.is_empty() {
+            self.facts.reads.push(Read { end, is_shielded: self.shields > 0, ..read.clone() });
+        }
+    }
+
+    /// An operand of an operator that fails where it is missing.
+    fn operand(&mut self, operator: &str, what: &What) {
+        if let (true, What::Read(read)) = (OPERATORS.contains(&operator), what) {
+            self.note(&read.clone(), End::Operator(operator.to_owned()));
+        }
+    }
+
+    /// A value one step further.
+    fn further(&self, from: &What, at: At, place: Location, is_safe: bool) -> What {
+        match from {
+            What::Read(read) => {
+                let mut read = read.clone();
+                read.hops.push(Hop { at, place, is_safe });
+                What::Read(read)
+            }
+            What::Events if !matches!(at, At::Field(_)) => {
+                What::Read(Read { root: Root::Own, hops: Vec::new(), end: End::Value, is_shielded: false })
+            }
+            _ => What::Anything,
+        }
+    }
+
+    fn item(&self, list: &What, place: Location) -> What {
+        self.further(list, At::Each, place, false)
+    }
+
+    fn chain(&mut self, expression: &Expr) -> What {
+        let (root, links) = flatten(expression);
+        let mut what = self.value(root);
+        for link in links {
+            what = match link.expression {
+                Expr::Property(parts, position) if link.is_dot => self.field(&what, &parts.2, *position, link.is_safe),
+                Expr::MethodCall(call, position) if link.is_dot => self.method(&what, call, *position, link.is_safe),
+                index => {
+                    let by = self.value(index);
+                    let place = self.at(index.start_position());
+                    match by {
+                        What::Text(Some(name)) => {
+                            let place = self.quoted(index.start_position(), &name);
+                            self.further(&what, At::Field(name), place, link.is_safe)
+                        }
+                        What::Whole(Some(number)) => self.further(&what, At::Index(number), place, link.is_safe),
+                        What::Whole(None) => self.further(&what, At::Each, place, link.is_safe),
+                        // A key that is not known may be a name or an index.
+                        _ => match what {
+                            What::Events => self.further(&what, At::Each, place, link.is_safe),
+                            _ => What::Anything,
+                        },
+                    }
+                }
+            };
+        }
+        if let What::Read(read) = &what {
+            self.note(&read.clone(), End::Value);
+        }
+        what
+    }
+
+    fn field(&mut self, what: &What, name: &str, position: Position, is_safe: bool) -> What {
+        let place = self.at(position);
+        match what {
+            What::Read(_) => self.further(what, At::Field(name.to_owned()), place, is_safe),
+            What::Map(entries) => entries.iter().find(|(known, ..)| known == name).map_or(What::Anything, |(.., datum)| datum.what.clone()),
+            _ if is_safe => What::Anything,
+            _ => self.typed_field(what, name, position),
+        }
+    }
+
+    fn method(&mut self, what: &What, call: &FnCallExpr, position: Position, is_safe: bool) -> What {
+        let name = call.name.as_str();
+        let mut given: Vec<Datum> = Vec::new();
+        for argument in &call.args {
+            if closure(argument).is_some() {
+                let item = self.item(what, self.at(position));
+                let parameters = match name {
+                    "sort" => vec![item.clone(), item],
+                    "reduce" | "reduce_rev" => vec![What::Anything, item],
+                    _ if EACH.contains(&name) => vec![item],
+                    _ => Vec::new(),
+                };
+                self.closure(argument, &parameters);
+                given.push(Datum { what: What::Closure, place: self.at(argument.start_position()) });
+            } else {
+                given.push(self.datum(argument));
+            }
+        }
+        let gives = self.typed_method(what, name, position, &given);
+        let What::Read(read) = what else { return gives };
+        if let ("contains" | "get", Some(What::Text(Some(key)))) = (name, given.first().map(|first| &first.what)) {
+            self.facts.tested.insert(format!("{}.{key}", read.path(read.hops.len())));
+        }
+        if HARMLESS.contains(&name) || self.functions.contains_key(name) {
+            self.note(read, End::Value);
+        } else {
+            self.note(read, End::Method { name: name.to_owned(), place: self.at(position), is_safe });
+        }
+        // What is left of a list has the items that it had.
+        if name == "filter" { what.clone() } else { What::Anything }
+    }
+
+    /// The body of a closure, at the place where it is made.
+    fn closure(&mut self, expression: &Expr, given: &[What]) {
+        let (Some(name), captured) = (closure(expression), captures(expression)) else { return };
+        let Some(function) = self.functions.get(&name).map(Rc::clone) else { return };
+        let depth = self.scope.len();
+        for (at, parameter) in function.parameters.iter().skip(captured).enumerate() {
+            let what = given.get(at).cloned().unwrap_or(What::Anything);
+            self.bind(parameter, what);
+        }
+        let conditions = std::mem::take(&mut self.conditions);
+        self.statements(&function.statements);
+        self.conditions = conditions;
+        self.scope.truncate(depth);
+    }
+
+    fn call(&mut self, call: &FnCallExpr, position: Position) -> What {
+        if call.name == "curry" || call.name.contains('$') {
+            return What::Anything;
+        }
+        let name = if call.is_qualified() { format!("{}::{}", call.namespace, call.name) } else { call.name.to_string() };
+        let is_question = matches!(name.as_str(), "==" | "!=" | "contains" | "type_of" | "is_def_var");
+        let mut given = Vec::new();
+        for argument in &call.args {
+            if closure(argument).is_some() {
+                let item = match (name.as_str(), given.first()) {
+                    ("parallel", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
+                    _ => Vec::new(),
+                };
+                self.closure(argument, &item);
+                given.push(Datum { what: What::Closure, place: self.at(argument.start_position()) });
+            } else if is_question {
+                self.conditions += 1;
+                given.push(self.datum(argument));
+                self.conditions -= 1;
+            } else {
+                given.push(self.datum(argument));
+            }
+        }
+        if call.is_operator_call() || OPERATORS.contains(&name.as_str()) {
+            return self.operator(&name, &given);
+        }
+        if self.functions.contains_key(&name) {
+            return What::Anything;
+        }
+        match name.as_str() {
+            // `"key" in map` is written as a call like this.
+            "contains" => {
+                if let [Datum { what: What::Read(read), .. }, Datum { what: What::Text(Some(key)), .. }] = given.as_slice() {
+                    self.facts.tested.insert(format!("{}.{key}", read.path(read.hops.len())));
+                }
+                What::Flag(None)
+            }
+            "send_event" | "invoke" => self.handed(&name, given),
+            "wait_for_event" | "wait_for_any" => self.awaited(&name, &given, position),
+            name => self.typed_call(name, &given),
+        }
+    }
+
+    fn operator(&mut self, name: &str, given: &[Datum]) -> What {
+        for datum in given {
+            self.operand(name, &datum.what);
+        }
+        match name {
+            // A missing value can be put behind a text, and not be added to a number.
+            "+" => {
+                let is_number = |datum: &Datum| matches!(datum.what, What::Whole(_) | What::Number(_));
+                if given.iter().any(is_number) {
+                    let reads: Vec<Read> = given.iter().filter_map(|datum| as_read(&datum.what)).cloned().collect();
+                    reads.iter().for_each(|read| self.note(read, End::Operator("+".to_owned())));
+                }
+                match given {
+                    [first @ Datum { what: What::Of(_), .. }, second] => self.moved(first, second),
+                    // With a secret it is a secret, and other types may have sums of their own.
+                    [Datum { what: What::Text(_), .. }, other] | [other, Datum { what: What::Text(_), .. }] if is_plain(&other.what) => {
+                        What::Text(None)
+                    }
+                    [Datum { what: What::Whole(_), .. }, Datum { what: What::Whole(_), .. }] => What::Whole(None),
+                    _ => What::Anything,
+                }
+            }
+            "-" if matches!(given, [Datum { what: What::Of(_), .. }, _]) => self.moved(&given[0], &given[1]),
+            "==" | "!=" | "<" | "<=" | ">" | ">=" | "!" | "contains" => What::Flag(None),
+            "-" | "*" | "%" => match given {
+                [Datum { what: What::Whole(_), .. }, Datum { what: What::Whole(_), .. }] | [Datum { what: What::Whole(_), .. }] => {
+                    What::Whole(None)
+                }
+                _ => What::Anything,
+            },
+            _ => What::Anything,
+        }
+    }
+
+    /// A time that something is added to, or taken from.
+    fn moved(&mut self, first: &Datum, second: &Datum) -> What {
+        if !matches!(&first.what, What::Of(words) if words.as_slice() == ["time"]) {
+            return What::Anything;
+        }
+        match &second.what {
+            What::Text(text) => {
+                if let Some(text) = text {
+                    self.duration(text, &second.place);
+                }
+                first.what.clone()
+            }
+            What::Of(words) if words.as_slice() == ["duration"] => first.what.clone(),
+            _ => What::Anything,
+        }
+    }
+
+    /// What is sent or invoked with, where its name is a literal.
+    fn handed(&mut self, name: &str, given: Vec<Datum>) -> What {
+        let is_call = name == "invoke";
+        let mut given = given.into_iter();
+        match (given.next().map(|first| first.what), given.next()) {
+            (Some(What::Text(Some(to))), Some(data)) => self.facts.handed.push(Handed { to, is_call, data }),
+            (Some(What::List(events)), None) if !is_call => {
+                for event in events {
+                    let What::Map(entries) = event.what else { continue };
+                    let find = |key: &str| entries.iter().find(|(known, ..)| known == key).map(|(.., datum)| datum.clone());
+                    if let (Some(Datum { what: What::Text(Some(to)), .. }), Some(data)) = (find("name"), find("data")) {
+                        self.facts.handed.push(Handed { to, is_call, data });
+                    }
+                }
+            }
+            _ => {}
+        }
+        if is_call { What::Anything } else { What::Of(vec!["text", "array"]) }
+    }
+
+    /// The event that a wait gives, where all names that it may have are literals.
+    fn awaited(&mut self, name: &str, given: &[Datum], position: Position) -> What {
+        let text = |what: &What| match what {
+            What::Text(Some(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let names: Option<Vec<String>> = match (name, given.first().map(|first| &first.what)) {
+            ("wait_for_event", Some(first)) => text(first).map(|name| vec![name]),
+            (_, Some(What::List(entries))) => entries
+                .iter()
+                .map(|entry| match &entry.what {
+                    What::Map(keys) => keys.iter().find(|(key, ..)| key == "event").and_then(|(.., datum)| text(&datum.what)),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        let site = self.at(position).range.start;
+        let times_out = matches!(given.get(1), Some(Datum { what: What::Map(options), .. }) if options.iter().any(|(key, ..)| key == "timeout"));
+        names.map_or(What::Anything, |names| {
+            What::Read(Read { root: Root::Awaited { names, site, times_out }, hops: Vec::new(), end: End::Value, is_shielded: false })
+        })
+    }
+}
+
+/// Whether a text and such a value are put together to a text.
+fn is_plain(what: &What) -> bool {
+    matches!(what, What::Text(_) | What::Whole(_) | What::Number(_) | What::Flag(_) | What::Nothing | What::Read(_))
+}
+
+fn as_read(what: &What) -> Option<&Read> {
+    match what {
+        What::Read(read) => Some(read),
+        _ => None,
+    }
+}
+
+/// How many variables a closure captures.
+fn captures(expression: &Expr) -> usize {
+    let of_call = |call: &FnCallExpr| curried(call).map(|_| call.args.len().saturating_sub(1));
+    match expression {
+        Expr::Stmt(block) => block
+            .iter()
+            .find_map(|statement| match statement {
+                Stmt::Expr(inner) => Some(captures(inner)),
+                Stmt::FnCall(call, _) => of_call(call),
+                _ => None,
+            })
+            .unwrap_or(0),
+        Expr::FnCall(call, _) => of_call(call).unwrap_or(0),
+        _ => 0,
+    }
+}
