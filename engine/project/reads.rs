@@ -73,7 +73,9 @@ pub(super) fn check<'a>(
     let mut told: Vec<Location> = Vec::new();
     for read in &facts.reads {
         let given = read_of(read, own, awaited);
-        let found = field_of_event(read, &given.0).or_else(|| timed_out(read, facts)).or_else(|| path(read, &given.0, &shapes(&given)?, facts, &own.tested, has_field));
+        let found = field_of_event(read, &given.0)
+            .or_else(|| timed_out(read, facts))
+            .or_else(|| path(read, &given.0, &shapes(&given)?, facts, &own.tested, has_field));
         // A value that is read in several ways is told of once.
         if let Some(problem) = found
             && let Some(place) = problem.places.first()

@@ -68,7 +68,7 @@ impl From<Figure> for Taken {
 type Measure = fn(&Site) -> io::Result<Taken>;
 
 /// Every group, by the name that `--only` looks at.
-const GROUPS: [(&str, Measure); 18] = [
+const GROUPS: [(&str, Measure); 19] = [
     ("events accepted, one a request", throughput::accepting_one),
     ("events accepted, 100 a request", throughput::accepting_many),
     ("1-step runs", throughput::one_step),

@@ -617,7 +617,8 @@ impl Flow<'_> {
             _ => None,
         };
         let site = self.at(position).range.start;
-        let times_out = matches!(given.get(1), Some(Datum { what: What::Map(options), .. }) if options.iter().any(|(key, ..)| key == "timeout"));
+        let times_out =
+            matches!(given.get(1), Some(Datum { what: What::Map(options), .. }) if options.iter().any(|(key, ..)| key == "timeout"));
         names.map_or(What::Anything, |names| {
             What::Read(Read { root: Root::Awaited { names, site, times_out }, hops: Vec::new(), end: End::Value, is_shielded: false })
         })
