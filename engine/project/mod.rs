@@ -17,8 +17,8 @@ mod places;
 mod reads;
 mod schema;
 mod scratch;
-mod topology;
 mod shape;
+mod topology;
 mod violation;
 mod webhook;
 
