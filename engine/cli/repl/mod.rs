@@ -20,7 +20,7 @@ use super::eval::{self, Given};
 use super::exit::{Exit, Trouble};
 use super::live::log_line;
 use super::out::{BOLD, DIM, Out, paint, shown};
-use super::place::ConfigOption;
+use super::place::{ConfigOption, STATE_FOLDER};
 
 /// The commands of the prompt, with what follows them and what they do.
 const COMMANDS: [(&str, &str, &str); 10] = [
@@ -45,7 +45,7 @@ pub struct Repl {
 
 /// Where lines come from.
 enum Lines {
-    Terminal,
+    Terminal(Box<edit::Terminal>),
     Pipe(std::io::StdinLock<'static>),
 }
 
@@ -53,7 +53,7 @@ impl Lines {
     /// The next input: one line, or several where brackets are open; none at the end.
     fn next(&mut self) -> Result<Option<String>, Trouble> {
         match self {
-            Lines::Terminal => edit::ask(),
+            Lines::Terminal(terminal) => terminal.next(),
             Lines::Pipe(pipe) => {
                 let mut text = String::new();
                 // What is open at the end is for the compiler to tell.
@@ -86,6 +86,7 @@ impl Repl {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let host = Host::new();
         let project = eval::project(self.config.config.as_deref(), &host)?;
+        let history = project.as_ref().map(|project| project.root.join(STATE_FOLDER).join("prompt_history"));
         let (_folder, project) = match project {
             Some(project) => (None, project),
             None => eval::bare(&host).map(|(folder, project)| (Some(folder), project))?,
@@ -93,7 +94,7 @@ impl Repl {
         let mut session = Session::new(&project, &host);
         let is_terminal = std::io::stdin().is_terminal();
         let mut lines = match is_terminal {
-            true => Lines::Terminal,
+            true => Lines::Terminal(Box::new(edit::Terminal::new(history, &project))),
             false => Lines::Pipe(std::io::stdin().lock()),
         };
         if is_terminal {
@@ -110,6 +111,9 @@ impl Repl {
                 Next::Well => {}
                 Next::Wrong => exit = if is_terminal { Exit::Done } else { Exit::Failed },
                 Next::Over => break,
+            }
+            if let Lines::Terminal(terminal) = &mut lines {
+                terminal.learn(session.lines());
             }
         }
         Ok(exit)

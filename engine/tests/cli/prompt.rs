@@ -123,7 +123,7 @@ fn help_finds_functions_modules_and_methods() {
 }
 
 #[test]
-fn a_terminal_has_a_prompt() {
+fn a_terminal_has_a_prompt_and_a_history() {
     let place = place();
     let program = place.command();
     let line = format!("{} repl", program.get_program().display());
@@ -134,6 +134,7 @@ fn a_terminal_has_a_prompt() {
     let output = child.wait_with_output().unwrap();
     let drawn = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && drawn.contains("42") && drawn.contains("order/placed"), "{drawn}");
+    assert_eq!(place.read(".stepwell/prompt_history"), "40 + 2\n:quit\n");
 }
 
 #[test]
