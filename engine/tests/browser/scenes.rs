@@ -24,6 +24,26 @@ async fn an_event_is_sent_and_its_run_seen_to_finish_without_asking_again() {
 }
 
 #[tokio::test]
+async fn the_example_in_the_form_of_an_event_is_changed_sent_and_its_run_seen_to_its_end() {
+    let shop = Shop::open();
+    let browser = Browser::open(Kind::Wide, &shop.url()).await;
+    browser.go("/send?name=payment/initiate").await;
+    let field = "return document.querySelector('main form input[value=\"u1\"]') !== null";
+    browser.until_true(field, &[]).await;
+    let user = browser.find(&["main form input[value=\"u1\"]"]).await;
+    user.clear().await.unwrap();
+    user.send_keys("u77").await.unwrap();
+    browser.press(&["button.primary", "Send payment/initiate"]).await;
+    browser.until(&["#run .state-line", "waiting"]).await;
+    browser.until(&["#run .meta", "key u77"]).await;
+    browser.run("window.mark = 1", &[]).await;
+    shop.send("otp/received", json!({ "userId": "u77", "code": "123456" })).await;
+    browser.until(&["#run .state-line", "completed"]).await;
+    assert_eq!(browser.run("return window.mark", &[]).await, json!(1));
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn a_failed_run_shows_its_line_with_a_caret_and_is_replayed_with_an_edit() {
     let shop = Shop::open();
     let run =
