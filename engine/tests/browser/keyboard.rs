@@ -11,13 +11,13 @@ async fn runs_are_walked_opened_filtered_replayed_and_cancelled_by_keys_alone() 
     let waiting = shop.run_in(&["waiting"], "gate/asked", json!({ "gate": "north" })).await;
     let browser = Browser::open(Kind::Wide, &shop.url()).await;
     browser.go("/runs").await;
-    let at = "const row = document.querySelector('[data-row].at'); return row && row.dataset.row";
+    let at = "const row = document.querySelector('[data-row].at'); return row !== null && row.dataset.row === arguments[0]";
     browser.keys("j").await;
-    assert_eq!(browser.run(at, &[]).await, json!(waiting));
+    browser.until_true(at, &[&waiting]).await;
     browser.keys("j").await;
-    assert_eq!(browser.run(at, &[]).await, json!(failed));
+    browser.until_true(at, &[&failed]).await;
     browser.keys("k").await;
-    assert_eq!(browser.run(at, &[]).await, json!(waiting));
+    browser.until_true(at, &[&waiting]).await;
     browser.keys("j").await;
     browser.keys(&Key::Enter.value().to_string()).await;
     browser.until(&["#run .state-line", "failed"]).await;

@@ -39,13 +39,11 @@
       if (!part.isConnected || document.hidden || isHeld(part)) return;
       const began = Date.now();
       state.live = true;
-      const chosen = part.querySelector(".at");
       const swap = part.dataset.swap || "innerHTML";
       const target = part.id;
       htmx.ajax("GET", address(part), { target: part, source: part, swap: swap }).then(function () {
         const now = document.getElementById(target) || part;
         parts.set(now, { next: Date.now() + Math.max(LEAST_REST, 4 * (Date.now() - began)) });
-        if (chosen) choose(now.querySelector('[data-row="' + CSS.escape(chosen.dataset.row) + '"]'), false);
         state.live = false;
         ages();
       }, function () { state.live = false; });
@@ -157,8 +155,12 @@
 
   function rows() { return Array.from(document.querySelectorAll("[data-row]")); }
 
+  // The row that was chosen last: a part that comes anew has it chosen still.
+  let last = null;
+
   function choose(row, scroll) {
     if (!row) return;
+    last = row.dataset.row;
     document.querySelectorAll("[data-row].at").forEach(function (other) { other.classList.remove("at"); });
     row.classList.add("at");
     if (scroll !== false) row.scrollIntoView({ block: "nearest" });
@@ -208,7 +210,10 @@
     if (done) event.preventDefault();
   });
 
-  document.addEventListener("htmx:afterSwap", ages);
+  document.addEventListener("htmx:afterSwap", function () {
+    ages();
+    if (last && !document.querySelector("[data-row].at")) choose(document.querySelector('[data-row="' + CSS.escape(last) + '"]'), false);
+  });
   connect();
   ages();
 })();
