@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -17,7 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use crate::base::{Json, Millis, RunId, Span};
 use crate::exec::{Engine, Notice};
 use crate::rules::row::LogLevel;
-use crate::server::Api;
 
 use super::{Ask, Web, WebError};
 
@@ -257,63 +256,5 @@ impl Stream {
         let mine = self.run.is_some_and(|run| look.missed || look.runs.contains(&run));
         let topics = [(look.states || look.missed, "runs"), (mine, "run"), (look.logs || look.missed, "logs")];
         topics.into_iter().filter(|(has_changed, _)| *has_changed).map(|(_, topic)| topic).collect()
-    }
-}
-
-/// How often it is noted how it goes.
-pub const SAMPLE_EVERY: Span = Span::seconds(15);
-/// How many samples are kept: an hour of them.
-pub const SAMPLES: usize = 240;
-
-/// How it went at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    /// When.
-    pub at: Millis,
-    /// Runs in line.
-    pub queued: u64,
-    /// Runs with a worker.
-    pub executing: u64,
-}
-
-/// How it went for the last hour; clones are handles to the same.
-#[derive(Clone)]
-pub struct History {
-    samples: Arc<Mutex<VecDeque<Sample>>>,
-}
-
-impl History {
-    pub(super) fn of(api: &Api) -> History {
-        let samples = Arc::new(Mutex::new(VecDeque::with_capacity(SAMPLES)));
-        // Without a runtime nobody can ask for pages either.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(keep(Arc::downgrade(&samples), api.engine().clone(), api.stopping()));
-        }
-        History { samples }
-    }
-
-    /// The samples, oldest first.
-    pub fn samples(&self) -> Vec<Sample> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
-    }
-}
-
-/// Notes how it goes until the server stops.
-async fn keep(samples: Weak<Mutex<VecDeque<Sample>>>, engine: Engine, mut stopping: watch::Receiver<bool>) {
-    let mut every = tokio::time::interval(SAMPLE_EVERY.std());
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        }
-        let counts = engine.counts();
-        let sample = Sample { at: engine.clock().now(), queued: counts.queued as u64, executing: counts.executing as u64 };
-        let Some(samples) = samples.upgrade() else { return };
-        let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.push_back(sample);
-        if samples.len() > SAMPLES {
-            samples.pop_front();
-        }
     }
 }

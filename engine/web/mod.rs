@@ -8,6 +8,7 @@ mod ask;
 mod assets;
 mod door;
 mod error;
+mod history;
 mod layout;
 mod lines;
 pub mod live;
@@ -44,12 +45,12 @@ pub use layout::Content;
 pub struct Web {
     api: Api,
     hub: live::Hub,
-    history: live::History,
+    history: history::History,
 }
 
 impl Web {
     fn new(api: Api) -> Web {
-        let history = live::History::of(&api);
+        let history = history::History::of(&api);
         Web { hub: live::Hub::new(api.engine().clone()), history, api }
     }
 
@@ -79,7 +80,7 @@ impl Web {
     }
 
     /// How it went lately.
-    pub fn history(&self) -> &live::History {
+    pub(crate) fn history(&self) -> &history::History {
         &self.history
     }
 

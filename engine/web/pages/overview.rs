@@ -6,7 +6,6 @@ use crate::base::{Millis, Span};
 use crate::config::Durability;
 use crate::server::view::{RunView, Time};
 use crate::server::{ApiError, Params};
-use crate::web::live::{SAMPLES, Sample};
 use crate::web::widgets::{self, Line, Tone};
 use crate::web::{Ask, Content, Web, WebError};
 
@@ -130,18 +129,20 @@ pub(super) fn reason(run: &RunView) -> Option<String> {
 }
 
 async fn figures(web: &Web) -> Result<Markup, WebError> {
-    let mut samples = web.history().samples();
-    let counts = web.engine().counts();
-    samples.push(Sample { at: web.now(), queued: counts.queued as u64, executing: counts.executing as u64 });
-    let values = |of: fn(&Sample) -> u64| -> Vec<Option<f64>> {
-        let known = samples.iter().map(|sample| Some(of(sample) as f64));
-        std::iter::repeat_n(None, SAMPLES.saturating_sub(samples.len())).chain(known).collect()
-    };
-    let (queued, executing) = (values(|sample| sample.queued), values(|sample| sample.executing));
+    let series = web.history().series().await;
+    let one = |name, values, tone| [Line { name, values, tone }];
+    let delays = [
+        Line { name: "p50", values: &series.delay_half, tone: Tone::Info },
+        Line { name: "p95", values: &series.delay_most, tone: Tone::Warn },
+    ];
     Ok(html! {
         div.plots {
-            (widgets::plot(&[Line { name: "in line", values: &queued, tone: Tone::Info }], "In line", ""))
-            (widgets::plot(&[Line { name: "at work", values: &executing, tone: Tone::Good }], "At work", ""))
+            (widgets::plot(&one("runs", &series.rate, Tone::Good), "Runs a minute", ""))
+            (widgets::plot(&one("failed", &series.failed, Tone::Bad), "Failed", " %"))
+            (widgets::plot(&one("in line", &series.queued, Tone::Info), "In line", ""))
+            (widgets::plot(&one("oldest", &series.oldest, Tone::Warn), "Oldest in line", " s"))
+            (widgets::plot(&one("at work", &series.executing, Tone::Good), "At work", ""))
+            (widgets::plot(&delays, "Start delay", " ms"))
         }
     })
 }
