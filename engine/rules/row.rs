@@ -361,6 +361,16 @@ pub struct LogRow {
     pub step: Arc<str>,
 }
 
+/// What the map beside a line begins with by which the engine notes an HTTP call of a step.
+pub const CALL_NOTED: &str = r#"{"http":"#;
+
+impl LogRow {
+    /// Whether the engine noted an HTTP call by it: the script wrote nothing.
+    pub fn is_call(&self) -> bool {
+        self.level == LogLevel::Debug && self.data.as_deref().is_some_and(|data| data.starts_with(CALL_NOTED))
+    }
+}
+
 /// The sources of one version of a handler, stored once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRow {

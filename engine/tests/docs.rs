@@ -250,7 +250,7 @@ fn every_function_of_handlers_is_explained_on_its_page() {
 
 /// Whether a name in the table of commands is of a command below another one: `runs ls`, `get`, …
 fn is_below(name: &str) -> bool {
-    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now", "migrate", "pause", "resume"].contains(&name)
+    ["ls", "get", "trace", "logs", "tail", "cancel", "retry-now", "migrate", "pause", "resume", "invoke"].contains(&name)
 }
 
 #[test]

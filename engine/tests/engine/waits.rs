@@ -121,12 +121,12 @@ fn what_a_run_sends_starts_others_once_however_often_the_run_is_tried() {
 fn an_event_that_is_not_as_declared_fails_its_step_at_once() {
     let script = r#"
         let caught = "";
-        try { send_event([#{ name: "x/y", data: #{} }, #{ name: "n/s", data: #{ n: "one" } }]); } catch (e) { caught = `${e.step} ${e.code} ${e.message}`; }
+        try { send_event([#{ name: "x/y", data: #{} }, #{ name: "n/s", data: #{ n: event.data.n } }]); } catch (e) { caught = `${e.step} ${e.code} ${e.message}`; }
         caught
     "#;
     let world = world("f: { on: a/b }", &[("f", script)]);
     world.block_on(async {
-        let id = world.send("a/b", "{}").await.unwrap();
+        let id = world.send("a/b", r#"{"n":"one"}"#).await.unwrap();
         let output = world.output(id).await;
         assert_eq!(output, r#""x/y E0221 the event is refused: /data/n: expected an integer, found \"one\"""#);
         assert!(world.events_of("x/y").is_empty(), "all or none");

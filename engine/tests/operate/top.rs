@@ -10,19 +10,24 @@ use crate::program::{self, Server};
 
 const CONFIG: &str = r#"
 version: 1
-events: { app/ping: {}, app/fail: {}, app/stall: {}, app/wait: {} }
+events: { app/ping: {}, app/fail: {}, app/stall: {}, app/wait: {}, app/beat: {} }
 functions:
   ping: { on: app/ping }
   stumble: { on: app/fail, retries: 0 }
   stall: { on: app/stall, retries: { attempts: 2, backoff: fixed, initial: 1h } }
   wait: { on: app/wait }
+  beat: { on: app/beat }
 "#;
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("events.yaml", CONFIG),
     ("handlers/ping.rhai", "step(\"one\", || 1)"),
     ("handlers/stumble.rhai", "step(\"trip\", || { throw \"no luck\"; });"),
     ("handlers/stall.rhai", "if run.attempt == 1 { throw \"not yet\" } 5"),
+    (
+        "handlers/beat.rhai",
+        "for n in 0..1000 { step(`beat ${n}`, || n); wait_for_event(\"app/ping\", #{ timeout: \"1h\", id: `pause ${n}` }); }",
+    ),
     ("handlers/wait.rhai", "step(\"one\", || 1); wait_for_event(\"app/ping\", #{ timeout: \"1h\" }); step(\"two\", || 2)"),
 ];
 
@@ -172,8 +177,11 @@ fn a_trace_is_followed_to_its_end() {
     let first: Value = serde_json::from_str(&json_lines.line(|| {})).unwrap();
     assert_eq!((&first["run"]["state"], first["steps"].as_array().unwrap().len()), (&json!("waiting"), 2), "{first}");
     let followed = Following::start(folder.path(), &server, &["runs", "trace", &run[..12], "--follow"]);
-    let tail = Following::start(folder.path(), &server, &["runs", "tail", &run[..12], "--json"]);
-    // Until the tail is there, too: what is sent again starts other runs, which it leaves out.
+    // A run that goes on with each event, so that there is something to tell whenever the tail begins.
+    let event = send(&server, "app/beat", json!({}));
+    let run = run_in(&server, &event, "waiting")["run_id"].as_str().unwrap().to_owned();
+    let tail = Following::start(folder.path(), &server, &["runs", "tail", &run, "--json"]);
+    // What is sent starts other runs as well, which it leaves out.
     let told: Value = serde_json::from_str(&tail.line(|| drop(send(&server, "app/ping", json!({}))))).unwrap();
     assert_eq!(told["run"], json!(run), "{told}");
     let last = until(|| {
