@@ -4,6 +4,7 @@ mod keyboard;
 mod look;
 mod pages;
 mod scenes;
+mod sending;
 pub mod shop;
 
 use std::io::{BufRead as _, BufReader};

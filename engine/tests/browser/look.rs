@@ -13,6 +13,11 @@ fn pages(busy: &Busy) -> Vec<(&'static str, String)> {
     pages.push(("run-backing-off", format!("/runs/{}", busy.backing_off)));
     pages.push(("run-parallel", format!("/runs/{}?tab=code", busy.sleeping)));
     pages.push(("run-completed", format!("/runs/{}", busy.order)));
+    pages.push(("events-filtered", "/events?where=event.data.amount%20%3E%201".to_owned()));
+    pages.push(("events-refused", "/events?tab=refused".to_owned()));
+    pages.push(("event", format!("/events/{}", busy.event)));
+    pages.push(("send-form", "/send?name=payment/initiate".to_owned()));
+    pages.push(("function", "/functions/charge".to_owned()));
     pages.push(("runs-filtered", "/runs?status=waiting,queued&bulk=cancel".to_owned()));
     pages
 }

@@ -90,6 +90,7 @@ impl Shop {
     /// Runs in many states, as a shop has them.
     pub async fn busy(&self) -> Busy {
         let waiting = self.run_in(&["waiting"], "payment/initiate", json!({ "userId": "u1", "amount": 1200, "currency": "EUR" })).await;
+        let event = self.get(&format!("/v1/runs/{waiting}")).await["data"]["event_id"].as_str().unwrap().to_owned();
         for user in ["u9", "u7"] {
             self.send("otp/received", json!({ "userId": user, "code": "123456" })).await;
         }
@@ -108,12 +109,14 @@ impl Shop {
         let paused = self.run_in(&["paused"], "export/wanted", json!({ "steps": 3 })).await;
         let cancelled = self.run_in(&["waiting"], "gate/asked", json!({ "gate": "south" })).await;
         self.ask(reqwest::Method::DELETE, &format!("/v1/runs/{cancelled}?reason=nobody+came"), None).await;
-        Busy { waiting, queued, failed, backing_off, sleeping, order, signal, paused, cancelled }
+        Busy { event, waiting, queued, failed, backing_off, sleeping, order, signal, paused, cancelled }
     }
 }
 
 /// A run of each kind.
 pub struct Busy {
+    /// The event of the one that waits.
+    pub event: String,
     pub waiting: String,
     pub queued: String,
     pub failed: String,
