@@ -81,23 +81,23 @@ fn zone(name: &str) -> Result<TimeZone, Fault> {
 
 /// What is wrong with a literal name of a zone, and what to do about it.
 pub(in crate::script) fn wrong_zone(name: &str) -> Option<(String, String)> {
-    told(zone(name).err()?)
+    told(*zone(name).err()?)
 }
 
 /// What is wrong with a literal unit of time.
 pub(in crate::script) fn wrong_unit(name: &str) -> Option<(String, String)> {
-    told(unit(name).err()?)
+    told(*unit(name).err()?)
 }
 
 /// What is wrong with a literal pattern of strftime.
 pub(in crate::script) fn wrong_pattern(pattern: &str) -> Option<(String, String)> {
-    let (message, _) = told(format(Moment(Millis(0)), pattern, "UTC").err()?)?;
+    let (message, _) = told(*format(Moment(Millis(0)), pattern, "UTC").err()?)?;
     Some((message, "the pattern is strftime's, such as %Y-%m-%d %H:%M".to_owned()))
 }
 
 /// A fault of these functions as a message and a line of advice.
-fn told(fault: Fault) -> Option<(String, String)> {
-    let rhai::EvalAltResult::ErrorRuntime(value, _) = *fault else { return None };
+fn told(fault: rhai::EvalAltResult) -> Option<(String, String)> {
+    let rhai::EvalAltResult::ErrorRuntime(value, _) = fault else { return None };
     let thrown = value.try_cast::<Thrown>()?;
     Some((thrown.message, thrown.help.unwrap_or_default()))
 }

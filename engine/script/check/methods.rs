@@ -117,7 +117,9 @@ impl Flow<'_> {
             "add" => (None, None, Some(1)),
             _ => return,
         };
-        let checks: [(Option<usize>, fn(&str) -> Option<(String, String)>); 3] =
+        /// What is wrong with a text, and what it should be.
+        type Wrong = fn(&str) -> Option<(String, String)>;
+        let checks: [(Option<usize>, Wrong); 3] =
             [(pattern, api::calendar::wrong_pattern), (unit, api::calendar::wrong_unit), (zone, api::calendar::wrong_zone)];
         for (at, wrong) in checks {
             let datum = at.and_then(|at| given.get(at));
