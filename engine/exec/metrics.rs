@@ -219,8 +219,8 @@ impl Metrics {
 }
 
 impl Engine {
-    /// What the engine has counted, and where its runs stand. It asks the scheduler, which looks at every unfinished run: a million
-    /// of them take it some hundredths of a second.
+    /// What the engine has counted, and where its runs stand. It asks the scheduler, which looks at every unfinished run and starts
+    /// none meanwhile: to be asked every few seconds, not all the time.
     pub async fn figures(&self) -> Figures {
         let inner = &self.inner;
         let (reply, answer) = oneshot::channel();
