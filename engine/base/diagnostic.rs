@@ -4,34 +4,42 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// A text that diagnostics point into.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// The path as it is shown, relative to the config's folder.
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where each line begins, in bytes; found when it is first asked for, since a check asks for every word of a file.
+    lines: OnceLock<Vec<usize>>,
 }
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Source) -> bool {
+        (&self.name, &self.text) == (&other.name, &other.text)
+    }
+}
+
+impl Eq for Source {}
 
 impl Source {
     /// A source ready to be shared.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Source> {
-        Arc::new(Source { name: name.into(), text: text.into() })
+        Arc::new(Source { name: name.into(), text: text.into(), lines: OnceLock::new() })
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(at, _)| at + 1)).collect())
     }
 
     /// The byte offset of a 1-based line and a 1-based column in characters; the end of the line or text where they are past it.
     pub fn offset(&self, line: usize, column: usize) -> usize {
-        let mut start = 0;
-        for _ in 1..line {
-            match self.text[start..].find('\n') {
-                Some(at) => start += at + 1,
-                None => return self.text.len(),
-            }
-        }
+        let Some(&start) = self.lines().get(line.saturating_sub(1)) else { return self.text.len() };
         let line_text = self.text[start..].split('\n').next().unwrap_or_default();
         start + line_text.char_indices().nth(column.saturating_sub(1)).map_or(line_text.len(), |(at, _)| at)
     }
@@ -39,7 +47,7 @@ impl Source {
     /// The 1-based line and the 1-based column in characters of a byte offset.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
+        let line = self.lines().partition_point(|start| *start <= before.len());
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         (line, column)
     }
@@ -73,6 +81,14 @@ impl Location {
         let start = self.range.start + skip;
         let end = (start + range.end).min(self.range.end);
         Location::new(&self.source, (start + range.start).min(end)..end)
+    }
+
+    /// The same with all of a text that begins here under the caret, and its quotes.
+    #[must_use]
+    pub fn quoted(mut self, text: &str) -> Location {
+        let end = self.range.end.max(self.range.start + text.len() + 2);
+        self.range.end = self.source.text.ceil_char_boundary(end);
+        self
     }
 
     /// The location of the word that begins at a 1-based line and column: letters, digits, `_`, or one character of another kind.
@@ -230,6 +246,19 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_found_by_line_and_column_and_back() {
+        let text = "one\n\nzwölf\n";
+        let source = Source::new("x", text);
+        for (line, column, offset) in [(1, 1, 0), (1, 4, 3), (1, 9, 3), (2, 1, 4), (3, 5, 10), (3, 6, 11), (4, 1, 12), (9, 1, 12)] {
+            assert_eq!(source.offset(line, column), offset, "{line}:{column}");
+        }
+        for (offset, position) in [(0, (1, 1)), (3, (1, 4)), (4, (2, 1)), (10, (3, 5)), (12, (4, 1)), (99, (4, 1))] {
+            assert_eq!(source.position(offset), position, "{offset}");
+        }
+        assert_eq!(source, Source::new("x", text), "whether the lines have been asked for does not count");
+    }
 
     #[test]
     fn a_diagnostic_shows_code_place_caret_and_help() {

@@ -5,17 +5,20 @@
 pub mod alloc;
 pub mod codes;
 pub mod diagnostic;
+pub mod hex;
 pub mod histogram;
 pub mod id;
 pub mod json;
 pub mod limits;
 pub mod network;
 pub mod secretlike;
+pub mod size;
 pub mod time;
 
 pub use diagnostic::{Diagnostic, Location, Severity, Source};
 pub use histogram::{Histogram, Reading};
 pub use id::{EventId, Id, IdMaker, RunId};
+pub use size::size;
 pub use time::{Clock, Entropy, Millis, Span};
 
 /// JSON text that is known to be valid, shared without copying.

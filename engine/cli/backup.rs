@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::base::Diagnostic;
+use crate::base::{Diagnostic, size};
 use crate::store::sqlite::{Options, Sqlite};
 use crate::store::{Store, StoreError};
 
@@ -50,8 +50,8 @@ impl Backup {
             }
             error => store_trouble(&error),
         })?;
-        let size = std::fs::metadata(&self.to).map_or(0, |file| file.len()).div_ceil(1024);
-        out.say(format!("{} is a whole database: {size} KB", self.to.display()));
+        let bytes = std::fs::metadata(&self.to).map_or(0, |file| file.len());
+        out.say(format!("{} is a whole database: {}", self.to.display(), size(bytes)));
         Ok(Exit::Done)
     }
 }

@@ -141,8 +141,12 @@ impl Tail {
         // Events become visible when they are durable, which is not always in the order of their ids: so those that were told are known
         // by their ids. What was there before is not told, unless it is asked for.
         let mut told: BTreeSet<EventId> = BTreeSet::new();
+        // Whatever is no newer than this one counts as told. It is not the oldest one that was told: one that is older still may become
+        // visible later.
+        let mut floor: Option<EventId> = None;
         if since.is_none() {
             told.extend(newest(None, TAIL_AT_ONCE).await?.iter().map(|event| event.internal_id));
+            floor = told.first().copied().filter(|_| told.len() >= TAIL_AT_ONCE);
         }
         if out.terminal {
             out.say(paint(DIM, format!("following {}; Ctrl-C ends it", remote.url())));
@@ -152,20 +156,20 @@ impl Tail {
             // The newest come first: as many are read as lead back to those that were told.
             let mut events = loop {
                 let events = newest(since, limit).await?;
-                let is_known = |event: &EventView| told.first().is_some_and(|first| event.internal_id <= *first);
+                let is_known = |event: &EventView| floor.is_some_and(|floor| event.internal_id <= floor);
                 if events.len() < limit || events.last().is_some_and(|oldest| told.contains(&oldest.internal_id) || is_known(oldest)) {
                     break events;
                 }
                 limit *= 8;
             };
-            events.retain(|event| !told.contains(&event.internal_id) && told.first().is_none_or(|first| event.internal_id > *first));
+            events.retain(|event| !told.contains(&event.internal_id) && floor.is_none_or(|floor| event.internal_id > floor));
             events.reverse();
             for event in &events {
                 self.tell(out, event)?;
                 told.insert(event.internal_id);
             }
             while told.len() > TAIL_KNOWN {
-                told.pop_first();
+                floor = told.pop_first().max(floor);
             }
             tokio::select! {
                 () = tokio::time::sleep(TAIL_LOOK) => {}

@@ -14,7 +14,7 @@ use super::exit::{Exit, Trouble};
 use super::invoke::Invoke;
 use super::out::{BOLD, Cell, DIM, Out, count, paint, shown};
 use super::place;
-use super::reading::{EngineOption, Target, understood};
+use super::reading::{EngineOption, Target, function_id, understood};
 
 /// Arguments of `functions`.
 #[derive(Debug, clap::Args)]
@@ -213,10 +213,7 @@ impl Set {
         let remote = self.engine.engine()?;
         let mut views = Vec::new();
         for id in &self.ids {
-            // What is no id leads nowhere; it must not lead elsewhere.
-            if !id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-                return Err(super::reading::missing("function", id));
-            }
+            let id = function_id(id)?;
             let answer: One<FunctionView> = understood(&remote, remote.post(&format!("/v1/functions/{id}/{verb}"), String::new()).await?)?;
             if !self.json {
                 out.say(format!("{} is {done}", answer.data.id));

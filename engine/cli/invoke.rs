@@ -12,7 +12,7 @@ use super::fields::{Data, Fields};
 use super::live::{Show, Watcher};
 use super::out::{DIM, Out, paint};
 use super::place;
-use super::reading::{EngineOption, Reader, missing, understood};
+use super::reading::{EngineOption, Reader, function_id, understood};
 
 /// Arguments of `functions invoke`.
 #[derive(Debug, clap::Args)]
@@ -42,10 +42,7 @@ impl Invoke {
     /// Exit 1 for data that do not fit or, with `--wait`, a run that did not complete; 3 for an unknown function, 69 where no engine
     /// answers, 77 without its token, 124 where it took too long.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        // What is no id leads nowhere; it must not lead elsewhere.
-        if !self.id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-            return Err(missing("function", &self.id));
-        }
+        function_id(&self.id)?;
         let data = self.data()?;
         super::runtime()?.block_on(self.invoke(out, &data))
     }

@@ -389,15 +389,16 @@ fn is_written(value: &Value, json: &str) -> bool {
 
 /// A line of a run's log, for people.
 pub fn log_line(line: &LogView) -> String {
-    use crate::rules::row::{CALL_NOTED, LogLevel};
+    use crate::rules::row::LogLevel;
     let level = match line.level {
         LogLevel::Debug => paint(DIM, "debug"),
         LogLevel::Info => paint(GREEN, "info "),
         LogLevel::Warn => paint(YELLOW, "warn "),
         LogLevel::Error => paint(RED, "error"),
+        LogLevel::Call => paint(DIM, "call "),
     };
     // What the engine notes of an HTTP call beside its line is for the dashboard.
-    let data = line.data.as_ref().filter(|data| !data.get().starts_with(CALL_NOTED));
+    let data = line.data.as_ref().filter(|_| line.level != LogLevel::Call);
     let data = data.map(|data| paint(DIM, format!("  {}", cut(data.get(), LOG_DATA_MOST)))).unwrap_or_default();
     format!("{level} {}{data}", shown(&line.message))
 }

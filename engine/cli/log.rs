@@ -64,9 +64,14 @@ impl Hidden {
 
     /// Hides the secrets of a config too.
     pub fn know(&self, project: &Project) {
+        self.keep(&project.surroundings);
+    }
+
+    fn keep(&self, surroundings: &Arc<Surroundings>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.iter().any(|surroundings| Arc::ptr_eq(surroundings, &project.surroundings)) {
-            known.insert(0, Arc::clone(&project.surroundings));
+        // Most reloads change no secret; those must not push out what is still to be hidden.
+        if !known.iter().any(|known| known.secrets == surroundings.secrets) {
+            known.insert(0, Arc::clone(surroundings));
             known.truncate(SNAPSHOTS);
         }
     }
@@ -81,7 +86,8 @@ impl Hidden {
         if let Some(engine) = self.engine.get() {
             self.know(&engine.project());
         }
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // The search takes its time, and other threads have lines of their own.
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let all = std::iter::once(&self.keys).chain(known.iter().map(|surroundings| &surroundings.secrets));
         all.fold(Cow::Borrowed(text), |text, secrets| match secrets.hide(&text) {
             Cow::Borrowed(_) => text,
@@ -109,9 +115,9 @@ impl LogOptions {
     pub fn start(self, hidden: &Arc<Hidden>, runs_are_shown: bool) {
         let usual = if runs_are_shown && self.log_format == Format::Text { "info,run=off" } else { "info" };
         let filter = EnvFilter::try_from_env("STEPWELL_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-        let hidden = Arc::clone(hidden);
+        let (hidden, kept) = (Arc::clone(hidden), Arc::clone(hidden));
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Line(Arc::clone(&hidden)));
-        let keep = Keep::new(Arc::new(SystemClock::default()));
+        let keep = Keep::new(Arc::new(SystemClock::default()), Arc::new(move |text: &str| kept.hide(text).into_owned()));
         let made = match self.log_format {
             Format::Text => {
                 let colour = io::stderr().is_terminal() && variable("NO_COLOR").is_none();
@@ -173,5 +179,17 @@ mod tests {
         let text = hidden.hide("of admin-token-1 and event-key-1 and event%2Dkey");
         assert!(!text.contains("admin-token-1") && !text.contains("event-key-1"), "{text}");
         assert!(text.contains("«secret STEPWELL_ADMIN_TOKEN»"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_after_any_number_of_reloads_that_change_none() {
+        let with = |value: &str| {
+            let secrets = Secrets::new(BTreeMap::from([("API_KEY".to_owned(), Some(value.to_owned()))]));
+            Arc::new(Surroundings { secrets, ..Surroundings::default() })
+        };
+        let hidden = Hidden::new(&Keys { event: Vec::new(), admin: None, read: None });
+        hidden.keep(&with("the-old-value"));
+        (0..2 * SNAPSHOTS).for_each(|_| hidden.keep(&with("the-new-value")));
+        assert_eq!(hidden.hide("the-old-value, the-new-value"), "«secret API_KEY», «secret API_KEY»");
     }
 }

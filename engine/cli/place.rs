@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::Diagnostic;
+use crate::base::{Diagnostic, hex};
 use crate::config::Model;
 
 use super::exit::{Exit, Trouble};
@@ -165,8 +165,7 @@ impl Throwaway {
     pub fn new(purpose: &str) -> Result<Throwaway, Trouble> {
         use std::os::unix::fs::DirBuilderExt as _;
         let bytes = crate::clock::secret_bytes().map_err(|error| Trouble::file(Path::new("/dev/urandom"), "read", &error))?;
-        let name: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("stepwell-{purpose}-{name}"));
+        let path = std::env::temp_dir().join(format!("stepwell-{purpose}-{}", hex::encode(&bytes[..8])));
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| Trouble::file(&path, "make the folder", &error))?;
         Ok(Throwaway { path })
     }

@@ -157,7 +157,9 @@ impl List<'_> {
             "level": word(problem.severity),
             "message": {"text": text},
         });
-        let mut places = problem.places.iter().map(|place| self.physical(place));
+        // The file of results goes to others, and keeps what it is given: what looks like a secret is not in it.
+        let is_shown = !["W0136", "W0315"].contains(&problem.code);
+        let mut places = problem.places.iter().map(|place| self.physical(place, is_shown));
         if let Some(first) = places.next() {
             result["locations"] = json!([first]);
         }
@@ -168,12 +170,12 @@ impl List<'_> {
         result
     }
 
-    fn physical(&self, place: &Location) -> Value {
+    fn physical(&self, place: &Location, is_shown: bool) -> Value {
         let (line, column) = place.source.position(place.range.start);
         let (end_line, end_column) = place.source.position(place.range.end);
         let mut region = json!({"startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column});
         let snippet = place.source.text.get(place.range.clone()).unwrap_or_default();
-        if !snippet.is_empty() {
+        if is_shown && !snippet.is_empty() {
             region["snippet"] = json!({"text": snippet});
         }
         let mut location = json!({"physicalLocation": {"artifactLocation": {"uri": uri(&self.path(place))}, "region": region}});
@@ -331,6 +333,10 @@ mod tests {
         assert_eq!(result["locations"][0]["physicalLocation"]["region"]["snippet"]["text"], "x");
         assert_eq!(result["relatedLocations"][0]["message"]["text"], "here");
         assert_eq!((&run["results"][0]["level"], &run["results"][2]["level"]), (&json!("error"), &json!("note")));
+        let secret = [Diagnostic::warning("W0315", "a secret").at(Location::new(&source, 4..5))];
+        let region = serde_json::from_str::<Value>(&list(&secret).text(Format::Sarif)).unwrap();
+        let region = &region["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"];
+        assert!(region["startColumn"] == 5 && region["snippet"].is_null(), "{region}");
         let empty: Value = serde_json::from_str(&list(&[]).text(Format::Sarif)).unwrap();
         assert!(schema.is_valid(&empty), "{empty:#}");
     }

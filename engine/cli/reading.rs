@@ -439,6 +439,16 @@ pub fn missing(what: &str, id: &str) -> Trouble {
     Trouble::new(Exit::NotFound, problem.help(format!("`stepwell {what}s ls` shows the newest")))
 }
 
+/// Looks whether this can be a function's id, before it becomes a part of a path: what is none leads nowhere, and must not lead
+/// elsewhere.
+///
+/// # Errors
+/// Exit 3 for what can be none.
+pub fn function_id(id: &str) -> Result<&str, Trouble> {
+    let is_id = id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) && !matches!(id, "" | "." | "..");
+    if is_id { Ok(id) } else { Err(missing("function", id)) }
+}
+
 fn bounds(prefix: Option<&str>) -> Result<(Option<Id>, Option<Id>), Trouble> {
     let Some(prefix) = prefix else { return Ok((None, None)) };
     let (low, high) = Id::range_of_prefix(prefix).map_err(|error| Trouble::usage(format!("`{prefix}` is {error}")))?;

@@ -256,14 +256,17 @@ impl Migrate {
         if let Some(function) = &self.function {
             let states = RunState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
             let filter = RunFilter { states, function: Some(function.clone()), limit: MIGRATED_MOST, ..RunFilter::default() };
-            ids.extend(reader.runs(&filter).await?.iter().map(|run| run.run_id));
-            if ids.is_empty() {
+            let runs = reader.runs(&filter).await?;
+            let Some(oldest) = runs.last() else {
                 out.say(format!("no run of `{function}` is in flight"));
                 return Ok(Exit::NothingMatched);
+            };
+            if runs.len() >= MIGRATED_MOST {
+                // The same call would take the same ones again: a run that was taken is in flight still.
+                let others = format!("`stepwell runs ls --function {function} --until {}`", oldest.created_at);
+                out.say(format!("the newest {MIGRATED_MOST} runs are taken; {others} lists the others, which can be named"));
             }
-            if ids.len() >= MIGRATED_MOST {
-                out.say(format!("the newest {MIGRATED_MOST} runs are taken; call it again for the others"));
-            }
+            ids.extend(runs.iter().map(|run| run.run_id));
         }
         if self.function.is_some() && !self.dry_run && !self.yes {
             let what = format!("take {} to the newest version of the handler, where it fits", count(ids.len(), "run"));
@@ -460,10 +463,7 @@ impl Logs {
                         (false, _, true) => out.line(format!("{} {}", paint(DIM, line.at), log_line(line)))?,
                         (false, _, false) => {
                             let data = line.data.as_ref().map(|data| data.get().to_owned()).unwrap_or_default();
-                            let level = serde_json::to_value(line.level)
-                                .ok()
-                                .and_then(|level| level.as_str().map(str::to_owned))
-                                .unwrap_or_default();
+                            let level = line.level.word().to_owned();
                             out.table(&[], vec![vec![line.at.to_string().into(), level.into(), line.message.clone().into(), data.into()]])?;
                         }
                     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::base::{Diagnostic, Severity};
+use crate::base::Severity;
 use crate::project::{Mode, Project};
 use crate::script::Host;
 
@@ -40,9 +40,7 @@ impl Validate {
             return self.once(out, &path);
         }
         // From before the first check on, so that no change is missed.
-        let watched = Watch::new(place::root(&path));
-        let mut watch =
-            watched.map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("the files cannot be watched: {error}"))))?;
+        let mut watch = Watch::needed(place::root(&path))?;
         let runtime = super::runtime()?;
         loop {
             self.once(out, &path)?;
@@ -78,10 +76,8 @@ impl Validate {
 fn files_of(project: &Project) -> usize {
     use std::collections::BTreeSet;
     let mut files = BTreeSet::new();
-    for function in &project.functions {
-        let sources: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&function.program.source().files).unwrap_or_default();
-        files.extend(sources.keys().cloned());
+    for program in project.programs() {
+        files.extend(program.files().iter().map(|file| file.name.clone()));
     }
     for (_, event) in project.config.events.iter() {
         if let Some(crate::config::EventSchema::File(path)) = event.schema.as_ref().map(|schema| &schema.value) {

@@ -6,6 +6,10 @@ use std::time::Duration;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
+use crate::base::Diagnostic;
+
+use super::exit::{Exit, Trouble};
+
 /// How long it has to be quiet after a change: editors write a file in several steps, and git many files.
 const QUIET: Duration = Duration::from_millis(200);
 /// The longest that changes which go on and on are waited for.
@@ -26,6 +30,15 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Begins to watch, for a command that does nothing else.
+    ///
+    /// # Errors
+    /// Exit 74 where the system does not let it.
+    pub fn needed(root: &Path) -> Result<Watch, Trouble> {
+        Watch::new(root)
+            .map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("the files cannot be watched: {error}"))))
+    }
+
     /// Begins to watch.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::base::{Millis, Span};
+use crate::base::{Millis, Span, size};
 use crate::project::Project;
 use crate::store::{Stats, Store, StoreError};
 
@@ -189,18 +189,6 @@ fn descriptors() -> Check {
     }
 }
 
-/// A number of bytes for people: `812 KB`, `3.4 GB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
-    let mut value = bytes.div_ceil(1024) as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 || value >= 100.0 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,12 +214,5 @@ mod tests {
             assert_eq!(permissions(&file, folder.path()).finding, finding, "{mode:o}");
         }
         assert_eq!(disk(folder.path()).name, "disk");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, text) in [(0, "0 KB"), (1, "1 KB"), (1_048_576, "1.0 MB"), (3_650_722_201, "3.4 GB"), (200 << 30, "200 GB")] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -217,44 +217,55 @@ impl Gates {
         window.enter(at, event, decision);
     }
 
-    /// Tells what the gates know, at most `most` keys of each kind.
+    /// Tells what the gates know, at most `most` keys of each kind. Whoever decides on events waits meanwhile: so a key is copied only once
+    /// it is known to be told.
     pub(super) fn survey(&self, project: &Project, flow: &mut Flow, most: usize, now: Millis) {
-        let rate = |((function, key), (_, window)): (&Key, &(Span, Window))| {
-            let (rule, _) = project.function(function)?.rate_limit()?;
+        let rates = self.rates.iter().filter_map(|(name, (_, window))| {
+            let (rule, _) = project.function(&name.0)?.rate_limit()?;
             let (used, frees) = window.counted(rule, now);
-            (used > 0).then(|| RateKey { function: Arc::clone(function), key: Arc::clone(key), rule, used, frees })
-        };
-        let mut rates: Vec<RateKey> = self.rates.iter().filter_map(rate).collect();
-        rates.sort_by(|one, other| other.used.cmp(&one.used).then_with(|| (&one.function, &one.key).cmp(&(&other.function, &other.key))));
-        let window = |((function, key), open): (&Key, &Open)| {
-            let size = match project.function(function).and_then(|function| function.collect) {
-                Some(Collect::Batch { size, .. }) if open.is_batch => Some(size),
-                _ => None,
-            };
-            OpenWindow {
-                function: Arc::clone(function),
-                key: Arc::clone(key),
-                is_batch: open.is_batch,
-                run: open.run,
-                events: open.events,
-                size,
-                since: open.since,
-                closes: open.closes,
-            }
-        };
-        let mut windows: Vec<OpenWindow> = self.open.iter().filter(|(_, open)| open.closes > now).map(window).collect();
-        windows.sort_by_key(|window| (window.closes, window.run));
-        let single = |((function, key), held): (&Key, &Vec<Held>)| {
-            let run = held.last()?.run;
-            Some(SingletonKey { function: Arc::clone(function), key: Arc::clone(key), run })
-        };
-        let mut singletons: Vec<SingletonKey> = self.singles.iter().filter_map(single).collect();
-        singletons.sort_by_key(|single| single.run);
-        flow.more += [rates.len(), windows.len(), singletons.len()].into_iter().map(|all| all.saturating_sub(most)).sum::<usize>();
-        rates.truncate(most);
-        windows.truncate(most);
-        singletons.truncate(most);
-        (flow.rates, flow.windows, flow.singletons) = (rates, windows, singletons);
+            (used > 0).then_some((name, rule, used, frees))
+        });
+        let (rates, more_rates) = first(rates, most, |one, other| other.2.cmp(&one.2).then_with(|| one.0.cmp(other.0)));
+        let windows = self.open.iter().filter(|(_, open)| open.closes > now);
+        let (windows, more_windows) = first(windows, most, |(_, one), (_, other)| (one.closes, one.run).cmp(&(other.closes, other.run)));
+        let singles = self.singles.iter().filter_map(|(name, held)| Some((name, held.last()?.run)));
+        let (singles, more_singles) = first(singles, most, |(_, one), (_, other)| one.cmp(other));
+        flow.more += more_rates + more_windows + more_singles;
+        let copied = |name: &Key| (Arc::clone(&name.0), Arc::clone(&name.1));
+        flow.rates = rates
+            .into_iter()
+            .map(|(name, rule, used, frees)| {
+                let (function, key) = copied(name);
+                RateKey { function, key, rule, used, frees }
+            })
+            .collect();
+        flow.windows = windows
+            .into_iter()
+            .map(|(name, open)| {
+                let (function, key) = copied(name);
+                let size = match project.function(&function).and_then(|function| function.collect) {
+                    Some(Collect::Batch { size, .. }) if open.is_batch => Some(size),
+                    _ => None,
+                };
+                OpenWindow {
+                    function,
+                    key,
+                    is_batch: open.is_batch,
+                    run: open.run,
+                    events: open.events,
+                    size,
+                    since: open.since,
+                    closes: open.closes,
+                }
+            })
+            .collect();
+        flow.singletons = singles
+            .into_iter()
+            .map(|(name, run)| {
+                let (function, key) = copied(name);
+                SingletonKey { function, key, run }
+            })
+            .collect();
     }
 
     /// Forgets windows that count nothing any more.
@@ -331,6 +342,29 @@ impl Drop for Decision<'_> {
     fn drop(&mut self) {
         self.note(true);
     }
+}
+
+/// The first `most` of all in an order, and how many more there are. It keeps twice as many at most, however many there are, and sorts only
+/// those that it gives.
+fn first<T>(all: impl Iterator<Item = T>, most: usize, order: impl Fn(&T, &T) -> std::cmp::Ordering) -> (Vec<T>, usize) {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    let cut = |kept: &mut Vec<T>| {
+        if kept.len() > most {
+            kept.select_nth_unstable_by(most, &order);
+            kept.truncate(most);
+        }
+    };
+    for one in all {
+        seen += 1;
+        kept.push(one);
+        if kept.len() > most.saturating_mul(2) {
+            cut(&mut kept);
+        }
+    }
+    cut(&mut kept);
+    kept.sort_unstable_by(&order);
+    let more = seen - kept.len();
+    (kept, more)
 }
 
 /// Bytes of an event's data.
@@ -538,4 +572,20 @@ pub(super) fn load(inner: &dyn crate::store::Store, now: Millis) -> Result<(Gate
         Gate::Throttle => buckets.push(row),
     })?;
     Ok((gates, buckets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_many_are_told_in_order_and_the_others_counted() {
+        // Every number below 1,000 once, in an order that is none.
+        let all = || (0..1_000).map(|n| n * 617 % 1_000);
+        for most in [0, 1, 7, 999, 1_000, 2_000] {
+            let (told, more) = first(all(), most, |one: &i32, other| one.cmp(other));
+            assert_eq!(told, (0..1_000).take(most).collect::<Vec<_>>());
+            assert_eq!(more, 1_000 - told.len());
+        }
+    }
 }

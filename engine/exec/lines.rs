@@ -8,7 +8,7 @@ use crate::base::RunId;
 use crate::rules::row::LogLevel;
 use crate::rules::{AttemptRow, EventRow, List, LogRow, RunRow, RunState, Write};
 
-/// A line that a handler wrote; its secrets are hidden before.
+/// A line that a handler wrote, or by which a call of it was noted; its secrets are hidden before.
 pub(super) fn logged(run: &RunRow, line: &LogRow) {
     let LogRow { level, message, data, step, .. } = line;
     let (data, step) = (data.as_deref(), some(step));
@@ -19,7 +19,7 @@ pub(super) fn logged(run: &RunRow, line: &LogRow) {
         };
     }
     match level {
-        LogLevel::Debug => tell!(debug),
+        LogLevel::Debug | LogLevel::Call => tell!(debug),
         LogLevel::Info => tell!(info),
         LogLevel::Warn => tell!(warn),
         LogLevel::Error => tell!(error),
@@ -46,7 +46,7 @@ pub(super) fn stands(run: &RunRow, state: RunState, why: Option<&str>) {
     }
 }
 
-/// A run was parked of which nothing else is known.
+/// A run was parked of which nothing else can be read.
 pub(super) fn parked(run: RunId, function: &str, reason: &str) {
     tracing::error!(target: "run", %run, function, reason, "parked");
 }

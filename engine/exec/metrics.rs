@@ -1,9 +1,11 @@
 //! What the engine counts of its own work, for whoever looks on.
 //!
 //! Each worker counts the runs of a function in numbers of its own, which only it adds to, so that a step costs two additions
-//! and no lock; whoever looks adds them up. What stands in the queue is not counted along but looked up when somebody asks.
+//! and no lock; whoever looks adds them up. What stands in the queue is not counted along but looked up when somebody asks,
+//! as often as the scheduler can bear.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +19,7 @@ use crate::script::Watch;
 use crate::store;
 
 use super::notice::Broadcast;
+use super::rested::Rested;
 use super::scheduler::Message;
 use super::traces::Traces;
 use super::{Counts, Engine, lines};
@@ -188,6 +191,8 @@ pub(super) struct Metrics {
     meters: Mutex<Vec<(Arc<str>, Arc<Meter>)>>,
     /// Those beside the threads.
     beside: Mutex<BTreeMap<Arc<str>, Arc<Meter>>>,
+    /// Where the runs stood.
+    census: Rested<Census>,
 }
 
 impl Metrics {
@@ -219,21 +224,31 @@ impl Metrics {
 }
 
 impl Engine {
-    /// What the engine has counted, and where its runs stand. It asks the scheduler, which looks at every unfinished run and starts
-    /// none meanwhile: to be asked every few seconds, not all the time.
+    /// Where the runs stand, or stood a moment ago. The scheduler looks at every unfinished run for it and starts none meanwhile, so
+    /// it is not asked all the time.
+    async fn census(&self) -> Arc<Census> {
+        let inner = &self.inner;
+        let asking = async {
+            let (reply, answer) = oneshot::channel();
+            inner.tell(Message::Census(reply));
+            // A scheduler that has stopped answers nothing: then no run stands anywhere.
+            Ok::<_, Infallible>(answer.await.unwrap_or_default())
+        };
+        let Ok(census) = inner.metrics.census.get(|| inner.clock.now(), asking).await;
+        census
+    }
+
+    /// What the engine has counted, and where its runs stand, or stood a moment ago.
     pub async fn figures(&self) -> Figures {
         let inner = &self.inner;
-        let (reply, answer) = oneshot::channel();
-        inner.tell(Message::Census(reply));
-        // A scheduler that has stopped answers nothing: then no run stands anywhere.
-        let census = answer.await.unwrap_or_default();
+        let census = self.census().await;
         let now = inner.clock.now();
         let mut functions = inner.metrics.functions();
         for function in &inner.project().functions {
             functions.entry(Arc::clone(&function.id)).or_default();
         }
-        for (function, standing) in census.functions {
-            let figures = functions.entry(function).or_default();
+        for (function, standing) in &census.functions {
+            let figures = functions.entry(Arc::clone(function)).or_default();
             figures.runs = standing.runs;
             figures.in_line = standing.in_line;
             figures.oldest = standing.oldest.map(|since| now.since(since));
@@ -246,7 +261,7 @@ impl Engine {
             repeated: inner.metrics.repeated.load(Ordering::Relaxed),
             counts: self.counts(),
             functions,
-            slots: census.slots,
+            slots: census.slots.clone(),
             store: inner.store.figures(),
         }
     }

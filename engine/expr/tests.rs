@@ -199,6 +199,8 @@ fn mistakes_are_told_with_their_place_and_the_right_word() {
         ("Foo{a: 1}", "there is no type `Foo`", "{", "write a map: {\"key\": value}"),
         ("event.?data", "unsupported syntax '.?'", ".", ""),
         ("has(event)", "invalid argument to has() macro", "event", "has() takes a field: has(event.data.field)"),
+        ("event.data.a.matches('(')", "not a regular expression: unclosed group", "'('", ""),
+        ("'ü' == 'ü' && matches(event.data.a, '[')", "not a regular expression: unclosed character class", "'['", ""),
     ] {
         assert_eq!(refused(text), (message.to_owned(), at.to_owned(), help.to_owned()), "{text}");
     }

@@ -23,19 +23,24 @@ impl Project {
     /// # Errors
     /// Everything that is wrong with it; pointers begin at the event: `/name`, `/data/userId`.
     pub fn check_event(&self, name: &str, data: &Value) -> Result<(), Vec<EventProblem>> {
-        if let Some(problem) = name_problem(name) {
+        if let Some(problem) = self.unwelcome(name) {
             return Err(vec![problem]);
-        }
-        let declared = self.declared(name);
-        if declared.is_none() && self.config.unknown_events() == UnknownEvents::Refuse {
-            return Err(vec![self.unknown(name)]);
         }
         if !data.is_object() {
             let problem = EventProblem::new("E0220", "/data", format!("expected an object, found {}", shown(data)));
             return Err(vec![problem.help("put the value into a field: {\"value\": …}")]);
         }
-        let problems = declared.flatten().map(|schema| schema.violations(data, "/data")).unwrap_or_default();
+        let schema = self.declared(name).flatten();
+        let problems = schema.map(|schema| schema.violations(data, "/data")).unwrap_or_default();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Why no event of this name is taken, whatever its data: no event can have it, or it is not declared where it has to be.
+    pub(super) fn unwelcome(&self, name: &str) -> Option<EventProblem> {
+        name_problem(name).or_else(|| {
+            let is_unknown = self.config.unknown_events() == UnknownEvents::Refuse && self.declared(name).is_none();
+            is_unknown.then(|| self.unknown(name))
+        })
     }
 
     fn unknown(&self, name: &str) -> EventProblem {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::base::limits::KEY_BYTES;
-use crate::base::{Json, Location, Span, json};
+use crate::base::{Json, Location, Span, hex, json};
 use crate::config::Versions;
 use crate::expr::{EventView, Expr, Scope, canonical, is_inexact};
 use crate::rules::cron::Cron;
@@ -140,8 +140,7 @@ fn bounded(key: Arc<str>) -> Arc<str> {
     if key.len() <= KEY_BYTES {
         return key;
     }
-    let hash: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"sha256:{hash}\"").into()
+    format!("\"sha256:{}\"", hex::encode(&Sha256::digest(key.as_bytes()))).into()
 }
 
 impl Function {

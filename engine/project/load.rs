@@ -1,19 +1,20 @@
 //! Makes a snapshot: reads the config, compiles schemas, expressions and scripts, and tells the problems of all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::base::limits::SECRET_LEAST_BYTES;
-use crate::base::{Diagnostic, Location, Severity, Source};
+use crate::base::{Diagnostic, Location, Severity, Source, hex};
 use crate::config::{self, Database, DatabaseKind, Event, EventSchema, Model, Spanned, StartTls, UnknownEvents};
 use crate::expr::Expr;
 use crate::rules::ended;
 use crate::rules::policy::{Hold, Timeouts};
 use crate::script::{
-    Address, Commands, Databases, Host, HttpRules, MailServer, Program, Protection, Read, RunLimits, Secrets, Surroundings, Use, UseKind,
+    Address, Commands, Databases, Facts, Host, HttpRules, MailServer, Program, Protection, Read, Refused, RunLimits, Secrets, Surroundings,
+    Use, UseKind,
 };
 
 use super::documents::Documents;
@@ -138,10 +139,14 @@ fn mail_server(model: &Model, secrets: &SecretValues) -> Option<MailServer> {
     Some(MailServer { host: server.host, port: server.port, protection, login, from })
 }
 
-/// In the order of files and positions; what has no place comes first.
+/// In the order of files and positions; what has no place comes first. What two handlers tell of a file that both import is told
+/// once.
 fn sorted(mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let order = |problem: &Diagnostic| problem.places.first().map(|place| (place.source.name.clone(), place.range.start));
-    problems.sort_by_key(|problem| (order(problem), problem.code));
+    fn order(problem: &Diagnostic) -> (Option<(&str, usize)>, &str, &str) {
+        let place = problem.places.first().map(|place| (place.source.name.as_str(), place.range.start));
+        (place, problem.code, problem.message.as_str())
+    }
+    problems.sort_by(|one, other| order(one).cmp(&order(other)));
     problems.dedup();
     problems
 }
@@ -241,9 +246,17 @@ struct Scripts<'a> {
     /// Whether every file of the config could be read.
     is_whole: bool,
     /// By path, and whether it is compiled as a script for failures.
-    done: HashMap<(String, bool), Option<Arc<Program>>>,
+    done: HashMap<(String, bool), Result<Arc<Program>, Box<Refused>>>,
     /// What each of them may be given, over all functions that it serves.
     given: HashMap<(String, bool), Given<'a>>,
+}
+
+/// What a script names, reads and hands out, whether it is a program or not.
+fn known_of(script: &Result<Arc<Program>, Box<Refused>>) -> (&[Use], &Facts) {
+    match script {
+        Ok(program) => (program.uses(), program.facts()),
+        Err(refused) => (refused.uses.as_slice(), &refused.facts),
+    }
 }
 
 impl<'a> Scripts<'a> {
@@ -298,24 +311,23 @@ impl<'a> Scripts<'a> {
             UseKind::Sleep | UseKind::Condition { .. } => return None,
         };
         // The script gives the place where the text begins; the caret underlines all of it, with its quotes.
-        let mut place = used.place.clone();
-        place.range.end = place.source.text.ceil_char_boundary(place.range.end.max(place.range.start + name.len() + 2));
-        let problem = problem.at(place);
+        let problem = problem.at(used.place.clone().quoted(name));
         Some(if problem.helps.is_empty() { problem.help("a script reads only what events.yaml names") } else { problem })
     }
 
     /// Checks what scripts read of events and what they hand to others, once it is known which events start them.
-    fn check(&self, problems: &mut Vec<Diagnostic>) {
+    fn check(&mut self, problems: &mut Vec<Diagnostic>) {
+        self.open_what_is_invoked();
         // Where a file of the config could not be read, an event may be declared there.
-        let programs = self.done.iter().filter(|_| self.is_whole).filter_map(|(key, program)| Some((key, program.as_ref()?)));
+        let scripts = self.done.iter().filter(|_| self.is_whole).map(|(key, script)| (key, known_of(script)));
         let (model, schemas) = (self.model, self.schemas);
         let declared = move |name: &str| seen_by(name, model, schemas);
-        for (key, program) in programs {
+        for (key, (uses, facts)) in scripts {
             let none = Given::default();
             let given = self.given.get(key).unwrap_or(&none);
-            reads::check(program.facts(), given, &declared, &|name| self.host.has_field(name), problems);
+            reads::check(facts, given, &declared, &|name| self.host.has_field(name), problems);
             let own = if given.is_open { &[] } else { given.events.as_slice() };
-            for handed in &program.facts().handed {
+            for handed in &facts.handed {
                 let to = match handed.is_call {
                     false => self.model.event(&handed.to).map(|(name, _)| name.value.as_str()),
                     true => self.model.functions.get(&handed.to).and_then(|function| match function.on.as_slice() {
@@ -326,7 +338,7 @@ impl<'a> Scripts<'a> {
                 let look_up = |read: &Read| reads::types(read, given, &declared);
                 handed::check(handed, to.and_then(|to| self.schemas.get(to)), &look_up, problems);
             }
-            for used in program.uses() {
+            for used in uses {
                 if let UseKind::Condition { event } = &used.kind {
                     let text = Spanned::new(used.name.clone(), used.place.clone());
                     expressions::compile_match(&text, "condition", own, &declared(event), problems);
@@ -335,8 +347,29 @@ impl<'a> Scripts<'a> {
         }
     }
 
-    /// Notes the events that a function is started by, for its scripts.
-    fn give(&mut self, declared: &config::Function, events: &[Seen<'a>], is_open: bool, conditions: &[&Expr]) {
+    /// Counts a script as open where another one may invoke its function with data that nobody checks. An invocation whose name is
+    /// worked out may be of any function; so may one in a script that could not be read.
+    fn open_what_is_invoked(&mut self) {
+        let (mut invoked, mut calls, mut named) = (BTreeSet::new(), 0, 0);
+        for used in self.done.values().flat_map(|script| known_of(script).0) {
+            match used.kind {
+                UseKind::Function => {
+                    invoked.insert(used.name.as_str());
+                    named += 1;
+                }
+                UseKind::Sleep if used.name == "invoke" => calls += 1,
+                _ => {}
+            }
+        }
+        let is_any = calls > named || self.done.values().any(Result::is_err);
+        for given in self.given.values_mut() {
+            given.is_open |= given.unchecked.iter().any(|id| is_any || invoked.contains(id));
+        }
+    }
+
+    /// Notes the events that a function is started by, for its scripts; `unchecked` is its id where nobody checks what it is invoked
+    /// with.
+    fn give(&mut self, declared: &config::Function, events: &[Seen<'a>], is_open: bool, unchecked: Option<&'a str>, conditions: &[&Expr]) {
         let scripts = std::iter::once((&declared.handler, false)).chain(declared.on_failure.as_ref().map(|script| (script, true)));
         for (script, for_failures) in scripts {
             let given = self.given.entry((script.value.clone(), for_failures)).or_default();
@@ -346,6 +379,7 @@ impl<'a> Scripts<'a> {
                 given.events.push(event);
             }
             given.is_open |= is_open;
+            given.unchecked.extend(unchecked);
             conditions.iter().for_each(|condition| given.test(condition));
         }
     }
@@ -354,34 +388,27 @@ impl<'a> Scripts<'a> {
     fn program(&mut self, handler: &Spanned<String>, for_failures: bool, problems: &mut Vec<Diagnostic>) -> Option<Arc<Program>> {
         let key = (handler.value.clone(), for_failures);
         if let Some(done) = self.done.get(&key) {
-            return done.clone();
+            return done.as_ref().ok().cloned();
         }
-        let compiled = match for_failures {
-            true => self.host.compile_for_failures(self.root, &handler.value),
-            false => self.host.compile(self.root, &handler.value),
+        let script = self.host.inspect(self.root, &handler.value, for_failures).map(Arc::new);
+        let found = match &script {
+            Ok(program) => program.warnings(),
+            Err(refused) => refused.problems.as_slice(),
         };
-        let program = match compiled {
-            Ok(program) => {
-                problems.extend(program.warnings().iter().cloned());
-                if self.is_whole {
-                    problems.extend(program.uses().iter().filter_map(|used| self.unlisted(used)));
-                }
-                Some(Arc::new(program))
-            }
-            Err(broken) => {
-                // A file that cannot be read has no place of its own: the config names it.
-                let placed = |problem: Diagnostic| if problem.places.is_empty() { problem.at(handler.place.clone()) } else { problem };
-                problems.extend(broken.into_iter().map(placed));
-                None
-            }
-        };
-        self.done.insert(key, program.clone());
+        // A file that cannot be read has no place of its own: the config names it.
+        let placed = |problem: Diagnostic| if problem.places.is_empty() { problem.at(handler.place.clone()) } else { problem };
+        problems.extend(found.iter().cloned().map(placed));
+        if self.is_whole {
+            problems.extend(known_of(&script).0.iter().filter_map(|used| self.unlisted(used)));
+        }
+        let program = script.as_ref().ok().cloned();
+        self.done.insert(key, script);
         program
     }
 }
 
 fn function<'a>(
-    id: &Spanned<String>,
+    id: &'a Spanned<String>,
     declared: &'a config::Function,
     model: &'a Model,
     schemas: &'a HashMap<String, Schema>,
@@ -392,14 +419,21 @@ fn function<'a>(
     let mut triggers = Vec::new();
     // A start by the clock or by another function brings data of which no event is declared.
     let mut is_open = declared.on.is_empty() || declared.cron.is_some();
+    // What it is invoked with is held against the schema of its event, if it has exactly one.
+    let mut is_checked = declared.on.len() == 1;
     for trigger in &declared.on {
         let seen = seen_by(&trigger.event.value, model, schemas);
         let condition = trigger.condition.as_ref().and_then(|text| expressions::compile(text, "condition", &seen, problems));
         triggers.push(Trigger { event: Arc::from(trigger.event.value.as_str()), condition });
-        is_open |= seen.is_empty();
+        let is_declared = model.event(&trigger.event.value).is_some();
+        // Of a family that is not declared itself, events come that are not declared at all.
+        is_open |= seen.is_empty() || (!is_declared && model.unknown_events() == UnknownEvents::Accept);
+        is_checked &= is_declared;
         all.extend(seen);
     }
-    scripts.give(declared, &all, is_open, &triggers.iter().filter_map(|trigger| trigger.condition.as_ref()).collect::<Vec<_>>());
+    let unchecked = (!is_checked).then_some(id.value.as_str());
+    let conditions: Vec<&Expr> = triggers.iter().filter_map(|trigger| trigger.condition.as_ref()).collect();
+    scripts.give(declared, &all, is_open, unchecked, &conditions);
     let mut compile =
         |text: &Option<Spanned<String>>, what: &str| text.as_ref().and_then(|text| expressions::compile(text, what, &all, problems));
     let keys = declared.concurrency.iter().map(|limit| compile(&limit.key, "key")).collect();
@@ -552,5 +586,5 @@ fn hash(model: &Model, main: Option<&Arc<Source>>, documents: &Documents, functi
             part(failures.program.hash());
         }
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest.finalize())
 }

@@ -3,6 +3,7 @@
 //! Only what is certain is told: a property that no event can have, a misspelled one, a field that an event may leave out and
 //! that is used as if it were always there.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::base::diagnostic::nearest;
@@ -25,6 +26,8 @@ pub(super) struct Given<'a> {
     pub events: Vec<Seen<'a>>,
     /// Whether it may be started with data of which nothing is declared.
     pub is_open: bool,
+    /// The functions among them that nobody checks the data of an invocation for.
+    pub unchecked: BTreeSet<&'a str>,
     /// The fields that a condition of the config has looked at before the script runs, as `Read::path` writes them.
     pub tested: BTreeSet<String>,
 }
@@ -46,7 +49,11 @@ impl Given<'_> {
 fn read_of<'a>(read: &Read, own: &Given<'a>, awaited: &dyn Fn(&str) -> Vec<Seen<'a>>) -> (Vec<Seen<'a>>, bool) {
     match &read.root {
         Root::Own => (own.events.clone(), own.is_open),
-        Root::Awaited { names, .. } => (names.iter().flat_map(|name| awaited(name)).collect(), false),
+        Root::Awaited { names, .. } => {
+            let each: Vec<Vec<Seen<'a>>> = names.iter().map(|name| awaited(name)).collect();
+            // Where unknown events are accepted, one of them may be waited for.
+            (each.concat(), each.iter().any(Vec::is_empty))
+        }
     }
 }
 
@@ -71,11 +78,20 @@ pub(super) fn check<'a>(
     problems: &mut Vec<Diagnostic>,
 ) {
     let mut told: Vec<Location> = Vec::new();
+    let seen = |given: (Vec<Seen<'a>>, bool)| (shapes(&given), given.0);
+    let of_own = seen((own.events.clone(), own.is_open));
     for read in &facts.reads {
-        let given = read_of(read, own, awaited);
-        let found = field_of_event(read, &given.0)
+        let of_awaited;
+        let (shapes, events) = match &read.root {
+            Root::Own => &of_own,
+            Root::Awaited { .. } => {
+                of_awaited = seen(read_of(read, own, awaited));
+                &of_awaited
+            }
+        };
+        let found = field_of_event(read, events)
             .or_else(|| timed_out(read, facts))
-            .or_else(|| path(read, &given.0, &shapes(&given)?, facts, &own.tested, has_field));
+            .or_else(|| path(read, events, shapes.as_ref()?, facts, &own.tested, has_field));
         // A value that is read in several ways is told of once.
         if let Some(problem) = found
             && let Some(place) = problem.places.first()
@@ -125,6 +141,20 @@ enum Verdict {
     Missing { hop: usize, is_null: bool },
 }
 
+impl Verdict {
+    /// How bad it is: the mildest verdict of several events is the one that holds for all. Among equals the one that comes furthest
+    /// holds for all, and that a property is not there is true of a value without any as well.
+    fn weight(&self) -> (u8, Reverse<usize>, bool) {
+        match self {
+            Verdict::Fine => (0, Reverse(0), false),
+            Verdict::Missing { hop, .. } => (1, Reverse(*hop), false),
+            Verdict::Wrong { hop, is_guess: true, .. } => (2, Reverse(*hop), false),
+            Verdict::Wrong { hop, .. } => (3, Reverse(*hop), false),
+            Verdict::Ownerless { hop, .. } => (3, Reverse(*hop), true),
+        }
+    }
+}
+
 /// Follows a path through the shapes of all events that it may be read of: what is wrong for each of them is wrong.
 fn path(
     read: &Read,
@@ -141,16 +171,19 @@ fn path(
         let path = read.path(hops);
         facts.tested.contains(&path) || tested.contains(&path)
     };
-    let verdicts: Vec<Verdict> = shapes.iter().map(|shape| follow(read, shape, &guarded, has_field)).collect();
-    if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Fine)) {
-        return None;
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for shape in shapes {
+        match follow(read, shape, &guarded, has_field) {
+            Verdict::Fine => return None,
+            verdict => verdicts.push(verdict),
+        }
     }
     let names = match events {
         [one] => one.name.to_owned(),
         _ => format!("none of {}", events.iter().map(|event| event.name).collect::<Vec<_>>().join(", ")),
     };
-    let first = verdicts.into_iter().next()?;
-    Some(match first {
+    let mildest = mildest(verdicts)?;
+    Some(match mildest {
         Verdict::Fine => return None,
         Verdict::Wrong { hop, nearest, is_guess } => {
             let message = match events {
@@ -189,6 +222,21 @@ fn path(
     })
 }
 
+/// The verdict that holds for all events of which each has one. Where they all find a value without properties at the same step, it
+/// may be of any of their types; where they differ, what is left to say is that none has the property.
+fn mildest(mut verdicts: Vec<Verdict>) -> Option<Verdict> {
+    verdicts.sort_by_key(Verdict::weight);
+    let all_types = verdicts.iter().try_fold((None, Types::NONE), |(same, all), verdict| match verdict {
+        Verdict::Ownerless { hop, types } if same.is_none_or(|same| same == *hop) => Some((Some(*hop), all | *types)),
+        _ => None,
+    });
+    Some(match (verdicts.into_iter().next()?, all_types) {
+        (Verdict::Ownerless { hop, .. }, Some((_, types))) => Verdict::Ownerless { hop, types },
+        (Verdict::Ownerless { hop, .. }, None) => Verdict::Wrong { hop, nearest: None, is_guess: false },
+        (mildest, _) => mildest,
+    })
+}
+
 fn follow(read: &Read, shape: &Shape<'_>, guarded: &dyn Fn(usize) -> bool, has_field: &dyn Fn(&str) -> bool) -> Verdict {
     let mut at = shape.clone();
     // Whether what the step before leads to may be missing, or null.
@@ -213,9 +261,15 @@ fn follow(read: &Read, shape: &Shape<'_>, guarded: &dyn Fn(usize) -> bool, has_f
                             _ => None,
                         };
                     }
+                    // Lists and texts have a length, also where a map may stand instead.
+                    Property::Refused { .. } | Property::Near { .. }
+                        if has_field(name) && at.types().without(Types::MAP | Types::NULL) != Types::NONE =>
+                    {
+                        return Verdict::Fine;
+                    }
                     Property::Refused { nearest } => return Verdict::Wrong { hop, nearest, is_guess: false },
                     Property::Near { nearest } => return Verdict::Wrong { hop, nearest: Some(nearest), is_guess: true },
-                    // Lists and texts have a length, and null is let through by `?.`.
+                    // Null is let through by `?.`.
                     Property::Ownerless { .. } if has_field(name) => return Verdict::Fine,
                     Property::Ownerless { types } if types.meets(Types::NULL) && step.is_safe => return Verdict::Fine,
                     Property::Ownerless { types } => return Verdict::Ownerless { hop, types },

@@ -163,9 +163,13 @@ impl<'a> Node<'a> {
             || ["additionalProperties", "unevaluatedProperties"].iter().any(|key| self.schema.get(key).is_some_and(says_something))
     }
 
-    /// The schema of a property, declared or not; none where any value may be there.
+    /// The schema of a property, by its name or as one of those that are not named; none where any value may be there. Patterns are
+    /// left aside: this words the refusal of an event, and compiling them would make that dear.
     pub fn child(self, name: &str) -> Option<Node<'a>> {
-        self.children(name).into_iter().find(|node| node.schema.is_object())
+        if let Some(declared) = self.schema.get("properties").and_then(|properties| properties.get(name)) {
+            return Some(self.with(declared));
+        }
+        self.schema.get("additionalProperties").filter(|schema| schema.is_object()).map(|schema| self.with(schema))
     }
 
     /// The schema of an item of a list.
@@ -298,6 +302,12 @@ fn alternatives<'a>(shelf: &'a Shelf, nodes: Vec<Node<'a>>) -> Option<Vec<Altern
         left.extend(node.list("allOf"));
         let choices: Vec<Vec<Node<'a>>> =
             ["anyOf", "oneOf"].iter().map(|key| node.list(key).collect()).filter(|all: &Vec<_>| !all.is_empty()).collect();
+        // Counted before they are made: two long lists of choices multiply.
+        let pairs = if node.schema.get("if").is_some() { 2 } else { 1 };
+        let count = choices.iter().map(Vec::len).fold(pairs, usize::saturating_mul);
+        if found.len() + open.len() + count > ALTERNATIVES_MOST + 1 {
+            return None;
+        }
         let mut ways = vec![left];
         for choice in choices {
             ways = ways.iter().flat_map(|way| choice.iter().map(|node| way.iter().copied().chain([*node]).collect())).collect();

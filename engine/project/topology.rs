@@ -2,8 +2,6 @@
 //!
 //! What a script names as a literal is known; a name that it works out is not known before it runs.
 
-use std::collections::BTreeSet;
-
 use crate::rules::ended;
 use crate::script::UseKind;
 
@@ -168,13 +166,21 @@ impl Topology {
 
     /// The column of each node in a picture: one behind whatever leads to it, edges back to an earlier column left aside.
     pub fn columns(&self) -> Vec<usize> {
+        let strong = self.edges.iter().filter(|edge| !edge.says.is_weak() && edge.from != edge.to);
+        let strong: Vec<(usize, usize)> = strong.map(|edge| (edge.from, edge.to)).collect();
+        let mut next: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (from, to) in &strong {
+            next[*from].push(*to);
+        }
+        // The edges of a circle are told apart by the order of their nodes.
+        let ahead: Vec<(usize, usize)> = strong.into_iter().filter(|(from, to)| from < to || !leads_to(&next, *to, *from)).collect();
         let mut columns = vec![0_usize; self.nodes.len()];
         // Each round moves what leads on by one column at least; in a circle that ends with the number of nodes.
         for _ in 0..self.nodes.len() {
             let mut moved = false;
-            for Edge { from, to, says, .. } in &self.edges {
+            for (from, to) in &ahead {
                 let wanted = columns[*from] + 1;
-                if !says.is_weak() && from != to && columns[*to] < wanted && wanted < self.nodes.len() && !self.leads_back(*from, *to) {
+                if columns[*to] < wanted && wanted < self.nodes.len() {
                     columns[*to] = wanted;
                     moved = true;
                 }
@@ -185,20 +191,21 @@ impl Topology {
         }
         columns
     }
+}
 
-    /// Whether one can get from `to` back to `from`.
-    fn leads_back(&self, from: usize, to: usize) -> bool {
-        let (mut seen, mut open) = (BTreeSet::from([to]), vec![to]);
-        while let Some(at) = open.pop() {
-            for edge in &self.edges {
-                if edge.from == at && !edge.says.is_weak() && seen.insert(edge.to) {
-                    open.push(edge.to);
-                }
-            }
+/// Whether one can get from a node to another; `next` has the nodes that each leads to.
+fn leads_to(next: &[Vec<usize>], from: usize, to: usize) -> bool {
+    let mut seen = vec![false; next.len()];
+    let mut open = vec![from];
+    while let Some(at) = open.pop() {
+        if at == to {
+            return true;
         }
-        // The edges of a circle are told apart by the order of their nodes.
-        seen.contains(&from) && to < from
+        if !std::mem::replace(&mut seen[at], true) {
+            open.extend(&next[at]);
+        }
     }
+    false
 }
 
 #[cfg(test)]

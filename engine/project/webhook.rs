@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use crate::base::diagnostic::nearest;
 use crate::base::limits::EVENT_ID_BYTES;
-use crate::base::{Diagnostic, Millis};
+use crate::base::{Diagnostic, Millis, hex};
 use crate::config::{self, Model, Spanned, UnknownEvents};
 use crate::expr::{EvalError, Expr, Scope};
 use crate::rules::webhook::{Headers, Refused, Scheme, Verifier};
@@ -26,7 +26,10 @@ pub struct Webhook {
     event: Expr,
     id: Option<Expr>,
     data: Option<Expr>,
+    /// It was said that the expression for the name does not take every request.
     warned: AtomicBool,
+    /// It was said that a request made an event that is not taken.
+    unwelcome: AtomicBool,
 }
 
 /// What a request says, as an event.
@@ -48,6 +51,14 @@ pub enum Reading {
 }
 
 impl Webhook {
+    /// Looks at the headers of a request whose body has not been read.
+    ///
+    /// # Errors
+    /// Why it is refused, whatever its body may be.
+    pub fn look(&self, headers: Headers<'_>) -> Result<(), Refused> {
+        self.verifier.look(headers)
+    }
+
     /// Checks who sent a request.
     ///
     /// # Errors
@@ -56,11 +67,11 @@ impl Webhook {
         self.verifier.verify(headers, body, now)
     }
 
-    /// Makes an event of a request that was verified.
+    /// Makes an event of a request that was verified; `body` is what its `bytes` say.
     ///
     /// # Errors
     /// Which of the expressions fails on it, and why.
-    pub fn read(&self, headers: Headers<'_>, body: &Value) -> Result<Reading, String> {
+    pub fn read(&self, project: &Project, headers: Headers<'_>, body: &Value, bytes: &[u8]) -> Result<Reading, String> {
         if *self.verifier.scheme() == Scheme::Slack && body["type"] == "url_verification" {
             return match body["challenge"].as_str() {
                 Some(challenge) => Ok(Reading::Challenge(challenge.to_owned())),
@@ -73,13 +84,22 @@ impl Webhook {
         let name = match self.event.eval(&scope) {
             Ok(Value::String(name)) if !name.is_empty() => name,
             Ok(Value::Null) => return Ok(Reading::Nothing(format!("`event: {}` is null", self.event.text()))),
-            Ok(other) => return Ok(Reading::Nothing(self.warned(format!("`event: {}` gives {other}, no name", self.event.text())))),
-            Err(error) => return Ok(Reading::Nothing(self.warned(failed("event", &self.event, &error)))),
+            Ok(other) => {
+                let why = format!("`event: {}` gives {other}, no name", self.event.text());
+                return Ok(Reading::Nothing(self.said_once(&self.warned, why)));
+            }
+            Err(error) => return Ok(Reading::Nothing(self.said_once(&self.warned, failed("event", &self.event, &error)))),
         };
+        // The sender can do nothing about a name, so it is not told to come again.
+        if let Some(problem) = project.unwelcome(&name) {
+            return Ok(Reading::Nothing(self.said_once(&self.unwelcome, problem.message)));
+        }
         let id = match &self.id {
             Some(id) => id.eval(&scope).map_err(|error| failed("id", id, &error)).and_then(|found| id_of(&found, id))?,
             None => self.delivery(headers, body),
         };
+        // Without an id, a request that was captured and is sent again would be another event.
+        let id = id.or_else(|| self.verifier.fingerprint(headers, bytes));
         let data = match &self.data {
             Some(data) if &**data.text() != "body" => Some(data.eval(&scope).map_err(|error| failed("data", data, &error))?),
             _ => None,
@@ -97,9 +117,9 @@ impl Webhook {
         id.filter(|id| !id.is_empty()).map(str::to_owned)
     }
 
-    /// Says once a snapshot that the expression for the name does not take every request.
-    fn warned(&self, why: String) -> String {
-        if !self.warned.swap(true, Ordering::Relaxed) {
+    /// Says once a snapshot why a request makes no event.
+    fn said_once(&self, said: &AtomicBool, why: String) -> String {
+        if !said.swap(true, Ordering::Relaxed) {
             tracing::warn!(webhook = &*self.name, "{why}: the request makes no event (said once)");
         }
         why
@@ -145,8 +165,7 @@ fn bounded(id: String) -> String {
     if id.len() <= EVENT_ID_BYTES && !id.chars().any(char::is_control) {
         return id;
     }
-    let hash: String = Sha256::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hash}")
+    format!("sha256:{}", hex::encode(&Sha256::digest(id.as_bytes())))
 }
 
 /// Compiles all webhooks; one with a problem is left out.
@@ -186,7 +205,8 @@ fn one(
             return None;
         }
     };
-    Some(Webhook { name: Arc::from(name.value.as_str()), verifier, event, id, data, warned: AtomicBool::new(false) })
+    let (name, warned, unwelcome) = (Arc::from(name.value.as_str()), AtomicBool::default(), AtomicBool::default());
+    Some(Webhook { name, verifier, event, id, data, warned, unwelcome })
 }
 
 /// A name that does not hang on the request, and that no event has: no request would ever make one.

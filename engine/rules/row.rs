@@ -332,7 +332,7 @@ pub struct Place {
 }
 
 /// How loud a line of a run's log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum LogLevel {
@@ -344,6 +344,24 @@ pub enum LogLevel {
     Warn = 2,
     /// `log::error`
     Error = 3,
+    /// The engine's own note of an HTTP call. No script can write one.
+    Call = 4,
+}
+
+impl LogLevel {
+    /// Every level, by the number that is stored.
+    pub const ALL: [LogLevel; 5] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error, LogLevel::Call];
+
+    /// Its word in the API, the dashboard and the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+            LogLevel::Call => "call",
+        }
+    }
 }
 
 /// A line of a run's log.
@@ -361,13 +379,10 @@ pub struct LogRow {
     pub step: Arc<str>,
 }
 
-/// What the map beside a line begins with by which the engine notes an HTTP call of a step.
-pub const CALL_NOTED: &str = r#"{"http":"#;
-
 impl LogRow {
     /// Whether the engine noted an HTTP call by it: the script wrote nothing.
     pub fn is_call(&self) -> bool {
-        self.level == LogLevel::Debug && self.data.as_deref().is_some_and(|data| data.starts_with(CALL_NOTED))
+        self.level == LogLevel::Call
     }
 }
 

@@ -7,10 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::base::{Json, RunId};
+use crate::base::{Json, RunId, hex};
 
 use super::row::RunRow;
 
@@ -18,6 +18,13 @@ use super::row::RunRow;
 pub const TRACEPARENT: &str = "traceparent";
 /// The bit of the flags that asks for the spans to be kept.
 const SAMPLED: u8 = 1;
+
+/// What is looked for in `EventRow::extra`; the rest is passed over.
+#[derive(Deserialize)]
+struct Kept<'a> {
+    #[serde(borrow)]
+    traceparent: Option<&'a str>,
+}
 
 /// The id of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,24 +59,20 @@ pub struct RunTrace {
     pub parent: Option<SpanId>,
     /// The run's own span.
     pub span: SpanId,
-    /// The flags that its parent has; sampled where there is none.
+    /// Of the flags that its parent has, the one that is understood; sampled where there is no parent.
     pub flags: u8,
     run: RunId,
 }
 
-fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.0)
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(f, &self.0)
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -114,8 +117,8 @@ impl TraceContext {
     pub fn of_event(extra: Option<&str>) -> Option<TraceContext> {
         // Most events have none, and for those nothing is parsed.
         let extra = extra.filter(|extra| extra.contains(TRACEPARENT))?;
-        let fields: Map<String, Value> = serde_json::from_str(extra).ok()?;
-        fields.get(TRACEPARENT)?.as_str()?.parse().ok()
+        let Kept { traceparent } = serde_json::from_str(extra).ok()?;
+        traceparent?.parse().ok()
     }
 
     /// What else came with an event, as JSON, and this context beside it.
@@ -156,7 +159,8 @@ impl RunTrace {
             trace: incoming.map_or_else(|| TraceId(derived(&["trace", &id, &run.function, &run.created.0.to_string()])), |from| from.trace),
             parent: incoming.map(|from| from.span),
             span: SpanId(derived(&["run", &id])),
-            flags: incoming.map_or(SAMPLED, |from| from.flags),
+            // The others may say of a trace what is not true of what happens here; the standard has them set to zero.
+            flags: incoming.map_or(SAMPLED, |from| from.flags & SAMPLED),
             run: run.id,
         }
     }
@@ -223,10 +227,12 @@ mod tests {
         let context: TraceContext = HEADER.parse().unwrap();
         for extra in [None, Some("{}"), Some(r#"{"user":{"id":1},"v":"2"}"#)] {
             let kept = context.beside(extra);
-            assert!(serde_json::from_str::<Value>(&kept).is_ok(), "{kept}");
+            assert!(serde_json::from_str::<serde_json::Value>(&kept).is_ok(), "{kept}");
             assert_eq!(TraceContext::of_event(Some(&kept)), Some(context));
         }
-        assert_eq!(TraceContext::of_event(Some(r#"{"v":"traceparent"}"#)), None);
+        for none in [r#"{"v":"traceparent"}"#, r#"{"traceparent":7}"#, r#"{"traceparent":null}"#, r#"{"traceparent":"x"}"#] {
+            assert_eq!(TraceContext::of_event(Some(none)), None, "{none}");
+        }
     }
 
     #[test]
@@ -245,5 +251,10 @@ mod tests {
         assert_eq!(onward(&run, Some(&extra), "a", false), Some(context));
         assert_eq!(onward(&run, None, "a", false), None);
         assert_eq!(onward(&run, Some(&extra), "a", true).map(|onward| onward.span), Some(own.step("a")));
+        // Flags that are not understood are not passed on by a run that has spans.
+        for (flags, passed) in [(0xff, SAMPLED), (0xfe, 0)] {
+            let extra = TraceContext { flags, ..context }.beside(None);
+            assert_eq!(onward(&run, Some(&extra), "a", true).map(|onward| onward.flags), Some(passed));
+        }
     }
 }

@@ -8,9 +8,10 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::hmac;
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::base::{Millis, Span};
+use crate::base::{Millis, Span, hex};
 
 /// How old a signature may be, unless the config says otherwise: what Stripe, Slack and Standard Webhooks name.
 pub const TOLERANCE: Span = Span::seconds(300);
@@ -191,6 +192,15 @@ enum Piece<'a> {
     Body,
 }
 
+impl Piece<'_> {
+    fn bytes<'b>(&'b self, body: &'b [u8]) -> &'b [u8] {
+        match self {
+            Piece::Text(text) => text.as_bytes(),
+            Piece::Body => body,
+        }
+    }
+}
+
 /// What checks the requests of one webhook.
 #[derive(Clone)]
 pub struct Verifier {
@@ -235,6 +245,17 @@ impl Verifier {
         &self.scheme
     }
 
+    /// Looks at the headers alone, so that nobody has to read the body of a request that is not signed at all.
+    ///
+    /// # Errors
+    /// Why it is refused, whatever its body may be.
+    pub fn look(&self, headers: Headers<'_>) -> Result<(), Refused> {
+        match self.keys.is_empty() {
+            true => Err(Refused::NoSecret),
+            false => self.claim(headers).map(drop),
+        }
+    }
+
     /// Checks a request.
     ///
     /// # Errors
@@ -275,6 +296,17 @@ impl Verifier {
             Scheme::Stripe | Scheme::Slack | Scheme::Hmac(_) => return None,
         };
         found.ok().filter(|id| !id.is_empty())
+    }
+
+    /// What tells a request from every other one, where its sender gives it no id: a hash over what is signed, the time with it.
+    /// None where no time is signed, since two requests with one body may then well be two.
+    pub fn fingerprint(&self, headers: Headers<'_>, body: &[u8]) -> Option<String> {
+        let claim = self.claim(headers).ok().filter(|claim| claim.time.is_some())?;
+        let mut hash = Sha256::new();
+        for piece in &claim.signed {
+            hash.update(piece.bytes(body));
+        }
+        Some(format!("sha256:{}", hex::encode(&hash.finalize())))
     }
 
     fn claim<'h>(&'h self, headers: Headers<'h>) -> Result<Claim<'h>, Refused> {
@@ -332,10 +364,7 @@ impl Signature {
 fn sign(key: &hmac::Key, pieces: &[Piece<'_>], body: &[u8]) -> hmac::Tag {
     let mut signing = hmac::Context::with_key(key);
     for piece in pieces {
-        signing.update(match piece {
-            Piece::Text(text) => text.as_bytes(),
-            Piece::Body => body,
-        });
+        signing.update(piece.bytes(body));
     }
     signing.sign()
 }

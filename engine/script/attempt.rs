@@ -315,20 +315,22 @@ impl Attempt {
 
     /// Adds a line to the run's log; silent while the script goes over what it has recorded before.
     ///
-    /// The lines of one commit are bounded: a flood of them is cut off, and says so.
+    /// The lines of one commit are bounded: a flood of them is cut off, and says so. The engine's notes of calls have a bound of
+    /// their own, so that neither takes the room of the other.
     pub(super) fn log(&self, level: LogLevel, message: &str, data: Option<&str>) {
         if self.is_replaying() || self.is_halted() {
             return;
         }
         let mut own = self.own.borrow_mut();
-        let before = own.log_bytes;
-        own.log_bytes = before + LINE_LEAST_BYTES + message.len() + data.map_or(0, str::len);
-        let (level, message, data) = match own.log_bytes {
+        let is_call = level == LogLevel::Call;
+        let taken = if is_call { &mut own.call_bytes } else { &mut own.log_bytes };
+        let before = *taken;
+        *taken = before + LINE_LEAST_BYTES + message.len() + data.map_or(0, str::len);
+        let (level, message, data) = match *taken {
             bytes if bytes <= LOG_BYTES => (level, message, data),
-            _ if before <= LOG_BYTES => {
-                (LogLevel::Warn, "more lines follow here than a log takes between two records; they are left out", None)
-            }
-            _ => return,
+            _ if before > LOG_BYTES => return,
+            _ if is_call => (level, "more calls follow here than a log takes between two records; they are left out", None),
+            _ => (LogLevel::Warn, "more lines follow here than a log takes between two records; they are left out", None),
         };
         let secrets = &self.call.surroundings.secrets;
         // A line outlives the script, so it is not the script's.

@@ -4,6 +4,7 @@ mod calls;
 pub(super) mod facts;
 mod flow;
 mod methods;
+mod syntax;
 mod types;
 mod waits;
 
@@ -14,7 +15,7 @@ use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Scri
 
 use crate::base::limits::STEP_NAME_BYTES;
 use crate::base::secretlike::secretlike;
-use crate::base::{Diagnostic, Location, Source, Span};
+use crate::base::{Diagnostic, Location, Source};
 
 use super::api::{Entry, Where, entries};
 use super::{Use, UseKind};
@@ -29,8 +30,6 @@ const BUILT_IN: [&str; 11] =
 pub(super) struct Names {
     /// Those of the handler API and of a test's host, by name, with the numbers of arguments that they take.
     entries: BTreeMap<&'static str, (Entry, Vec<usize>)>,
-    /// Rhai's own, by name, with the numbers of arguments that they take.
-    natives: HashMap<String, BTreeSet<usize>>,
     /// Everything that is registered, with types.
     types: Natives,
 }
@@ -40,16 +39,7 @@ impl Names {
     pub(super) fn of(engine: &Engine, extra: &[Entry]) -> Names {
         let functions = entries().copied().chain(extra.iter().copied()).filter(|entry| !entry.is_member());
         let entries = functions.map(|entry| (entry.name, (entry, entry.arguments()))).collect();
-        let mut natives: HashMap<String, BTreeSet<usize>> = HashMap::new();
-        let all = engine.collect_fn_metadata(
-            None,
-            |info| info.namespace.is_empty().then(|| (info.metadata.name.to_string(), info.metadata.num_params)),
-            true,
-        );
-        for (name, count) in all {
-            natives.entry(name).or_default().insert(count);
-        }
-        Names { entries, natives, types: Natives::of(engine) }
+        Names { entries, types: Natives::of(engine) }
     }
 
     /// Whether one of JSON's types other than maps has a field.
@@ -177,12 +167,15 @@ struct Checker<'a> {
 fn closure(expression: &Expr) -> Option<String> {
     match expression {
         Expr::DynamicConstant(value, _) => value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned()),
-        // A closure that captures: a block that shares the variables, then curries the closure with them.
-        Expr::Stmt(block) => block.iter().find_map(|statement| match statement {
-            Stmt::Expr(inner) => closure(inner),
-            Stmt::FnCall(call, _) => curried(call),
+        // A closure that captures: a block that shares the variables, then curries the closure with them, and has nothing else.
+        Expr::Stmt(block) => match block.statements() {
+            [shares @ .., last] if shares.iter().all(|statement| matches!(statement, Stmt::Share(..))) => match last {
+                Stmt::Expr(inner) => closure(inner),
+                Stmt::FnCall(call, _) => curried(call),
+                _ => None,
+            },
             _ => None,
-        }),
+        },
         Expr::FnCall(call, _) => curried(call),
         _ => None,
     }
@@ -399,14 +392,13 @@ impl Checker<'_> {
                     self.found.uses.push(Use { kind: UseKind::Sleep, name: entry.name.to_owned(), place });
                 }
                 let Some((text, place)) = last else { return };
-                let wrong =
-                    if entry.name == "sleep" { text.parse::<Span>().is_err() } else { text.trim().parse::<jiff::Timestamp>().is_err() };
-                if wrong {
-                    let (what, help) = match entry.name {
-                        "sleep" => ("duration", "write 500ms, 30s, 5m, 2h, 7d or 1h30m"),
-                        _ => ("time", "write it as 2026-01-31T09:30:00Z"),
-                    };
-                    self.report(Diagnostic::error("E0310", format!("`{text}` is not a {what}")).at(place).help(help));
+                let wrong = match entry.name {
+                    "sleep" => calls::not_a_duration(text),
+                    _ if text.trim().parse::<jiff::Timestamp>().is_ok() => None,
+                    _ => Some((format!("`{text}` is not a time"), "write it as 2026-01-31T09:30:00Z")),
+                };
+                if let Some((message, help)) = wrong {
+                    self.report(Diagnostic::error("E0310", message).at(place).help(help));
                 }
             }
             _ => {}
@@ -448,14 +440,14 @@ impl Checker<'_> {
         }
         let own: BTreeSet<usize> =
             self.functions.iter().filter(|function| function.name == name).map(|function| function.parameters).collect();
-        let native = self.names.natives.get(name);
-        if own.contains(&count) || native.is_some_and(|counts| counts.contains(&count)) {
+        let native = self.names.types.counts(name);
+        if own.contains(&count) || native.as_ref().is_some_and(|counts| counts.contains(&count)) {
             return;
         }
         let place = self.at(position);
         if own.is_empty() && native.is_none() {
             let known = self.functions.iter().map(|function| function.name.as_str()).filter(|name| !name.contains('$'));
-            let known = known.chain(self.names.entries.keys().copied()).chain(self.names.natives.keys().map(String::as_str));
+            let known = known.chain(self.names.entries.keys().copied()).chain(self.names.types.names());
             let known = known.filter(|known| !known.contains('$') && known.chars().next().is_some_and(char::is_alphabetic));
             let problem = Diagnostic::error("E0304", format!("there is no function `{name}`")).at(place).nearest(name, known);
             let problem = if problem.helps.is_empty() {
@@ -465,7 +457,7 @@ impl Checker<'_> {
             };
             return self.report(problem);
         }
-        let counts: Vec<String> = own.iter().chain(native.into_iter().flatten()).map(ToString::to_string).collect();
+        let counts: Vec<String> = own.iter().chain(native.iter().flatten()).map(ToString::to_string).collect();
         let problem = Diagnostic::error("E0305", format!("{name} does not take {}", arguments(count))).at(place);
         self.report(problem.help(format!("it takes {}", counts.join(" or "))));
     }

@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 use rhai::{AST, Module, ParseError, ParseErrorType, Scope, Shared};
 use sha2::{Digest, Sha256};
 
-use crate::base::{Diagnostic, Json, Location, Severity, Source};
+use crate::base::{Diagnostic, Json, Location, Severity, Source, hex};
 use crate::rules::SourceRow;
 
 use super::attempt::load;
 use super::coroutine::Broken;
 use super::engine::begin_text;
 use super::import::{file_of, with_modules};
-use super::{Facts, Host, Program, Use, check, entries};
+use super::{Facts, Host, Program, Refused, Use, check, entries};
 
 /// Largest handler file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -79,11 +79,11 @@ pub(super) fn from_text(
     text: &str,
     globals: &'static [&'static str],
 ) -> Result<Program, Vec<Diagnostic>> {
-    compile(host, &Typed { name, text, disk: Disk(root) }, name, globals)
+    compile(host, &Typed { name, text, disk: Disk(root) }, name, globals).map_err(|refused| errors(*refused))
 }
 
 /// Compiles what lies on disk.
-pub(super) fn from_disk(host: &Host, root: &Path, handler: &str, globals: &'static [&'static str]) -> Result<Program, Vec<Diagnostic>> {
+pub(super) fn from_disk(host: &Host, root: &Path, handler: &str, globals: &'static [&'static str]) -> Result<Program, Box<Refused>> {
     compile(host, &Disk(root), handler, globals)
 }
 
@@ -94,10 +94,15 @@ pub(super) fn from_row(host: &Host, row: &SourceRow) -> Result<Program, Vec<Diag
     let first = files.keys().next().cloned().unwrap_or_default();
     let files = files.into_iter().filter_map(|(name, text)| Some((name, text.as_str()?.to_owned()))).collect();
     // It compiled once, as what it was then; so all that a script may see is there.
-    compile(host, &Stored(files), &first, &["event", "events", "run", "error"])
+    compile(host, &Stored(files), &first, &["event", "events", "run", "error"]).map_err(|refused| errors(*refused))
 }
 
-fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'static str]) -> Result<Program, Vec<Diagnostic>> {
+/// What is an error in a refused handler.
+pub(super) fn errors(refused: Refused) -> Vec<Diagnostic> {
+    refused.problems.into_iter().filter(|problem| problem.severity == Severity::Error).collect()
+}
+
+fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'static str]) -> Result<Program, Box<Refused>> {
     let mut compiler = Compiler {
         host,
         files,
@@ -110,16 +115,19 @@ fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'s
         facts: Facts::default(),
     };
     let main = compiler.file(handler, None);
-    let Compiler { sources, modules, problems, uses, facts, .. } = compiler;
-    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    let Compiler { sources, modules, problems, uses, mut facts, .. } = compiler;
     match main {
-        Some(ast) if errors.is_empty() => {
+        Some(ast) if !problems.iter().any(|problem| problem.severity == Severity::Error) => {
             let row = row(&sources);
             // Lines count from 1.
             let lines = sources.iter().map(|source| vec![OnceLock::new(); source.text.lines().count() + 1].into()).collect();
-            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings, uses, facts, lines })
+            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings: problems, uses, facts, lines })
         }
-        _ => Err(errors),
+        _ => {
+            // What is asked for where nothing could be read is not known, so no value counts as one that nobody has asked for.
+            facts.reads.iter_mut().for_each(|read| read.is_shielded = true);
+            Err(Box::new(Refused { problems, uses, facts }))
+        }
     }
 }
 
@@ -134,8 +142,7 @@ fn row(sources: &[Arc<Source>]) -> SourceRow {
         }
         files.insert(source.name.clone(), source.text.clone().into());
     }
-    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    SourceRow { hash: hash.into(), files: Json::from(serde_json::Value::Object(files).to_string()) }
+    SourceRow { hash: hex::encode(&hash.finalize()).into(), files: Json::from(serde_json::Value::Object(files).to_string()) }
 }
 
 struct Compiler<'a> {

@@ -80,7 +80,18 @@ impl Host {
     /// # Errors
     /// Everything that is wrong with the handler's files.
     pub fn compile(&self, root: &Path, handler: &str) -> Result<Program, Vec<Diagnostic>> {
-        compile::from_disk(self, root, handler, &["event", "events", "run"])
+        self.inspect(root, handler, false).map_err(|refused| compile::errors(*refused))
+    }
+
+    /// As `compile`, or for a script for failures, which sees `error` beside `event` and `run`; what is refused comes with all that
+    /// was found out about it, so that its place in a project can be judged in the same go.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the handler's files, and what else is known of them.
+    pub fn inspect(&self, root: &Path, handler: &str, for_failures: bool) -> Result<Program, Box<Refused>> {
+        let globals: &'static [&'static str] =
+            if for_failures { &["event", "events", "run", "error"] } else { &["event", "events", "run"] };
+        compile::from_disk(self, root, handler, globals)
     }
 
     /// Compiles a handler that is in no file, such as what somebody types; `name` is what it is called. Imports are looked for below
@@ -90,14 +101,6 @@ impl Host {
     /// As `compile`.
     pub fn compile_text(&self, root: &Path, name: &str, text: &str) -> Result<Program, Vec<Diagnostic>> {
         compile::from_text(self, root, name, text, &["event", "events", "run"])
-    }
-
-    /// Compiles a script for failures, which sees `error` beside `event` and `run`.
-    ///
-    /// # Errors
-    /// As `compile`.
-    pub fn compile_for_failures(&self, root: &Path, script: &str) -> Result<Program, Vec<Diagnostic>> {
-        compile::from_disk(self, root, script, &["event", "events", "run", "error"])
     }
 
     /// Whether a text, a list, a number or a flag has a field of this name, such as `len`.
@@ -230,6 +233,17 @@ impl Program {
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
+}
+
+/// What is known of a handler that is no program.
+#[derive(Debug)]
+pub struct Refused {
+    /// Errors, warnings and notes.
+    pub problems: Vec<Diagnostic>,
+    /// As `Program::uses`, as far as the handler could be read.
+    pub uses: Vec<Use>,
+    /// As `Program::facts`, as far as the handler could be read.
+    pub facts: Facts,
 }
 
 /// A literal name in a handler that the config has to know.

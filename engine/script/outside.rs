@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use serde_json::Value;
+use url::Url;
 
 use crate::base::{RunId, Span};
 
@@ -115,7 +116,10 @@ impl Errand<'_> {
     /// What is asked, in one line, as tests write it: `POST https://api.example.com/charges`, `db shop select 1`.
     pub fn told(&self) -> String {
         match self {
-            Errand::Http { method, url, .. } => format!("{method} {}", bare(url)),
+            Errand::Http { method, url, .. } => {
+                let url = Url::parse(url).map_or_else(|_| (*url).to_owned(), |url| without_query(&url));
+                format!("{method} {url}")
+            }
             Errand::Db { database, sql, .. } => format!("db {database} {}", one_line(sql)),
             Errand::Email(mail) => {
                 let people: Vec<&str> = people(mail).collect();
@@ -150,8 +154,8 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// A URL without its query, and without who asks.
-fn bare(url: &str) -> String {
-    let Ok(mut url) = url::Url::parse(url) else { return url.to_owned() };
+pub(super) fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
     // These fail for URLs without a host only, which have neither.

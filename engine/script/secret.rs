@@ -13,7 +13,7 @@ use super::error::{Fault, Thrown};
 use super::value::quoted;
 
 /// The secrets of a project by name; none where the environment has none of that name.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Secrets {
     values: BTreeMap<String, Option<Arc<str>>>,
     /// Every form in which a secret may turn up, longest first, with its name.

@@ -90,12 +90,12 @@ impl Api {
         session::right(&self.0.door().auth, session, self.now())
     }
 
-    /// The fields of a form that was posted.
+    /// The fields of a form that was posted, of at most `most` bytes where the options allow more.
     ///
     /// # Errors
     /// Where it is no form, too large or too slow.
-    pub async fn form(&self, request: Request) -> Result<Vec<(String, String)>, ApiError> {
-        inbound::form(&self.0.door().options, request).await
+    pub async fn form(&self, request: Request, most: u64) -> Result<Vec<(String, String)>, ApiError> {
+        inbound::form(&self.0.door().options, request, most).await
     }
 
     /// A place among those who watch live.
@@ -145,6 +145,13 @@ impl Api {
     /// `GET /v1/runs`
     pub async fn runs(&self, params: &Params) -> Result<Page<RunView>, ApiError> {
         runs::listed(&self.0, params).await
+    }
+
+    /// The same, of the runs after one alone: no older one is looked at.
+    pub async fn runs_after(&self, params: &Params, than: RunId) -> Result<Page<RunView>, ApiError> {
+        let mut selection = runs::selected(&self.0, params)?;
+        selection.query.from = selection.query.from.max(Some(Id(than.0.saturating_add(1))));
+        runs::page(&self.0, &selection, params.limit()?).await
     }
 
     /// `GET /v1/runs/{id}`

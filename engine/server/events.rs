@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 
 use crate::base::limits::WAITING_EVENT_BYTES;
 use crate::base::{EventId, Id, json};
-use crate::exec::{AcceptError, Fault, NewEvent, Refusal};
+use crate::exec::{AcceptError, Fault, NewEvent};
 use crate::project::EventProblem;
 use crate::rules::trace::{TRACEPARENT, TraceContext};
 use crate::store::{EventQuery, RunQuery, StoreError};
@@ -95,34 +95,15 @@ async fn send_within(app: &App, body: &[u8], seed: Option<&Seed>, context: Optio
         event
     };
     let events: Vec<NewEvent> = events.into_iter().enumerate().map(|(n, event)| within(new_event(n, event, seed))).collect();
-    match accept(app, events, body.len()).await {
-        Ok(ids) => Ok(Accepted { ids, status: StatusCode::OK.as_u16() }),
-        Err(declined) => Err(declined.into()),
-    }
-}
-
-/// Why events of a request were not accepted.
-pub(super) enum Declined {
-    /// They are not as declared.
-    Refused(Vec<Refusal>),
-    /// It is not about the events.
-    Other(ApiError),
-}
-
-impl From<Declined> for ApiError {
-    fn from(declined: Declined) -> ApiError {
-        match declined {
-            Declined::Refused(refusals) => refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()),
-            Declined::Other(error) => error,
-        }
-    }
+    let ids = accept(app, events, body.len()).await?;
+    Ok(Accepted { ids, status: StatusCode::OK.as_u16() })
 }
 
 /// Accepts the events of a request with a body of so many bytes; answers their ids once they are durable.
-pub(super) async fn accept(app: &App, events: Vec<NewEvent>, bytes: usize) -> Result<Vec<EventId>, Declined> {
+pub(super) async fn accept(app: &App, events: Vec<NewEvent>, bytes: usize) -> Result<Vec<EventId>, ApiError> {
     let Some(place) = app.admission.enter(bytes + events.len() * WAITING_EVENT_BYTES) else {
         let message = "too many events wait for the disk: nothing was stored";
-        return Err(Declined::Other(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message)));
+        return Err(ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, message));
     };
     // A client that hangs up ends this handler; but what was handed to the store is committed all the same, its runs have to
     // be told of, and it takes its place until then.
@@ -132,10 +113,10 @@ pub(super) async fn accept(app: &App, events: Vec<NewEvent>, bytes: usize) -> Re
         engine.accept(events).await
     });
     accepting.await.map_err(|error| match error {
-        AcceptError::Refused(refusals) => Declined::Refused(refusals),
-        AcceptError::Draining => Declined::Other(draining()),
-        AcceptError::Full => Declined::Other(StoreError::Full.into()),
-        AcceptError::Store(error) => Declined::Other(error.into()),
+        AcceptError::Refused(refusals) => refusal(refusals.into_iter().map(|refusal| told(refusal.index, refusal.problem)).collect()),
+        AcceptError::Draining => draining(),
+        AcceptError::Full => StoreError::Full.into(),
+        AcceptError::Store(error) => error.into(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `GET /metrics`: the engine's figures in the text format of Prometheus
 //! (https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
 //!
-//! Labels are functions, states, limits and reasons: what the config and this program name. No text of an event and no key of a
+//! Labels are functions, webhooks, states, limits and reasons: what the config and this program name. No text of an event and no key of a
 //! user becomes one, so their number is bounded by the config.
 
 use std::fmt::Write as _;
@@ -161,7 +161,7 @@ fn runs(page: &mut Page, figures: &Figures, stats: &Stats) {
     by_function("queue_depth", Kind::Gauge, "Runs that stand in line.", &|one| one.in_line);
     page.family("queue_oldest_seconds", Kind::Gauge, "How long the oldest run in line that has not begun has been there.");
     for (function, figures) in functions {
-        page.measure("", &[("function", function)], figures.oldest.map_or(0, |oldest| oldest.0.unsigned_abs()), 1_000);
+        page.measure("", &[("function", function)], figures.oldest.map_or(0, |oldest| u64::try_from(oldest.0).unwrap_or(0)), 1_000);
     }
     let mut times = |name: &str, help: &str, reading: &dyn Fn(&FunctionFigures) -> Reading| {
         page.family(name, Kind::Histogram, help);

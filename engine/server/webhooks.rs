@@ -15,16 +15,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::base::json as text;
-use crate::project::{Reading, Webhook};
-use crate::rules::webhook::Headers;
+use crate::project::{Project, Reading, Webhook};
+use crate::rules::webhook::{Headers, Refused};
 
 use super::error::ApiError;
-use super::events::{self, Declined};
+use super::events;
 use super::view::Delivered;
 use super::{App, Shared, inbound};
-
-/// The code of a problem that says that an event's name is not declared.
-const NOT_DECLARED: &str = "E0222";
 
 /// What became of requests, for the figures.
 #[derive(Debug, Default)]
@@ -83,16 +80,17 @@ pub(super) async fn take(State(app): Shared, name: Result<Path<String>, PathReje
     if app.engine.is_draining() {
         return events::refused(body, events::draining()).await;
     }
-    let bytes = inbound::raw(&parts.headers, body, door.options.body_bytes, door.options.body_timeout).await?;
     // A value that is no text can be no part of a signature, and expressions have no words for it.
     let pairs: Vec<(&str, &str)> = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
     let headers = Headers(&pairs);
-    if let Err(refused) = webhook.verify(headers, &bytes, app.now()) {
-        app.deliveries.count(webhook, Became::Unsigned);
-        tracing::debug!(webhook = &*webhook.name, %refused, "a request is not signed as it has to be");
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, format!("webhook `{}`: {refused}", webhook.name)));
+    if let Err(refused) = webhook.look(headers) {
+        return events::refused(body, unsigned(&app, webhook, &refused)).await;
     }
-    let answer = deliver(&app, webhook, headers, &parts.headers, &bytes).await;
+    let bytes = inbound::raw(&parts.headers, body, door.options.body_bytes, door.options.body_timeout).await?;
+    if let Err(refused) = webhook.verify(headers, &bytes, app.now()) {
+        return Err(unsigned(&app, webhook, &refused));
+    }
+    let answer = deliver(&app, &door.project, webhook, headers, &parts.headers, &bytes).await;
     app.deliveries.count(webhook, answer.as_ref().map_or(Became::Refused, |(became, _)| *became));
     answer.map(|(_, answer)| answer).inspect_err(|error| {
         // The sender's log is out of the operator's sight.
@@ -106,16 +104,24 @@ fn unknown(name: &str, near: Option<&str>) -> ApiError {
     ApiError::not_found(format!("there is no webhook `{name}`{near}"))
 }
 
+/// Counts a request that is not signed as it has to be, and says what is wrong with it.
+fn unsigned(app: &App, webhook: &Webhook, refused: &Refused) -> ApiError {
+    app.deliveries.count(webhook, Became::Unsigned);
+    tracing::debug!(webhook = &*webhook.name, %refused, "a request is not signed as it has to be");
+    ApiError::new(StatusCode::UNAUTHORIZED, format!("webhook `{}`: {refused}", webhook.name))
+}
+
 /// Makes the event of a request that is signed.
 async fn deliver(
     app: &App,
+    project: &Project,
     webhook: &Webhook,
     headers: Headers<'_>,
     all: &HeaderMap,
     bytes: &[u8],
 ) -> Result<(Became, Response), ApiError> {
     let (body, raw) = body_of(all, bytes)?;
-    let (name, id, data) = match webhook.read(headers, &body).map_err(ApiError::bad_request)? {
+    let (name, id, data) = match webhook.read(project, headers, &body, bytes).map_err(ApiError::bad_request)? {
         Reading::Event { name, id, data } => (name, id, data),
         Reading::Nothing(why) => return Ok((Became::Ignored, ignored(why))),
         Reading::Challenge(challenge) => return Ok((Became::Ignored, Json(json!({ "challenge": challenge })).into_response())),
@@ -129,16 +135,9 @@ async fn deliver(
         return Err(events::refusal(problems));
     }
     let incoming: Vec<_> = incoming.drain(..).map(|event| events::new_event(0, event, None)).collect();
-    match events::accept(app, incoming, bytes.len()).await {
-        Ok(ids) => {
-            let answer = Delivered { ids, status: StatusCode::OK.as_u16(), ignored: None };
-            Ok((Became::Accepted, Json(answer).into_response()))
-        }
-        Err(Declined::Refused(refusals)) if refusals.iter().all(|refusal| refusal.problem.code == NOT_DECLARED) => {
-            Ok((Became::Ignored, ignored(format!("no event `{name}` is declared"))))
-        }
-        Err(declined) => Err(declined.into()),
-    }
+    let ids = events::accept(app, incoming, bytes.len()).await?;
+    let answer = Delivered { ids, status: StatusCode::OK.as_u16(), ignored: None };
+    Ok((Became::Accepted, Json(answer).into_response()))
 }
 
 fn ignored(why: String) -> Response {

@@ -429,11 +429,10 @@ fn a_new_record_starts_the_count_of_attempts_anew(store: &dyn Store) {
 
 fn logs_are_read_in_pages(store: &dyn Store) {
     let row = begun(store);
-    let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
     let lines: Vec<LogRow> = (0..10)
         .map(|at| LogRow {
             at: NOW.after(Span(at as i64)),
-            level: levels[at % 4],
+            level: LogLevel::ALL[at % LogLevel::ALL.len()],
             message: Arc::from(format!("line {at}")),
             data: (at % 2 == 0).then(|| Arc::from(r#"{"n":1}"#)),
             step: Arc::from(if at < 5 { "" } else { "charge-card" }),

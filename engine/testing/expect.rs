@@ -68,7 +68,8 @@ pub(super) fn compare_cut(test: &Test, project: &Project, whole: &Outcome, outco
     problems
 }
 
-/// What a pass with crashes came to that one without them did not, in words.
+/// What a pass with crashes came to that one without them did not, in words. A step that is done again may honestly draw another
+/// `uuid()` or see a later time, so values are only held against what the test expects of them.
 fn differs(whole: &Outcome, cut: &Outcome) -> Option<String> {
     if whole.runs.len() != cut.runs.len() {
         return Some(format!("{} runs of the function instead of {}", cut.runs.len(), whole.runs.len()));

@@ -205,6 +205,8 @@ impl Browser {
 
     /// Presses keys as somebody does who looks at the page.
     async fn keys(&self, keys: &str) {
+        // Chromium drops what is typed before a page is painted for the first time.
+        self.until_true("return performance.getEntriesByType('paint').length > 0", &[]).await;
         self.driver.action_chain().send_keys(keys.to_owned()).perform().await.unwrap();
     }
 

@@ -128,15 +128,30 @@ fn configs_on_the_pages_are_valid() {
     fragment::validate_configs(&fragments.collect::<Vec<_>>());
 }
 
+/// The anchors of a page's headings, as forges make them: in small letters, a dash for each space, without any other sign.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut is_block = false;
+    let headings = page.lines().filter(|line| {
+        is_block ^= line.starts_with("```");
+        !is_block && line.starts_with('#')
+    });
+    let letter = |c: char| match c {
+        ' ' => Some('-'),
+        _ => (c.is_alphanumeric() || c == '-' || c == '_').then_some(c),
+    };
+    headings.map(|heading| heading.trim_start_matches('#').trim().to_lowercase().chars().filter_map(letter).collect()).collect()
+}
+
 #[test]
-fn every_link_leads_to_a_file() {
+fn every_link_leads_to_a_file_and_its_heading() {
     let mut broken = Vec::new();
-    for page in PAGES.iter().copied().chain(["ARCHITECTURE.md", "CHANGELOG.md"]) {
-        let folder = repository().join(page);
-        let folder = folder.parent().unwrap();
-        for target in text(page).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()) {
-            let file = target.split('#').next().unwrap_or_default();
-            if !target.contains("://") && !file.is_empty() && !folder.join(file).exists() {
+    for page in PAGES.iter().copied().chain(["ARCHITECTURE.md", "BENCHMARKS.md", "CHANGELOG.md"]) {
+        let (whole, here) = (text(page), repository().join(page));
+        for target in whole.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { here.clone() } else { here.parent().unwrap().join(file) };
+            let has_heading = || fs::read_to_string(&path).is_ok_and(|page| anchors(&page).contains(anchor));
+            if !target.contains("://") && !(path.exists() && (anchor.is_empty() || has_heading())) {
                 broken.push(format!("{page}: {target}"));
             }
         }

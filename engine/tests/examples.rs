@@ -566,7 +566,7 @@ fn webhooks_start_each_delivery_once_also_after_a_kill() {
     };
     let body = r#"{"action": "published", "release": {"tag_name": "v2"}, "repository": {"full_name": "acme/shop"}}"#;
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
-    let signature: String = ring::hmac::sign(&key, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = stepwell::base::hex::encode(ring::hmac::sign(&key, body.as_bytes()).as_ref());
     let signature = format!("sha256={signature}");
     let headers = [("x-hub-signature-256", signature.as_str()), ("x-github-event", "release"), ("x-github-delivery", "d-1")];
     let server = start();

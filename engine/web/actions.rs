@@ -73,12 +73,13 @@ pub const ACTIONS: &[Action] = &[
     Action { path: "/do/cancellations", act: |web, _, form| Box::pin(many(web, form, false)) },
     Action { path: "/do/replays", act: |web, _, form| Box::pin(many(web, form, true)) },
     Action { path: "/do/reload", act: |web, _, _| Box::pin(reload(web)) },
+    Action { path: "/do/examine", act: |web, ask, _| Box::pin(super::pages::doctor::act(web, ask)) },
 ];
 
 /// Reads the form and does what it asks for.
 pub(super) async fn act(web: Web, action: &'static Action, request: Request) -> Response {
     let ask = Ask::of(&request, None);
-    let form = match web.api().form(request).await {
+    let form = match web.api().form(request, u64::MAX).await {
         Ok(fields) => Form(fields),
         Err(error) => return WebError::from(error).page(&web, &ask),
     };
@@ -100,8 +101,6 @@ pub struct Act<'a> {
     pub fields: &'a [(&'a str, &'a str)],
     /// The command that does the same.
     pub command: &'a str,
-    /// What is asked before.
-    pub confirm: Option<&'a str>,
     /// How it is meant.
     pub tone: Tone,
     /// The key that presses it.
@@ -110,14 +109,14 @@ pub struct Act<'a> {
 
 impl Default for Act<'_> {
     fn default() -> Self {
-        Act { path: "", label: "", fields: &[], command: "", confirm: None, tone: Tone::Plain, key: None }
+        Act { path: "", label: "", fields: &[], command: "", tone: Tone::Plain, key: None }
     }
 }
 
 /// A form of one button.
 pub fn button(ask: &Ask, act: Act) -> Markup {
     html! {
-        form.act method="post" action=(act.path) data-confirm=[act.confirm] {
+        form.act method="post" action=(act.path) {
             (back(ask))
             @for (name, value) in act.fields { input type="hidden" name=(name) value=(value); }
             (submit(ask, act.label, act.command, act.tone, act.key))

@@ -7,6 +7,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::base::hex;
+
 /// One file.
 struct Asset {
     stem: &'static str,
@@ -27,7 +29,7 @@ static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| ASSETS.iter().map(Asset::
 
 impl Asset {
     fn path(&self) -> String {
-        let hash: String = Sha256::digest(self.text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(&Sha256::digest(self.text.as_bytes())[..6]);
         format!("/assets/{}-{hash}.{}", self.stem, self.extension)
     }
 }

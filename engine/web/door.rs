@@ -49,7 +49,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
 
 /// Whether a request that changes something comes from a page of ours. The server has refused foreign origins already; here even
 /// pages that may call the API are none of ours, and a browser that names no origin is asked what else it knows.
-fn is_own(headers: &HeaderMap) -> bool {
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return site == "same-origin";

@@ -8,7 +8,11 @@ use maud::html;
 use crate::server::{Right, SESSION_LASTS};
 
 use super::ask::{Form, is_ours};
+use super::door::is_own;
 use super::{Ask, Web, layout};
+
+/// The most bytes of the form, which anybody may post: a token and where to go then.
+const FORM_BYTES: u64 = 16 * 1024;
 
 /// The cookie's name. Cookies of one host are shared by all its ports, so each engine has its own.
 fn cookie_name(web: &Web) -> String {
@@ -35,9 +39,12 @@ pub(super) async fn page(State(web): State<Web>, request: Request) -> Response {
 
 /// `POST /login`
 pub(super) async fn login(State(web): State<Web>, request: Request) -> Response {
+    if !is_own(request.headers()) {
+        return elsewhere();
+    }
     // Behind a proxy that speaks TLS, the cookie must never travel without it.
     let is_secure = request.headers().get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
-    let fields = match web.api().form(request).await {
+    let fields = match web.api().form(request, FORM_BYTES).await {
         Ok(fields) => Form(fields),
         Err(error) => return error.into_response(),
     };
@@ -52,10 +59,19 @@ pub(super) async fn login(State(web): State<Web>, request: Request) -> Response 
 
 /// `POST /logout`
 pub(super) async fn logout(State(web): State<Web>, request: Request) -> Response {
+    if !is_own(request.headers()) {
+        return elsewhere();
+    }
     let is_secure = request.headers().get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = Redirect::to("/login").into_response();
     set_cookie(&mut response, &web, "", 0, is_secure);
     response
+}
+
+/// For a form that stands on a page of somebody else.
+fn elsewhere() -> Response {
+    let body = html! { p { "✗ This request does not come from a page of the dashboard. " a href="/login" { "Log in" } } };
+    (StatusCode::FORBIDDEN, Html(layout::bare("Not allowed", body).into_string())).into_response()
 }
 
 fn set_cookie(response: &mut Response, web: &Web, value: &str, seconds: i64, is_secure: bool) {

@@ -14,11 +14,13 @@ mod lines;
 pub mod live;
 mod login;
 mod pages;
+mod rows;
 mod schema_form;
 pub mod told;
 pub mod widgets;
 mod words;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,14 +31,17 @@ use axum::http::HeaderValue;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::Millis;
-use crate::exec::Engine;
+use crate::exec::{Engine, Flow, Rested};
 use crate::project::Project;
 use crate::server::{Api, Pages, Right};
 use crate::store::{Store, StoreError};
 
 pub use ask::{Ask, Form};
+use pages::overview::Attention;
+
 pub use error::WebError;
 pub use layout::Content;
 
@@ -46,12 +51,29 @@ pub struct Web {
     api: Api,
     hub: live::Hub,
     history: history::History,
+    flow: Rested<Flow>,
+    wide_flow: Rested<Flow>,
+    attention: Rested<Attention>,
+    /// Who reads the whole database for faults.
+    deep: Arc<Semaphore>,
 }
+
+/// Keys of each kind that are asked of the queue and the gates.
+const KEYS_ASKED: usize = 500;
+/// The same for one who looks for certain keys among them.
+const KEYS_SEARCHED: usize = 10_000;
 
 impl Web {
     fn new(api: Api) -> Web {
-        let history = history::History::of(&api);
-        Web { hub: live::Hub::new(api.engine().clone()), history, api }
+        Web {
+            hub: live::Hub::new(api.engine().clone()),
+            history: history::History::of(&api),
+            flow: Rested::default(),
+            wide_flow: Rested::default(),
+            attention: Rested::default(),
+            deep: Arc::new(Semaphore::new(1)),
+            api,
+        }
     }
 
     /// The API as functions.
@@ -77,6 +99,24 @@ impl Web {
     /// What happens, for those who watch.
     pub fn hub(&self) -> &live::Hub {
         &self.hub
+    }
+
+    /// Flow control as it was a moment ago: to look at it takes the time of the scheduler and of whoever decides on events.
+    pub(crate) async fn flow(&self, searches: bool) -> Arc<Flow> {
+        let (kept, most) = if searches { (&self.wide_flow, KEYS_SEARCHED) } else { (&self.flow, KEYS_ASKED) };
+        let asking = async { Ok::<_, Infallible>(self.engine().flow(most).await) };
+        let Ok(flow) = kept.get(|| self.now(), asking).await;
+        flow
+    }
+
+    /// The runs that need somebody, as they were a moment ago.
+    pub(crate) fn attention(&self) -> &Rested<Attention> {
+        &self.attention
+    }
+
+    /// The right to read the whole database; none while somebody else does.
+    pub(crate) fn reads_all(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.deep).try_acquire_owned().ok()
     }
 
     /// How it went lately.

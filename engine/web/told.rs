@@ -56,16 +56,24 @@ pub fn lines() -> Vec<Told> {
     ring.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().rev().cloned().collect()
 }
 
+/// A text as it may be kept: without secrets.
+pub type Hide = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
 /// Keeps what is said; to be added to the process's subscriber, behind the filter of what is said at all.
 pub struct Keep {
     clock: Arc<dyn Clock>,
+    hide: Hide,
 }
 
 impl Keep {
-    /// A layer that keeps lines with the time of this clock.
-    pub fn new(clock: Arc<dyn Clock>) -> Keep {
+    /// A layer that keeps lines with the time of this clock, and of their texts what `hide` leaves.
+    pub fn new(clock: Arc<dyn Clock>, hide: Hide) -> Keep {
         RING.get_or_init(Mutex::default);
-        Keep { clock }
+        Keep { clock, hide }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { hide: &self.hide, message: String::new(), fields: Vec::new() }
     }
 }
 
@@ -74,7 +82,7 @@ struct Fields(Vec<(String, String)>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut read = Reader::default();
+        let mut read = self.reader();
         attributes.record(&mut read);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(Fields(read.fields));
@@ -82,7 +90,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let mut read = Reader::default();
+        let mut read = self.reader();
         values.record(&mut read);
         if let Some(span) = context.span(id)
             && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
@@ -92,7 +100,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut read = Reader::default();
+        let mut read = self.reader();
         event.record(&mut read);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<Fields>() {
@@ -110,7 +118,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
     }
 }
 
-fn keep(at: Millis, level: LogLevel, read: Reader) {
+fn keep(at: Millis, level: LogLevel, read: Reader<'_>) {
     let Some(ring) = RING.get() else { return };
     let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
     ring.counted += 1;
@@ -118,7 +126,7 @@ fn keep(at: Millis, level: LogLevel, read: Reader) {
     if ring.lines.len() >= LINES_KEPT {
         ring.lines.pop_front();
     }
-    ring.lines.push_back(Told { number, at, level, message: cut(read.message), fields: read.fields });
+    ring.lines.push_back(Told { number, at, level, message: read.message, fields: read.fields });
 }
 
 fn cut(text: String) -> String {
@@ -129,32 +137,34 @@ fn cut(text: String) -> String {
 }
 
 /// Reads the fields of a line or a span.
-#[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    hide: &'a Hide,
     message: String,
     fields: Vec<(String, String)>,
 }
 
-impl Reader {
-    fn put(&mut self, field: &Field, text: String) {
+impl Reader<'_> {
+    fn put(&mut self, field: &Field, text: &str) {
+        // In this order: nobody finds a secret of which the cut has left a part.
+        let text = cut((self.hide)(text));
         if field.name() == "message" {
             self.message = text;
         } else {
-            self.fields.push((field.name().to_owned(), cut(text)));
+            self.fields.push((field.name().to_owned(), text));
         }
     }
 }
 
-impl Visit for Reader {
+impl Visit for Reader<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned());
+        self.put(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = write!(text, "{value:?}");
-        self.put(field, text);
+        self.put(field, &text);
     }
 }
 
@@ -178,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_line_is_kept_with_what_it_was_said_in() {
-        let subscriber = tracing_subscriber::registry().with(Keep::new(Arc::new(Still)));
+        let subscriber = tracing_subscriber::registry().with(Keep::new(Arc::new(Still), Arc::new(str::to_owned)));
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("run", run = "01abc", step = "charge");
             let _in = span.enter();
@@ -188,5 +198,22 @@ mod tests {
         let line = kept.iter().find(|line| line.message == "the <shop> is busy").expect("it is kept");
         assert_eq!((line.level, line.at, line.field("run"), line.field("attempt")), (LogLevel::Warn, Millis(7), Some("01abc"), Some("2")));
         assert_eq!(line.field("step"), Some("charge"));
+    }
+
+    #[test]
+    fn a_secret_is_hidden_before_a_line_is_cut() {
+        let hide = |text: &str| text.replace("sk_live_1234", "«secret»");
+        let subscriber = tracing_subscriber::registry().with(Keep::new(Arc::new(Still), Arc::new(hide)));
+        let long = format!("{}sk_live_1234", " ".repeat(TEXT_MOST - 4));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("run", given = "sk_live_1234");
+            let _in = span.enter();
+            tracing::warn!(long = %long, "the key is sk_live_1234");
+        });
+        let kept = lines();
+        let line = kept.iter().find(|line| line.message == "the key is «secret»").expect("it is kept");
+        assert_eq!(line.field("given"), Some("«secret»"));
+        let long = line.field("long").expect("it is kept");
+        assert!(long.ends_with("«sec…") && !long.contains("sk_"), "{:?}", long.trim_start());
     }
 }

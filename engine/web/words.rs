@@ -120,5 +120,7 @@ mod tests {
         assert_eq!(quoted(r#"{"a": "it's"}"#), r#"'{"a": "it'\''s"}'"#);
         assert_eq!(quoted(""), "''");
         assert_eq!(quoted("$(rm)"), "'$(rm)'");
+        assert_eq!(quoted("failed,parked"), "failed,parked");
+        assert_eq!(quoted("run.output.n > 1"), "'run.output.n > 1'");
     }
 }

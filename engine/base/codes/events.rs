@@ -102,7 +102,7 @@ uri-reference, uri-template and uuid. Another name checks nothing; use `pattern`
         title: "an expression cannot be read",
         text: "\
 Keys, `if`, `idempotency` and `priority` are expressions in CEL (https://cel.dev): paths, numbers, texts in single quotes,
-comparisons, `&&`, `||`, `!`, and `a ? b : c`.
+comparisons, `&&`, `||`, `!`, and `a ? b : c`. The pattern that `matches` is given is read with them.
 
     key: event.data.userId
     if: \"event.data.amount > 0 && event.data.plan == 'pro'\"

@@ -194,7 +194,7 @@ impl Report {
         match around {
             Some((before, after)) => format!("{before}{figures}{after}"),
             None => format!(
-                "# Benchmarks\n\n`stepwell bench` takes these figures: each stands beside its raw limit from the same run, on the same machine.\nRatios are what counts; absolute figures depend on the machine and on what else it does.\n\n{figures}\n"
+                "# Benchmarks\n\n`stepwell bench` takes these figures: each stands beside its raw limit, or the same without what it is about, where there is one,\nfrom the same run on the same machine. Ratios are what counts; absolute figures depend on the machine and on what else it does.\n\n{figures}\n"
             ),
         }
     }

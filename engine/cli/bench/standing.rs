@@ -17,8 +17,9 @@ use super::served::Served;
 use super::throughput::rate;
 use super::{Taken, raw};
 
-/// How long an engine is left alone before its memory is looked at, so that it can give back what its start took.
-const SETTLES: Duration = Duration::from_secs(1);
+/// How long an engine is left alone before its memory is looked at, so that it can give back what its start took: it does that a
+/// second after its start, and may be late.
+const SETTLES: Duration = Duration::from_secs(2);
 /// Far enough that nobody wakes.
 const FAR: Span = Span::seconds(30 * 24 * 60 * 60);
 /// Starts of an empty engine, of which the middle one is told.

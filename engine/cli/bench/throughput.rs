@@ -9,6 +9,7 @@ use crate::clock::Stopwatch;
 use super::project::{self, Site};
 use super::report::{Aim, Figure, number};
 use super::served::Served;
+use super::standing::settled;
 use super::{CONNECTIONS, MANY, SENDERS, Taken, bare, load, percentile, raw};
 
 /// What all figures of running are held against.
@@ -67,7 +68,7 @@ pub fn three_steps(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
     let raw = raw::lives(site, runs, 3, Duration::ZERO)?;
     let served = Served::start(site, "runs")?;
-    let idle = served.resident_mb()?;
+    let idle = settled(&served)?;
     let value = rate(&served, "bench/three", runs)?;
     let after = format!("resident memory after {} runs", number(runs as f64));
     let figures = vec![

@@ -16,7 +16,7 @@ use super::COMMANDS;
 
 /// Lines that the history keeps.
 const HISTORY_MOST: usize = 1_000;
-/// The least letters of a line that are shown, on whatever terminal.
+/// The least columns of a line that are shown, on whatever terminal.
 const ROOM_LEAST: usize = 10;
 /// Words of the language itself.
 const WORDS: [&str; 20] = [
@@ -235,17 +235,31 @@ impl<'a> Editing<'a> {
 
     fn draw(&self, term: &Term) -> io::Result<()> {
         let prompt = if self.lines.is_empty() { "> " } else { "… " };
-        // What does not fit is left out around the cursor.
-        let room = usize::from(term.size().1).saturating_sub(4).max(ROOM_LEAST);
-        let start = self.at.saturating_sub(room);
-        let end = self.letters.len().min(start + room);
-        let text = |letters: &[char]| -> String { letters.iter().collect() };
+        let (before, behind) = self.around(usize::from(term.size().1).saturating_sub(4).max(ROOM_LEAST));
         term.clear_line()?;
-        term.write_str(&format!("{prompt}{}", text(&self.letters[start..end])))?;
-        match measure_text_width(&text(&self.letters[self.at..end])) {
+        term.write_str(&format!("{prompt}{before}{behind}"))?;
+        match measure_text_width(&behind) {
             0 => Ok(()),
-            behind => term.move_cursor_left(behind),
+            columns => term.move_cursor_left(columns),
         }
+    }
+
+    /// What of the line fits into so many columns around the cursor, before it and behind it. A letter may take two columns or none,
+    /// and one that a terminal would obey is written as its escape: the history is a file that others may have written.
+    fn around(&self, mut room: usize) -> (String, String) {
+        let drawn = |letter: &char| shown(&letter.to_string());
+        let mut fits = |letter: &String| match room.checked_sub(measure_text_width(letter)) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        let (before, behind) = self.letters.split_at(self.at);
+        let mut before: Vec<String> = before.iter().rev().map(drawn).take_while(&mut fits).collect();
+        before.reverse();
+        let behind = behind.iter().map(drawn).take_while(&mut fits).collect();
+        (before.concat(), behind)
     }
 }
 
@@ -405,6 +419,19 @@ mod tests {
         let choices = ["step", "steps", "stop"].map(str::to_owned).to_vec();
         assert_eq!(pressed(&mut editing, "\u{15}st\t"), (Pressed::Choices(choices), "st|".to_owned()));
         assert_eq!(pressed(&mut editing, "\u{4}").0, Pressed::Draw, "only an empty input is the end");
+    }
+
+    #[test]
+    fn what_is_drawn_goes_by_columns_and_moves_no_cursor() {
+        let (history, names) = (["\u{1b}[2Ja".to_owned()], names());
+        let mut editing = Editing::new(&history, &names);
+        let pair = |before: &str, behind: &str| (before.to_owned(), behind.to_owned());
+        pressed(&mut editing, "日本語abc<<<");
+        assert_eq!(editing.around(20), pair("日本語", "abc"));
+        assert_eq!(editing.around(7), pair("日本語", "a"));
+        assert_eq!(editing.around(4), pair("本語", ""));
+        pressed(&mut editing, "^");
+        assert_eq!(editing.around(20), pair("\\u{1b}[2Ja", ""));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod help;
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::Diagnostic;
 use crate::base::diagnostic::nearest;
@@ -92,7 +92,8 @@ impl Repl {
             None => eval::bare(&host).map(|(folder, project)| (Some(folder), project))?,
         };
         let mut session = Session::new(&project, &host);
-        let is_terminal = std::io::stdin().is_terminal();
+        // Keys are read from the one, and the line is drawn on the other: only where both are a terminal is there a prompt.
+        let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         let mut lines = match is_terminal {
             true => Lines::Terminal(Box::new(edit::Terminal::new(history, &project))),
             false => Lines::Pipe(std::io::stdin().lock()),
@@ -202,10 +203,16 @@ fn event(rest: &str, session: &mut Session<'_>, project: &Project, out: &Out) ->
                 }
             },
             fields => {
-                let example = project.example(name).and_then(Value::as_object).cloned().unwrap_or_default();
-                let given = fields.split_whitespace().filter_map(|field| field.split_once('='));
-                let given = given.map(|(field, text)| (field.to_owned(), project.typed_value(name, field, text)));
-                Some(Value::Object(example.into_iter().chain(given).collect::<Map<String, Value>>()))
+                let mut data = project.example(name).and_then(Value::as_object).cloned().unwrap_or_default();
+                for word in fields.split_whitespace() {
+                    let Some((field, text)) = word.split_once('=').filter(|(field, _)| !field.is_empty()) else {
+                        let problem = Diagnostic::error("E0536", format!("`{word}` is not a field"));
+                        out.problems(&[problem.help("write name=value, such as userId=u1, or the data as JSON")]);
+                        return Ok(Next::Wrong);
+                    };
+                    data.insert(field.to_owned(), project.typed_value(name, field, text));
+                }
+                Some(Value::Object(data))
             }
         };
         if let Err(problems) = session.set_event(name, data) {

@@ -51,9 +51,7 @@ impl Test {
         if !self.watch {
             return self.once(out, &path);
         }
-        let watched = Watch::new(place::root(&path));
-        let mut watch =
-            watched.map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("the files cannot be watched: {error}"))))?;
+        let mut watch = Watch::needed(place::root(&path))?;
         let runtime = super::runtime()?;
         loop {
             match self.once(out, &path) {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::base::{Millis, Span};
+use crate::base::{Millis, Span, size};
 use crate::rules::RunState;
 use crate::server::view::RunView;
 
@@ -46,7 +46,7 @@ pub struct Board {
     pub bytes: [f64; 4],
     /// The functions, by id.
     pub functions: Vec<FunctionLine>,
-    /// Runs that somebody should look at: parked, failed in the last hour, backing off.
+    /// Runs that somebody should look at: parked, failed of those made in the last hour, backing off.
     pub attention: Vec<RunLine>,
 }
 
@@ -74,7 +74,7 @@ pub struct RunLine {
     pub function: String,
     /// The state's word.
     pub state: String,
-    /// Since when it has ended, or is there: so long ago.
+    /// How long ago it ended; of one that has not, how long ago it began, or was made.
     pub age: String,
     /// Its error, or why it is not moving.
     pub why: String,
@@ -132,7 +132,7 @@ impl Board {
     /// The lines above the tables.
     pub fn head(&self) -> [String; 3] {
         let well = if self.reasons.is_empty() { "well".to_owned() } else { self.reasons.join("; ") };
-        let [store, log, free, memory] = self.bytes.map(bytes);
+        let [store, log, free, memory] = self.bytes.map(|bytes| size(bytes as u64));
         let p99 = self.commit_p99.map_or_else(|| "-".to_owned(), seconds);
         [
             format!("stepwell {} at {}: {}", self.version, self.url, out::cut(&well, 300)),
@@ -158,11 +158,12 @@ impl Board {
 
     /// How many runs want a look, in words.
     pub fn attention_title(&self) -> String {
-        match self.attention.len() {
+        let runs = match self.attention.len() {
             0 => "nothing needs attention".to_owned(),
             1 => "1 run needs attention".to_owned(),
             runs => format!("{} need attention", count(runs, "run")),
-        }
+        };
+        format!("{runs}: parked, backing off, failed of those made in the last hour")
     }
 }
 
@@ -211,13 +212,5 @@ fn seconds(value: f64) -> String {
         value if value.is_infinite() => "long".to_owned(),
         value if value > 0.0 && value < 0.001 => format!("{:.1}ms", value * 1e3),
         value => short(Span((value * 1e3).round() as i64)),
-    }
-}
-
-fn bytes(value: f64) -> String {
-    match value {
-        value if value >= 1e9 => format!("{:.1} GB", value / 1e9),
-        value if value >= 1e6 => format!("{:.1} MB", value / 1e6),
-        value => format!("{:.0} KB", value / 1e3),
     }
 }

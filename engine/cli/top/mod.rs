@@ -9,9 +9,10 @@ use std::time::Duration;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde_json::Value;
 
-use crate::base::{Diagnostic, RunId, Span};
+use crate::base::{Diagnostic, Millis, RunId, Span};
 use crate::clock;
 use crate::rules::RunState;
+use crate::server::view::RunView;
 
 use super::exit::{Exit, Trouble, plain};
 use super::out::Out;
@@ -25,8 +26,10 @@ use scrape::Scrape;
 
 /// The most runs of each kind that are listed.
 const LISTED: usize = 50;
-/// How far back a failed run still wants a look.
+/// How long ago a failed run that still wants a look may have been made.
 const FAILED_SINCE: Span = Span::seconds(3_600);
+/// How long a look may take on a terminal, whose keys wait for it.
+const LOOK_MOST: Duration = Duration::from_secs(2);
 /// The columns of a look that is printed where no terminal says how many it has.
 const COLUMNS: u16 = 160;
 
@@ -60,7 +63,7 @@ impl Top {
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let runtime = super::runtime()?;
         let remote = self.engine.engine()?;
-        let mut engine = Watched { reader: Reader::Engine(remote.clone()), remote, before: Scrape::default() };
+        let mut engine = Watched::new(remote);
         // The first look shows that somebody is there, and what is later compared with.
         engine.before = runtime.block_on(engine.scrape())?;
         if self.once || self.json || !out.terminal {
@@ -110,10 +113,11 @@ impl Top {
             if view.is_held {
                 continue;
             }
-            match runtime.block_on(engine.look()) {
-                Ok(next) => board = next,
+            match runtime.block_on(async { tokio::time::timeout(LOOK_MOST, engine.look()).await }) {
+                Ok(Ok(next)) => board = next,
                 // It may be back at the next look.
-                Err(trouble) => board.reasons = vec![words(&trouble)],
+                Ok(Err(trouble)) => board.reasons = vec![words(&trouble)],
+                Err(_) => board.reasons = vec![format!("no answer within {} s", LOOK_MOST.as_secs())],
             }
             if let Some((run, ..)) = view.run.clone() {
                 // What was shown of it stays where it cannot be read.
@@ -166,9 +170,15 @@ struct Watched {
     remote: Remote,
     reader: Reader,
     before: Scrape,
+    /// How many runs had failed when they were last asked for, and those of them that the hour before had made.
+    failed: Option<(f64, Vec<RunView>)>,
 }
 
 impl Watched {
+    fn new(remote: Remote) -> Watched {
+        Watched { reader: Reader::Engine(remote.clone()), remote, before: Scrape::default(), failed: None }
+    }
+
     async fn scrape(&self) -> Result<Scrape, Trouble> {
         let text = self.remote.text("/metrics").await?;
         Ok(Scrape::read(&text, clock::micros()))
@@ -180,19 +190,35 @@ impl Watched {
         let reasons = health["reasons"].as_array().map_or(&[][..], Vec::as_slice);
         let reasons = reasons.iter().filter_map(|reason| reason.as_str().map(str::to_owned)).collect();
         let now = self.reader.now();
-        let mut attention = Vec::new();
-        for (state, since) in [(RunState::Parked, None), (RunState::Failed, Some(FAILED_SINCE)), (RunState::BackingOff, None)] {
-            // Nothing is searched for where the figures say that there is nothing.
-            if since.is_none() && scrape.sum("stepwell_runs", &[("state", state.word())]) == 0.0 {
-                continue;
-            }
-            let since = since.map(|since: Span| crate::base::Millis(now.0 - since.0));
-            let filter = RunFilter { states: vec![state], since, limit: LISTED, ..RunFilter::default() };
-            attention.extend(self.reader.runs(&filter).await?.iter().map(|run| RunLine::of(run, now)));
-        }
+        let since = Millis(now.0 - FAILED_SINCE.0);
+        let parked = self.unfinished(&scrape, RunState::Parked).await?;
+        let backing_off = self.unfinished(&scrape, RunState::BackingOff).await?;
+        self.ask_for_failed(&scrape, since).await?;
+        let known = self.failed.iter().flat_map(|(_, runs)| runs);
+        let failed = known.filter(|run| run.created_at.0 >= since);
+        let attention = parked.iter().chain(failed).chain(&backing_off).map(|run| RunLine::of(run, now)).collect();
         let board = Board::of(self.remote.url(), &self.before, &scrape, reasons, attention);
         self.before = scrape;
         Ok(board)
+    }
+
+    /// The runs in a state that is not the end, where the figures say that there are any.
+    async fn unfinished(&self, scrape: &Scrape, state: RunState) -> Result<Vec<RunView>, Trouble> {
+        if scrape.sum("stepwell_runs", &[("state", state.word())]) == 0.0 {
+            return Ok(Vec::new());
+        }
+        self.reader.runs(&RunFilter { states: vec![state], limit: LISTED, ..RunFilter::default() }).await
+    }
+
+    /// Asks for the failed runs that were made since then, unless none has failed since that was asked: an engine may have many of
+    /// them to look through.
+    async fn ask_for_failed(&mut self, scrape: &Scrape, since: Millis) -> Result<(), Trouble> {
+        let counted = scrape.sum("stepwell_runs_ended_total", &[("state", RunState::Failed.word())]);
+        if self.failed.as_ref().is_none_or(|(before, _)| *before != counted) {
+            let filter = RunFilter { states: vec![RunState::Failed], since: Some(since), limit: LISTED, ..RunFilter::default() };
+            self.failed = Some((counted, self.reader.runs(&filter).await?));
+        }
+        Ok(())
     }
 
     /// Puts a run's steps into the view, as `runs trace` draws them.
@@ -271,6 +297,44 @@ mod tests {
         assert_eq!(press(key(KeyCode::Esc), &board, &mut view), Pressed::Quit);
         assert_eq!(press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), &board, &mut view), Pressed::Quit);
         assert_eq!(press(key(KeyCode::Enter), &Board::default(), &mut view), Pressed::Nothing);
+    }
+
+    #[test]
+    fn failed_runs_are_asked_for_again_only_where_another_one_has_failed() {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (failed, asked) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
+        let (says, counts) = (Arc::clone(&failed), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut reader = BufReader::new(stream);
+                let (mut first, mut line) = (String::new(), String::new());
+                reader.read_line(&mut first).unwrap();
+                while reader.read_line(&mut line).unwrap() > 2 {}
+                let body = match first.split(' ').nth(1).unwrap() {
+                    "/metrics" => format!("stepwell_runs_ended_total{{state=\"failed\"}} {}\n", says.load(Ordering::SeqCst)),
+                    "/health" => "{}".to_owned(),
+                    _ => {
+                        counts.fetch_add(1, Ordering::SeqCst);
+                        let at = "2026-01-31T12:00:00Z";
+                        format!(r#"{{"data":[],"metadata":{{"fetched_at":"{at}","cached_until":"{at}"}}}}"#)
+                    }
+                };
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                write!(reader.get_mut(), "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+            }
+        });
+        let runtime = super::super::runtime().unwrap();
+        let mut engine = Watched::new(Remote::new(&url).unwrap());
+        // After a restart the engine counts from zero.
+        for (count, expected) in [(1, 1), (1, 1), (2, 2), (2, 2), (0, 3)] {
+            failed.store(count, Ordering::SeqCst);
+            runtime.block_on(engine.look()).unwrap();
+            assert_eq!(asked.load(Ordering::SeqCst), expected, "{count} have failed");
+        }
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// One value of one family.
+/// One value of one name.
 #[derive(Debug, Clone, PartialEq)]
 struct Sample {
-    name: String,
     labels: Vec<(String, String)>,
     value: f64,
 }
@@ -13,7 +12,8 @@ struct Sample {
 /// What a scrape gave, and when.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
-    samples: Vec<Sample>,
+    /// By name, since everything is asked for by it, and a function adds some dozens.
+    samples: BTreeMap<String, Vec<Sample>>,
     /// On a clock that only ever grows, in microseconds.
     pub micros: u64,
 }
@@ -21,13 +21,17 @@ pub struct Scrape {
 impl Scrape {
     /// Reads an answer; a line that is none of the format is left out.
     pub fn read(text: &str, micros: u64) -> Scrape {
-        Scrape { samples: text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect(), micros }
+        let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+        for (name, sample) in text.lines().filter(|line| !line.starts_with('#')).filter_map(sample) {
+            samples.entry(name).or_default().push(sample);
+        }
+        Scrape { samples, micros }
     }
 
-    fn of<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
-        self.samples.iter().filter(move |sample| {
+    fn of<'a>(&'a self, name: &str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+        self.samples.get(name).into_iter().flatten().filter(move |sample| {
             let has = |(label, value): &(&str, &str)| sample.labels.iter().any(|(known, is)| known == label && is == value);
-            sample.name == name && labels.iter().all(has)
+            labels.iter().all(has)
         })
     }
 
@@ -76,11 +80,11 @@ impl Scrape {
 }
 
 /// `name{label="value",…} 1.5`
-fn sample(line: &str) -> Option<Sample> {
+fn sample(line: &str) -> Option<(String, Sample)> {
     let (head, value) = line.rsplit_once(' ')?;
     let value = value.parse().ok()?;
     let Some((name, labels)) = head.split_once('{') else {
-        return Some(Sample { name: head.to_owned(), labels: Vec::new(), value });
+        return Some((head.to_owned(), Sample { labels: Vec::new(), value }));
     };
     let mut rest = labels.strip_suffix('}')?;
     let mut read = Vec::new();
@@ -101,7 +105,7 @@ fn sample(line: &str) -> Option<Sample> {
         read.push((label.trim_start_matches(',').to_owned(), text));
         rest = &after[end + 1..];
     }
-    Some(Sample { name: name.to_owned(), labels: read, value })
+    Some((name.to_owned(), Sample { labels: read, value }))
 }
 
 #[cfg(test)]

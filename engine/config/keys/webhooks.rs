@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 
+use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{Diagnostic, Location, Span};
 use crate::rules::webhook::{self, Algorithm, Encoding, Part, Scheme};
 
@@ -279,6 +280,11 @@ pub(in crate::config) fn check(name: &Spanned<String>, webhook: &Webhook, reader
     }
     if let Some(tolerance) = webhook.tolerance.as_ref().filter(|tolerance| tolerance.value == Span::default()) {
         reader.note(bad("with a tolerance of 0 no request is ever in time".to_owned(), &tolerance.place));
+    }
+    let known = Span(DEDUPE_WINDOW_MS);
+    if let Some(tolerance) = webhook.tolerance.as_ref().filter(|tolerance| tolerance.value > known) {
+        let problem = bad(format!("with a tolerance of {} an old request could be another event", tolerance.value), &tolerance.place);
+        reader.note(problem.help(format!("at most {known}: so long a repeated request is known by its id")));
     }
     let is_hmac = webhook.scheme.as_ref().is_some_and(|scheme| scheme.value == SchemeWord::Hmac);
     match (&webhook.signature, &webhook.scheme) {

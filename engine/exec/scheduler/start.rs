@@ -114,7 +114,11 @@ impl Scheduler {
             let list = List { expect: vec![Expect::RunRev { run, rev }], writes: vec![Write::Park { run, reason: Arc::from(GONE) }] };
             // A conflict means that it was cancelled, which is as good; a failed store is noted by `commit`.
             if inner.commit(vec![list]).await.is_some_and(|verdicts| verdicts.iter().all(Result::is_ok)) {
-                lines::parked(run, &function, GONE);
+                // Its event stands in the row; a line that says less is better than none.
+                match inner.store.run(run) {
+                    Ok(Some(row)) => lines::stands(&row, RunState::Parked, Some(GONE)),
+                    _ => lines::parked(run, &function, GONE),
+                }
                 inner.notify_run(run, &function, RunState::Parked, now);
             }
         });

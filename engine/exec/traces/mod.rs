@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,8 +20,14 @@ use super::{Engine, Inner};
 
 /// Runs that wait to be told of.
 const WAITING_MOST: usize = 8_192;
-/// Runs that are told of in one request.
+/// Runs that are waited for before any is told of.
 const TOGETHER: usize = 128;
+/// Spans that make a request; the last run's may be more.
+const SPANS_TOGETHER: usize = 2_000;
+/// What is read of a collector's answer.
+const ANSWER_BYTES: usize = 64 * 1024;
+/// Characters that are logged of what a collector says.
+const SAID_MOST: usize = 200;
 /// How long a run waits for others to be told of with it.
 const LINGER: Span = Span::seconds(1);
 /// How long an answer may take.
@@ -147,9 +154,7 @@ impl Exporter {
                     runs.push(run);
                 }
             }
-            for runs in runs.chunks(TOGETHER) {
-                self.tell(&inner, runs).await;
-            }
+            self.tell(&inner, &runs).await;
             if let Some(reply) = flushed {
                 // Whoever gave up waiting needs no answer.
                 let _ = reply.send(());
@@ -158,24 +163,38 @@ impl Exporter {
     }
 
     async fn tell(&self, inner: &Inner, runs: &[RunId]) {
-        let loaded = match inner.store.load(runs) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                tracing::debug!(%error, "runs that have ended could not be read for their traces");
-                return self.counts.dropped(runs.len());
+        let (mut spans, mut told) = (Vec::new(), 0);
+        for run in runs {
+            // One at a time: many large ones would not fit into memory together, and of each only its spans are needed.
+            match inner.store.load(&[*run]) {
+                Ok(loaded) => {
+                    let before = spans.len();
+                    spans.extend(loaded.iter().flat_map(spans::of));
+                    told += usize::from(spans.len() > before);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a run that has ended could not be read for its trace");
+                    self.counts.dropped(1);
+                }
             }
-        };
-        let spans: Vec<Value> = loaded.iter().flat_map(spans::of).collect();
-        if spans.is_empty() {
-            return;
+            if spans.len() >= SPANS_TOGETHER {
+                self.send(inner, std::mem::take(&mut spans), std::mem::take(&mut told)).await;
+            }
         }
-        let count = spans.len();
+        if !spans.is_empty() {
+            self.send(inner, spans, told).await;
+        }
+    }
+
+    /// Sends the spans of so many runs.
+    async fn send(&self, inner: &Inner, spans: Vec<Value>, runs: usize) {
+        let count = spans.len() as u64;
         // JSON of our own making is always text.
-        let body = serde_json::to_string(&self.request(spans)).unwrap_or_default();
+        let body = Bytes::from(serde_json::to_vec(&self.request(spans)).unwrap_or_default());
         for again in AGAIN_MS.iter().map(Some).chain([None]) {
             let why = match self.post(body.clone()).await {
-                Ok(()) => {
-                    self.counts.exported.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(rejected) => {
+                    self.counts.exported.fetch_add(count.saturating_sub(rejected), Ordering::Relaxed);
                     return;
                 }
                 Err(Refused { why, again: false }) => {
@@ -186,10 +205,10 @@ impl Exporter {
             };
             match again {
                 Some(wait) => inner.clock.sleep_until(inner.clock.now().after(Span(*wait)), false).await,
-                None => tracing::warn!("traces of {} runs are dropped: {why}", loaded.len()),
+                None => tracing::warn!("traces of {runs} runs are dropped: {why}"),
             }
         }
-        self.counts.dropped(loaded.len());
+        self.counts.dropped(runs);
     }
 
     fn request(&self, spans: Vec<Value>) -> Value {
@@ -198,7 +217,8 @@ impl Exporter {
         json!({ "resourceSpans": [{ "resource": { "attributes": resource }, "scopeSpans": [{ "scope": scope, "spans": spans }] }] })
     }
 
-    async fn post(&self, body: String) -> Result<(), Refused> {
+    /// Sends a request once; how many of its spans the collector did not take.
+    async fn post(&self, body: Bytes) -> Result<u64, Refused> {
         let mut request = self.http.post(&self.export.url).header("content-type", "application/json").body(body);
         for (name, value) in &self.export.headers {
             request = request.header(name, value);
@@ -207,10 +227,32 @@ impl Exporter {
         let answer = request.send().await.map_err(|error| Refused { why: error.without_url().to_string(), again: true })?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(());
+            return Ok(rejected(answer).await);
         }
-        Err(Refused { why: status.to_string(), again: status.is_server_error() || status.as_u16() == 429 })
+        // Those that the protocol has tried again; of any other answer it says that it stays the same.
+        Err(Refused { why: status.to_string(), again: matches!(status.as_u16(), 429 | 502 | 503 | 504) })
     }
+}
+
+/// How many spans an answer says were not taken for good; what cannot be read says nothing.
+async fn rejected(mut answer: reqwest::Response) -> u64 {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        if body.len() + piece.len() > ANSWER_BYTES {
+            return 0;
+        }
+        body.extend_from_slice(&piece);
+    }
+    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let partial = &answer["partialSuccess"];
+    let said = &partial["rejectedSpans"];
+    // A large number is a text in this JSON.
+    let count = said.as_u64().or_else(|| said.as_str()?.parse().ok()).unwrap_or(0);
+    if count > 0 {
+        let why: String = partial["errorMessage"].as_str().unwrap_or_default().chars().take(SAID_MOST).collect();
+        tracing::warn!("the collector rejects {count} spans: {why}");
+    }
+    count
 }
 
 /// Why a collector did not take something, and whether it may take it later.

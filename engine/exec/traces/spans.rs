@@ -1,5 +1,8 @@
 //! The spans of a run that has ended, made of its rows, in OTLP's JSON.
 
+use std::collections::HashSet;
+
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use crate::base::Millis;
@@ -30,32 +33,31 @@ fn nanos(at: Millis) -> String {
     (i128::from(at.0) * 1_000_000).to_string()
 }
 
-/// All spans of a run: its own first; none where its trace is not to be kept, or it has not ended.
+/// All spans of a run: its own first; none where its trace is not to be kept, or it has not ended. What a replay took from the run
+/// before is told there.
 pub(super) fn of(loaded: &Loaded) -> Vec<Value> {
     let Loaded { run, event, journal, .. } = loaded;
     let trace = RunTrace::of(run, event.extra.as_deref());
     let Some(ended) = run.ended.filter(|_| trace.is_sampled()) else { return Vec::new() };
-    let mut spans = vec![whole(loaded, &trace, ended)];
-    let shown = |record: &&Record| !record.kind.is_tiny();
-    let records = journal.records.iter().filter(shown);
-    spans.extend(records.map(|record| step(run, &trace, record, &failed_of(&journal.attempts, &record.key))));
-    // Steps that were tried and came to nothing before the run ended.
-    let mut known: Vec<&str> = journal.records.iter().map(|record| &*record.key).collect();
-    for attempt in journal.attempts.iter().filter(|attempt| !attempt.key.is_empty()) {
-        if !known.contains(&&*attempt.key) {
-            known.push(&attempt.key);
-            spans.push(unfinished(run, &trace, &failed_of(&journal.attempts, &attempt.key), ended));
-        }
+    // The failed attempts of each step; those of the code between steps have an empty key.
+    let mut failed: IndexMap<&str, Vec<&AttemptRow>> = IndexMap::new();
+    for attempt in &journal.attempts {
+        failed.entry(&attempt.key).or_default().push(attempt);
     }
+    let failed_of = |key: &str| failed.get(key).map_or(&[][..], Vec::as_slice);
+    let mut spans = vec![whole(loaded, &trace, ended, failed_of(""))];
+    let is_copied = |record: &Record| run.replay_of.is_some() && record.ended < run.created;
+    let shown = journal.records.iter().filter(|record| !record.kind.is_tiny() && !is_copied(record));
+    spans.extend(shown.map(|record| step(run, &trace, record, failed_of(&record.key))));
+    // Steps that were tried and came to nothing before the run ended.
+    let known: HashSet<&str> = journal.records.iter().map(|record| &*record.key).chain([""]).collect();
+    let left = failed.iter().filter(|(key, _)| !known.contains(**key));
+    spans.extend(left.map(|(_, attempts)| unfinished(run, &trace, attempts, ended)));
     spans
 }
 
-fn failed_of<'a>(attempts: &'a [AttemptRow], key: &str) -> Vec<&'a AttemptRow> {
-    attempts.iter().filter(|attempt| *attempt.key == *key).collect()
-}
-
-fn whole(loaded: &Loaded, trace: &RunTrace, ended: Millis) -> Value {
-    let Loaded { run, event, batch, journal } = loaded;
+fn whole(loaded: &Loaded, trace: &RunTrace, ended: Millis, attempts: &[&AttemptRow]) -> Value {
+    let Loaded { run, event, batch, .. } = loaded;
     let mut attributes = of_run(run);
     attributes.push(text("stepwell.run.state", run.state.word()));
     attributes.push(text("stepwell.event.id", &event.id.to_string()));
@@ -65,7 +67,7 @@ fn whole(loaded: &Loaded, trace: &RunTrace, ended: Millis) -> Value {
     attributes.extend(run.replay_of.map(|of| text("stepwell.run.replay_of", &of.to_string())));
     attributes.extend(run.invoked_by.map(|by| text("stepwell.run.invoked_by", &by.to_string())));
     let mut events: Vec<Value> = run.started.iter().map(|at| json!({ "timeUnixNano": nanos(*at), "name": "started" })).collect();
-    events.extend(failed_of(&journal.attempts, "").into_iter().map(failed));
+    events.extend(attempts.iter().map(|attempt| failed(attempt)));
     // The other events of a batch were sent in traces of their own.
     let others = batch.iter().filter_map(|event| TraceContext::of_event(event.extra.as_deref()));
     let links: Vec<Value> = others.map(|other| json!({ "traceId": other.trace.to_string(), "spanId": other.span.to_string() })).collect();

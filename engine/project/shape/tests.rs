@@ -34,6 +34,8 @@ fn says(schema: &Value, path: &str) -> String {
 }
 
 const ANY: &str = "a text, a number, true or false, a list, a map or null";
+/// Of a property that nothing is said of.
+const UNCLEAR: &str = "unclear a text, a number, true or false, a list, a map or null";
 
 #[test]
 fn what_a_schema_says_of_a_path() {
@@ -42,8 +44,8 @@ fn what_a_schema_says_of_a_path() {
     /// A schema, and what it says of each path.
     type Case<'a> = (&'a str, Value, Vec<(&'a str, &'a str)>);
     let cases: Vec<Case<'_>> = vec![
-        ("true", json!(true), vec![("a", ANY), ("a.b", ANY)]),
-        ("no keywords", json!({}), vec![("a", ANY), ("#", ANY)]),
+        ("true", json!(true), vec![("a", UNCLEAR), ("a.b", UNCLEAR)]),
+        ("no keywords", json!({}), vec![("a", UNCLEAR), ("#", ANY)]),
         (
             "closed",
             closed.clone(),
@@ -64,8 +66,8 @@ fn what_a_schema_says_of_a_path() {
                 ("userId", "optional a text"),
                 ("userID", "near userId"),
                 ("user_id", "near userId"),
-                ("ip", ANY),
-                ("other", ANY),
+                ("ip", UNCLEAR),
+                ("other", UNCLEAR),
                 ("gone", "refused"),
             ],
         ),
@@ -91,11 +93,11 @@ fn what_a_schema_says_of_a_path() {
             json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "additionalProperties": false, "properties": {"next": {"$ref": "#/$defs/a"}}}}}),
             vec![("next.next.next", "optional a map"), ("next.nxt", "refused next")],
         ),
-        ("$ref that is not followed", json!({"$ref": "#anchor", "properties": {"a": text}}), vec![("b", ANY)]),
+        ("$ref that is not followed", json!({"$ref": "#anchor", "properties": {"a": text}}), vec![("b", UNCLEAR)]),
         (
             "allOf adds up",
             json!({"allOf": [{"type": "object", "required": ["a"], "properties": {"a": text}}, {"properties": {"b": text}, "required": ["b"]}]}),
-            vec![("a", "always a text"), ("b", "always a text"), ("cc", ANY)],
+            vec![("a", "always a text"), ("b", "always a text"), ("cc", UNCLEAR)],
         ),
         (
             "allOf with a closed part refuses what the others declare",
@@ -161,7 +163,7 @@ fn what_a_schema_says_of_a_path() {
     for (name, schema, paths) in &cases {
         assert!(jsonschema::draft202012::meta::is_valid(schema), "{name}");
         for (path, expected) in paths {
-            assert_eq!(says(schema, path).replace("unclear a text, a number", "a text, a number"), *expected, "{name}: {path}");
+            assert_eq!(says(schema, path), *expected, "{name}: {path}");
         }
     }
 }
@@ -184,5 +186,8 @@ fn what_is_required_is_required_in_every_way() {
 fn a_schema_that_branches_without_end_says_nothing() {
     let two = json!({"anyOf": [{"required": ["a"]}, {"required": ["b"]}]});
     let all: Vec<&Value> = std::iter::repeat_n(&two, 20).collect();
-    assert_eq!(says(&json!({"type": "object", "additionalProperties": false, "allOf": all}), "c"), format!("unclear {ANY}"));
+    assert_eq!(says(&json!({"type": "object", "additionalProperties": false, "allOf": all}), "c"), UNCLEAR);
+    // The choices are many, and none is looked at.
+    let wide = |word: &str| -> Vec<Value> { (0..20_000).map(|n| json!({"required": [format!("{word}{n}")]})).collect() };
+    assert_eq!(says(&json!({"type": "object", "additionalProperties": false, "anyOf": wide("a"), "oneOf": wide("b")}), "c"), UNCLEAR);
 }

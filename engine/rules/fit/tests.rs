@@ -154,14 +154,24 @@ fn loops() {
         ("x x#2 x#3 last", "new last"),
         // Named by what they are about instead of counted.
         ("x-1 x-2 x-3", "x, not x-1"),
-        // Another kind in each round.
+        // Another name in one round alone.
+        ("x y x#3", "x#2, not y"),
+        ("x x#2 y", "x#3, not y"),
+        // Another kind in each round, and in one alone.
         ("~x ~x#2 ~x#3", "x, not x"),
+        ("~x x#2 x#3", "x, not x"),
+        ("x ?x#2 x#3", "x#2, not x#2"),
+        ("x x#2 >x#3", "x#3, not x#3"),
     ] {
         assert_eq!(straight(recorded, calls), what, "recorded {recorded}, the handler asks for {calls}");
     }
     // In the middle of a loop with something behind it, one round more comes before what is recorded behind.
     assert_eq!(straight("x x#2 last", "x x#2 x#3 last"), "last, not x#3");
     assert_eq!(straight("x x#2 last", "x last"), "x#2, ends");
+    // Two steps of each round that have changed places are both asked for before anything new, unless the loop ends in between.
+    assert_eq!(straight("x y x#2 y#2", "y x y#2 x#2"), "fits");
+    assert_eq!(straight("x y x#2 y#2", "y x y#2 x#2 y#3"), "new y#3");
+    assert_eq!(straight("x y x#2", "y x y#2 x#2"), "x#2, not y#2");
 }
 
 #[test]
@@ -182,14 +192,23 @@ fn branches() {
         ("a/two", "b/one", "a › one, ends"),
         ("a/one a/two", "", "b › one, ends"),
         ("a/one a/two", "b/zero b/one", "b › one, not b › zero"),
+        // Renamed at the other positions.
+        ("a/one a/zwei", "b/one", "a › two, not a › zwei"),
+        ("a/one a/two", "b/eins", "b › one, not b › eins"),
         // A branch that is done with its records stops; the one that lacks some is found all the same.
         ("a/one a/two a/three", "", "b › one, not a › three"),
-        // Reordered within a branch, and another kind.
+        // Reordered within a branch, and another kind at each position.
         ("a/two a/one", "b/one", "fits"),
+        ("~a/one a/two", "b/one", "a › one, not a › one"),
         ("a/one ~a/two", "b/one", "a › two, not a › two"),
+        ("a/one a/two", "?b/one", "b › one, not b › one"),
     ] {
         assert_eq!(parallel(recorded, &[start, ("a", a), ("b", b)]), what, "branch a asks for {a}, branch b for {b}");
     }
+    // Before the branches.
+    let both = [("a", "a/one a/two"), ("b", "b/one")];
+    assert_eq!(parallel(recorded, &[("", "begin"), both[0], both[1]]), "start, not begin");
+    assert_eq!(parallel(recorded, &[("", ">start"), both[0], both[1]]), "start, not start");
     // A step moved out of its branch, or into one.
     assert_eq!(parallel("a/one b/one", &[("", "one"), ("a", ""), ("b", "b/one")]), "a › one, not one");
     assert_eq!(parallel("one b/one", &[("a", "a/one"), ("b", "b/one")]), "one, not a › one");
@@ -222,4 +241,6 @@ fn a_difference_says_what_was_expected_what_came_and_where() {
     difference.instead = Instead::Ends;
     let told = "the journal has step `pay` (handlers/f.rhai:3: let x = step(\"pay\", || 1);) where the handler asks for nothing more";
     assert_eq!(difference.to_string(), told);
+    difference.instead = Instead::Throws;
+    assert_eq!(difference.to_string(), told.replace("nothing more", "an error"));
 }

@@ -113,6 +113,7 @@ fn standard_webhooks() {
         one("just not too far ahead", SECRET, with(TIME, GOOD), NOW - 300, Ok(())),
         one("from the future", SECRET, with(TIME, GOOD), NOW - 301, ahead(301)),
         one("another time", SECRET, with("1614265331", GOOD), NOW, Err(Refused::Wrong)),
+        Vector { body: r#"{"test": 2432232315}"#, ..one("tampered", SECRET, with(TIME, GOOD), NOW, Err(Refused::Wrong)) },
         one("another signature", SECRET, with(TIME, WRONG), NOW, Err(Refused::Wrong)),
         one("stale and wrong tells of no time", SECRET, with(TIME, WRONG), NOW + 301, Err(Refused::Wrong)),
         one("wrong secret", &["whsec_plJ3nmyCDGBKInavdOK15jsl"], with(TIME, GOOD), NOW, Err(Refused::Wrong)),
@@ -244,6 +245,7 @@ fn slack() {
 #[test]
 fn signatures_that_the_config_spells_out() {
     const SECRET: &[&str] = &["a generic secret"];
+    const BOTH: &[&str] = &["the secret before", "a generic secret"];
     const BODY: &str = r#"{"id":1}"#;
     let plain = |algorithm, encoding, prefix: &str| Signature {
         header: "x-signature".to_owned(),
@@ -269,6 +271,13 @@ fn signatures_that_the_config_spells_out() {
     };
     let sha1 = "bbcdd97a0a74ca2c1148f6cccbf5d4d512c18fff";
     let sha512 = "MOwZ18BQsBHdt6/ZJ2EdrkpZ+ELT6kdcJ2p1PERaf1a5cdQtZl9W2XF7YG0wxRvelS1u4PcZLqAg072fUtEd9g==";
+    // `hmac.new(secret, body, "sha256").hexdigest()` of Python's hmac, with SECRET and with the secret before it.
+    let sha256 = "ada7e9d9e4b2e592bbae8b25e7577c9d6a2a5bc2dce0e133a8a8cb0c7f7c584a";
+    let before = "16631e6d1d27e8ad3f1e4a81e9a4e610caaeb28f967bbbf695da0c62c108553b";
+    let signed = |what, signatures: &[&str], expected| {
+        let list: Vec<_> = signatures.iter().map(|signature| ("x-signature", *signature)).collect();
+        one(what, plain(Algorithm::Sha256, Encoding::Hex, ""), headers(&list), 0, expected)
+    };
     let with_time = |time: &str| {
         let signature = "a453e69eb8a111e4284b38ec77c4f5e83078412703ae6e5a2a7a20b643b3a4b4";
         headers(&[("x-message-id", "abc"), ("x-time", time), ("x-signature", signature)])
@@ -290,6 +299,14 @@ fn signatures_that_the_config_spells_out() {
             Ok(()),
         ),
         one("another algorithm", plain(Algorithm::Sha256, Encoding::Hex, ""), headers(&[("x-signature", sha1)]), 0, Err(Refused::Wrong)),
+        signed("SHA-256", &[sha256], Ok(())),
+        signed("several signatures", &[before, sha256], Ok(())),
+        signed("another signature", &[before], Err(Refused::Wrong)),
+        signed("missing", &[], missing("x-signature")),
+        Vector { body: r#"{"id":2}"#, ..signed("tampered", &[sha256], Err(Refused::Wrong)) },
+        Vector { secrets: &["A generic secret"], ..signed("wrong secret", &[sha256], Err(Refused::Wrong)) },
+        Vector { secrets: BOTH, ..signed("the new one of two secrets", &[sha256], Ok(())) },
+        Vector { secrets: BOTH, ..signed("the old one of two secrets", &[before], Ok(())) },
         one("with headers and a time", timed.clone(), with_time("1614265330"), 1_614_265_330, Ok(())),
         one("stale", timed.clone(), with_time("1614265330"), 1_614_265_631, old(301)),
         one("from the future", timed.clone(), with_time("1614265330"), 1_614_265_029, ahead(301)),
@@ -319,6 +336,30 @@ fn times_in_milliseconds_are_known_by_their_size() {
     for wrong in ["", "+1", "1.5", "99999999999999999999", "１"] {
         assert!(seconds("t", wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn headers_alone_tell_what_is_not_signed_at_all() {
+    let verifier = Verifier::new(Scheme::Github, &["It's a Secret to Everybody"], TOLERANCE).unwrap();
+    let looked = |list: &[(&str, &str)]| verifier.look(Headers(list));
+    assert_eq!(looked(&[]), missing("x-hub-signature-256"));
+    assert_eq!(looked(&[("x-hub-signature-256", "nonsense")]), malformed("x-hub-signature-256", "sha256= and hexadecimal digits"));
+    assert_eq!(looked(&[("x-hub-signature-256", "sha256=00")]), Ok(()), "whether it fits hangs on the body");
+    let without = Verifier::new(Scheme::Github, &[], TOLERANCE).unwrap();
+    assert_eq!(without.look(Headers(&[("x-hub-signature-256", "sha256=00")])), Err(Refused::NoSecret));
+}
+
+#[test]
+fn a_request_with_a_signed_time_has_a_fingerprint() {
+    let made = |time: &str, body: &str| {
+        let verifier = Verifier::new(Scheme::Slack, &["a secret"], TOLERANCE).unwrap();
+        verifier.fingerprint(Headers(&[("x-slack-request-timestamp", time), ("x-slack-signature", "v0=00")]), body.as_bytes()).unwrap()
+    };
+    assert_eq!(made("1531420618", "a=1"), made("1531420618", "a=1"));
+    assert_ne!(made("1531420618", "a=1"), made("1531420619", "a=1"));
+    assert_ne!(made("1531420618", "a=1"), made("1531420618", "a=2"));
+    let github = Verifier::new(Scheme::Github, &["a secret"], TOLERANCE).unwrap();
+    assert_eq!(github.fingerprint(Headers(&[("x-hub-signature-256", "sha256=00")]), b"a=1"), None, "no time is signed");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, Module};
 use url::Url;
 
 use crate::base::diagnostic::nearest;
+use crate::base::hex;
 
 use super::super::error::{Fault, Thrown};
 use super::super::value::{self, Secret};
@@ -23,7 +24,7 @@ pub(super) fn register(engine: &mut Engine) {
     base64.set_native_fn("decode_bytes", from_base64);
     engine.register_static_module("base64", base64.into());
     let mut hex = Module::new();
-    hex.set_native_fn("encode", |data: Dynamic| encoded(&data, "hex::encode", to_hex));
+    hex.set_native_fn("encode", |data: Dynamic| encoded(&data, "hex::encode", hex::encode));
     hex.set_native_fn("decode", |text: &str| readable(from_hex(text)?, "hex"));
     hex.set_native_fn("decode_bytes", from_hex);
     engine.register_static_module("hex", hex.into());
@@ -88,13 +89,6 @@ fn from_base64(text: &str) -> Result<Blob, Fault> {
             _ => "not base64: the padding is wrong".to_owned(),
         })
     })
-}
-
-/// Bytes as hexadecimal digits.
-pub(in crate::script) fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 fn from_hex(text: &str) -> Result<Blob, Fault> {
@@ -168,7 +162,7 @@ fn parse_url(text: &str) -> Result<Map, Fault> {
     Ok(map)
 }
 
-const PARTS: [&str; 6] = ["scheme", "host", "port", "path", "query", "fragment"];
+pub(super) const PARTS: [&str; 6] = ["scheme", "host", "port", "path", "query", "fragment"];
 
 fn build_url(parts: &Map) -> Result<String, Fault> {
     if let Some(other) = parts.keys().find(|name| !PARTS.contains(&name.as_str())) {

@@ -4,8 +4,10 @@ use md5::{Digest as _, Md5};
 use rhai::{Dynamic, Engine, Module};
 use ring::{digest, hmac};
 
+use crate::base::hex;
+
 use super::super::error::Fault;
-use super::bytes::{bytes_of, to_hex};
+use super::bytes::bytes_of;
 
 pub(super) fn register(engine: &mut Engine) {
     let mut hash = Module::new();
@@ -13,10 +15,10 @@ pub(super) fn register(engine: &mut Engine) {
         [("sha1", &digest::SHA1_FOR_LEGACY_USE_ONLY), ("sha256", &digest::SHA256), ("sha384", &digest::SHA384), ("sha512", &digest::SHA512)]
     {
         hash.set_native_fn(name, move |data: Dynamic| {
-            bytes_of(&data, &format!("hash::{name}"), |bytes| to_hex(digest::digest(algorithm, bytes).as_ref()))
+            bytes_of(&data, &format!("hash::{name}"), |bytes| hex::encode(digest::digest(algorithm, bytes).as_ref()))
         });
     }
-    hash.set_native_fn("md5", |data: Dynamic| bytes_of(&data, "hash::md5", |bytes| to_hex(&Md5::digest(bytes))));
+    hash.set_native_fn("md5", |data: Dynamic| bytes_of(&data, "hash::md5", |bytes| hex::encode(&Md5::digest(bytes))));
     engine.register_static_module("hash", hash.into());
     let mut mac = Module::new();
     for (name, algorithm) in [
@@ -37,5 +39,5 @@ pub(super) fn register(engine: &mut Engine) {
 fn signed(name: &str, algorithm: hmac::Algorithm, key: &Dynamic, data: &Dynamic) -> Result<String, Fault> {
     let what = format!("hmac::{name}");
     let key = bytes_of(key, &what, |key| hmac::Key::new(algorithm, key))?;
-    bytes_of(data, &what, |data| to_hex(hmac::sign(&key, data).as_ref()))
+    bytes_of(data, &what, |data| hex::encode(hmac::sign(&key, data).as_ref()))
 }

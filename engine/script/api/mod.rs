@@ -23,7 +23,7 @@ use rhai::Engine;
 use super::attempt::{Attempt, Inside};
 use super::error::{Fault, Thrown};
 
-pub(super) use bytes::to_hex;
+pub(in crate::script) use table::type_words;
 pub use table::{Entry, FAMILIES, Family, Form, Parameter, Where, definitions, entries, reference};
 
 /// Registers all of it.

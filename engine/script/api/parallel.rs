@@ -25,6 +25,9 @@ use super::steps::check_name;
 #[allow(deprecated, reason = "Rhai marks what it calls volatile so; without it a closure on another coroutine finds no imports")]
 type Store = rhai::NativeCallContextStore;
 
+/// The options of `parallel`.
+pub(super) const OPTIONS: [&str; 2] = ["limit", "settle"];
+
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("parallel", |context: NativeCallContext, branches: Map| of_map(&context, branches, Map::new()));
     engine.register_fn("parallel", |context: NativeCallContext, branches: Map, options: Map| of_map(&context, branches, options));
@@ -52,7 +55,7 @@ fn options(given: Map) -> Result<Options, Fault> {
             ("limit", ..) => return Err(Thrown::last("E0407", format!("limit is a whole number from 1 to {BRANCHES_MOST}")).fault()),
             ("settle", ..) => return Err(Thrown::last("E0407", "settle is true or false").fault()),
             (other, ..) => {
-                let near = nearest(other, ["limit", "settle"]);
+                let near = nearest(other, OPTIONS);
                 let help = near.map_or("parallel takes limit and settle".to_owned(), |near| format!("did you mean `{near}`?"));
                 return Err(Thrown::last("E0407", format!("parallel has no option `{other}`")).help(help).fault());
             }

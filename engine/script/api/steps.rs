@@ -18,6 +18,9 @@ use super::super::time::{self, Moment};
 use super::super::value;
 use super::demand_between;
 
+/// The options of a step.
+pub(super) const OPTIONS: [&str; 3] = ["retries", "timeout", "backoff"];
+
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("step", |context: NativeCallContext, name: ImmutableString, body: FnPtr| step(&context, &name, None, body));
     engine.register_fn("step", |context: NativeCallContext, name: ImmutableString, options: Map, body: FnPtr| {
@@ -74,7 +77,7 @@ fn options(attempt: &Attempt, given: Option<&Map>) -> Result<Options, Fault> {
             "timeout" => options.timeout = time::period(value)?.0,
             "backoff" => options.retry.backoff = backoff(value)?,
             other => {
-                let near = crate::base::diagnostic::nearest(other, ["retries", "timeout", "backoff"]);
+                let near = crate::base::diagnostic::nearest(other, OPTIONS);
                 let help = near.map_or("a step takes retries, timeout and backoff".to_owned(), |near| format!("did you mean `{near}`?"));
                 return Err(Thrown::last("E0407", format!("a step has no option `{other}`")).help(help).fault());
             }

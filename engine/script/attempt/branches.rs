@@ -58,8 +58,10 @@ pub(in crate::script) struct Own {
     pub(super) pending_fresh: bool,
     /// Whether it has told the store that this version of the handler makes the journal.
     pub(super) adopted: bool,
-    /// Bytes of the log lines in `pending`.
+    /// Bytes of the script's log lines in `pending`.
     pub(super) log_bytes: usize,
+    /// Bytes of the calls that are noted in `pending`.
+    pub(super) call_bytes: usize,
     /// When the code that is under way began.
     pub(super) began: Millis,
 }
@@ -200,6 +202,7 @@ impl Attempt {
         alloc::uncounted(|| own.pending.extend(left.pending));
         own.pending_record |= left.pending_record;
         own.log_bytes += left.log_bytes;
+        own.call_bytes += left.call_bytes;
     }
 
     /// The failed attempts that this attempt has added to a branch's step.

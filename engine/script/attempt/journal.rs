@@ -232,7 +232,7 @@ impl Attempt {
         let writes = {
             let mut own = self.own.borrow_mut();
             own.pending_fresh |= std::mem::take(&mut own.pending_record);
-            own.log_bytes = 0;
+            (own.log_bytes, own.call_bytes) = (0, 0);
             std::mem::take(&mut own.pending)
         };
         if writes.is_empty() {

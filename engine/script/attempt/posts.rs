@@ -45,7 +45,7 @@ impl Attempt {
     fn checkpoint(&self, record: Option<Record>, wait: Option<WaitRow>) -> OwnWrites {
         let mut own = self.own.borrow_mut();
         own.pending_record = false;
-        own.log_bytes = 0;
+        (own.log_bytes, own.call_bytes) = (0, 0);
         let mut writes = std::mem::take(&mut own.pending);
         alloc::uncounted(|| {
             writes.extend(wait.clone().map(Write::OpenWait));

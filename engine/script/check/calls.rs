@@ -89,7 +89,8 @@ impl Checker<'_> {
     }
 }
 
-fn not_a_duration(text: &str) -> Option<(String, &'static str)> {
+/// What is wrong with a text that has to be a duration, and what it should be.
+pub(super) fn not_a_duration(text: &str) -> Option<(String, &'static str)> {
     let is_one = text.parse::<Span>().is_ok();
     (!is_one).then(|| (format!("`{text}` is not a duration"), "write 500ms, 30s, 5m, 2h, 7d or 1h30m"))
 }

@@ -2,45 +2,25 @@
 //! reads of events and what it hands to others.
 //!
 //! A variable that is assigned anywhere, or changed by a method, is not followed; nor is what a `fn` is given.
+//! `syntax` says which these are.
 
-use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Position, Stmt, StmtBlock};
+use rhai::{AST, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 
 use crate::base::{Diagnostic, Location, Source};
 
 use super::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
-use super::{Function, Names, closure, curried, innermost, root_variable};
+use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten};
+use super::{Names, closure};
 
-/// Methods that change what they are called on.
-const CHANGES: [&str; 24] = [
-    "append",
-    "clear",
-    "chop",
-    "crop",
-    "dedup",
-    "drain",
-    "extract",
-    "fill_with",
-    "insert",
-    "mixin",
-    "order",
-    "order_by",
-    "pad",
-    "pop",
-    "push",
-    "remove",
-    "replace",
-    "retain",
-    "reverse",
-    "set",
-    "shift",
-    "sort",
-    "splice",
-    "truncate",
-];
+/// Parts of a value that a variable is followed with, and how deep they lie in each other: more says nothing that a reader needs,
+/// and a variable that holds itself twice, again and again, would double with every line.
+const PARTS_MOST: usize = 1_000;
+const PARTS_DEPTH: usize = 32;
+/// Parts that are copied out of variables in one file; after them, variables are not followed.
+const COPIES_MOST: usize = 200_000;
 /// Methods of lists whose closure is given each item first.
 const EACH: [&str; 13] =
     ["all", "any", "drain", "filter", "find", "find_map", "for_each", "index_of", "map", "order_by", "retain", "some", "zip"];
@@ -49,52 +29,13 @@ const HARMLESS: [&str; 6] = ["to_string", "to_debug", "type_of", "is_shared", "c
 /// Operators that fail where a side is missing. `+` is not among them: with a text it works.
 const OPERATORS: [&str; 5] = ["-", "*", "/", "%", "**"];
 
-/// A step of a chain such as `a.b[0].c()`.
-struct Link<'a> {
-    is_dot: bool,
-    is_safe: bool,
-    expression: &'a Expr,
-}
-
-/// Takes a chain apart: what it begins with, and its steps.
-fn flatten(expression: &Expr) -> (&Expr, Vec<Link<'_>>) {
-    let (parts, flags, is_dot) = match expression {
-        Expr::Dot(parts, flags, _) => (parts, *flags, true),
-        Expr::Index(parts, flags, _) => (parts, *flags, false),
-        other => return (other, Vec::new()),
-    };
-    let (root, mut links) = flatten(&parts.lhs);
-    let (mut rest, mut flags, mut is_dot) = (&parts.rhs, flags, is_dot);
-    loop {
-        let is_safe = flags.contains(ASTFlags::NEGATED);
-        match rest {
-            // After a bracket that ends the chain, the rest is the index itself.
-            Expr::Dot(next, more, _) | Expr::Index(next, more, _) if is_dot || !flags.contains(ASTFlags::BREAK) => {
-                links.push(Link { is_dot, is_safe, expression: &next.lhs });
-                (is_dot, flags) = (matches!(rest, Expr::Dot(..)), *more);
-                rest = &next.rhs;
-            }
-            last => {
-                links.push(Link { is_dot, is_safe, expression: last });
-                return (root, links);
-            }
-        }
-    }
-}
-
-/// A function of the file: the names of its parameters, what a closure captures first, and its statements.
-pub(super) struct Body {
-    parameters: Vec<String>,
-    statements: Vec<Stmt>,
-}
-
 /// What follows the values.
 pub(super) struct Flow<'a> {
     pub(super) names: &'a Names,
     source: &'a Arc<Source>,
-    pub(super) functions: HashMap<String, Rc<Body>>,
-    /// The variables that are assigned or changed somewhere.
-    changed: BTreeSet<String>,
+    pub(super) functions: Bodies,
+    /// What happens to variables after they were made.
+    changes: Changes,
     /// The variables that are there, the innermost last.
     scope: Vec<(String, What)>,
     /// How many conditions the present expression lies in.
@@ -103,6 +44,8 @@ pub(super) struct Flow<'a> {
     shields: usize,
     /// Whether unknown variables are told, since the parser gave up before it came to them.
     tells_unknown: bool,
+    /// How many parts of values may still be copied out of variables.
+    copies: usize,
     facts: Facts,
     pub(super) problems: Vec<Diagnostic>,
 }
@@ -110,15 +53,18 @@ pub(super) struct Flow<'a> {
 /// Follows the values of a file. `globals` are the variables that it finds, if it is the handler itself; `is_broken`
 /// says that the parser gave up at an unknown module, so that unknown variables are told here.
 pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[&str], is_broken: bool) -> (Facts, Vec<Diagnostic>) {
+    let functions = bodies(ast);
+    let changes = Changes::of(ast, &functions, &|name| names.entries.contains_key(name));
     let mut flow = Flow {
         names,
         source,
-        functions: bodies(ast),
-        changed: changed(ast),
+        functions,
+        changes,
         scope: Vec::new(),
         conditions: 0,
         shields: 0,
         tells_unknown: is_broken,
+        copies: COPIES_MOST,
         facts: Facts::default(),
         problems: Vec::new(),
     };
@@ -133,57 +79,13 @@ pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[
     }
     flow.statements(ast.statements());
     // A `fn` sees nothing of the script around it.
-    let named: Vec<Rc<Body>> = flow.functions.iter().filter(|(name, _)| !name.contains('$')).map(|(_, body)| Rc::clone(body)).collect();
+    let named = flow.functions.iter().filter(|(name, _)| !name.contains('$')).flat_map(|(_, bodies)| bodies.values());
+    let named: Vec<Rc<Body>> = named.map(Rc::clone).collect();
     for body in named {
         flow.scope = body.parameters.iter().map(|name| (name.clone(), What::Anything)).collect();
         flow.statements(&body.statements);
     }
     (flow.facts, flow.problems)
-}
-
-/// The functions of a file, closures included, by their names. Rhai keeps their statements to itself, and shows them one after
-/// another; they are told apart by where they stand.
-fn bodies(ast: &AST) -> HashMap<String, Rc<Body>> {
-    let places: Vec<Function> = ast.shared_lib().iter_script_fn_info().map(|(.., function)| Function::of(function)).collect();
-    let parameters = |definition: &rhai::ScriptFuncDef| definition.params.iter().map(ToString::to_string).collect();
-    let empty = ast
-        .shared_lib()
-        .iter_script_fn_info()
-        .map(|(.., definition)| (definition.name.to_string(), Body { parameters: parameters(definition), statements: Vec::new() }));
-    let mut bodies: HashMap<String, Body> = empty.collect();
-    let top = ast.statements().as_ptr_range();
-    ast.walk(&mut |path| {
-        if let [ASTNode::Stmt(statement)] = path
-            && !top.contains(&std::ptr::from_ref::<Stmt>(statement))
-            && let Some(function) = innermost(&places, statement.position())
-            && let Some(body) = bodies.get_mut(&function.name)
-        {
-            body.statements.push((*statement).clone());
-        }
-        true
-    });
-    bodies.into_iter().map(|(name, body)| (name, Rc::new(body))).collect()
-}
-
-/// The names of the variables that are assigned somewhere, or changed by a method.
-fn changed(ast: &AST) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    ast.walk(&mut |path| {
-        match path.last() {
-            Some(ASTNode::Stmt(Stmt::Assignment(parts))) => names.extend(root_variable(&parts.1.lhs).map(str::to_owned)),
-            Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) => {
-                let (root, links) = flatten(chain);
-                let changes =
-                    |link: &Link<'_>| matches!(link.expression, Expr::MethodCall(call, _) if CHANGES.contains(&call.name.as_str()));
-                if let (Expr::Variable(variable, ..), true) = (root, links.iter().any(changes)) {
-                    names.insert(variable.1.to_string());
-                }
-            }
-            _ => {}
-        }
-        true
-    });
-    names
 }
 
 impl Flow<'_> {
@@ -193,14 +95,16 @@ impl Flow<'_> {
 
     /// The place of a literal text, with its quotes.
     fn quoted(&self, position: Position, text: &str) -> Location {
-        let mut place = self.at(position);
-        let end = (place.range.start + text.len() + 2).min(self.source.text.len());
-        place.range.end = self.source.text.ceil_char_boundary(end.max(place.range.end));
-        place
+        self.at(position).quoted(text)
     }
 
     fn bind(&mut self, name: &str, what: What) {
-        let what = if self.changed.contains(name) { What::Anything } else { what };
+        let what = match what {
+            _ if self.changes.of_shape(name) => What::Anything,
+            what if size(&what, PARTS_DEPTH, PARTS_MOST).is_none() => What::Anything,
+            what if self.changes.of_value(name) => type_alone(what),
+            what => what,
+        };
         self.scope.push((name.to_owned(), what));
     }
 
@@ -344,7 +248,16 @@ impl Flow<'_> {
             return What::Anything;
         }
         match self.scope.iter().rev().find(|(known, _)| known == name) {
-            Some((_, what)) => what.clone(),
+            Some((_, what)) => match size(what, PARTS_DEPTH, self.copies) {
+                Some(count) => {
+                    self.copies -= count;
+                    what.clone()
+                }
+                None => {
+                    self.copies = 0;
+                    What::Anything
+                }
+            },
             None => {
                 if self.tells_unknown {
                     let known: Vec<&str> = self.scope.iter().map(|(known, _)| known.as_str()).collect();
@@ -473,7 +386,7 @@ impl Flow<'_> {
     /// The body of a closure, at the place where it is made.
     fn closure(&mut self, expression: &Expr, given: &[What]) {
         let (Some(name), captured) = (closure(expression), captures(expression)) else { return };
-        let Some(function) = self.functions.get(&name).map(Rc::clone) else { return };
+        let Some(function) = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone) else { return };
         let depth = self.scope.len();
         for (at, parameter) in function.parameters.iter().skip(captured).enumerate() {
             let what = given.get(at).cloned().unwrap_or(What::Anything);
@@ -637,19 +550,45 @@ fn as_read(what: &What) -> Option<&Read> {
     }
 }
 
-/// How many variables a closure captures.
-fn captures(expression: &Expr) -> usize {
-    let of_call = |call: &FnCallExpr| curried(call).map(|_| call.args.len().saturating_sub(1));
-    match expression {
-        Expr::Stmt(block) => block
-            .iter()
-            .find_map(|statement| match statement {
-                Stmt::Expr(inner) => Some(captures(inner)),
-                Stmt::FnCall(call, _) => of_call(call),
-                _ => None,
-            })
-            .unwrap_or(0),
-        Expr::FnCall(call, _) => of_call(call).unwrap_or(0),
+/// How many parts a value has, long texts counted as several; none where there are more than `most`, or they lie deeper than
+/// `depth` in each other.
+fn size(what: &What, depth: usize, most: usize) -> Option<usize> {
+    let of_text = |text: &str| text.len() / 32;
+    let of_hop = |hop: &Hop| match &hop.at {
+        At::Field(name) => 1 + of_text(name),
+        At::Index(_) | At::Each => 1,
+    };
+    let more: usize = match what {
+        What::Text(Some(text)) => of_text(text),
+        What::Read(read) => read.hops.iter().map(of_hop).sum(),
+        What::Map(entries) => entries.iter().map(|(key, ..)| of_text(key)).sum(),
         _ => 0,
+    };
+    let mut count = 1 + more;
+    if count > most {
+        return None;
+    }
+    let mut add = |datum: &Datum| {
+        count += size(&datum.what, depth.checked_sub(1)?, most - count)?;
+        Some(())
+    };
+    match what {
+        What::List(items) => items.iter().try_for_each(&mut add)?,
+        What::Map(entries) => entries.iter().try_for_each(|(.., datum)| add(datum))?,
+        _ => {}
+    }
+    Some(count)
+}
+
+/// What is left to say of a value that may become another one of its type.
+fn type_alone(what: What) -> What {
+    match what {
+        What::Text(_) => What::Text(None),
+        What::Whole(_) => What::Whole(None),
+        What::Number(_) => What::Number(None),
+        What::Flag(_) => What::Flag(None),
+        What::List(_) => What::Of(vec!["array"]),
+        What::Map(_) => What::Of(vec!["map"]),
+        other => other,
     }
 }

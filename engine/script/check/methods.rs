@@ -2,10 +2,11 @@
 
 use rhai::Position;
 
-use crate::base::{Diagnostic, Span};
+use crate::base::Diagnostic;
 
 use super::super::api::{self, Entry};
 use super::BUILT_IN;
+use super::calls::not_a_duration;
 use super::facts::{Datum, What};
 use super::flow::Flow;
 use super::types::{self, Wrong};
@@ -136,9 +137,8 @@ impl Flow<'_> {
 
     /// A text that has to be a duration.
     pub(super) fn duration(&mut self, text: &str, place: &crate::base::Location) {
-        if text.parse::<Span>().is_err() {
-            let problem = Diagnostic::error("E0310", format!("`{text}` is not a duration")).at(place.clone());
-            self.problems.push(problem.help("write 500ms, 30s, 5m, 2h, 7d or 1h30m"));
+        if let Some((message, help)) = not_a_duration(text) {
+            self.problems.push(Diagnostic::error("E0310", message).at(place.clone()).help(help));
         }
     }
 }

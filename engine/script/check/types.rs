@@ -8,36 +8,13 @@ use rhai::{Array, Blob, Dynamic, Engine, FnPtr, ImmutableString, Map};
 
 use crate::base::diagnostic::nearest;
 
-use super::super::api::Entry;
-use super::super::error::{StepError, Thrown};
+use super::super::api::{Entry, type_words};
 use super::super::time::{Moment, Period};
 use super::super::value::{Number, RunHandle, Secret};
 use super::facts::What;
 
 /// The types that a value may have; none where that is not known.
 pub(super) type Kinds = Option<Vec<TypeId>>;
-
-/// The words of the table for types, and what they are to Rhai.
-fn words() -> [(&'static str, TypeId); 16] {
-    [
-        ("text", TypeId::of::<ImmutableString>()),
-        ("whole", TypeId::of::<i64>()),
-        ("number", TypeId::of::<i64>()),
-        ("number", TypeId::of::<f64>()),
-        ("flag", TypeId::of::<bool>()),
-        ("array", TypeId::of::<Array>()),
-        ("map", TypeId::of::<Map>()),
-        ("bytes", TypeId::of::<Blob>()),
-        ("closure", TypeId::of::<FnPtr>()),
-        ("time", TypeId::of::<Moment>()),
-        ("duration", TypeId::of::<Period>()),
-        ("secret", TypeId::of::<Secret>()),
-        ("run", TypeId::of::<RunHandle>()),
-        ("StepError", TypeId::of::<StepError>()),
-        ("Error", TypeId::of::<Thrown>()),
-        ("nothing", TypeId::of::<()>()),
-    ]
-}
 
 /// A type in words: `a text`.
 fn word(id: TypeId) -> &'static str {
@@ -77,7 +54,7 @@ fn of_words(all: &[&str]) -> Kinds {
     for word in all {
         let before = kinds.len();
         kinds.extend(
-            words().into_iter().filter(|(known, _)| known == word || (*known == "map" && word.starts_with("#{"))).map(|(_, id)| id),
+            type_words().into_iter().filter(|(known, _)| known == word || (*known == "map" && word.starts_with("#{"))).map(|(_, id)| id),
         );
         if kinds.len() == before {
             return None;
@@ -155,6 +132,16 @@ impl Natives {
             natives.entry(name).or_default().push(types);
         }
         Natives(natives)
+    }
+
+    /// The numbers of arguments that the functions of a name take; none where there is no such function.
+    pub(super) fn counts(&self, name: &str) -> Option<BTreeSet<usize>> {
+        Some(self.0.get(name)?.iter().map(Vec::len).collect())
+    }
+
+    /// The names of all functions that stand in no module.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|name| !name.contains("::"))
     }
 
     /// What is wrong with a call of a function that is registered; none where it may be right.

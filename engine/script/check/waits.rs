@@ -3,10 +3,11 @@
 use rhai::{Array, Dynamic, Expr, FnCallExpr, Map, Position};
 
 use crate::base::diagnostic::nearest;
-use crate::base::{Diagnostic, Location, Span};
+use crate::base::{Diagnostic, Location};
 
 use super::super::api::Entry;
 use super::super::{Use, UseKind};
+use super::calls::not_a_duration;
 use super::{Checker, literal};
 
 /// A field of a map that stands in the handler as literals.
@@ -83,10 +84,9 @@ impl Checker<'_> {
                 self.report(problem.help(help));
             }
             if let (Some((text, place)), "timeout") = (&field.text, field.name.as_str())
-                && text.parse::<Span>().is_err()
+                && let Some((message, help)) = not_a_duration(text)
             {
-                let problem = Diagnostic::error("E0310", format!("`{text}` is not a duration")).at(place.clone());
-                self.report(problem.help("write 500ms, 30s, 5m, 2h, 7d or 1h30m"));
+                self.report(Diagnostic::error("E0310", message).at(place.clone()).help(help));
             }
         }
     }
@@ -134,9 +134,6 @@ impl Checker<'_> {
 
     /// The place of a literal text, with its quotes.
     pub(super) fn quoted(&self, position: Position, text: &str) -> Location {
-        let mut place = self.at(position);
-        let end = (place.range.start + text.len() + 2).min(self.source.text.len());
-        place.range.end = self.source.text.ceil_char_boundary(end.max(place.range.end));
-        place
+        self.at(position).quoted(text)
     }
 }

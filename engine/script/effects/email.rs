@@ -27,7 +27,8 @@ const PEOPLE_MOST: usize = 100;
 const MAIL_BYTES: usize = 16 * 1024 * 1024;
 /// How long the server may take for each answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-const FIELDS: [&str; 9] = ["to", "cc", "bcc", "from", "reply_to", "subject", "text", "html", "attachments"];
+/// What a mail is made of.
+pub(in crate::script) const FIELDS: [&str; 9] = ["to", "cc", "bcc", "from", "reply_to", "subject", "text", "html", "attachments"];
 
 /// How the connection to the mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

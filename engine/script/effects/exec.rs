@@ -26,7 +26,8 @@ const ARGUMENTS_MOST: (usize, usize) = (1_000, 100_000);
 const SHOWN_BYTES: usize = 2_000;
 /// Variables of the engine's own environment that a command gets; its secrets are in others.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
-const OPTIONS: [&str; 4] = ["stdin", "timeout", "env", "allow_status"];
+/// The options of a command.
+pub(in crate::script) const OPTIONS: [&str; 4] = ["stdin", "timeout", "env", "allow_status"];
 
 /// The commands that handlers may run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -21,18 +21,23 @@ use super::request::{Answer, Failed, Request, client, header_value, perform};
 use crate::script::api::demand_step;
 use crate::script::attempt::{Attempt, Inside, current};
 use crate::script::error::{Fault, Thrown};
+use crate::script::outside::without_query;
 use crate::script::time;
 use crate::script::value::{self, Secret};
 
 /// Largest body that is sent, in bytes.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
+/// The most headers that the note of a call shows.
+const HEADERS_NOTED: usize = 40;
+/// What the note of a call shows of a header, in characters.
+const HEADER_NOTED_LETTERS: usize = 200;
 /// What an error shows of an answer's body, in bytes.
 const SHOWN_BYTES: usize = 2_000;
 /// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MOST: Span = Span::seconds(24 * 60 * 60);
 
 /// The options of a request.
-const OPTIONS: [&str; 11] =
+pub(in crate::script) const OPTIONS: [&str; 11] =
     ["json", "form", "body", "headers", "query", "auth", "basic", "timeout", "follow", "allow_status", "idempotency_key"];
 
 pub(in crate::script) fn register(engine: &mut Engine) {
@@ -130,12 +135,13 @@ fn note(attempt: &Attempt, method: &Method, shown: &str, sent: Value, answer: Op
     if call.get("status").is_none() {
         call["error"] = Value::from(came.as_str());
     }
-    attempt.log(LogLevel::Debug, &format!("{shown} → {came} in {took}"), Some(&json!({ "http": call }).to_string()));
+    attempt.log(LogLevel::Call, &format!("{shown} → {came} in {took}"), Some(&json!({ "http": call }).to_string()));
 }
 
-/// Headers by name; the values of those that let somebody in are left out.
+/// Headers by name, so many and so much of each as a log should hold; the values of those that may let somebody in are left out,
+/// as a `location` does by its query.
 fn headers_shown(headers: &HeaderMap) -> Value {
-    const OPEN: [&str; 13] = [
+    const OPEN: [&str; 12] = [
         "accept",
         "cache-control",
         "content-length",
@@ -144,15 +150,17 @@ fn headers_shown(headers: &HeaderMap) -> Value {
         "etag",
         "idempotency-key",
         "last-modified",
-        "location",
         "retry-after",
         "server",
         "user-agent",
         "x-request-id",
     ];
-    let shown = headers.iter().map(|(name, value)| {
+    let shown = headers.iter().take(HEADERS_NOTED).map(|(name, value)| {
         let is_open = OPEN.contains(&name.as_str()) && !value.is_sensitive();
-        let value = if is_open { String::from_utf8_lossy(value.as_bytes()).into_owned() } else { "«redacted»".to_owned() };
+        let value = match is_open {
+            true => String::from_utf8_lossy(value.as_bytes()).chars().take(HEADER_NOTED_LETTERS).collect(),
+            false => "«redacted»".to_owned(),
+        };
         (name.as_str().to_owned(), Value::from(value))
     });
     Value::Object(shown.collect())
@@ -170,16 +178,6 @@ fn send(attempt: &Attempt, shown: &str, request: Request, timeout: Span) -> Resu
         Outcome::Late => None,
         Outcome::Broken(said) => Some(Err(Failed::Network(said))),
     })
-}
-
-pub(super) fn without_query(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    // These fail for URLs without a host only, which have neither.
-    let _ = url.set_password(None);
-    let _ = url.set_username("");
-    url.to_string()
 }
 
 fn explain(shown: &str, failed: Failed, private_allowed: bool) -> Fault {

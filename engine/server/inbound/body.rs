@@ -23,11 +23,12 @@ pub(in crate::server) async fn read(headers: &HeaderMap, body: Body, most: u64, 
 }
 
 /// The fields of a form, in order.
-pub(in crate::server) async fn form(options: &ServerOptions, request: Request) -> Result<Vec<(String, String)>, ApiError> {
+pub(in crate::server) async fn form(options: &ServerOptions, request: Request, most: u64) -> Result<Vec<(String, String)>, ApiError> {
     let (parts, body) = request.into_parts();
     let form = "application/x-www-form-urlencoded";
     // Each byte of a field may come as three.
-    let bytes = read_as(form, &parts.headers, body, options.body_bytes.saturating_mul(3), options.body_timeout).await?;
+    let most = options.body_bytes.saturating_mul(3).min(most);
+    let bytes = read_as(form, &parts.headers, body, most, options.body_timeout).await?;
     Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
 }
 

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::base::hex;
+
 use super::super::error::ApiError;
 
 const HEADER: &str = "x-inngest-event-id-seed";
@@ -34,9 +36,8 @@ impl Seed {
         let (time, random) = text.split_once(',')?;
         let time: u64 = time.trim().parse().ok()?;
         let random = BASE64.decode(random.trim()).ok().filter(|bytes| bytes.len() == SEED_BYTES)?;
-        let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // A control character begins the key, so that no sender's id, which has none, can be equal to it.
-        Some(Seed(format!("\u{1}{time},{hex}")))
+        Some(Seed(format!("\u{1}{time},{}", hex::encode(&random))))
     }
 
     /// The dedupe key of the n-th event of the request.

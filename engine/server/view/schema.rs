@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::rules::row::LogLevel;
 use crate::rules::{Kind, RunState};
 
 /// An id: 13 characters that sort by time.
@@ -94,7 +95,7 @@ impl JsonSchema for LevelWord {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        words("level", ["debug", "info", "warn", "error"].into_iter())
+        words("level", LogLevel::ALL.into_iter().map(LogLevel::word))
     }
 }
 

@@ -129,6 +129,7 @@ impl Decoder<'_> {
             1 => LogLevel::Info,
             2 => LogLevel::Warn,
             3 => LogLevel::Error,
+            4 => LogLevel::Call,
             _ => return Err(damaged("logs.level")),
         };
         Ok(LogRow { at: Millis(row.get(0)?), level, message: row.get(2)?, data: optional_json(row, 3)?, step: row.get(4)? })

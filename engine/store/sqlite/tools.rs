@@ -6,6 +6,8 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::ValueRef;
 
+use crate::base::hex;
+use crate::rules::row::LogLevel;
 use crate::rules::{Kind, RunState};
 
 use super::super::StoreError;
@@ -169,7 +171,7 @@ fn views() -> String {
     let (id, run, event) = (shown_id("id"), shown_id("run"), shown_id("event"));
     let state = words("state", RunState::ALL.iter().map(|state| state.word()));
     let kind = words("kind", Kind::ALL.iter().map(|kind| kind.word()));
-    let level = words("level", ["debug", "info", "warn", "error"].into_iter());
+    let level = words("level", LogLevel::ALL.iter().map(|level| level.word()));
     let (created, started, ended, wake) = (time("created"), time("started"), time("ended"), time("wake"));
     let (ts, accepted, at, next) = (time("ts"), time("accepted"), time("at"), time("next"));
     let (name, function, version, line) = (name("name"), name("function"), name("version"), name("line"));
@@ -221,7 +223,7 @@ fn datum(value: ValueRef<'_>) -> Datum {
         ValueRef::Text(bytes) => Datum::Text(String::from_utf8_lossy(bytes).into_owned()),
         ValueRef::Blob(bytes) => Datum::Text(match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Err(_) => hex::encode(bytes),
         }),
     }
 }

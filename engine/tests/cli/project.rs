@@ -184,14 +184,15 @@ fn what_try_says_of_events_that_start_nothing() {
 
 #[test]
 fn every_template_runs_and_is_what_a_new_user_sees() {
-    for (template, event, result) in [
-        ("hello", "hello/said", "Hello, World!"),
-        ("payments", "payment/initiate", "\"status\":\"expired\""),
-        ("webhook", "stripe/charge.succeeded", "\"booked\":1200"),
+    for (template, what, result) in [
+        ("hello", ["hello/said", "--example"], "Hello, World!"),
+        ("payments", ["payment/initiate", "--example"], "\"status\":\"expired\""),
+        ("webhook", ["stripe/charge.succeeded", "--example"], "\"booked\":1200"),
+        ("cron", ["--cron", "weekday-report"], "\"orders\":3"),
     ] {
         let place = Place::new();
         place.run(&["init", "--template", template]).exits(0);
         place.run(&["validate", "--deny-warnings"]).exits(0);
-        place.run(&["try", event, "--example", "--fast-forward"]).exits(0).prints(result);
+        place.run(&["try", what[0], what[1], "--fast-forward"]).exits(0).prints(result);
     }
 }

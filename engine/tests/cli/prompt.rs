@@ -109,6 +109,8 @@ wait_for_event(\"order/paid\").data.by
     let ran = ran.says("E0611").says("did you mean `:help`?");
     assert_eq!(ran.err.matches("error[").count(), 2, "{}", ran.err);
     place.run_with(&["repl"], &[], "1 + 1\n:quit\nsetp(1)\n").exits(0).prints("2");
+    let field = ":event order/placed amount 3\n";
+    place.run_with(&["repl"], &[], field).exits(1).says("error[E0536]: `amount` is not a field").says("name=value");
 }
 
 #[test]
@@ -135,6 +137,20 @@ fn a_terminal_has_a_prompt_and_a_history() {
     let drawn = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && drawn.contains("42") && drawn.contains("order/placed"), "{drawn}");
     assert_eq!(place.read(".stepwell/prompt_history"), "40 + 2\n:quit\n");
+}
+
+#[test]
+fn a_terminal_without_a_terminal_for_the_prompt_is_read_as_a_pipe() {
+    let place = place();
+    let line = format!("{} repl 2>errors", place.command().get_program().display());
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(place.path("")).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    let mut child = script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"40 + 2\n:quit\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let drawn = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && drawn.contains("42"), "{drawn}");
+    assert!(!place.read("errors").contains("Lines of a handler"), "nothing is drawn where nobody looks");
 }
 
 #[test]

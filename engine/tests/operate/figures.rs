@@ -1,15 +1,19 @@
 //! `/metrics` of real engines, and the files that build on it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::scrape::Page;
-use super::{ask, project, run_in, send, serve};
+use super::{ask, project, run_in, send, until};
 use crate::program::{self, repository};
 
 const CONFIG: &str = r#"
 version: 1
+secrets: [HOOK_SECRET]
+webhooks:
+  git: { scheme: github, secret: HOOK_SECRET, event: "'app/ping'" }
 events:
   app/ping: {}
   app/nap: {}
@@ -27,6 +31,11 @@ const FILES: [(&str, &str); 4] = [
     ("handlers/nap.rhai", "sleep(\"rest\", \"1h\")"),
     ("handlers/stumble.rhai", "step(\"trip\", || { throw \"no luck\"; });"),
 ];
+
+/// `stepwell run` in a folder with these files.
+fn serve(folder: &Path) -> program::Server {
+    program::Server::start(program::command("stepwell", folder).arg("run").env("HOOK_SECRET", "a-secret-of-a-webhook"))
+}
 
 fn scrape(server: &program::Server) -> Page {
     let (status, text) = ask(server, "GET", "/metrics", &[], "");
@@ -96,15 +105,17 @@ fn figures_tell_what_the_engine_does() {
     {
         assert!(page.value(name, &[]) > 0.0, "{name}");
     }
-    // No key of a user is a label, so that their number has a bound.
-    let labels = page.labels();
-    let known = ["function", "state", "reason", "limit", "le", "version", "config"];
-    assert!(labels.iter().all(|label| known.contains(&label.as_str())), "{labels:?}");
-
     // A cancel is counted wherever it is decided.
     assert_eq!(ask(&server, "DELETE", &format!("/v1/runs/{run}"), &json_type, "").0, 200);
     let cancelled = |page: &Page| page.value("stepwell_runs_ended_total", &[("function", "nap"), ("state", "cancelled")]);
-    assert_eq!(cancelled(&scrape(&server)), 1.0);
+    assert_eq!(ask(&server, "POST", "/webhooks/git", &json_type, "{}").0, 401);
+    let page = scrape(&server);
+    assert_eq!(cancelled(&page), 1.0);
+    assert_eq!(page.value("stepwell_webhook_requests_total", &[("webhook", "git"), ("became", "unsigned")]), 1.0);
+    // No key of a user is a label, so that their number has a bound.
+    let labels = page.labels();
+    let known = ["function", "state", "reason", "limit", "webhook", "became", "le", "version", "config"];
+    assert!(labels.iter().all(|label| known.contains(&label.as_str())), "{labels:?}");
 
     // What stands in the queue is known after a kill; what was counted begins anew.
     run_in(&server, &behind, "sleeping");
@@ -117,11 +128,27 @@ fn figures_tell_what_the_engine_does() {
 }
 
 #[test]
+fn where_the_runs_stand_is_looked_up_at_most_once_a_second() {
+    let folder = project(&FILES);
+    let server = serve(folder.path());
+    run_in(&server, &send(&server, "app/nap", json!({})), "sleeping");
+    let in_line = || scrape(&server).value("stepwell_queue_depth", &[("function", "nap")]);
+    // A second may end between any two of these, so it is tried until none does.
+    let sent = until(|| {
+        let before = in_line();
+        let event = send(&server, "app/nap", json!({}));
+        run_in(&server, &event, "queued");
+        (in_line() == before).then_some(before + 1.0)
+    });
+    until(|| (in_line() == sent).then_some(()));
+}
+
+#[test]
 fn parked_and_paused_runs_are_counted_as_such() {
     let folder = project(&FILES);
     let brief = "  brief: { on: app/nap }\n";
     std::fs::write(folder.path().join("events.yaml"), format!("{CONFIG}{brief}")).unwrap();
-    std::fs::write(folder.path().join("handlers/brief.rhai"), "sleep(\"rest\", \"2s\")").unwrap();
+    std::fs::write(folder.path().join("handlers/brief.rhai"), "wait_for_signal(\"go\", #{ timeout: \"1h\" })").unwrap();
     let server = serve(folder.path());
     let json_type = [("content-type", "application/json")];
     assert_eq!(ask(&server, "POST", "/v1/functions/ping/pause", &json_type, "").0, 200);
@@ -130,20 +157,23 @@ fn parked_and_paused_runs_are_counted_as_such() {
     let count =
         |server: &program::Server, function, state| scrape(server).value("stepwell_runs", &[("function", function), ("state", state)]);
     assert_eq!(count(&server, "ping", "paused"), 1.0);
-    let asleep = send(&server, "app/nap", json!({}));
-    run_in(&server, &asleep, "sleeping");
+    let asked = send(&server, "app/nap", json!({}));
+    run_in(&server, &asked, "waiting");
     server.kill();
-    // Its function is not there any more when its time comes.
+    // Its function is not there any more when its signal comes.
     std::fs::write(folder.path().join("events.yaml"), CONFIG).unwrap();
     let server = serve(folder.path());
-    let run = run_in(&server, &asleep, "parked");
-    assert_eq!((count(&server, "brief", "parked"), count(&server, "brief", "sleeping"), count(&server, "ping", "paused")), (1.0, 0.0, 1.0));
+    assert_eq!(count(&server, "brief", "waiting"), 1.0);
+    assert_eq!(ask(&server, "POST", "/v1/signals/go", &json_type, "{}").0, 200);
+    let run = run_in(&server, &asked, "parked");
+    assert_eq!((count(&server, "brief", "parked"), count(&server, "brief", "waiting"), count(&server, "ping", "paused")), (1.0, 0.0, 1.0));
     server.kill();
     let server = serve(folder.path());
     assert_eq!(count(&server, "brief", "parked"), 1.0);
     let path = format!("/v1/runs/{}", run["run_id"].as_str().unwrap());
     assert_eq!(ask(&server, "DELETE", &path, &json_type, "").0, 200);
-    assert_eq!(count(&server, "brief", "parked"), 0.0);
+    // What was told a moment ago holds for a second.
+    until(|| (count(&server, "brief", "parked") == 0.0).then_some(()));
 }
 
 /// The names of our metrics in a text.
@@ -161,8 +191,22 @@ fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
     let exists = |name: &str| {
         ["", "_bucket", "_sum", "_count"].iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|family| page.0.contains_key(family)))
     };
-    let (dashboard, alerts) = (read("grafana.json"), read("alerts.yml"));
-    for (file, text) in [("grafana.json", &dashboard), ("alerts.yml", &alerts), ("operating.md", &read("operating.md"))] {
+    let (dashboard, alerts, operating) = (read("grafana.json"), read("alerts.yml"), read("operating.md"));
+    // The table says what each family tells, and by which labels it does.
+    assert_eq!(ask(&server, "POST", "/webhooks/git", &[("content-type", "application/json")], "{}").0, 401);
+    for (name, family) in &scrape(&server).0 {
+        let labels: BTreeSet<&str> = family.samples.keys().flat_map(|(_, labels)| labels).map(|(label, _)| label.as_str()).collect();
+        let is_told = operating.lines().filter(|line| line.starts_with("| `")).any(|line| {
+            let code = line.split('`').skip(1).step_by(2);
+            code.filter_map(|code| code.strip_prefix(name.as_str())).any(|rest| {
+                let told = rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+                let told: BTreeSet<&str> = told.split(',').filter(|label| !label.is_empty()).collect();
+                (rest.is_empty() || rest.starts_with('{')) && labels.iter().all(|label| *label == "le" || told.contains(label))
+            })
+        });
+        assert!(is_told, "operating.md does not tell of {name} with {labels:?}");
+    }
+    for (file, text) in [("grafana.json", &dashboard), ("alerts.yml", &alerts), ("operating.md", &operating)] {
         let missing: Vec<String> = named(text).into_iter().filter(|name| !exists(name)).collect();
         assert_eq!(missing, Vec::<String>::new(), "{file}");
         assert!(!named(text).is_empty(), "{file}");
@@ -192,7 +236,11 @@ fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
 fn figures_are_for_whoever_may_read() {
     let folder = project(&FILES);
     let mut command = program::command("stepwell", folder.path());
-    command.arg("run").env("STEPWELL_ADMIN_TOKEN", "admin-token-1").env("STEPWELL_READ_TOKEN", "read-token-1");
+    command
+        .arg("run")
+        .env("HOOK_SECRET", "a-secret-of-a-webhook")
+        .env("STEPWELL_ADMIN_TOKEN", "admin-token-1")
+        .env("STEPWELL_READ_TOKEN", "read-token-1");
     let server = program::Server::start(&mut command);
     let status = |token: &str| ask(&server, "GET", "/metrics", &[("authorization", &format!("Bearer {token}"))], "").0;
     assert_eq!(ask(&server, "GET", "/metrics", &[], "").0, 401);

@@ -1,6 +1,6 @@
 //! The unit, the container file, and the drill of docs/operating.md: held to what the program can do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -25,11 +25,11 @@ fn the_unit_starts_the_program_as_it_wants_to_be_started() {
     let settings: Vec<(&str, &str)> = unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
     let setting =
         |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).unwrap_or_else(|| panic!("no {name}"));
-    for name in ["ExecStartPre", "ExecStart"] {
-        let words: Vec<String> = setting(name).split(' ').map(str::to_owned).collect();
-        assert_eq!(words[0], "/usr/local/bin/stepwell");
-        is_known(&words[1..]);
-    }
+    let words: Vec<String> = setting("ExecStart").split(' ').map(str::to_owned).collect();
+    assert_eq!(words[0], "/usr/local/bin/stepwell");
+    is_known(&words[1..]);
+    // A check before it would be started again and again where it fails: the exit codes below are held against ExecStart alone.
+    assert!(settings.iter().all(|(name, _)| *name != "ExecStartPre"), "{unit}");
     // The database is where the unit may write, and the exit codes that no new start mends are the program's.
     assert!(setting("ExecStart").contains(&format!("--database /var/lib/{}/", setting("StateDirectory"))));
     let prevented: Vec<i32> = setting("RestartPreventExitStatus").split(' ').map(|code| code.parse().unwrap()).collect();
@@ -46,6 +46,23 @@ fn the_unit_starts_the_program_as_it_wants_to_be_started() {
         assert_eq!(setting(name), "yes");
     }
     assert_eq!((setting("ProtectSystem"), setting("UMask"), setting("User")), ("strict", "0077", "stepwell"));
+}
+
+/// Every file that a source of the program takes into it, by its path in the repository.
+fn included(folder: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            if path != repository().join("engine/tests") {
+                included(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for name in text.split("include_str!(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+                let file = folder.join(name).canonicalize().unwrap_or_else(|error| panic!("{name} of {}: {error}", path.display()));
+                found.push(file.strip_prefix(repository().canonicalize().unwrap()).unwrap().to_owned());
+            }
+        }
+    }
 }
 
 /// The instructions of a container file, each on one line: the word, and what stands behind it.
@@ -72,7 +89,19 @@ fn the_container_file_copies_what_is_there_and_calls_what_the_program_can_do() {
         words.pop();
         words.iter().for_each(|source| assert!(repository().join(source).exists(), "{source}"));
     }
-    // Whatever the build needs is copied: the crate names no file beside those.
+    // Whatever the build needs is copied to where it is here: the crate names no file beside those.
+    let copied: Vec<&str> =
+        build.iter().filter(|(word, _)| word == "COPY").flat_map(|(_, rest)| rest.rsplit_once(' ').unwrap().0.split(' ')).collect();
+    let mut files = Vec::new();
+    included(&repository().join("engine"), &mut files);
+    for file in &files {
+        assert!(copied.iter().any(|source| file.starts_with(source)), "{} is not copied: {copied:?}", file.display());
+    }
+    assert!(files.iter().any(|file| file.starts_with("examples")), "`init` has examples: {files:?}");
+    for (_, rest) in build.iter().filter(|(word, _)| word == "COPY") {
+        let (sources, to) = rest.rsplit_once(' ').unwrap();
+        assert!(sources == to || (to == "./" && !sources.contains('/')), "{rest}");
+    }
     let manifest = read("Cargo.toml");
     for path in ["engine/lib.rs", "engine/main.rs", "engine/tests/main.rs"] {
         assert!(manifest.contains(&format!("\"{path}\"")) && repository().join(path).exists());
@@ -88,12 +117,16 @@ fn the_container_file_copies_what_is_there_and_calls_what_the_program_can_do() {
     assert_eq!(entry, ["stepwell"]);
     is_known(&command);
     is_known(&check[1..]);
-    // The variables are the program's own.
+    // The variables are the program's own, and one of them says where the engine of CMD is found.
     let help = stepwell(Path::new("."), ["run", "--help"]).stdout;
-    for variable in find("ENV").split(' ') {
-        let (name, _) = variable.split_once('=').unwrap();
+    let variables = run.iter().filter(|(word, _)| word == "ENV").flat_map(|(_, rest)| rest.split(' '));
+    let (urls, others): (Vec<_>, Vec<_>) =
+        variables.map(|pair| pair.split_once('=').unwrap()).partition(|(name, _)| *name == "STEPWELL_URL");
+    for (name, _) in others {
         assert!(help.contains(&format!("[env: {name}]")), "{name} in {help}");
     }
+    let listens = command.iter().find_map(|word| word.strip_prefix("0.0.0.0:")).unwrap();
+    assert_eq!(urls, [("STEPWELL_URL", format!("http://127.0.0.1:{listens}").as_str())]);
 }
 
 #[test]

@@ -133,3 +133,24 @@ fn what_stops_a_start_is_json_too() {
     let line: Value = serde_json::from_str(ended.stderr.lines().next().unwrap()).unwrap();
     assert!(line["level"] == "ERROR" && line["message"].as_str().unwrap().contains("events.yaml:2:"), "{line}");
 }
+
+#[test]
+fn a_run_whose_function_is_gone_is_told_with_its_event() {
+    let config = "version: 1\nevents: { app/nap: {} }\nfunctions:\n  stay: { on: app/nap }\n";
+    let nap = "sleep(\"rest\", \"2s\")";
+    let gone = format!("{config}  nap: {{ on: app/nap }}\n");
+    let folder = project(&[("events.yaml", &gone), ("handlers/nap.rhai", nap), ("handlers/stay.rhai", "1")]);
+    let start = || Server::start(program::command("stepwell", folder.path()).args(["run", "--log-format", "json"]));
+    let server = start();
+    let event = send(&server, "app/nap", json!({}));
+    run_in(&server, &event, "sleeping");
+    server.kill();
+    std::fs::write(folder.path().join("events.yaml"), config).unwrap();
+    let server = start();
+    let run = run_in(&server, &event, "parked");
+    let (_, printed) = server.stop();
+    let mut lines = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+    let parked = lines.find(|line| line["message"] == "parked").unwrap_or_else(|| panic!("{printed}"));
+    assert_eq!((&parked["run"], &parked["function"], &parked["event"]), (&run["run_id"], &json!("nap"), &json!(event)));
+    assert!(parked["reason"].as_str().unwrap().starts_with("function gone"), "{parked}");
+}

@@ -20,26 +20,42 @@ struct Got {
     body: String,
 }
 
-/// A server that keeps what it gets. It refuses as many requests as it is told to, with 503.
+/// What a collector answers.
+struct Answers {
+    /// So many requests are refused.
+    refuse: usize,
+    /// With this status.
+    status: &'static str,
+    /// What it says of those that it takes.
+    taken: &'static str,
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers { refuse: 0, status: "503 Service Unavailable", taken: "{}" }
+    }
+}
+
+/// A server that keeps what it gets, unless it is told to refuse it.
 struct Collector {
     url: String,
     got: Arc<Mutex<Vec<Got>>>,
-    refuse: Arc<Mutex<usize>>,
+    answers: Arc<Mutex<Answers>>,
 }
 
 impl Collector {
     fn start() -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (got, refuse) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
-        let (kept, refused) = (Arc::clone(&got), Arc::clone(&refuse));
+        let (got, answers): (Arc<Mutex<Vec<Got>>>, Arc<Mutex<Answers>>) = Default::default();
+        let (kept, told) = (Arc::clone(&got), Arc::clone(&answers));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (kept, refused) = (Arc::clone(&kept), Arc::clone(&refused));
-                std::thread::spawn(move || serve(stream, &kept, &refused));
+                let (kept, told) = (Arc::clone(&kept), Arc::clone(&told));
+                std::thread::spawn(move || serve(stream, &kept, &told));
             }
         });
-        Collector { url, got, refuse }
+        Collector { url, got, answers }
     }
 
     /// What it has got at paths that begin so.
@@ -69,7 +85,7 @@ impl Collector {
     }
 }
 
-fn serve(stream: TcpStream, got: &Mutex<Vec<Got>>, refuse: &Mutex<usize>) {
+fn serve(stream: TcpStream, got: &Mutex<Vec<Got>>, answers: &Mutex<Answers>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -87,18 +103,18 @@ fn serve(stream: TcpStream, got: &Mutex<Vec<Got>>, refuse: &Mutex<usize>) {
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let is_refused = {
-            let mut refuse = refuse.lock().unwrap();
-            let is_refused = *refuse > 0;
-            *refuse -= usize::from(is_refused);
-            is_refused
+        let (is_refused, status, said) = {
+            let mut answers = answers.lock().unwrap();
+            let is_refused = answers.refuse > 0;
+            answers.refuse -= usize::from(is_refused);
+            if is_refused { (true, answers.status, "{}") } else { (false, "200 OK", answers.taken) }
         };
         if !is_refused {
             got.lock().unwrap().push(Got { path, headers, body: String::from_utf8(body).unwrap() });
         }
-        let status = if is_refused { "503 Service Unavailable" } else { "200 OK" };
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}", said.len());
         // The other side may have hung up.
-        let _ = write!(reader.get_mut(), "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}");
+        let _ = write!(reader.get_mut(), "{head}\r\n\r\n{said}");
     }
 }
 
@@ -280,22 +296,29 @@ fn a_context_survives_a_kill_and_is_passed_on_by_an_engine_that_exports_nothing(
         ("events.yaml", &alone()),
         (
             "handlers/pay.rhai",
-            "sleep(\"rest\", \"300ms\");\nstep(\"call\", || http::get(env(\"PEER\") + \"/call\", #{ headers: #{} }).status);\nstep(\"own\", || http::get(env(\"PEER\") + \"/own\", #{ headers: #{ traceparent: \"mine\" } }).status);\nevent.v",
+            "wait_for_event(\"app/paid\", #{ timeout: \"1h\" });\nstep(\"call\", || http::get(env(\"PEER\") + \"/call\", #{ headers: #{} }).status);\nstep(\"own\", || http::get(env(\"PEER\") + \"/own\", #{ headers: #{ traceparent: \"mine\" } }).status);\nevent.v",
         ),
     ]);
     let serve = || Server::start(program::command("stepwell", folder.path()).arg("run").env("PEER", &peer.url));
     let server = serve();
+    // Goes on with the run of an event, which waits.
+    let finished = |server: &Server, event: &str| {
+        run_in(server, event, "waiting");
+        super::send(server, "app/paid", json!({}));
+        run_in(server, event, "completed")
+    };
     let event = send(&server, json!({}), Some(HEADER));
+    run_in(&server, &event, "waiting");
     server.kill();
     let server = serve();
-    let run = run_in(&server, &event, "completed");
+    let run = finished(&server, &event);
     assert_eq!(run["output"], "1");
     assert_eq!(peer.at("/call")[0].headers["traceparent"], HEADER);
     assert_eq!(peer.at("/own")[0].headers["traceparent"], "mine");
     assert_eq!(peer.at("/v1/traces").len(), 0);
     // A header that is none is no reason to lose an event.
     let event = send(&server, json!({}), Some("nonsense"));
-    run_in(&server, &event, "completed");
+    finished(&server, &event);
     assert!(!peer.at("/call").last().unwrap().headers.contains_key("traceparent"));
 }
 
@@ -303,7 +326,7 @@ fn a_context_survives_a_kill_and_is_passed_on_by_an_engine_that_exports_nothing(
 fn a_collector_that_is_busy_is_asked_again_and_one_that_is_gone_costs_no_run() {
     let collector = Collector::start();
     let folder = project(&[("events.yaml", &alone()), ("handlers/pay.rhai", "step(\"one\", || 1)")]);
-    *collector.refuse.lock().unwrap() = 1;
+    collector.answers.lock().unwrap().refuse = 1;
     let server = start(folder.path(), &collector);
     let event = send(&server, json!({}), None);
     assert_eq!(collector.of(&id_of(&run_in(&server, &event, "completed"))).len(), 2);
@@ -311,10 +334,64 @@ fn a_collector_that_is_busy_is_asked_again_and_one_that_is_gone_costs_no_run() {
     until(|| Some(()).filter(|()| figures(&server).value("stepwell_spans_exported_total", &[]) == 2.0));
     server.stop();
 
-    let gone = Collector { url: "http://127.0.0.1:9".to_owned(), got: Arc::default(), refuse: Arc::default() };
+    let gone = Collector { url: "http://127.0.0.1:9".to_owned(), got: Arc::default(), answers: Arc::default() };
     let server = start(folder.path(), &gone);
     let event = send(&server, json!({}), None);
     run_in(&server, &event, "completed");
     let (status, printed) = server.stop();
     assert!(status.success(), "{printed}");
+}
+
+#[test]
+fn what_a_collector_refuses_for_good_is_not_sent_again_and_what_it_rejects_is_not_counted() {
+    let collector = Collector::start();
+    let folder = project(&[("events.yaml", &alone()), ("handlers/pay.rhai", "step(\"one\", || 1)")]);
+    *collector.answers.lock().unwrap() = Answers {
+        refuse: 1,
+        status: "500 Internal Server Error",
+        taken: r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#,
+    };
+    let server = start(folder.path(), &collector);
+    let value = |name: &str| super::scrape::Page::read(&ask(&server, "GET", "/metrics", &[], "").1).value(name, &[]);
+    let refused = send(&server, json!({}), None);
+    let refused = id_of(&run_in(&server, &refused, "completed"));
+    until(|| (value("stepwell_traces_dropped_total") == 1.0).then_some(()));
+    let taken = send(&server, json!({}), None);
+    assert_eq!(collector.of(&id_of(&run_in(&server, &taken, "completed"))).len(), 2);
+    until(|| (value("stepwell_spans_exported_total") == 1.0).then_some(()));
+    assert!(collector.spans().iter().all(|span| attribute(span, "stepwell.run.id") != json!(refused)));
+    let (_, printed) = server.stop();
+    assert!(printed.contains("rejects 1 spans: too old") && printed.contains("refuses traces: 500"), "{printed}");
+}
+
+#[test]
+fn many_spans_are_told_in_several_requests() {
+    let collector = Collector::start();
+    let folder = project(&[("events.yaml", &alone()), ("handlers/pay.rhai", "for n in 0..100 { step(`s${n}`, || n); }")]);
+    let server = start(folder.path(), &collector);
+    let events: Vec<String> = (0..45).map(|_| send(&server, json!({}), None)).collect();
+    events.iter().for_each(|event| drop(run_in(&server, event, "completed")));
+    let (_, printed) = server.stop();
+    let sizes: Vec<usize> = collector.at("/v1/traces").iter().map(|got| got.body.matches("\"spanId\"").count()).collect();
+    assert_eq!(collector.spans().len(), 45 * 101, "{printed}");
+    // Where there are enough of them they are sent, with those of the run that they are found full at.
+    assert!(sizes.iter().all(|size| *size < 2_000 + 101), "{sizes:?}");
+}
+
+#[test]
+fn a_replay_tells_only_what_it_did_itself() {
+    let collector = Collector::start();
+    let handler = "step(\"first\", || 1);\nstep(\"second\", || 2)";
+    let folder = project(&[("events.yaml", &alone()), ("handlers/pay.rhai", handler)]);
+    let server = start(folder.path(), &collector);
+    let event = send(&server, json!({}), None);
+    let run = id_of(&run_in(&server, &event, "completed"));
+    let json_type = [("content-type", "application/json")];
+    let (status, answer) = ask(&server, "POST", &format!("/v1/runs/{run}/replay"), &json_type, r#"{"from_step":"second"}"#);
+    assert_eq!(status, 200, "{answer}");
+    let replayed = id_of(&serde_json::from_str::<Value>(&answer).unwrap()["data"]);
+    let spans = collector.of(&replayed);
+    assert_eq!(spans.len(), 2, "the run and its second step: {spans:#?}");
+    named(&spans, "second");
+    assert_eq!(collector.of(&run).len(), 3);
 }

@@ -274,3 +274,41 @@ fn bad_options_are_told_before_anything_is_sent() {
     }
     assert!(server.requests().is_empty());
 }
+
+#[test]
+fn a_call_is_noted_as_no_script_can_note_one_and_shows_little() {
+    let server = Server::new(|_, _| {
+        let many: String = (0..60).map(|number| format!("x-{number}: 1\r\n")).collect();
+        answer("302 Found", &format!("location: /b?token=sesame\r\nserver: {}\r\n{many}", "s".repeat(1_000)), "")
+    });
+    let script = r#"step("x", || {
+        log::debug("mine", #{ http: #{ method: "GET", url: "https://example.com/", ms: 1 } });
+        http::get("URL/a?key=sesame", #{ follow: false }).status
+    })"#;
+    let end = server.bench(script).finish();
+    assert_eq!(end.output(), "302");
+    let [mine, noted] = end.logs.as_slice() else { panic!("{:#?}", end.logs) };
+    assert!(!mine.is_call() && noted.is_call(), "{:#?}", end.logs);
+    assert!(noted.message.contains("/a → 302 in "), "{}", noted.message);
+    let data = noted.data.as_deref().unwrap();
+    assert!(!data.contains("sesame"), "{data}");
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let headers = data["http"]["answer_headers"].as_object().unwrap();
+    assert!(headers.len() <= 40, "{headers:#?}");
+    assert!(headers.values().all(|value| value.as_str().unwrap().chars().count() <= 200), "{headers:#?}");
+}
+
+#[test]
+fn lines_and_calls_take_no_room_of_each_other() {
+    let server = Server::new(|_, _| ok("{}"));
+    let script = r#"step("x", || {
+        let t = "x";
+        for n in 0..16 { t += t; }
+        for n in 0..20 { log::info(t); }
+        http::get("URL/").status
+    })"#;
+    let end = server.bench(script).finish();
+    assert_eq!(end.output(), "200");
+    assert!(end.log().iter().any(|line| line.starts_with("more lines follow here")), "{}", end.logs.len());
+    assert_eq!(end.logs.iter().filter(|line| line.is_call()).count(), 1);
+}

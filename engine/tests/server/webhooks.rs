@@ -1,20 +1,18 @@
 //! Webhooks through the socket: what is signed becomes an event once, and everything else becomes nothing. The signatures
 //! themselves are held by the vectors beside `rules::webhook`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, RequestBuilder};
 use ring::hmac;
 use serde_json::json;
-use stepwell::base::Millis;
+use stepwell::base::{Millis, Span, hex};
 
 use super::*;
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn signature(secret: &str, signed: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, environment(secret).unwrap().as_bytes());
-    hex(hmac::sign(&key, signed.as_bytes()).as_ref())
+    hex::encode(hmac::sign(&key, signed.as_bytes()).as_ref())
 }
 
 /// A request as GitHub signs it, with the old one of two secrets.
@@ -44,6 +42,15 @@ impl Server {
         let signature = signature("HOOK_SECRET", &format!("v0:{time}:{body}"));
         let request = self.hook("slack").header("x-slack-request-timestamp", time).header("x-slack-signature", format!("v0={signature}"));
         request.body(body.to_owned())
+    }
+
+    /// A request by Standard Webhooks, signed at this time.
+    fn by_standard(&self, id: &str, time: i64, body: &str) -> RequestBuilder {
+        let secret = environment("NEW_SECRET").unwrap();
+        let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{id}.{time}.{body}").as_bytes());
+        let request = self.hook("standard").header("webhook-id", id).header("webhook-timestamp", time);
+        request.header("webhook-signature", format!("v1,{}", BASE64.encode(tag))).body(body.to_owned())
     }
 
     fn seconds(&self) -> i64 {
@@ -84,6 +91,22 @@ async fn a_signed_request_is_one_event_however_often_it_is_delivered() {
     let runs = server.get(&format!("/v1/events/{}/runs", ids[0])).await;
     assert_eq!(runs.body["data"].as_array().unwrap().len(), 1, "{}", runs.text);
     assert_eq!(server.became("git", "accepted").await.as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn standard_webhooks_are_known_by_their_id_also_where_they_are_signed_anew() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for ago in [10, 0] {
+        let request = server.by_standard("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W", server.seconds() - ago, r#"{"type": "ping"}"#);
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        ids.push(answer.body["ids"][0].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+    let events = server.events().await;
+    assert_eq!(events.len(), 1, "{events:#?}");
+    assert_eq!((&events[0]["name"], &events[0]["id"]), (&json!("app/ping"), &json!("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W")));
 }
 
 #[tokio::test]
@@ -135,6 +158,8 @@ async fn what_makes_no_event_is_taken_and_counted_so_that_the_hook_stays() {
     for (request, why) in [
         (server.by_stripe(0, &body("noise")), "is null"),
         (server.by_stripe(0, &body("nobody/knows")), "no event `app/nobody/knows` is declared"),
+        (server.by_stripe(0, &body("two words")), "holds a space"),
+        (server.by_stripe(0, &body(&"x".repeat(1_000))), "bytes; at most"),
         (server.by_stripe(0, r#"{"id": "evt_1"}"#), "fails"),
     ] {
         let answer = Answer::of(request).await;
@@ -142,7 +167,8 @@ async fn what_makes_no_event_is_taken_and_counted_so_that_the_hook_stays() {
         assert!(answer.body["ignored"].as_str().unwrap().contains(why), "{}", answer.text);
     }
     assert!(server.events().await.is_empty());
-    assert_eq!(server.became("stripe", "ignored").await.as_deref(), Some("3"));
+    assert!(server.engine.refused().is_empty(), "what is ignored is no refused event");
+    assert_eq!(server.became("stripe", "ignored").await.as_deref(), Some("5"));
 }
 
 #[tokio::test]
@@ -172,11 +198,34 @@ async fn doors_are_closed_as_for_events() {
     server.get("/webhooks/git").await.is_error(405);
     let large = format!("{{\"a\": \"{}\"}}", "x".repeat(200));
     Answer::of(server.by_github("ping", "d1", &large)).await.is_error(413);
+    let unsigned = Answer::of(server.hook("git").body(large)).await;
+    assert!(unsigned.is_error(401).contains("no header"), "its body is not looked at: {}", unsigned.text);
     Answer::of(server.by_github("ping", "d1", "{}").header("content-encoding", "gzip")).await.is_error(415);
     server.engine.drain().await;
     let draining = Answer::of(server.by_github("ping", "d1", "{}")).await;
     draining.is_error(503);
     assert!(draining.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_signed_body_that_never_ends_is_408() {
+    let server = Server::with(|options| options.body_timeout = Span(50)).await;
+    let head = "POST /webhooks/git HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n";
+    let slow = connection::exchange(&server, &format!("{head}X-Hub-Signature-256: sha256=00\r\n\r\n{{\"a\":")).await;
+    assert!(slow.starts_with("HTTP/1.1 408"), "{slow}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_is_known_by_its_signed_time_where_it_has_no_id() {
+    let server = Server::start().await;
+    let again = server.by_slack(r#"{"text": "one"}"#);
+    let mut ids = Vec::new();
+    for request in [again.try_clone().unwrap(), again, server.by_slack(r#"{"text": "two"}"#)] {
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        ids.push(answer.body["ids"][0].clone());
+    }
+    assert!(ids[0] == ids[1] && ids[1] != ids[2], "{ids:?}");
 }
 
 #[tokio::test]

@@ -68,6 +68,9 @@ async fn a_token_opens_the_dashboard_and_the_read_only_one_changes_nothing() {
     assert_eq!(get(&shop, "/runs?status=failed").await.header("location"), "/login?to=%2Fruns%3Fstatus%3Dfailed");
     let wrong = ask(&shop, Method::POST, "/login", &[], &[("token", "guess")]).await;
     assert_eq!((wrong.status, wrong.header("set-cookie")), (StatusCode::UNAUTHORIZED, ""));
+    let large = "x".repeat(17 * 1024);
+    let large = ask(&shop, Method::POST, "/login", &[], &[("token", &large)]).await;
+    assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE, "a form that anybody may post is small");
     // Whoever would send people elsewhere after the login does not.
     let away = ask(&shop, Method::POST, "/login", &[], &[("token", "sesame"), ("to", "//evil.example")]).await;
     assert_eq!(away.header("location"), "/");
@@ -110,6 +113,16 @@ async fn pages_of_others_can_do_nothing() {
     assert_eq!(shop.get("/v1/functions").await["data"][0]["paused_since"], json!(null));
     let answer = ask(&shop, Method::POST, "/do/pause", &[("origin", &own), ("sec-fetch-site", "same-origin")], &form).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    // Nobody is logged in or out by a page of somebody else, and no picture on one has the whole database read.
+    let elsewhere = [("origin", own.as_str()), ("sec-fetch-site", "cross-site")];
+    for path in ["/login", "/logout", "/do/examine"] {
+        let answer = ask(&shop, Method::POST, path, &elsewhere, &[("token", "sesame")]).await;
+        assert_eq!((answer.status, answer.header("set-cookie")), (StatusCode::FORBIDDEN, ""), "{path}");
+    }
+    let sound = "every page and index is sound";
+    assert!(!get(&shop, "/doctor?deep=1").await.plain().contains(sound));
+    let answer = ask(&shop, Method::POST, "/do/examine", &[("origin", &own)], &[]).await;
+    assert!(answer.plain().contains(sound), "{}", answer.text);
     // The strict cookie of one who comes from elsewhere does not come along: the page asks again by itself.
     let closed = Shop::with(&["run"], &KEYS);
     let answer = ask(&closed, Method::GET, "/runs", &[("sec-fetch-site", "cross-site")], &[]).await;

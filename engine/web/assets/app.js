@@ -6,6 +6,8 @@
   // ---- Live parts. A part is fetched anew when its topic ticks: one request of it at a time, with a rest of four times what the
   // last one took, so that a busy engine or a slow page is never asked more than it can answer.
   const LEAST_REST = 900;
+  // How long after an answer that is no stream it is tried again.
+  const AGAIN = 10000;
   const parts = new WeakMap();
   let source = null;
 
@@ -33,6 +35,8 @@
     const state = parts.get(part) || {};
     parts.set(part, state);
     if (state.timer) return;
+    // What ticks while the part is on its way is asked for after its rest: htmx would send a second request right behind the first.
+    if (state.live) { state.again = true; return; }
     const wait = Math.max(0, (state.next || 0) - Date.now());
     state.timer = setTimeout(function () {
       state.timer = null;
@@ -41,12 +45,13 @@
       state.live = true;
       const swap = part.dataset.swap || "innerHTML";
       const target = part.id;
-      htmx.ajax("GET", address(part), { target: part, source: part, swap: swap }).then(function () {
+      const done = function () {
         const now = document.getElementById(target) || part;
         parts.set(now, { next: Date.now() + Math.max(LEAST_REST, 4 * (Date.now() - began)) });
-        state.live = false;
         ages();
-      }, function () { state.live = false; });
+        if (state.again) refresh(now);
+      };
+      htmx.ajax("GET", address(part), { target: part, source: part, swap: swap }).then(done, done);
     }, wait);
   }
 
@@ -71,10 +76,17 @@
   function connect() {
     if (source || document.hidden || !document.querySelector("[data-live]")) return;
     const run = document.body.dataset.liveRun;
-    source = new EventSource("/live" + (run ? "?run=" + encodeURIComponent(run) : ""));
-    source.addEventListener("live", function (event) { told(event.data.split(" ")); });
-    source.onopen = function () { say(""); told(["runs", "run", "logs", "tick"]); };
-    source.onerror = function () { say("not live: the engine does not answer"); };
+    const own = new EventSource("/live" + (run ? "?run=" + encodeURIComponent(run) : ""));
+    source = own;
+    own.addEventListener("live", function (event) { told(event.data.split(" ")); });
+    own.onopen = function () { say(""); told(["runs", "run", "logs", "tick"]); };
+    own.onerror = function () {
+      say("not live: the engine does not answer");
+      // A browser tries again by itself where the stream broke off, and never where the answer was no stream.
+      if (own.readyState !== EventSource.CLOSED || source !== own) return;
+      source = null;
+      setTimeout(connect, AGAIN);
+    };
   }
 
   function disconnect() {
@@ -110,6 +122,8 @@
   // ---- Copying.
   function copied(button, text) {
     const done = function () {
+      // Pressed again while it says that it is done, it would keep the sign for its label.
+      if (button.classList.contains("done")) return;
       const label = button.textContent;
       button.classList.add("done");
       button.textContent = "✓";
@@ -132,11 +146,7 @@
     });
   });
 
-  // ---- Forms: some ask first, filters are sent off by a choice.
-  document.addEventListener("submit", function (event) {
-    const question = event.target.dataset.confirm;
-    if (question && !window.confirm(question)) event.preventDefault();
-  });
+  // ---- Forms: filters are sent off by a choice.
   document.addEventListener("change", function (event) {
     const form = event.target.closest("form[data-auto]");
     if (form && event.target.matches("select")) form.requestSubmit();

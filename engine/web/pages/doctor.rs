@@ -1,20 +1,47 @@
 //! Is everything sound? The checks of `stepwell doctor`, made by the engine itself.
 
+use std::sync::Arc;
+
+use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use crate::base::Severity;
 use crate::exec::doctor::{self, Check, Finding};
+use crate::web::actions::{self, Done};
 use crate::web::widgets::{self, Tone};
 use crate::web::words::count;
 use crate::web::{Ask, Content, Web, WebError};
 
-/// The page. It reads the whole database for faults only when it is asked to.
+/// The page, with the checks that are made at once.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
-    let (now, deep) = (web.now(), ask.has("deep"));
-    let mut checks = vec![config(&web)];
-    let project = web.project();
-    checks.extend(web.read(move |store| Ok(doctor::examine(store, Some(&project), now, deep))).await?);
-    checks.push(engine(&web));
+    let (project, now) = (web.project(), web.now());
+    let found = web.read(move |store| Ok(doctor::examine(store, Some(&project), now, false))).await?;
+    Ok(content(&web, &ask, found, false))
+}
+
+/// `/do/examine`: the same, with the whole database read for faults. That takes as long as the disk takes, so it is no read of a page,
+/// for which others would wait, and it is done for one at a time.
+pub async fn act(web: Web, ask: Ask) -> Result<Done, WebError> {
+    let busy = || WebError::new(StatusCode::CONFLICT, "the database is being read already; look again when that is done");
+    let permit = web.reads_all().ok_or_else(busy)?;
+    let (project, now, store) = (web.project(), web.now(), Arc::clone(web.engine().store()));
+    let reading = tokio::task::spawn_blocking(move || {
+        // It goes on where nobody waits for it any more, and keeps others out until it is done.
+        let _permit = permit;
+        doctor::examine(&*store, Some(&project), now, true)
+    });
+    let broken = |error: tokio::task::JoinError| {
+        tracing::error!(%error, "a read of the store broke off");
+        WebError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the store broke off; the engine's log says how")
+    };
+    let found = reading.await.map_err(broken)?;
+    Ok(Done::Show("Doctor".to_owned(), content(&web, &ask, found, true)))
+}
+
+fn content(web: &Web, ask: &Ask, found: Vec<Check>, deep: bool) -> Content {
+    let mut checks = vec![config(web)];
+    checks.extend(found);
+    checks.push(engine(web));
     let worst = checks.iter().map(|check| check.finding).max().unwrap_or(Finding::Well);
     let wrong = checks.iter().filter(|check| check.finding == Finding::Ill).count() as u64;
     let notes = checks.iter().filter(|check| check.finding == Finding::Note).count() as u64;
@@ -29,13 +56,15 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             tbody { @for check in &checks { (row(check)) } }
         } }
         @if !deep {
-            form method="get" action="/doctor" {
-                input type="hidden" name="deep" value="1";
-                div.row { button type="submit" { "Read the whole database for faults" } span.muted { "It takes as long as the disk takes to read it; runs go on meanwhile." } }
+            form method="post" action="/do/examine" {
+                div.row {
+                    (actions::submit(ask, "Read the whole database for faults", "stepwell doctor", Tone::Plain, None))
+                    span.muted { "It takes as long as the disk takes to read it; runs go on meanwhile." }
+                }
             }
         }
     };
-    Ok(Content::new(body).command("stepwell doctor"))
+    Content::new(body).command("stepwell doctor")
 }
 
 fn row(check: &Check) -> Markup {

@@ -1,5 +1,6 @@
 //! The events that came: as they come, what they caused or why nothing, and those that were refused.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use maud::{Markup, html};
@@ -11,6 +12,7 @@ use crate::rules::{EventRow, RunState};
 use crate::server::view::{ExplainView, FunctionOutcome};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
+use crate::web::rows::{each_event, light_runs};
 use crate::web::widgets::{self, Tone};
 use crate::web::words::{count, quoted};
 use crate::web::{Ask, Content, Web, WebError};
@@ -19,8 +21,6 @@ use crate::web::{Ask, Content, Web, WebError};
 const ROWS: usize = 50;
 /// Events that a search looks at before it says how far it came.
 const LOOKED_AT: usize = 5_000;
-/// Events that are read at once.
-const CHUNK: usize = 250;
 /// Runs of one event that are looked at for a list.
 const RUNS_LISTED: usize = 20;
 /// Runs of one event that its own page lists.
@@ -30,6 +30,7 @@ const DATA_SHOWN: usize = 120;
 
 /// What a list shows.
 struct Found {
+    /// The events, with the beginning of their data alone.
     rows: Vec<(EventRow, ExplainView)>,
     /// Where the next page begins.
     next: Option<EventId>,
@@ -125,38 +126,34 @@ fn find(
             && condition.is_none_or(|condition| condition.holds(&serde_json::Value::Null, Some(event)))
     };
     let searches = family.is_some() || condition.is_some();
-    let mut rows: Vec<EventRow> = Vec::new();
-    let (mut to, mut looked_at, mut next) = (cursor, 0, None);
-    'all: loop {
-        let limit = if searches { CHUNK } else { ROWS + 1 };
-        let read = store.events(&EventQuery { name: exact.clone(), to, limit, ..EventQuery::default() })?;
-        let is_last = read.len() < limit;
-        for event in read {
-            looked_at += 1;
-            to = Some(Id(event.id.0 - 1));
-            if fits(&event) {
-                if rows.len() == ROWS {
-                    next = Some(event.id);
-                    break 'all;
-                }
-                rows.push(event);
-            }
+    let limit = if searches { LOOKED_AT } else { ROWS + 1 };
+    let mut ids: Vec<EventId> = Vec::new();
+    let (mut looked_at, mut last, mut next) = (0, None, None);
+    each_event(store, &EventQuery { name: exact, to: cursor, limit, ..EventQuery::default() }, |event| {
+        (looked_at, last) = (looked_at + 1, Some(event.id));
+        if !fits(&event) {
+            return ControlFlow::Continue(());
         }
-        if is_last {
-            break;
+        if ids.len() == ROWS {
+            next = last;
+            return ControlFlow::Break(());
         }
-        if looked_at >= LOOKED_AT {
-            next = to;
-            break;
-        }
+        ids.push(event.id);
+        ControlFlow::Continue(())
+    })?;
+    if looked_at >= LOOKED_AT && next.is_none() {
+        next = last.map(|last| Id(last.0 - 1));
     }
-    let ended_early = (rows.len() < ROWS && next.is_some()).then_some(looked_at);
-    let explained = rows.into_iter().map(|event| {
-        let runs = store.runs(&RunQuery { event: Some(event.id), limit: RUNS_LISTED, ..RunQuery::default() })?;
-        let view = ExplainView::of(&event, project, &store.outcomes(event.id)?, &runs, now);
-        Ok((event, view))
-    });
-    Ok(Found { rows: explained.collect::<Result<_, StoreError>>()?, next, looked_at: ended_early })
+    let ended_early = (ids.len() < ROWS && next.is_some()).then_some(looked_at);
+    let mut rows = Vec::new();
+    for id in ids {
+        // It may be gone by now.
+        let Some(event) = store.event(id)? else { continue };
+        let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_LISTED, ..RunQuery::default() })?;
+        let view = ExplainView::of(&event, project, &store.outcomes(id)?, &runs, now);
+        rows.push((EventRow { data: Arc::from(cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view));
+    }
+    Ok(Found { rows, next, looked_at: ended_early })
 }
 
 fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
@@ -174,7 +171,7 @@ fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
                                 td { a.main.mono href={ "/events/" (event.id) } { (event.id) } }
                                 td { (event.name) }
                                 td { (widgets::ago(event.accepted, now)) }
-                                td.wide.mono.preview { (cut(&event.data, DATA_SHOWN)) }
+                                td.wide.mono.preview { (event.data) }
                                 td { (caused(view)) }
                             }
                         }
@@ -239,7 +236,7 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
     let (project, now) = (web.project(), web.now());
     let read = web.read(move |store| {
         let Some(event) = store.event(id)? else { return Ok(None) };
-        let runs = store.runs(&RunQuery { event: Some(id), limit: RUNS_SHOWN, ..RunQuery::default() })?;
+        let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_SHOWN, ..RunQuery::default() })?;
         let view = ExplainView::of(&event, &project, &store.outcomes(id)?, &runs, now);
         Ok(Some((event, view)))
     });

@@ -14,8 +14,9 @@ const KEYS_SHOWN: usize = 200;
 
 /// The page.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
-    let mut flow = web.engine().flow(if ask.has("key") || ask.has("function") { KEYS_SHOWN * 50 } else { KEYS_SHOWN }).await;
+    let mut flow = Flow::clone(&*web.flow(ask.has("key") || ask.has("function")).await);
     narrow(&mut flow, ask.one("function"), ask.one("key"));
+    cut(&mut flow, KEYS_SHOWN);
     let now = web.now();
     let body = html! {
         (limits(&flow, now))
@@ -68,6 +69,20 @@ fn narrow(flow: &mut Flow, function: Option<&str>, key: Option<&str>) {
     flow.rates.retain(|one| of(&one.function) && holds(&one.key));
     flow.windows.retain(|one| of(&one.function) && holds(&one.key));
     flow.singletons.retain(|one| of(&one.function) && holds(&one.key));
+}
+
+/// Keeps so many keys of each kind, and counts the others.
+fn cut(flow: &mut Flow, most: usize) {
+    fn cut<T>(keys: &mut Vec<T>, most: usize) -> usize {
+        let more = keys.len().saturating_sub(most);
+        keys.truncate(most);
+        more
+    }
+    flow.more += cut(&mut flow.limits, most)
+        + cut(&mut flow.throttles, most)
+        + cut(&mut flow.rates, most)
+        + cut(&mut flow.windows, most)
+        + cut(&mut flow.singletons, most);
 }
 
 /// A key's value; a dash where there is no key.

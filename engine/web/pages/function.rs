@@ -11,11 +11,12 @@ use crate::rules::{RunRow, ended};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions;
 use crate::web::lines::{Line, compare};
+use crate::web::rows::light_runs;
 use crate::web::widgets::{self, Tone};
 use crate::web::words;
 use crate::web::{Ask, Content, Web, WebError};
 
-use super::functions::{KEYS_ASKED, RUNS_DRAWN, meters, pause, picture, seconds, starts};
+use super::functions::{RUNS_DRAWN, meters, pause, picture, seconds, starts};
 
 /// The newest runs of a function that are looked at for the versions that they ran on.
 const RUNS_LOOKED_AT: usize = 1_000;
@@ -47,7 +48,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let asked = ask.one("version").map(str::to_owned);
     let in_force = Arc::clone(function.program.hash());
     let read = web.read(move |store| {
-        let runs = store.runs(&RunQuery { function: Some(own), limit: RUNS_LOOKED_AT, ..RunQuery::default() })?;
+        let runs = light_runs(store, &RunQuery { function: Some(own), limit: RUNS_LOOKED_AT, ..RunQuery::default() })?;
         let versions = versions(&runs);
         // Only what runs of this function name: a hash that somebody makes up leads to no other function's source.
         let chosen = asked
@@ -59,7 +60,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         Ok((runs, versions, other))
     });
     let (runs, versions, other) = read.await?;
-    let flow = web.engine().flow(KEYS_ASKED).await;
+    let flow = web.flow(false).await;
     let (now, paused) = (web.now(), web.engine().paused_since(&function.id));
     let drawn = &runs[..runs.len().min(RUNS_DRAWN)];
     let declared = declaration(&function.place);

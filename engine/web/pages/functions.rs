@@ -8,25 +8,24 @@ use crate::project::Function;
 use crate::rules::{RunRow, RunState};
 use crate::store::RunQuery;
 use crate::web::actions::{self, Act};
+use crate::web::rows::light_runs;
 use crate::web::widgets::{self, Tone};
 use crate::web::words;
 use crate::web::{Ask, Content, Web, WebError};
 
 /// The newest runs of a function that a picture shows.
 pub(super) const RUNS_DRAWN: usize = 40;
-/// Keys of each kind that are asked of the queue for the meters.
-pub(super) const KEYS_ASKED: usize = 500;
 
 /// All functions, in the order of the file.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let project = web.project();
     let ids: Vec<_> = project.functions.iter().map(|function| std::sync::Arc::clone(&function.id)).collect();
     let runs = web.read(move |store| {
-        let newest = |function| store.runs(&RunQuery { function: Some(function), limit: RUNS_DRAWN, ..RunQuery::default() });
+        let newest = |function| light_runs(store, &RunQuery { function: Some(function), limit: RUNS_DRAWN, ..RunQuery::default() });
         ids.into_iter().map(newest).collect::<Result<Vec<_>, _>>()
     });
     let runs = runs.await?;
-    let flow = web.engine().flow(KEYS_ASKED).await;
+    let flow = web.flow(false).await;
     let rows = html! {
         @if project.functions.is_empty() {
             (widgets::empty("No function is declared", html! { "Declare one under " code { "functions" } " in events.yaml." }))

@@ -10,9 +10,8 @@ use crate::web::{Ask, Content, Web, WebError};
 
 /// Lines that are shown.
 const LINES_SHOWN: usize = 300;
-/// The levels, the loudest first.
-const LEVELS: [(&str, LogLevel); 4] =
-    [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
+/// The levels, the loudest first. The engine's notes of calls are the quietest, so that what handlers write can be read without them.
+const LEVELS: [LogLevel; 5] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Call];
 
 /// A line of either log.
 struct Shown {
@@ -28,8 +27,7 @@ struct Shown {
 
 /// The page.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
-    let least =
-        ask.one("level").and_then(|word| LEVELS.iter().find(|(name, _)| *name == word)).map_or(LogLevel::Debug, |(_, level)| *level);
+    let least = ask.one("level").and_then(|word| LEVELS.into_iter().find(|level| level.word() == word)).unwrap_or(LogLevel::Call);
     web.hub().wake();
     let lines = lines(&web, &ask, least);
     let rows = rows(&lines);
@@ -42,7 +40,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             div.field {
                 label for="level" { "At least" }
                 select id="level" name="level" {
-                    @for (word, level) in LEVELS.iter().rev() { option value=(word) selected[*level == least] { (word) } }
+                    @for level in LEVELS.iter().rev() { option value=(level.word()) selected[*level == least] { (level.word()) } }
                 }
             }
             div.field {
@@ -98,15 +96,16 @@ fn lines(web: &Web, ask: &Ask, least: LogLevel) -> Vec<Shown> {
                 level: line.level,
                 run: line.field("run").and_then(|run| run.parse().ok()),
                 step: line.field("step").unwrap_or_default().to_owned(),
-                message: secrets.hide(&line.message).into_owned(),
-                beside: secrets.hide(&beside).into_owned(),
+                message: line.message,
+                beside,
                 is_own: true,
             }
         }));
     }
     let (run, text) = (ask.one("run"), ask.one("text").map(str::to_lowercase));
+    let loudness = |level: LogLevel| LEVELS.iter().rev().position(|known| *known == level);
     all.retain(|line| {
-        line.level >= least
+        loudness(line.level) >= loudness(least)
             && run.is_none_or(|run| line.run.is_some_and(|own| own.to_string().starts_with(run)))
             && text.as_ref().is_none_or(|text| line.message.to_lowercase().contains(text) || line.beside.to_lowercase().contains(text))
     });
@@ -120,7 +119,7 @@ fn level(level: LogLevel) -> Markup {
         LogLevel::Error => widgets::tag("✗ error", Tone::Bad),
         LogLevel::Warn => widgets::tag("! warn", Tone::Warn),
         LogLevel::Info => widgets::tag("info", Tone::Info),
-        LogLevel::Debug => widgets::tag("debug", Tone::Quiet),
+        LogLevel::Debug | LogLevel::Call => widgets::tag(level.word(), Tone::Quiet),
     }
 }
 

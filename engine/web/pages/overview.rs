@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::base::{Millis, Span};
+use crate::base::{Millis, RunId, Span, size};
 use crate::config::Durability;
-use crate::server::view::{RunView, Time};
+use crate::server::view::RunView;
 use crate::server::{ApiError, Params};
 use crate::web::widgets::{self, Line, Tone};
 use crate::web::{Ask, Content, Web, WebError};
@@ -38,34 +38,54 @@ async fn now_part(web: &Web) -> Result<Markup, WebError> {
     Ok(html! { (figures) (widgets::panel("Needs attention", attention)) })
 }
 
+/// The runs that need somebody.
+pub struct Attention {
+    failed: Vec<RunView>,
+    parked: Vec<RunView>,
+    backing_off: Vec<RunView>,
+    stuck: Vec<RunView>,
+}
+
 /// What one kind of runs that need somebody comes to.
-struct Kind {
+struct Kind<'a> {
     sign: &'static str,
     title: &'static str,
     /// Said where there is none.
     none: &'static str,
     tone: Tone,
     url: &'static str,
-    found: Vec<RunView>,
+    found: &'a [RunView],
 }
 
-async fn some(web: &Web, parameters: &[(&str, &str)]) -> Result<Vec<RunView>, ApiError> {
+/// Runs with these parameters, where there can be any: to find none, the store would look at all that could have been.
+async fn some(web: &Web, can_be: bool, parameters: &[(&str, &str)]) -> Result<Vec<RunView>, ApiError> {
+    if !can_be {
+        return Ok(Vec::new());
+    }
     let mut pairs: Vec<(String, String)> = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     pairs.push(("limit".to_owned(), COUNTED_MOST.to_string()));
     Ok(web.api().runs(&Params::from_pairs(pairs)).await?.data)
 }
 
-async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
-    let before = Time(Millis(now.0 - LONG.0)).to_string();
-    let lasting = [("status", "queued"), ("until", before.as_str())];
-    let (failed, parked, backing_off, waiting) = futures_util::future::join4(
-        some(web, &[("status", "failed"), ("since", "24h")]),
-        some(web, &[("status", "parked")]),
-        some(web, &[("status", "backing_off")]),
-        some(web, &lasting),
+async fn look(web: &Web) -> Result<Attention, ApiError> {
+    let standing = web.history().latest().await;
+    // An id tells when it was made: so what came later is not even read.
+    let before = RunId::first_at(Millis(web.now().0 - LONG.0)).to_string();
+    let (failed, parked, backing_off, waiting) = futures_util::future::try_join4(
+        some(web, true, &[("status", "failed"), ("since", "24h")]),
+        some(web, standing.parked > 0, &[("status", "parked")]),
+        some(web, standing.backing_off > 0, &[("status", "backing_off")]),
+        some(web, web.engine().counts().queued > 0, &[("status", "queued"), ("cursor", before.as_str())]),
     )
-    .await;
-    let stuck = |run: &RunView| run.why.as_deref().is_some_and(|why| why.starts_with("waits for a slot") || why.starts_with("throttled"));
+    .await?;
+    let tells_so = |why: &str| why.starts_with("waits for a slot") || why.starts_with("throttled");
+    let is_stuck = |run: &RunView| run.why.as_deref().is_some_and(tells_so);
+    Ok(Attention { failed, parked, backing_off, stuck: waiting.into_iter().filter(is_stuck).collect() })
+}
+
+async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
+    let found = web.attention().get(|| web.now(), look(web)).await?;
+    let Attention { failed, parked, backing_off, stuck } = &*found;
     let kinds = [
         Kind {
             sign: "✗",
@@ -73,16 +93,16 @@ async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
             none: "nothing failed in 24 h",
             tone: Tone::Bad,
             url: "/runs?status=failed&since=24h",
-            found: failed?,
+            found: failed,
         },
-        Kind { sign: "■", title: "parked", none: "nothing is parked", tone: Tone::Warn, url: "/runs?status=parked", found: parked? },
+        Kind { sign: "■", title: "parked", none: "nothing is parked", tone: Tone::Warn, url: "/runs?status=parked", found: parked },
         Kind {
             sign: "↻",
             title: "backing off",
             none: "nothing backs off",
             tone: Tone::Warn,
             url: "/runs?status=backing_off",
-            found: backing_off?,
+            found: backing_off,
         },
         Kind {
             sign: "⋯",
@@ -90,7 +110,7 @@ async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
             none: "nothing waits for long",
             tone: Tone::Plain,
             url: "/runs?status=queued",
-            found: waiting?.into_iter().filter(stuck).collect(),
+            found: stuck,
         },
     ];
     Ok(html! { div.cards { @for kind in &kinds { (card(kind, now)) } } })
@@ -149,13 +169,12 @@ async fn figures(web: &Web) -> Result<Markup, WebError> {
 
 async fn engine(web: &Web) -> Result<Markup, WebError> {
     let project = web.project();
-    let stats = web.read(|store| store.stats()).await?;
+    let (stats, free) = web.read(|store| Ok((store.stats()?, store.figures().free_bytes))).await?;
     let durability = match project.config.engine.durability() {
         Durability::Full => "full: each commit is flushed",
         Durability::Normal => "normal: a power cut may lose the last commits",
     };
     let health = web.engine().health();
-    let free = free_bytes(&stats.place);
     let facts = [
         ("Version", html! { "stepwell " (env!("CARGO_PKG_VERSION")) }),
         ("Listens on", html! { code { (web.api().listen()) } }),
@@ -167,29 +186,4 @@ async fn engine(web: &Web) -> Result<Markup, WebError> {
         ("Health", html! { @if health.ok { span.good { "✓ well" } } @else { @for reason in &health.reasons { p.bad { "✗ " (reason) } } } }),
     ];
     Ok(widgets::facts(&facts))
-}
-
-/// A size in few digits.
-pub(super) fn size(bytes: u64) -> String {
-    let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "KB")];
-    match units.into_iter().find(|(shift, _)| bytes >> shift > 0) {
-        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / f64::from(1_u32 << (shift - 10)) / 1024.0),
-        None => format!("{bytes} bytes"),
-    }
-}
-
-/// What is free on the disk that has a file.
-fn free_bytes(place: &str) -> Option<u64> {
-    let stat = rustix::fs::statvfs(place).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_few_digits() {
-        assert_eq!([12, 2_048, 5 << 20, 3 << 30, 7 << 40].map(size), ["12 bytes", "2.0 KB", "5.0 MB", "3.0 GB", "7.0 TB"]);
-    }
 }

@@ -7,6 +7,7 @@ use crate::rules::RunState;
 use crate::server::view::RunView;
 use crate::web::actions;
 use crate::web::widgets::{self, Tone};
+use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError};
 
 use super::overview::reason;
@@ -65,12 +66,6 @@ fn command(what: &str, ask: &Ask) -> String {
         }
     }
     text
-}
-
-/// A word as a shell reads it.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@=".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn filters(web: &Web, ask: &Ask) -> Markup {
@@ -190,8 +185,8 @@ fn parameters(ask: &Ask) -> Vec<(String, String)> {
 async fn newer(web: &Web, ask: &Ask, than: RunId) -> Result<usize, WebError> {
     let mut pairs = parameters(ask);
     pairs.push(("limit".to_owned(), NEW_MOST.to_string()));
-    let page = web.api().runs(&crate::server::Params::from_pairs(pairs)).await?;
-    Ok(page.data.iter().filter(|run| run.run_id > than).count())
+    let page = web.api().runs_after(&crate::server::Params::from_pairs(pairs), than).await?;
+    Ok(page.data.len())
 }
 
 fn new_word(count: usize) -> String {
@@ -262,7 +257,12 @@ fn outcome(run: &RunView) -> Markup {
 
 /// What a replay or cancel of all that is shown would do, with the count first.
 async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
-    let params = ask.params(&KNOWN);
+    let mut meant = parameters(ask);
+    if !ask.has("until") {
+        // What comes after the count is not meant.
+        meant.push(("until".to_owned(), web.now().0.to_string()));
+    }
+    let params = crate::server::Params::from_pairs(meant.clone());
     let counted = match again {
         true => web.api().replay_selected(&params, true).await?.data,
         false => web.api().cancel_selected(&params, None, true).await?.data,
@@ -290,24 +290,11 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
             form.row method="post" action=(path) {
                 (actions::back(ask))
                 input type="hidden" name="sure" value="yes";
-                @for (name, value) in parameters(ask) { input type="hidden" name=(name) value=(value); }
+                @for (name, value) in &meant { input type="hidden" name=(name) value=(value); }
                 @if !again { label { span { "Reason" } input name="reason" size="30" autocomplete="off"; } }
                 @if count > 0 { (actions::submit(ask, &format!("{verb} {}", runs(count)), &shell, tone, None)) }
                 a.button.quiet href=(ask.with(&[("bulk", None)])) { "Leave it" }
             }
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
-        assert_eq!(quoted("failed,parked"), "failed,parked");
-        assert_eq!(quoted("run.output.n > 1"), "'run.output.n > 1'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
-    }
 }

@@ -1,6 +1,7 @@
 //! How the project hangs together: events, the functions that they start, and what those send, with how often of late.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use maud::{Markup, html};
@@ -9,6 +10,7 @@ use crate::base::{EventId, Millis};
 use crate::project::{Edge, NodeKind, Says, Topology};
 use crate::rules::RunState;
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
+use crate::web::rows::{each_event, each_run};
 use crate::web::widgets::{self, Tone};
 use crate::web::words::count;
 use crate::web::{Ask, Content, Web, WebError};
@@ -41,13 +43,14 @@ struct Seen {
 fn look(store: &dyn Store) -> Result<Seen, StoreError> {
     let mut seen = Seen::default();
     let mut names: HashMap<EventId, Arc<str>> = HashMap::new();
-    for event in store.events(&EventQuery { limit: COUNTED, ..EventQuery::default() })? {
+    each_event(store, &EventQuery { limit: COUNTED, ..EventQuery::default() }, |event| {
         *seen.events.entry(Arc::clone(&event.name)).or_default() += 1;
         seen.since = Some(event.accepted);
         seen.all_events += 1;
         names.insert(event.id, event.name);
-    }
-    for run in store.runs(&RunQuery { limit: COUNTED, ..RunQuery::default() })? {
+        ControlFlow::Continue(())
+    })?;
+    each_run(store, &RunQuery { limit: COUNTED, ..RunQuery::default() }, |run| {
         let function = seen.functions.entry(Arc::clone(&run.function)).or_default();
         function.0 += 1;
         function.1 += usize::from(run.state == RunState::Failed);
@@ -56,7 +59,8 @@ fn look(store: &dyn Store) -> Result<Seen, StoreError> {
         if let Some(name) = names.get(&run.event) {
             *seen.starts.entry((Arc::clone(name), Arc::clone(&run.function))).or_default() += 1;
         }
-    }
+        ControlFlow::Continue(())
+    })?;
     Ok(seen)
 }
 

@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use crate::base::size;
+
 use super::copy;
 
 /// JSON above this size begins folded, in bytes.
@@ -35,16 +37,8 @@ pub fn json_at(text: &str, url: &str) -> Markup {
     html! {
         div.data {
             pre.json tabindex="0" { (beginning) "…" }
-            button type="button" hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len())) }
+            button type="button" hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
         }
-    }
-}
-
-fn size(bytes: usize) -> String {
-    if bytes < 1024 * 1024 {
-        format!("{} KB", bytes.div_ceil(1024))
-    } else {
-        format!("{}.{} MB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
     }
 }
 
@@ -56,7 +50,7 @@ fn block(text: &str, is_open: bool) -> Markup {
         }
     };
     if text.len() > FOLDED_BYTES && !is_open {
-        html! { details { summary { "JSON, " (size(text.len())) } (body) } }
+        html! { details { summary { "JSON, " (size(text.len() as u64)) } (body) } }
     } else {
         body
     }

@@ -3,47 +3,26 @@
 use std::any::TypeId;
 use std::collections::BTreeSet;
 
-use rhai::{Array, Blob, Dynamic, Engine, FnPtr, ImmutableString, Map};
+use rhai::{Dynamic, Engine};
 
+use super::super::super::effects::{email, exec, http};
 use super::super::super::engine::{bare, build};
-use super::super::super::error::{StepError, Thrown};
-use super::super::super::time::{Moment, Period};
-use super::super::super::value::{RunHandle, Secret};
-use super::{Entry, Form, entries};
+use super::super::{bytes, parallel, steps};
+use super::{Entry, Form, entries, type_words};
 
 /// Operators and conversions, which the page of the types tells of.
 const OPERATORS: [&str; 14] = ["+", "-", "*", "/", "==", "!=", "<", "<=", ">", ">=", "to_string", "to_debug", "to_text", "in"];
 /// Functions of Rhai's own that are replaced by careful ones, or by an error.
 const REPLACED: [&str; 3] = ["blob", "pad", "exit"];
 
-fn types() -> Vec<(&'static str, TypeId)> {
-    vec![
-        ("text", TypeId::of::<ImmutableString>()),
-        ("whole", TypeId::of::<i64>()),
-        ("number", TypeId::of::<i64>()),
-        ("number", TypeId::of::<f64>()),
-        ("flag", TypeId::of::<bool>()),
-        ("array", TypeId::of::<Array>()),
-        ("map", TypeId::of::<Map>()),
-        ("bytes", TypeId::of::<Blob>()),
-        ("closure", TypeId::of::<FnPtr>()),
-        ("time", TypeId::of::<Moment>()),
-        ("duration", TypeId::of::<Period>()),
-        ("secret", TypeId::of::<Secret>()),
-        ("run", TypeId::of::<RunHandle>()),
-        ("StepError", TypeId::of::<StepError>()),
-        ("Error", TypeId::of::<Thrown>()),
-    ]
-}
-
 /// Whether a registered parameter takes values of the type that a word of the table names.
 fn takes(registered: TypeId, word: &str) -> bool {
     let word = if word.starts_with("#{") { "map" } else { word };
-    registered == TypeId::of::<Dynamic>() || types().contains(&(word, registered))
+    registered == TypeId::of::<Dynamic>() || type_words().contains(&(word, registered))
 }
 
 fn word_of(registered: TypeId) -> &'static str {
-    types().into_iter().find(|(_, id)| *id == registered).map_or("any", |(word, _)| word)
+    type_words().into_iter().find(|(_, id)| *id == registered).map_or("any", |(word, _)| word)
 }
 
 type Native = (String, Vec<TypeId>);
@@ -131,4 +110,31 @@ fn what_stands_in_the_table_is_registered() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The keys that the table gives the map of a function.
+fn keys(name: &str) -> BTreeSet<&'static str> {
+    let named = entries().filter(|entry| entry.name == name);
+    let words = named.flat_map(|entry| entry.calls()).flat_map(|form| form.parameters).flat_map(|parameter| parameter.types);
+    words.filter_map(|word| word.strip_prefix("#{")?.strip_suffix('}')).flat_map(|keys| keys.split(", ")).collect()
+}
+
+#[test]
+fn the_keys_of_the_table_are_those_that_are_taken() {
+    let all: [(&str, &[&str]); 11] = [
+        ("step", &steps::OPTIONS),
+        ("parallel", &parallel::OPTIONS),
+        ("email::send", &email::FIELDS),
+        ("exec::run", &exec::OPTIONS),
+        ("url::build", &bytes::PARTS),
+        ("http::get", &http::OPTIONS),
+        ("http::post", &http::OPTIONS),
+        ("http::put", &http::OPTIONS),
+        ("http::patch", &http::OPTIONS),
+        ("http::delete", &http::OPTIONS),
+        ("http::head", &http::OPTIONS),
+    ];
+    for (name, taken) in all {
+        assert_eq!(keys(name), taken.iter().copied().collect(), "{name}");
+    }
 }

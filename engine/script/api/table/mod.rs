@@ -8,8 +8,10 @@ mod fields;
 mod held;
 mod outside;
 mod pure;
+mod words;
 
 pub use definitions::definitions;
+pub(in crate::script) use words::type_words;
 
 /// Where a function may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

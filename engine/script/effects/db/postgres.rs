@@ -20,8 +20,7 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use super::super::apart::{self, Outcome};
 use super::cell::Cell;
 use super::{CONNECTIONS_MOST, Found, Refused, Room, leaves_something_behind};
-use crate::base::alloc;
-use crate::script::api::to_hex;
+use crate::base::{alloc, hex};
 use crate::script::attempt::Attempt;
 use crate::script::error::Fault;
 
@@ -267,7 +266,7 @@ impl Cell {
             Cell::Float(float) if float.is_finite() || !is_json => float.to_string(),
             Cell::Text(text) if is_json => crate::script::value::quoted(text),
             Cell::Text(text) | Cell::Json(text) | Cell::Number(text) => text.clone(),
-            Cell::Bytes(bytes) => format!("\\x{}", to_hex(bytes)),
+            Cell::Bytes(bytes) => format!("\\x{}", hex::encode(bytes)),
             other => return Err(Unfit(format!("{other:?} does not go into a column of type {kind}"))),
         })
     }
@@ -362,7 +361,7 @@ fn read(kind: &Type, raw: &[u8]) -> Option<Cell> {
         Type::JSONB => Cell::Json(text(raw.strip_prefix(&[1])?)?),
         Type::BYTEA => Cell::Bytes(raw.to_vec()),
         Type::UUID => {
-            let hex = to_hex(raw);
+            let hex = hex::encode(raw);
             let part = |from: usize, to: usize| hex.get(from..to);
             Cell::Text([part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?].join("-"))
         }

@@ -136,7 +136,7 @@ impl World {
             8 => {
                 let line = LogRow {
                     at: now,
-                    level: self.random.one(&[LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]),
+                    level: self.random.one(&LogLevel::ALL),
                     message: self.random.text(),
                     data: Some(self.random.json()),
                     step: self.random.text(),

@@ -6,15 +6,17 @@ mod timeline;
 mod why;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::base::{Millis, RunId, Span};
-use crate::rules::{Failure, Kind, RunState};
+use crate::base::{Id, Millis, RunId, Span};
+use crate::rules::{Failure, Kind, RunState, What};
 use crate::server::view::{StepStatus, StepView, Trace};
-use crate::store::RunQuery;
+use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
+use crate::web::rows::each_run;
 use crate::web::widgets::{self, Tone};
 use crate::web::{Ask, Content, Web, WebError, layout};
 
@@ -24,8 +26,8 @@ use timeline::step_id;
 const CHILDREN_MOST: usize = 20;
 /// Runs among which an invoked one is looked for, of those created when its step began.
 const CHILD_ROWS: usize = 2_000;
-/// How long after its step began an invoked run is created at the latest.
-const CHILD_WITHIN: Span = Span::seconds(2);
+/// How long after its step began an invoked run is created: within the first of these, as a rule, and within the last of them in any case.
+const CHILD_WITHIN: [Span; 4] = [Span(20), Span(100), Span(500), Span(2_000)];
 /// Lines of a handler that are shown around an error.
 pub const AROUND: u32 = 4;
 
@@ -88,8 +90,8 @@ fn files(json: &str) -> Vec<(String, String)> {
     map.into_iter().filter_map(|(name, text)| Some((name, text.as_str()?.to_owned()))).collect()
 }
 
-/// The runs that a run invoked, by the step that did. A run does not know its children, but they know it, and were created when
-/// its step began.
+/// The runs that a run invoked, by the step that did. As long as a run has not ended, its waits name them. Later, a run does not know its
+/// children, but they know it, and were created when its step began.
 async fn children(web: &Web, trace: &Trace) -> Result<Vec<(String, RunId, RunState)>, WebError> {
     let parent = trace.run.run_id;
     let steps: Vec<(String, Millis)> = trace
@@ -103,22 +105,54 @@ async fn children(web: &Web, trace: &Trace) -> Result<Vec<(String, RunId, RunSta
         return Ok(Vec::new());
     }
     web.read(move |store| {
+        let waits = store.waits(parent)?;
+        let waited_for = |key: &str| {
+            waits.iter().find_map(|wait| match &*wait.what {
+                What::Run(child) if *wait.wait.key == *key => Some(*child),
+                _ => None,
+            })
+        };
         let mut found: Vec<(String, RunId, RunState)> = Vec::new();
         for (key, began) in steps {
-            let query = RunQuery {
-                from: Some(RunId::first_at(began)),
-                to: Some(RunId::first_at(began.after(CHILD_WITHIN))),
-                limit: CHILD_ROWS,
-                ..RunQuery::default()
+            let child = match waited_for(&key) {
+                Some(child) => store.run(child)?.map(|run| (run.id, run.state)),
+                None => created_by(store, parent, began, &|run| found.iter().any(|(_, known, _)| *known == run))?,
             };
-            let mut mine: Vec<_> = store.runs(&query)?.into_iter().filter(|run| run.invoked_by == Some(parent)).collect();
-            mine.sort_by_key(|run| run.id);
-            let new = mine.iter().find(|run| !found.iter().any(|(_, known, _)| *known == run.id));
-            found.extend(new.map(|run| (key, run.id, run.state)));
+            found.extend(child.map(|(child, state)| (key, child, state)));
         }
         Ok(found)
     })
     .await
+}
+
+/// The first run that another one invoked from a time on and that is not known. It looks at the oldest ones first, so that it also finds it where
+/// very many have come since.
+fn created_by(
+    store: &dyn Store,
+    parent: RunId,
+    began: Millis,
+    is_known: &dyn Fn(RunId) -> bool,
+) -> Result<Option<(RunId, RunState)>, StoreError> {
+    let (mut from, mut left) = (began, CHILD_ROWS);
+    for within in CHILD_WITHIN {
+        let to = began.after(within);
+        let (first, last) = (RunId::first_at(from), Id(RunId::first_at(to).0 - 1));
+        let query = RunQuery { from: Some(first), to: Some(last), limit: left, ..RunQuery::default() };
+        let mut oldest = None;
+        each_run(store, &query, |run| {
+            left -= 1;
+            if run.invoked_by == Some(parent) && !is_known(run.id) {
+                // They come newest first.
+                oldest = Some((run.id, run.state));
+            }
+            ControlFlow::Continue(())
+        })?;
+        if oldest.is_some() || left == 0 {
+            return Ok(oldest);
+        }
+        from = to;
+    }
+    Ok(None)
 }
 
 /// The step that the address names, or the one that is most worth a look.

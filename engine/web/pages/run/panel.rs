@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use crate::base::{EventId, Span};
-use crate::rules::row::LogLevel;
 use crate::rules::{Kind, LogRow};
 use crate::server::view::StepView;
 use crate::web::actions::{self, Act};
 use crate::web::widgets::{self, Tone};
+use crate::web::words::quoted;
 use crate::web::{Ask, Web, WebError};
 
 use super::timeline::step_id;
@@ -160,7 +160,7 @@ struct Noted {
 
 /// The call that a line of a log is about.
 fn call(line: &LogRow) -> Option<Call> {
-    let data = line.data.as_deref().filter(|data| line.level == LogLevel::Debug && data.starts_with("{\"http\":"))?;
+    let data = line.data.as_deref().filter(|_| line.is_call())?;
     Some(serde_json::from_str::<Noted>(data).ok()?.http)
 }
 
@@ -194,23 +194,14 @@ pub fn log(lines: &[LogRow]) -> Markup {
     html! {
         ol.log {
             @for line in lines {
-                li class={ "level-" (level(line)) } {
-                    (widgets::clock(line.at)) " " b.level { (level(line)) } " "
+                li class={ "level-" (line.level.word()) } {
+                    (widgets::clock(line.at)) " " b.level { (line.level.word()) } " "
                     @if !line.step.is_empty() { span.muted { (line.step) } " " }
                     span.message { (line.message) }
                     @if let Some(data) = &line.data { " " code.data-inline { (data) } }
                 }
             }
         }
-    }
-}
-
-fn level(line: &LogRow) -> &'static str {
-    match line.level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
     }
 }
 
@@ -240,7 +231,7 @@ fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
             @if may_replay {
                 (actions::button(ask, Act {
                     path: "/do/replay", label: "Replay from here", fields: &[("run", &id), ("from_step", &step.key)],
-                    command: &format!("stepwell replay {id} --from {}", super::super::runs::quoted(&step.key)), tone: Tone::Plain, ..Act::default()
+                    command: &format!("stepwell replay {id} --from {}", quoted(&step.key)), tone: Tone::Plain, ..Act::default()
                 }))
                 @if step.output.is_some() { a.button href={ (ask.with(&[("edit", Some(&step.key)), ("do", Some("replay"))])) "#do" } { "Edit…" } }
             }

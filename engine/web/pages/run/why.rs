@@ -1,18 +1,20 @@
 //! Why a run is not moving: the engine's sentence, what came since and did not fit, and what would.
 
+use std::ops::ControlFlow;
+
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use crate::base::{Millis, RunId, json as stored};
 use crate::expr::{EventView, Expr, MATCH_VARIABLES, Scope};
-use crate::rules::{EventRow, RunState, WaitRow, WaitState, Wanted, What};
+use crate::rules::{EventRow, RunState, WaitState, Wanted, What};
 use crate::server::view::{RunView, Trace};
 use crate::store::EventQuery;
 use crate::web::actions::{self, Act};
+use crate::web::rows::each_event;
 use crate::web::widgets::{self, Tone};
+use crate::web::words::quoted;
 use crate::web::{Ask, Web, WebError};
-
-use super::super::runs::quoted;
 
 /// Events that are looked at for those that came and did not fit.
 const LOOKED_AT: usize = 200;
@@ -68,14 +70,20 @@ pub async fn offers(web: &Web, trace: &Trace) -> Result<Vec<Offer>, WebError> {
                     for wanted in alternatives {
                         let query = EventQuery {
                             name: Some(wanted.event.clone()),
-                            received_after: Some(since(wait)),
+                            received_after: Some(wait.opened),
                             limit: LOOKED_AT,
                             ..EventQuery::default()
                         };
-                        let came = store.events(&query)?;
-                        let came: Vec<&EventRow> = came.iter().filter(|event| Some(event.id) != own).collect();
                         let example = project.example(&wanted.event).cloned();
-                        offers.push(offer(wanted, example, &came));
+                        let offered = offer(wanted, example, |look| {
+                            each_event(store, &query, |event| {
+                                if Some(event.id) != own {
+                                    look(&event);
+                                }
+                                ControlFlow::Continue(())
+                            })
+                        });
+                        offers.push(offered?);
                     }
                 }
             }
@@ -85,18 +93,15 @@ pub async fn offers(web: &Web, trace: &Trace) -> Result<Vec<Offer>, WebError> {
     .await
 }
 
-fn since(wait: &WaitRow) -> Millis {
-    wait.opened
-}
-
-fn offer(wanted: &Wanted, example: Option<Value>, came: &[&EventRow]) -> Offer {
+/// What would end a wait. `came` shows the events of its name that came since, the newest first.
+fn offer<E>(wanted: &Wanted, example: Option<Value>, came: impl FnOnce(&mut dyn FnMut(&EventRow)) -> Result<(), E>) -> Result<Offer, E> {
     let bound = wanted.bound.as_deref().and_then(|bound| stored::value(bound).ok()).unwrap_or_default();
     let expr = wanted.condition.as_deref().and_then(|condition| Expr::parse(condition, MATCH_VARIABLES).ok());
     let mut data = match example {
         Some(Value::Object(map)) => Value::Object(map),
         _ => Value::Object(Map::new()),
     };
-    let mut missed = Missed { more: came.len() >= LOOKED_AT, ..Missed::default() };
+    let (mut missed, mut looked_at) = (Missed::default(), 0);
     if let Some(expr) = &expr {
         let own = view(&bound);
         if let Some(pin) = expr.pin(Some(own))
@@ -104,13 +109,14 @@ fn offer(wanted: &Wanted, example: Option<Value>, came: &[&EventRow]) -> Offer {
         {
             put(&mut data, &pin.field.path(), value);
         }
-        for event in came {
-            let Ok(data) = stored::value(&event.data) else { continue };
+        came(&mut |event| {
+            looked_at += 1;
+            let Ok(data) = stored::value(&event.data) else { return };
             let id = event.id.to_string();
             let that = EventView { id: &id, name: &event.name, data: &data, ts: event.ts.0 };
             let scope = Scope { event: Some(own), async_event: Some(that), ..Scope::default() };
             if expr.holds(&scope) == Ok(true) {
-                continue;
+                return;
             }
             missed.count += 1;
             for (path, value) in expr.seen(&scope).into_iter().filter(|(path, _)| path.starts_with("async.")) {
@@ -121,10 +127,11 @@ fn offer(wanted: &Wanted, example: Option<Value>, came: &[&EventRow]) -> Offer {
                     None => missed.values.push((path, vec![text])),
                 }
             }
-        }
+        })?;
+        missed.more = looked_at >= LOOKED_AT;
     }
     let data = serde_json::to_string_pretty(&data).unwrap_or_else(|_| "{}".to_owned());
-    Offer::Event { name: wanted.event.to_string(), data, condition: wanted.condition.as_deref().map(str::to_owned), missed }
+    Ok(Offer::Event { name: wanted.event.to_string(), data, condition: wanted.condition.as_deref().map(str::to_owned), missed })
 }
 
 /// The run's own event, as much of it as its wait has kept.
@@ -253,6 +260,14 @@ mod tests {
         }
     }
 
+    fn offered(wanted: &Wanted, example: Option<Value>, came: &[EventRow]) -> Offer {
+        let offered = offer(wanted, example, |look| {
+            came.iter().for_each(look);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        offered.unwrap()
+    }
+
     #[test]
     fn an_offer_holds_what_its_condition_compares() {
         let wanted = Wanted {
@@ -261,9 +276,7 @@ mod tests {
             bound: Some(Arc::from(r#"{"data":{"userId":"u1"}}"#)),
         };
         let came = [event(3, r#"{"user":{"id":"u9"},"code":"1"}"#), event(2, r#"{"user":{"id":"u7"},"code":"1"}"#)];
-        let Offer::Event { data, missed, .. } = offer(&wanted, Some(json!({"code": "123"})), &came.iter().collect::<Vec<_>>()) else {
-            panic!()
-        };
+        let Offer::Event { data, missed, .. } = offered(&wanted, Some(json!({"code": "123"})), &came) else { panic!() };
         assert_eq!(serde_json::from_str::<Value>(&data).unwrap(), json!({"code": "123", "user": {"id": "u1"}}));
         assert_eq!(missed.count, 2);
         let ids = missed.values.iter().find(|(path, _)| path == "async.data.user.id").unwrap();
@@ -275,7 +288,7 @@ mod tests {
         let wanted =
             Wanted { event: Arc::from("otp/received"), condition: Some(Arc::from("async.data.n > 1")), bound: Some(Arc::from("{}")) };
         let came = [event(3, r#"{"n":5}"#), event(2, r#"{"n":1}"#), event(1, "{}")];
-        let Offer::Event { missed, .. } = offer(&wanted, None, &came.iter().collect::<Vec<_>>()) else { panic!() };
+        let Offer::Event { missed, .. } = offered(&wanted, None, &came) else { panic!() };
         assert_eq!(missed.count, 2);
     }
 }
