@@ -15,7 +15,7 @@ use crate::rules::ended::{self, Started};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
 use crate::rules::trace::TraceContext;
-use crate::rules::{AttemptRow, Conflict, List, RunRow, WaitRow, WindowRow, Write};
+use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
 use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
@@ -206,7 +206,7 @@ impl Table {
         let Some(transition) = run::next(run, stopped, &function.retry, now, || inner.entropy.jitter()) else { return Ok(None) };
         let Transition { state, wake, mut list } = transition;
         let why = lines::why(&list, run.id);
-        let failed: Vec<AttemptRow> = list.writes.iter().filter_map(attempt_in).cloned().collect();
+        let told: Vec<Write> = list.writes.iter().filter(|write| is_told(write)).cloned().collect();
         let created = if state.is_terminal() { inner.tell_with(&mut list, run, &call.event, now)? } else { Vec::new() };
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
             self.commit_for_two(run, list).await?
@@ -216,7 +216,7 @@ impl Table {
         if !is_done {
             return Ok(None);
         }
-        failed.iter().for_each(|attempt| side.ports.watch.attempt_failed(run, attempt));
+        side.ports.watch.committed(run, &told);
         lines::stands(run, state, why.as_deref());
         if state.is_terminal() {
             side.meter.ended(state, run.started, now);
@@ -299,10 +299,7 @@ impl Table {
     }
 }
 
-/// The failed attempt that a write stores.
-fn attempt_in(write: &Write) -> Option<&AttemptRow> {
-    match write {
-        Write::Attempt { attempt, .. } => Some(attempt),
-        _ => None,
-    }
+/// Whether whoever watches is told of a write.
+fn is_told(write: &Write) -> bool {
+    matches!(write, Write::Append { .. } | Write::Attempt { .. })
 }

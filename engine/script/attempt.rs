@@ -371,19 +371,21 @@ impl Attempt {
     }
 
     /// How the attempt stopped, with all that is still to be stored. What a coroutine that is suspended for ever holds
-    /// cannot be taken; then only the outcome counts.
+    /// cannot be taken; then only the outcome counts, and what was to be stored before.
     pub(super) fn stopped(&self, outcome: Outcome) -> Stopped {
         let waited = self.common.waited.get();
         let own = self.take_own();
+        let pending = if outcome == Outcome::Lost { Vec::new() } else { own.pending };
         match self.common.state.try_borrow_mut() {
             Ok(state) => {
-                let pending = if outcome == Outcome::Lost { Vec::new() } else { own.pending };
                 // Branches may leave gaps in the numbers of the records.
                 let recorded = state.next_index > State::first_index(&self.call.journal.records);
                 Stopped { outcome, pending, attempt: state.attempt, began: own.began, recorded, waited }
             }
             Err(_) => {
-                Stopped { outcome, pending: Vec::new(), attempt: self.call.run.attempt, began: self.resumed.get(), recorded: false, waited }
+                let recorded = own.pending_record;
+                let attempt = if recorded { 1 } else { self.call.run.attempt };
+                Stopped { outcome, pending, attempt, began: self.resumed.get(), recorded, waited }
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::base::network::Network;
 use crate::base::{Clock, Diagnostic, Entropy, Location, Millis, RunId, Source, Span, limits};
 use crate::rules::ended::Failed;
 use crate::rules::policy::Timeouts;
-use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow};
+use crate::rules::{AttemptRow, EventRow, List, LogRow, Record, Retry, RunRow, SourceRow, WaitRow, Write};
 use crate::store::{Journal, Lane, Store, Ticket};
 
 pub use api::{Entry, FAMILIES, Family, Form, Parameter, Where, definitions, entries, reference};
@@ -424,6 +424,16 @@ pub trait Watch: Send + Sync {
     fn attempt_failed(&self, _run: &RunRow, _attempt: &AttemptRow) {}
     /// A line was written to the run's log; it becomes durable with the next commit.
     fn logged(&self, _run: &RunRow, _line: &LogRow) {}
+    /// These writes about a run have become durable: tells of the records and the failed attempts among them.
+    fn committed(&self, run: &RunRow, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Append { record, .. } => self.recorded(run, record),
+                Write::Attempt { attempt, .. } => self.attempt_failed(run, attempt),
+                _ => {}
+            }
+        }
+    }
     /// Whether spans of the run and its steps are told to anybody.
     fn exports_traces(&self) -> bool {
         false

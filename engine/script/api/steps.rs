@@ -162,8 +162,11 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
     match result {
         Ok(json) => {
             attempt.append(key, Kind::Step, Recorded::Value(Json::clone(&json)), made(&inside))?;
-            attempt.append_values();
-            attempt.commit()?;
+            // Whoever has a changed key next has to find its new value in the store.
+            match attempt.append_values() {
+                true => attempt.commit()?,
+                false => attempt.commit_soon()?,
+            }
             attempt.let_go();
             let value = decode(&json);
             alloc::uncounted(|| drop(json));
@@ -229,7 +232,7 @@ fn fail_attempt(attempt: &Attempt, inside: &Inside, fault: &Fault) -> Fault {
     let verdict = attempt.hidden(verdict);
     match decide(attempt, inside, verdict) {
         Next::Wait(wake, failure) => attempt.suspend(RunState::BackingOff, wake, Some(failure)),
-        Next::UsedUp(failure) => match attempt.commit() {
+        Next::UsedUp(failure) => match attempt.commit_soon() {
             Ok(()) => StepError::fault(failure),
             Err(fault) => fault,
         },

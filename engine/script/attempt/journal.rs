@@ -270,19 +270,26 @@ impl Attempt {
 
     /// Tells the watcher what has become durable.
     pub(super) fn tell(&self, writes: &[Write]) {
-        for write in writes {
-            match write {
-                Write::Append { record, .. } => self.ports.watch.recorded(&self.call.run, record),
-                Write::Attempt { attempt, .. } => self.ports.watch.attempt_failed(&self.call.run, attempt),
-                _ => {}
-            }
-        }
+        self.ports.watch.committed(&self.call.run, writes);
     }
 
     /// Commits the records that are only buffered, before something happens that must not be lost behind them.
     pub(in crate::script) fn commit_records(&self) -> Result<(), Fault> {
         let has_record = self.own.borrow().pending_record;
         if has_record { self.commit() } else { Ok(()) }
+    }
+
+    /// Lets the script go on with what a step has come to. Nothing that it does by itself acts on the world, so the record may wait
+    /// for what the script asks for next: before another step it is committed, and with a wait or the run's end it goes into their
+    /// list, which spares a flush. It waits for no longer than until the next look at the limits. A branch commits at once, since
+    /// what others do may take long.
+    pub(in crate::script) fn commit_soon(&self) -> Result<(), Fault> {
+        if self.is_branch() {
+            return self.commit();
+        }
+        let mut own = self.own.borrow_mut();
+        (own.log_bytes, own.call_bytes) = (0, 0);
+        Ok(())
     }
 }
 

@@ -207,6 +207,9 @@ impl Attempt {
             let message = format!("the code between steps took longer than {}", self.call.timeouts.step);
             self.limit("E0414", message, "do the work in steps, or raise timeouts.step in events.yaml");
             return true;
+        } else if self.commit_records().is_err() {
+            // The script is at work for long, so what it has recorded waits no longer.
+            return true;
         }
         if now.since(self.resumed.get()) >= SLICE && coroutine::pause().is_err() {
             let _ = self.ended();

@@ -47,16 +47,17 @@ impl Attempt {
         alloc::uncounted(|| self.values.borrow_mut().changed.insert(Arc::clone(key), row));
     }
 
-    /// Adds the changes to what is committed next, which is the record of the step.
-    pub(in crate::script) fn append_values(&self) {
+    /// Adds the changes to what is committed next, which is the record of the step; whether there are any.
+    pub(in crate::script) fn append_values(&self) -> bool {
         let changed = std::mem::take(&mut self.values.borrow_mut().changed);
         if changed.is_empty() {
-            return;
+            return false;
         }
         alloc::uncounted(|| {
             let writes = changed.into_iter().map(|(key, row)| row.map_or(Write::DropValue(key), Write::PutValue));
             self.own.borrow_mut().pending.extend(writes);
         });
+        true
     }
 
     /// Forgets what was not recorded, and lets others have the keys.

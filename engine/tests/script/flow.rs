@@ -53,6 +53,33 @@ fn a_failing_step_is_tried_again_after_its_back_off_and_keeps_its_own_count() {
 }
 
 #[test]
+fn a_record_is_stored_before_the_next_step_begins_and_the_last_one_with_the_end() {
+    let mut bench = Bench::new(r#"step("a", || 1); step("b", || 2); step("c", || 3)"#);
+    bench.create();
+    let program = bench.program();
+    let stopped = bench.attempt(&program).unwrap();
+    assert_eq!(bench.end().keys(), ["step a", "step b"]);
+    assert_eq!(bench.told.lines(), ["begin a 1", "record step a", "begin b 1", "record step b", "begin c 1"]);
+    assert!(stopped.recorded && stopped.pending.len() == 1, "{:?}", stopped.pending);
+    bench.follow(stopped);
+    let end = bench.end();
+    assert_eq!((end.output(), end.keys()), ("3", vec!["step a".to_owned(), "step b".to_owned(), "step c".to_owned()]));
+    assert_eq!(bench.told.lines().last().unwrap(), "record step c");
+}
+
+#[test]
+fn a_record_waits_for_no_script_that_is_at_work_for_long() {
+    for work in ["let n = 0; for i in 0..2000 { n += i; } n", "step(\"b\", #{ retries: 0 }, || throw \"no\")", "while true {}"] {
+        let mut bench = Bench::new(&format!("step(\"a\", || 1); {work}"));
+        bench.surroundings.limits.operations = 5_000;
+        bench.create();
+        let program = bench.program();
+        let stopped = bench.attempt(&program).unwrap();
+        assert_eq!(bench.end().keys(), ["step a"], "{work}: {:?}", stopped.outcome);
+    }
+}
+
+#[test]
 fn a_used_up_step_throws_a_step_error_once_and_at_each_replay() {
     let bench = Bench::new(
         r#"let seen = ();
@@ -285,8 +312,8 @@ fn a_drain_ends_the_script_at_the_next_step() {
     let program = bench.program();
     let stopped = bench.attempt(&program).unwrap();
     assert_eq!(stopped.outcome, Outcome::Interrupted);
-    assert_eq!(bench.end().keys(), ["step a"]);
     bench.follow(stopped);
+    assert_eq!(bench.end().keys(), ["step a"]);
     bench.stop = Stop::new();
     assert_eq!(bench.finish_with(&program).output(), "2");
 }
@@ -311,7 +338,7 @@ fn an_abort_or_a_dropped_future_ends_a_waiting_script_and_its_values() {
     });
     for abort in [true, false] {
         // A store that never answers keeps the script in its first commit.
-        let mut bench = Bench::on(Arc::clone(&host), r#"let g = guard(); step("a", || { let h = guard(); 1 }); 2"#);
+        let mut bench = Bench::on(Arc::clone(&host), r#"let g = guard(); step("a", || { let h = guard(); 1 }); step("b", || 2)"#);
         bench.create();
         let program = bench.program();
         let call_of_run = bench.start(&program);
@@ -446,7 +473,7 @@ impl Store for Failing {
 
 #[test]
 fn a_full_disk_holds_the_checkpoint_up_and_the_effect_is_not_repeated() {
-    let mut bench = Bench::new(r#"step("a", || { log::info("effect"); 1 })"#);
+    let mut bench = Bench::new(r#"step("a", || { log::info("effect"); 1 }); step("b", || 2)"#);
     bench.create();
     let program = bench.program();
     let call_of_run = bench.start(&program);
@@ -455,7 +482,7 @@ fn a_full_disk_holds_the_checkpoint_up_and_the_effect_is_not_repeated() {
     let stopped = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new())).unwrap();
     bench.follow(stopped);
     let end = bench.end();
-    assert_eq!((end.output(), end.log()), ("1", vec!["effect"]));
+    assert_eq!((end.output(), end.log()), ("2", vec!["effect"]));
     assert_eq!(end.row.ended, Some(Millis(START + 3_000)));
 }
 

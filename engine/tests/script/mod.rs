@@ -436,7 +436,9 @@ impl Bench {
         let now = Millis(self.clock.now.load(Ordering::SeqCst));
         let transition = next(&row, stopped, &self.retry, now, || 0.0)?;
         let state = transition.state;
+        let writes = transition.list.writes.clone();
         self.commit(transition.list);
+        self.told.committed(&row, &writes);
         Some(state)
     }
 
