@@ -32,11 +32,13 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut swept = inner.clock.now();
     let mut rounds = 0_u32;
     loop {
+        // In order, so that nothing hangs on chance: a seed of the simulation has to be the same each time.
         tokio::select! {
-            () = inner.clock.sleep_until(inner.clock.now().after(LOOK), false) => {}
+            biased;
             _ = fault.wait_for(Option::is_some) => return,
             // `ready` goes back to false when the engine has drained.
             _ = closing.wait_for(|ready| !ready) => return,
+            () = inner.clock.sleep_until(inner.clock.now().after(LOOK), false) => {}
         }
         if let Some(error) = inner.store.fault() {
             return inner.fail(error);
