@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{CronRow, EventRow, KvRow, LogRow, Outcome, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
+use crate::rules::{CronRow, EventRow, KvRow, LogRow, Outcome, OutcomeRow, PauseRow, RunRow, RunState, SourceRow, WaitRow, WindowRow};
 
 use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
@@ -154,36 +154,19 @@ impl Readers {
     }
 
     pub(super) fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.within(|decoder| match runs(decoder, query)? {
+            Some(filter) => filter.rows(decoder, row::RUN, "runs", query.limit, Decoder::run),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    /// How SQLite would look for these runs.
+    #[cfg(test)]
+    pub(super) fn plan(&self, query: &RunQuery) -> Result<String, StoreError> {
         self.within(|decoder| {
-            let mut filter = Filter::default();
-            if !query.states.is_empty() {
-                let numbers: Vec<String> = query.states.iter().map(|state| (*state as u8).to_string()).collect();
-                filter.text.push(format!("state IN ({})", numbers.join(", ")));
-                if !query.states.iter().any(|state| state.is_terminal()) {
-                    // Lets the index of open runs serve.
-                    filter.text.push("ended IS NULL".to_owned());
-                }
-            }
-            if let Some(function) = &query.function {
-                let Some(function) = decoder.names.id(decoder.connection, function)? else { return Ok(Vec::new()) };
-                // An event has few runs: beside it, the index of functions (kept away by the plus) is the worse one.
-                filter.add(if query.event.is_some() { "+function = ?" } else { "function = ?" }, function);
-            }
-            if let Some(event) = query.event {
-                filter.add("(event = ? OR id IN (SELECT run FROM batched WHERE event = ?))", event.0);
-                filter.values.push(Value::Integer(event.0));
-            }
-            if let Some(run) = query.replay_of {
-                filter.add("replay_of = ?", run.0);
-            }
-            if let Some(key) = &query.key {
-                filter.add("instr(char(10) || keys || char(10), char(10) || ? || char(10))", key.to_string());
-            }
-            if let Some(since) = query.since {
-                filter.add("created >= ?", since.0);
-            }
-            filter.range(query.from, query.to, query.since);
-            filter.rows(decoder, row::RUN, "runs", query.limit, Decoder::run)
+            let Some(filter) = runs(decoder, query)? else { return Ok(String::new()) };
+            let sql = format!("EXPLAIN QUERY PLAN {}", filter.sql(row::RUN, "runs", query.limit));
+            Ok(all(decoder, &sql, filter.values, |_, row| Ok(row.get::<_, String>(3)?))?.join("\n"))
         })
     }
 
@@ -317,10 +300,13 @@ impl Filter {
         limit: usize,
         decode: impl Fn(&Decoder<'d>, &Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
+        all(decoder, &self.sql(columns, table, limit), self.values, decode)
+    }
+
+    fn sql(&self, columns: &str, table: &str, limit: usize) -> String {
         let conditions = if self.text.is_empty() { "true".to_owned() } else { self.text.join(" AND ") };
         let order = if self.oldest_first { "id" } else { "id DESC" };
-        let sql = format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY {order} LIMIT {}", at_most(limit));
-        all(decoder, &sql, self.values, decode)
+        format!("SELECT {columns} FROM {table} WHERE {conditions} ORDER BY {order} LIMIT {}", at_most(limit))
     }
 }
 
@@ -336,6 +322,41 @@ fn event(decoder: &Decoder<'_>, id: EventId) -> Result<Option<EventRow>, StoreEr
 
 fn run(decoder: &Decoder<'_>, id: RunId) -> Result<Option<RunRow>, StoreError> {
     Ok(all(decoder, &RUN_BY_ID, [Value::Integer(id.0)], Decoder::run)?.pop())
+}
+
+/// What the runs have to meet that a query asks for; none where there can be none.
+fn runs(decoder: &Decoder<'_>, query: &RunQuery) -> Result<Option<Filter>, StoreError> {
+    let mut filter = Filter::default();
+    if !query.states.is_empty() {
+        let numbers: Vec<String> = query.states.iter().map(|state| (*state as u8).to_string()).collect();
+        filter.text.push(format!("state IN ({})", numbers.join(", ")));
+        // An index of a part serves where the query says what makes the part.
+        if !query.states.iter().any(|state| state.is_terminal()) {
+            filter.text.push("ended IS NULL".to_owned());
+        } else if query.states.iter().all(|state| matches!(state, RunState::Failed | RunState::Cancelled)) {
+            filter.text.push("state IN (7, 8)".to_owned());
+        }
+    }
+    if let Some(function) = &query.function {
+        let Some(function) = decoder.names.id(decoder.connection, function)? else { return Ok(None) };
+        // An event has few runs: beside it, the index of functions (kept away by the plus) is the worse one.
+        filter.add(if query.event.is_some() { "+function = ?" } else { "function = ?" }, function);
+    }
+    if let Some(event) = query.event {
+        filter.add("(event = ? OR id IN (SELECT run FROM batched WHERE event = ?))", event.0);
+        filter.values.push(Value::Integer(event.0));
+    }
+    if let Some(run) = query.replay_of {
+        filter.add("replay_of = ?", run.0);
+    }
+    if let Some(key) = &query.key {
+        filter.add("instr(char(10) || keys || char(10), char(10) || ? || char(10))", key.to_string());
+    }
+    if let Some(since) = query.since {
+        filter.add("created >= ?", since.0);
+    }
+    filter.range(query.from, query.to, query.since);
+    Ok(Some(filter))
 }
 
 fn batch(decoder: &Decoder<'_>, run: RunId) -> Result<Vec<EventId>, StoreError> {

@@ -148,6 +148,40 @@ fn what_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_file_of_the_first_version_is_brought_to_the_newest_with_all_that_it_holds() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    put(&store, (0..10).map(|_| large(ids.next(conformance::NOW), 100)).collect());
+    store.close().expect("a clean end");
+    let db = rusqlite::Connection::open(&path).expect("the file");
+    db.execute_batch("DROP INDEX runs_broken; PRAGMA user_version = 2").expect("an older file");
+    db.close().expect("closed");
+    let read_only = Options { read_only: true, ..Options::default() };
+    let told = Sqlite::open(&path, read_only).err().expect("an older file is not read").to_string();
+    assert!(told.contains("start the engine once"), "{told}");
+    let store = open(&path);
+    assert_eq!(store.events(&EventQuery::default()).expect("events").len(), 10);
+    assert_eq!(store.stats().expect("figures").version, open::VERSION);
+}
+
+#[test]
+fn runs_that_few_are_like_are_found_by_an_index() {
+    let folder = folder();
+    let store = open(&in_folder(&folder));
+    let plan = |states: &[RunState]| {
+        let query = RunQuery { states: states.to_vec(), limit: 50, ..RunQuery::default() };
+        store.readers.plan(&query).expect("a plan")
+    };
+    for states in [&[RunState::Failed][..], &[RunState::Cancelled], &[RunState::Failed, RunState::Cancelled]] {
+        assert!(plan(states).contains("runs_broken"), "{states:?}: {}", plan(states));
+    }
+    assert!(plan(&[RunState::Parked, RunState::Queued]).contains("runs_open"));
+    assert!(!plan(&[RunState::Failed, RunState::Completed]).contains("runs_broken"));
+}
+
+#[test]
 fn a_newer_file_is_refused_clearly() {
     let folder = folder();
     let path = in_folder(&folder);
