@@ -37,8 +37,10 @@ impl Engine {
 
 impl Inner {
     fn why(&self, run: &RunRow, blocked: Option<String>, now: Millis) -> Option<String> {
-        if run.state == RunState::Queued && run.started.is_none() && run.enter <= now && self.is_paused(&run.function) {
-            return Some(self.why_paused(&run.function, now));
+        if self.is_held(run) {
+            // Its time or its window may be ahead of it as well, and whoever resumes the function should not wonder.
+            let besides = self.why_early(run, now).map(|text| format!("; besides, {text}")).unwrap_or_default();
+            return Some(format!("{}{besides}", self.why_paused(&run.function, now)));
         }
         if blocked.is_some() {
             return blocked;
@@ -49,9 +51,26 @@ impl Inner {
                 let open: Vec<String> = open.into_iter().map(|(_, text)| text).collect();
                 Some(if open.is_empty() { "it waits; goes on as soon as it gets its turn".to_owned() } else { open.join("; ") })
             }
-            RunState::Queued if run.collects().is_some() && run.enter > now => self.why_collecting(run, now).or_else(|| why::row(run, now)),
-            RunState::Queued => Some(why::row(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
+            RunState::Queued => Some(self.why_early(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
             _ => why::row(run, now),
+        }
+    }
+
+    /// Whether a run has not begun because its function is paused: it shows as paused then.
+    fn is_held(&self, run: &RunRow) -> bool {
+        run.state == RunState::Queued && run.started.is_none() && self.is_paused(&run.function)
+    }
+
+    /// A run in the state that it shows.
+    fn as_shown(&self, run: RunRow) -> RunRow {
+        if self.is_held(&run) { RunRow { state: RunState::Paused, ..run } } else { run }
+    }
+
+    /// Why a queued run does not stand in line yet; none where it does.
+    fn why_early(&self, run: &RunRow, now: Millis) -> Option<String> {
+        match run.collects().is_some() && run.enter > now {
+            true => self.why_collecting(run, now).or_else(|| why::row(run, now)),
+            false => why::row(run, now),
         }
     }
 
@@ -78,7 +97,7 @@ impl Inner {
         let rows = self.store.waits(run).unwrap_or_default();
         let sentence = |row: WaitRow| {
             let child = match &*row.what {
-                What::Run(child) => self.store.run(*child).ok().flatten(),
+                What::Run(child) => self.store.run(*child).ok().flatten().map(|child| self.as_shown(child)),
                 _ => None,
             };
             let text = why::wait(&row, child.as_ref(), now);

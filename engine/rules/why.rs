@@ -17,7 +17,12 @@ pub fn row(run: &RunRow, now: Millis) -> Option<String> {
             Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake, now)))
         }
         RunState::Queued if run.enter > now && run.started.is_none() => {
-            Some(format!("its event's time has not come; starts {}", due(Some(run.enter), now)))
+            let starts = due(Some(run.enter), now);
+            Some(match run.collects() {
+                // How it does so, its function says: that one has changed since.
+                Some(_) => format!("its function collects no events any more; starts {starts}, with those that it has"),
+                None => format!("its event's time has not come; starts {starts}"),
+            })
         }
         _ => None,
     }
@@ -128,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::base::Id;
-    use crate::rules::{Failure, Kind, WaitKey};
+    use crate::rules::{Failure, GateKeys, Kind, WaitKey};
 
     const NOW: Millis = Millis(100_000);
 
@@ -145,6 +150,11 @@ mod tests {
         assert_eq!(row(&run(RunState::Sleeping, Some(100_000)), NOW).as_deref(), Some("sleeping; goes on as soon as it gets its turn"));
         let later = RunRow { enter: Millis(160_000), started: None, ..run(RunState::Queued, None) };
         assert_eq!(row(&later, NOW).as_deref(), Some("its event's time has not come; starts in 1m"));
+        let collecting = RunRow { gates: Some(Arc::new(GateKeys { collect: Some("1".into()), ..GateKeys::default() })), ..later.clone() };
+        assert_eq!(
+            row(&collecting, NOW).as_deref(),
+            Some("its function collects no events any more; starts in 1m, with those that it has")
+        );
         assert!(!is_in_line(&later, NOW) && is_in_line(&run(RunState::Queued, None), NOW));
         assert!(is_in_line(&run(RunState::Waiting, Some(100_000)), NOW) && !is_in_line(&run(RunState::Waiting, None), NOW));
         for state in [RunState::Running, RunState::Completed, RunState::Failed, RunState::Cancelled] {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cli::support::Place;
 
 /// Every figure, by a part of its name that no other has, and whether a raw limit stands beside it.
-const FIGURES: [(&str, bool); 40] = [
+const FIGURES: [(&str, bool); 55] = [
     ("events accepted, one a request", true),
     ("events accepted, 100 a request", true),
     ("1-step no-op runs, 100 events", true),
@@ -35,6 +35,21 @@ const FIGURES: [(&str, bool); 40] = [
     ("3-step no-op runs beside 100 reads a second", true),
     ("a read of 50 runs or events beside them, p50", true),
     ("a read of 50 runs or events beside them, p99", true),
+    ("the runs page, 1,000 runs in the file, p50", true),
+    ("the runs page, 1,000 runs in the file, p99", true),
+    ("the runs page by a function and a state that few have, 1,000 runs in the file, p50", true),
+    ("the runs page by a function and a state that few have, 1,000 runs in the file, p99", true),
+    ("the overview, 1,000 runs in the file, p50", true),
+    ("the overview, 1,000 runs in the file, p99", true),
+    ("the events page, 1,000 runs in the file, p50", true),
+    ("the events page, 1,000 runs in the file, p99", true),
+    ("the page of a run of 1,000 steps, its first part, p50", true),
+    ("the page of a run of 1,000 steps with all its files", true),
+    ("3-step no-op runs beside an open dashboard", true),
+    ("1,000 3-step runs a second beside an open dashboard", true),
+    ("ten of these events accepted beside an open dashboard, p50", true),
+    ("a live part of the dashboard beside 1,000 runs a second, p50", false),
+    ("a live part of the dashboard beside 1,000 runs a second, p99", false),
     ("an event accepted while the config is reloaded", true),
     ("a reload beside these events", false),
     ("1-step runs, 1,000 keys with limit 1", true),

@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: Chromium, which `scripts/test` installs, driven through its own driver.
 
 mod keyboard;
+mod live;
 mod look;
 mod pages;
 mod scenes;

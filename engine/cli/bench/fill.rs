@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use crate::base::{Clock as _, EventId, Id, Json, Millis, RunId};
 use crate::clock::SystemClock;
 use crate::rules::row::Recorded;
-use crate::rules::{EventRow, Kind, List, Record, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write};
+use crate::rules::{EventRow, Failure, Kind, List, Record, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write};
 use crate::store::sqlite::{Durability, Options, Sqlite};
 use crate::store::{Lane, Store, Ticket};
 
@@ -106,19 +106,37 @@ impl New {
         Write::CreateRun(RunRow { rev: 2, state, started: Some(self.now), wake, version: Some("filled".into()), ..queued })
     }
 
-    /// A 3-step run that has completed.
-    pub fn completed(&self) -> Vec<Write> {
+    fn step(&self, index: u32, key: &str) -> Write {
+        self.record(index, key, Kind::Step, Recorded::Value("1".into()))
+    }
+
+    /// A 3-step run that is about to do its first step.
+    fn begun(&self) -> Vec<Write> {
         let (run, at) = (self.run, self.now);
-        let step = |index, key| self.record(index, key, Kind::Step, Recorded::Value("1".into()));
         vec![
             self.event("bench/three"),
             Write::CreateRun(RunRow::queued(run, "three-steps", self.event, at)),
             Write::Start { run, at, version: "filled".into() },
-            step(0, "first"),
-            step(1, "second"),
-            step(2, "third"),
-            Write::End { run, state: RunState::Completed, at, output: Some("3".into()), error: None, reason: None },
         ]
+    }
+
+    /// A 3-step run that has completed.
+    pub fn completed(&self) -> Vec<Write> {
+        let (run, at) = (self.run, self.now);
+        let mut writes = self.begun();
+        writes.extend([self.step(0, "first"), self.step(1, "second"), self.step(2, "third")]);
+        writes.push(Write::End { run, state: RunState::Completed, at, output: Some("3".into()), error: None, reason: None });
+        writes
+    }
+
+    /// A 3-step run whose second step failed for good.
+    pub fn failed(&self) -> Vec<Write> {
+        let (run, at) = (self.run, self.now);
+        let error = Failure { message: "no stock".into(), step: Some("second".into()), attempts: Some(1), ..Failure::default() };
+        let mut writes = self.begun();
+        writes.push(self.step(0, "first"));
+        writes.push(Write::End { run, state: RunState::Failed, at, output: None, error: Some(Arc::new(error)), reason: None });
+        writes
     }
 
     /// A run that sleeps until `wake`.

@@ -91,6 +91,17 @@ impl Connection {
         self.expect_200(request.as_bytes()).await
     }
 
+    /// Asks for a page of the dashboard, or a file of it, as a browser does; its text.
+    ///
+    /// # Errors
+    /// As `post`, and where it is no text.
+    pub async fn page(&mut self, path: &str) -> io::Result<&str> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/html\r\n\r\n", self.address);
+        self.expect_200(request.as_bytes()).await?;
+        let body = answer(&self.received).map_or(0, |(head, _)| head);
+        std::str::from_utf8(&self.received[body..]).map_err(io::Error::other)
+    }
+
     async fn expect_200(&mut self, request: &[u8]) -> io::Result<()> {
         match self.exchange(request).await? {
             200 => Ok(()),

@@ -7,6 +7,7 @@ mod beside;
 mod called;
 mod calls;
 mod checks;
+mod dashboard;
 mod fill;
 mod flow;
 mod load;
@@ -68,7 +69,7 @@ impl From<Figure> for Taken {
 type Measure = fn(&Site) -> io::Result<Taken>;
 
 /// Every group, by the name that `--only` looks at.
-const GROUPS: [(&str, Measure); 19] = [
+const GROUPS: [(&str, Measure); 21] = [
     ("events accepted, one a request", throughput::accepting_one),
     ("events accepted, 100 a request", throughput::accepting_many),
     ("1-step runs", throughput::one_step),
@@ -81,6 +82,8 @@ const GROUPS: [(&str, Measure); 19] = [
     ("finished runs in the file", standing::finished),
     ("slow disk", beside::slow_disk),
     ("readers beside writers", beside::readers),
+    ("pages of the dashboard", dashboard::pages),
+    ("an open dashboard", dashboard::live),
     ("reload", reloads::beside_senders),
     ("many keys", flow::many_keys),
     ("one hot key", flow::hot_key),

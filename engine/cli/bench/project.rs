@@ -19,6 +19,7 @@ events:
   bench/one: {}
   bench/three: {}
   bench/fifty: {}
+  bench/thousand: {}
   bench/keyed: {}
   bench/hot: {}
   bench/sleep: {}
@@ -30,6 +31,7 @@ functions:
   one-step: { on: bench/one }
   three-steps: { on: bench/three }
   fifty-steps: { on: bench/fifty }
+  thousand-steps: { on: bench/thousand }
   keyed: { on: bench/keyed, handler: handlers/one-step.rhai, concurrency: { limit: 1, key: event.data.n } }
   hot: { on: bench/hot, handler: handlers/one-step.rhai, concurrency: { limit: 1, key: event.name } }
   sleep: { on: bench/sleep }
@@ -37,10 +39,11 @@ functions:
   probe: { on: bench/probe }
 CALL_FUNCTIONS
 "#;
-const HANDLERS: [(&str, &str); 7] = [
+const HANDLERS: [(&str, &str); 8] = [
     ("one-step", "step(\"only\", || 1)\n"),
     ("three-steps", "step(\"first\", || 1);\nstep(\"second\", || 2);\nstep(\"third\", || 3)\n"),
     ("fifty-steps", "for n in 0..50 { step(`step-${n}`, || 1); }\n50\n"),
+    ("thousand-steps", "for n in 0..1000 { step(`step-${n}`, || 1); }\n1000\n"),
     ("sleep", "sleep(\"nap\", \"1h\");\nstep(\"only\", || 1)\n"),
     ("wait", "wait_for_event(\"bench/answer\", #{ \"if\": \"async.data.n == event.data.n\" });\nstep(\"only\", || 1)\n"),
     (

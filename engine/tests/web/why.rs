@@ -1,6 +1,6 @@
 //! Why a run is not moving: a run is driven into every state, and its page is read.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -36,6 +36,26 @@ fn warehouse() -> String {
         }
     });
     url
+}
+
+/// Sends an event whose time is an hour ahead; the run that it starts then.
+async fn in_an_hour(shop: &Shop, name: &str, data: Value) -> String {
+    let later = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap() + 3_600_000;
+    let body = json!({ "name": name, "data": data, "ts": later });
+    let event = shop.ask(Method::POST, "/e/dev", Some(body)).await["ids"][0].as_str().unwrap().to_owned();
+    shop.get(&format!("/v1/events/{event}/runs")).await["data"][0]["run_id"].as_str().unwrap().to_owned()
+}
+
+/// Changes the shop's config by what replaces what, and has it come into force.
+async fn reload(shop: &Shop, changes: &[(&str, &str)]) {
+    let config = shop.folder().join("events.yaml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old}");
+        text = text.replace(old, new);
+    }
+    std::fs::write(&config, text).unwrap();
+    shop.ask(Method::POST, "/v1/reload", None).await;
 }
 
 #[tokio::test]
@@ -76,22 +96,16 @@ async fn the_page_of_a_run_says_why_it_is_not_moving_in_every_state() {
     says(told(&shop, &throttled).await, "queued", "throttled: send-receipt allows 20 starts per 1m");
 
     // One whose time has not come.
-    let later = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap() + 3_600_000;
-    let body = json!({ "name": "gate/asked", "data": { "gate": "east" }, "ts": later });
-    let event = shop.ask(Method::POST, "/e/dev", Some(body)).await["ids"][0].as_str().unwrap().to_owned();
-    let delayed = shop.get(&format!("/v1/events/{event}/runs")).await["data"][0]["run_id"].as_str().unwrap().to_owned();
+    let delayed = in_an_hour(&shop, "gate/asked", json!({ "gate": "east" })).await;
     says(told(&shop, &delayed).await, "queued", "its event's time has not come; starts in ");
 
     // One that waits for another run.
     shop.ask(Method::POST, "/v1/functions/check-item/pause", None).await;
     let parent = shop.run_in(&["waiting"], "order/placed", json!({ "order": "o3", "items": ["tea"] })).await;
-    says(told(&shop, &parent).await, "waiting", "of check-item, which is ");
+    says(told(&shop, &parent).await, "waiting", "of check-item, which is paused; ");
 
     // One whose function is gone.
-    let config = shop.folder().join("events.yaml");
-    let text = std::fs::read_to_string(&config).unwrap().replace("  open-gate:\n    on: gate/asked\n", "");
-    std::fs::write(&config, text).unwrap();
-    shop.ask(Method::POST, "/v1/reload", None).await;
+    reload(&shop, &[("  open-gate:\n    on: gate/asked\n", "")]).await;
     shop.ask(Method::POST, "/v1/signals/gate-north", None).await;
     shop.until(&busy.signal, &["parked"]).await;
     says(told(&shop, &busy.signal).await, "parked", "function gone: events.yaml does not declare its function any more");
@@ -102,4 +116,108 @@ async fn the_page_of_a_run_says_why_it_is_not_moving_in_every_state() {
         assert!(at.contains(state) && why.is_empty(), "{at} {why}");
     }
     assert!(told(&shop, &busy.cancelled).await.0.contains("nobody came"));
+}
+
+/// Events and functions before those of the shop, for states that its own do not come to.
+const MORE: &str = r#"
+  page/edited: {}
+  click/tracked: {}
+  bank/asked: {}
+  till/closed: {}
+  till/counted: {}
+  news/wanted: {}
+  all/wanted: {}
+  safe/asked: {}
+functions:
+  publish: { on: page/edited, handler: handlers/rest.rhai, debounce: { period: 1h, timeout: 3h } }
+  store-clicks: { on: click/tracked, handler: handlers/rest.rhai, batch: { size: 5, timeout: 1h } }
+  ask-bank: { on: bank/asked, concurrency: { limit: 1, shared: till } }
+  close-till: { on: till/closed, handler: handlers/rest.rhai, concurrency: { limit: 1, shared: till } }
+  count-till:
+    on: till/counted
+    concurrency: { limit: 1, hold: active }
+    retries: { attempts: 3, backoff: fixed, initial: 10m, jitter: 0 }
+  get-news: { on: news/wanted }
+  do-all: { on: all/wanted, retries: { attempts: 3, backoff: fixed, initial: 10m, jitter: 0 } }
+  open-safe: { on: safe/asked, versions: latest }
+"#;
+const MORE_HANDLERS: [(&str, &str); 6] = [
+    ("rest", "step(\"rest\", || 1)\n"),
+    ("ask-bank", "step(\"ask\", || http::get(event.data.url, #{ timeout: \"5m\" }).status)\n"),
+    (
+        "count-till",
+        "if event.data.url == () { step(\"open\", || { throw \"the drawer is stuck\"; }) }\n\
+        step(\"ask\", || http::get(event.data.url, #{ timeout: \"5m\" }).status)\n",
+    ),
+    (
+        "get-news",
+        "wait_for_any([#{ event: \"page/edited\", \"if\": \"async.data.page == event.data.page\" }, #{ event: \"click/tracked\" }], \
+        #{ timeout: \"1h\", id: \"news\" })\n",
+    ),
+    (
+        "do-all",
+        "parallel(#{ nap: || sleep(\"rest\", \"8h\"), key: || wait_for_signal(\"key\"), bank: || step(\"ask\", || { throw \"it is closed\"; }) })\n",
+    ),
+    ("open-safe", "step(\"first\", || 1);\nwait_for_signal(\"safe\")\n"),
+];
+
+#[tokio::test]
+async fn the_box_tells_of_windows_limits_branches_and_pauses() {
+    let shop = Shop::open();
+    for (name, text) in MORE_HANDLERS {
+        std::fs::write(shop.folder().join(format!("handlers/{name}.rhai")), text).unwrap();
+    }
+    reload(&shop, &[("\nfunctions:\n", MORE)]).await;
+    // Whoever calls it is let in, and never hears anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let call = json!({ "url": format!("http://{}/", silent.local_addr().unwrap()) });
+
+    // Events that are collected.
+    let published = shop.run_in(&["queued"], "page/edited", json!({ "page": "start" })).await;
+    says(told(&shop, &published).await, "queued", "debounced: it waits until no event of its key has come for 1h; starts in ");
+    let clicks = shop.run_in(&["queued"], "click/tracked", json!({})).await;
+    shop.send("click/tracked", json!({})).await;
+    says(told(&shop, &clicks).await, "queued", "collects a batch: 2 of 5 events; starts in ");
+
+    // A run that works needs no box; one behind a limit that another function shares with it does.
+    let busy = shop.run_in(&["running"], "bank/asked", call.clone()).await;
+    let (at, why) = told(&shop, &busy).await;
+    assert!(at.contains("running") && why.is_empty(), "{at} {why}");
+    let behind = shop.run_in(&["queued"], "till/closed", json!({})).await;
+    says(told(&shop, &behind).await, "queued", "waits for a slot: shared till allows 1 run at a time");
+
+    // One that let go of its slot while it backed off, and comes back to find it taken.
+    let stuck = shop.run_in(&["backing_off"], "till/counted", json!({})).await;
+    shop.run_in(&["running"], "till/counted", call).await;
+    shop.ask(Method::POST, &format!("/v1/runs/{stuck}/retry-now"), None).await;
+    shop.until(&stuck, &["queued"]).await;
+    says(told(&shop, &stuck).await, "queued", "waits for a slot: count-till allows 1 run at a time");
+
+    // One that waits for the first of several events, and one with several branches.
+    let news = shop.run_in(&["waiting"], "news/wanted", json!({ "page": "start" })).await;
+    let either = "waits for event page/edited with async.data.page == event.data.page or event click/tracked; gives up in ";
+    says(told(&shop, &news).await, "waiting", either);
+    let all = shop.run_in(&["waiting"], "all/wanted", json!({})).await;
+    for branch in [
+        "nap › rest sleeps; goes on in 7h",
+        "key › key waits for signal key; without a time-out",
+        "bank › ask backs off after a failed attempt (it is closed); the next one comes in ",
+    ] {
+        says(told(&shop, &all).await, "waiting", branch);
+    }
+
+    // A paused one whose time has not come either does not begin when that comes.
+    shop.ask(Method::POST, "/v1/functions/close-till/pause", None).await;
+    let held = in_an_hour(&shop, "till/closed", json!({})).await;
+    says(told(&shop, &held).await, "paused", "paused: close-till is paused for ");
+    says(told(&shop, &held).await, "paused", "lets it begin; besides, its event's time has not come; starts in ");
+
+    // One that its newest handler does not fit, and one whose function collects no more.
+    let safe = shop.run_in(&["waiting"], "safe/asked", json!({})).await;
+    std::fs::write(shop.folder().join("handlers/open-safe.rhai"), "step(\"other\", || 1);\nwait_for_signal(\"safe\")\n").unwrap();
+    reload(&shop, &[(", debounce: { period: 1h, timeout: 3h }", "")]).await;
+    shop.ask(Method::POST, "/v1/signals/safe", None).await;
+    shop.until(&safe, &["parked"]).await;
+    says(told(&shop, &safe).await, "parked", "its record does not fit the handler: the journal has step first");
+    says(told(&shop, &published).await, "queued", "its function collects no events any more; starts in ");
 }

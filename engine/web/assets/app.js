@@ -43,6 +43,7 @@
       if (!part.isConnected || document.hidden || isHeld(part)) return;
       const began = Date.now();
       state.live = true;
+      state.url = address(part);
       const swap = part.dataset.swap || "innerHTML";
       const target = part.id;
       const done = function () {
@@ -51,14 +52,18 @@
         ages();
         if (state.again) refresh(now);
       };
-      htmx.ajax("GET", address(part), { target: part, source: part, swap: swap }).then(done, done);
+      htmx.ajax("GET", state.url, { target: part, source: part, swap: swap }).then(done, done);
     }, wait);
   }
 
-  // Somebody may have begun to work in a part while it was on its way.
+  // Somebody may have begun to work in a part while it was on its way, or to choose a row of a list whose new rows were.
   document.addEventListener("htmx:beforeSwap", function (event) {
-    const state = parts.get(event.detail.target);
-    if (state && state.live && isHeld(event.detail.target)) event.detail.shouldSwap = false;
+    const part = event.detail.target;
+    const state = parts.get(part);
+    if (!state || !state.live) return;
+    const isLate = state.url === part.dataset.fresh && address(part) !== state.url;
+    if (isLate) state.again = true;
+    if (isLate || isHeld(part)) event.detail.shouldSwap = false;
   });
 
   function told(topics) {

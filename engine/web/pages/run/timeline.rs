@@ -37,6 +37,11 @@ impl What {
             What::Queue => "queue",
         }
     }
+
+    /// Whether it is drawn as a line: nothing was done.
+    fn is_thin(self) -> bool {
+        matches!(self, What::Wait | What::Queue)
+    }
 }
 
 type Segment = (Millis, Millis, What);
@@ -104,7 +109,8 @@ pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) 
         }
         @if count > STEPS_AT_ONCE { (parts(ask, first, last, count)) }
         div.timeline-box {
-            ol.timeline {
+            // Said once for all rows: a run may have many.
+            ol.timeline hx-target="#run" hx-swap="outerHTML" {
                 li.step.whole {
                     span.name { b { (run.function_id) } }
                     span.num { (whole_time(trace, now)) }
@@ -158,14 +164,29 @@ fn whole(trace: &Trace, busy: &[(Millis, Millis)], end: Millis) -> Vec<Segment> 
     out
 }
 
+/// The pieces as they are drawn, each with where it begins and ends: those of one kind that touch are one, so that the row of a run
+/// of a thousand steps does not hold a thousand.
+fn drawn(segments: &[Segment], scale: &Scale) -> Vec<(What, f64, f64)> {
+    let mut drawn: Vec<(What, f64, f64)> = Vec::new();
+    for (from, to, what) in segments {
+        let (x, end) = (scale.x(*from), scale.x(*to));
+        // What was done is seen, however short it was.
+        let least = if what.is_thin() { 0.0 } else { 3.0 };
+        let end = x + (end - x).max(least).min(WIDTH);
+        match drawn.last_mut() {
+            Some((kind, _, last)) if *kind == *what && x <= *last => *last = last.max(end),
+            _ => drawn.push((*what, x, end)),
+        }
+    }
+    drawn
+}
+
 fn bar(segments: &[Segment], scale: &Scale, width: Option<f64>) -> Markup {
     html! {
         svg.bar viewBox={ "0 0 " (WIDTH) " 14" } preserveAspectRatio="none" height="14" width=[width] aria-hidden="true" {
-            @for (from, to, what) in segments {
-                @let (x, end) = (scale.x(*from), scale.x(*to));
-                @let thin = matches!(what, What::Wait | What::Queue);
-                rect class=(what.class()) x=(format!("{x:.2}")) width=(format!("{:.2}", (end - x).max(if thin { 0.0 } else { 3.0 }).min(WIDTH)))
-                    y=(if thin { 5 } else { 1 }) height=(if thin { 4 } else { 12 }) {}
+            @for (what, x, end) in drawn(segments, scale) {
+                rect class=(what.class()) x=(format!("{x:.2}")) width=(format!("{:.2}", end - x))
+                    y=(if what.is_thin() { 5 } else { 1 }) height=(if what.is_thin() { 4 } else { 12 }) {}
             }
         }
     }
@@ -191,7 +212,7 @@ fn row(
     html! {
         li.step.selected[is_selected] data-row=(step_id(step)) {
             a.main.name #{ "step-" (number) } class={ "depth" (depth) } href=(page) aria-current=[is_selected.then_some("true")] title=(step.key)
-                hx-get=(part) hx-target="#run" hx-swap="outerHTML" hx-push-url=(page)
+                hx-get=(part) hx-push-url=(page)
             {
                 span class={ "sign " (tone.class()) } role="img" aria-label=(word) { (sign) }
                 " " (name)
@@ -250,5 +271,24 @@ fn time(step: &StepView, now: Millis) -> String {
         (StepStatus::Completed, Some(until), _) if step.kind == Kind::Sleep => widgets::took(until.0.since(step.started_at.0)),
         (_, _, Some(ended)) => widgets::took(ended.0.since(step.started_at.0)),
         _ => format!("{} …", widgets::took(now.since(step.started_at.0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_one_kind_that_touch_are_drawn_as_one() {
+        let piece = |from: i64, to: i64, what| (Millis(from), Millis(to), what);
+        let scale = Scale::new(Mode::Fit, Millis(0), Millis(1_000), &[]);
+        let far = [piece(0, 10, What::Busy), piece(100, 110, What::Busy)];
+        assert_eq!(drawn(&far, &scale), [(What::Busy, 0.0, 10.0), (What::Busy, 100.0, 110.0)]);
+        let near = [piece(0, 1, What::Busy), piece(2, 3, What::Busy), piece(4, 9, What::Busy)];
+        assert_eq!(drawn(&near, &scale), [(What::Busy, 0.0, 9.0)]);
+        let others = [piece(0, 5, What::Failed), piece(5, 8, What::Wait), piece(8, 9, What::Failed)];
+        assert_eq!(drawn(&others, &scale).len(), 3);
+        let many: Vec<Segment> = (0..1_000).map(|at| piece(at, at, What::Busy)).collect();
+        assert_eq!(drawn(&many, &scale).len(), 1);
     }
 }
