@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 
 use serde_json::Value;
@@ -33,8 +34,8 @@ pub(super) struct Index {
     children: IdMap<Seq>,
     /// Invoked runs that are on their way to the disk.
     unborn: IdMap<Member>,
-    /// Each text of an `if` is compiled once.
-    conditions: HashMap<Arc<str>, Weak<Expr>>,
+    /// Each name with its `if` is made once.
+    kinds: HashMap<KindName, Weak<Kind>>,
     /// Of the values that waits are found by.
     hasher: RandomState,
 }
@@ -86,23 +87,23 @@ enum Filed {
 /// One kind of event that a wait takes.
 #[derive(Debug)]
 pub(super) struct Alternative {
+    kind: Arc<Kind>,
+    /// What the `if` reads of the run's own event.
+    bound: Option<Box<str>>,
+    /// The hash of the value that the kind's field has to have, by which the wait is filed; none where it has no such value.
+    value: Option<NonZeroU64>,
+}
+
+/// The name of events, and the text of an `if`.
+type KindName = (Arc<str>, Option<Arc<str>>);
+
+/// What the waits for events of one name with one `if` share.
+#[derive(Debug)]
+struct Kind {
     event: Arc<str>,
-    condition: Option<Condition>,
-    place: Option<Place>,
-}
-
-/// Where a wait is filed under the name of its event.
-#[derive(Debug)]
-struct Place {
-    field: Field,
-    /// The hash of the value that the field has to have.
-    value: u64,
-}
-
-#[derive(Debug)]
-struct Condition {
-    expr: Arc<Expr>,
-    bound: Arc<str>,
+    condition: Option<Arc<Expr>>,
+    /// The field that the `if` compares with a value.
+    field: Option<Field>,
 }
 
 impl Seqs {
@@ -144,6 +145,9 @@ impl Seqs {
     }
 }
 
+/// What an `if` reads of a run's event that nothing of is kept.
+const NOTHING_BOUND: &str = "{}";
+
 /// The parts of a run's event that an `if` reads, as expressions see them.
 fn bound_view(bound: &Value) -> EventView<'_> {
     const NOTHING: &Value = &Value::Null;
@@ -155,16 +159,16 @@ fn bound_view(bound: &Value) -> EventView<'_> {
 impl Alternative {
     /// The name of the events.
     pub(super) fn event(&self) -> &str {
-        &self.event
+        &self.kind.event
     }
 
     /// Whether an event is one of these. An `if` that fails counts as false.
     pub(super) fn fits(&self, event: EventView<'_>) -> bool {
-        if event.name != &*self.event {
+        if event.name != &*self.kind.event {
             return false;
         }
-        let Some(Condition { expr, bound }) = &self.condition else { return true };
-        let Ok(bound) = json::value(bound) else { return false };
+        let Some(expr) = &self.kind.condition else { return true };
+        let Ok(bound) = json::value(self.bound.as_deref().unwrap_or(NOTHING_BOUND)) else { return false };
         let scope = Scope { event: Some(bound_view(&bound)), async_event: Some(event), ..Scope::default() };
         expr.holds(&scope).unwrap_or_else(|error| {
             tracing::debug!(condition = &**expr.text(), %error, "the `if` of a wait counts as false");
@@ -186,8 +190,8 @@ impl Index {
         open.insert(seq);
         let what = match &*row.what {
             What::Events(wanted) => {
-                let mut all: Vec<Alternative> = wanted.iter().map(|wanted| self.alternative(wanted)).collect();
-                all.iter_mut().for_each(|one| file(self.events.entry(Arc::clone(&one.event)).or_default(), one, seq));
+                let all: Vec<Alternative> = wanted.iter().map(|wanted| self.alternative(wanted)).collect();
+                all.iter().for_each(|one| file(self.events.entry(Arc::clone(&one.kind.event)).or_default(), one, seq));
                 match <[Alternative; 1]>::try_from(all) {
                     Ok([one]) => Filed::Event(one),
                     Err(all) => Filed::Events(all.into()),
@@ -220,31 +224,40 @@ impl Index {
     }
 
     fn alternative(&mut self, wanted: &Wanted) -> Alternative {
-        let event = self.shared(&wanted.event);
-        let Some(text) = &wanted.condition else { return Alternative { event, condition: None, place: None } };
-        let Some(expr) = self.compiled(text) else {
+        let Some(kind) = self.kind(&wanted.event, wanted.condition.as_ref()) else {
             // It was checked when the wait was opened; this one can only come from another version.
-            tracing::error!(condition = &**text, "the `if` of a stored wait does not compile; it counts as false");
-            let never = Arc::from("stepwell/never");
-            return Alternative { event: never, condition: None, place: None };
+            let condition = wanted.condition.as_deref().unwrap_or_default();
+            tracing::error!(condition, "the `if` of a stored wait does not compile; it counts as false");
+            let never = Kind { event: Arc::from("stepwell/never"), condition: None, field: None };
+            return Alternative { kind: Arc::new(never), bound: None, value: None };
         };
-        let bound = wanted.bound.clone().unwrap_or_else(|| Arc::from("{}"));
-        let view = json::value(&bound).unwrap_or_default();
+        let Some(expr) = &kind.condition else { return Alternative { kind, bound: None, value: None } };
+        let view = json::value(wanted.bound.as_deref().unwrap_or(NOTHING_BOUND)).unwrap_or_default();
         let pin = expr.pin(Some(bound_view(&view)));
-        let place = pin.map(|pin| Place { field: pin.field, value: self.hasher.hash_one(&*pin.value) });
-        Alternative { event, condition: Some(Condition { expr, bound }), place }
+        let value = pin.map(|pin| self.hash(&pin.value));
+        // A text of its own: the row's lies among others that are about to go, and would keep their memory.
+        Alternative { bound: wanted.bound.as_deref().map(Box::from), value, kind }
     }
 
-    fn compiled(&mut self, text: &Arc<str>) -> Option<Arc<Expr>> {
-        if let Some(expr) = self.conditions.get(text).and_then(Weak::upgrade) {
-            return Some(expr);
+    /// What is found by another value with the same hash does not fit in the end.
+    fn hash(&self, value: &str) -> NonZeroU64 {
+        NonZeroU64::new(self.hasher.hash_one(value)).unwrap_or(NonZeroU64::MIN)
+    }
+
+    /// What waits for events of this name with this `if` share; none where the `if` does not compile.
+    fn kind(&mut self, event: &Arc<str>, condition: Option<&Arc<str>>) -> Option<Arc<Kind>> {
+        let name = (self.shared(event), condition.cloned());
+        if let Some(kind) = self.kinds.get(&name).and_then(Weak::upgrade) {
+            return Some(kind);
         }
-        let expr = Arc::new(Expr::parse(text, MATCH_VARIABLES).ok()?);
-        if self.conditions.len() == self.conditions.capacity() {
-            self.conditions.retain(|_, expr| expr.strong_count() > 0);
+        let condition = condition.map(|text| Expr::parse(text, MATCH_VARIABLES).map(Arc::new)).transpose().ok()?;
+        let field = condition.as_ref().and_then(|expr| expr.pinned());
+        let kind = Arc::new(Kind { event: Arc::clone(&name.0), condition, field });
+        if self.kinds.len() == self.kinds.capacity() {
+            self.kinds.retain(|_, kind| kind.strong_count() > 0);
         }
-        self.conditions.insert(Arc::clone(text), Arc::downgrade(&expr));
-        Some(expr)
+        self.kinds.insert(name, Arc::downgrade(&kind));
+        Some(kind)
     }
 
     fn seq(&self, wait: &WaitKey) -> Option<Seq> {
@@ -317,10 +330,10 @@ impl Index {
     }
 
     fn unfile(&mut self, one: &Alternative, seq: Seq) {
-        if let Some(named) = self.events.get_mut(&one.event)
+        if let Some(named) = self.events.get_mut(&one.kind.event)
             && unfile(named, one, seq)
         {
-            self.events.remove(&one.event);
+            self.events.remove(&one.kind.event);
         }
     }
 
@@ -344,7 +357,7 @@ impl Index {
         let Some(named) = self.events.get(event.name) else { return Vec::new() };
         let mut found: Vec<Seq> = named.rest.iter().copied().collect();
         for by in &named.fields {
-            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&self.hasher.hash_one(&*value))) {
+            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&self.hash(&value).get())) {
                 found.extend(seqs.iter());
             }
         }
@@ -399,31 +412,36 @@ impl Index {
     }
 }
 
-fn file(named: &mut Named, one: &mut Alternative, seq: Seq) {
-    let Some(place) = &mut one.place else {
+impl Alternative {
+    /// Where it is filed under the name of its events.
+    fn place(&self) -> Option<(&Field, u64)> {
+        Some((self.kind.field.as_ref()?, self.value?.get()))
+    }
+}
+
+fn file(named: &mut Named, one: &Alternative, seq: Seq) {
+    let Some((field, value)) = one.place() else {
         named.rest.insert(seq);
         return;
     };
-    let at = named.fields.iter().position(|by| by.field == place.field).unwrap_or_else(|| {
-        named.fields.push(ByField { field: place.field.clone(), values: NumberMap::default() });
+    let at = named.fields.iter().position(|by| by.field == *field).unwrap_or_else(|| {
+        named.fields.push(ByField { field: field.clone(), values: NumberMap::default() });
         named.fields.len() - 1
     });
-    // All waits of a name share the text of the field.
-    place.field = named.fields[at].field.clone();
-    named.fields[at].values.entry(place.value).or_default().insert(seq);
+    named.fields[at].values.entry(value).or_default().insert(seq);
 }
 
 /// True where nobody waits for events of this name any more.
 fn unfile(named: &mut Named, one: &Alternative, seq: Seq) -> bool {
-    match &one.place {
+    match one.place() {
         None => {
             named.rest.remove(&seq);
         }
-        Some(place) => {
-            if let Some(at) = named.fields.iter().position(|by| by.field == place.field) {
+        Some((field, value)) => {
+            if let Some(at) = named.fields.iter().position(|by| by.field == *field) {
                 let by = &mut named.fields[at];
-                if by.values.get_mut(&place.value).is_some_and(|seqs| seqs.remove(seq)) {
-                    by.values.remove(&place.value);
+                if by.values.get_mut(&value).is_some_and(|seqs| seqs.remove(seq)) {
+                    by.values.remove(&value);
                 }
                 if by.values.is_empty() {
                     named.fields.swap_remove(at);
@@ -523,7 +541,7 @@ mod tests {
         }
         let named = &index.events["a"];
         assert!(named.rest.is_empty() && named.fields.len() == 1 && named.fields[0].values.len() == 10_000);
-        assert_eq!(index.conditions.len(), 1, "one text is compiled once");
+        assert_eq!(index.kinds.len(), 1, "one text is compiled once");
         assert_eq!(fitting(&index, "a", &json!({"id": 77})), [77]);
     }
 }

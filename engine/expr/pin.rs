@@ -63,6 +63,12 @@ impl Expr {
         Some(Pin { field: Field(Arc::clone(field)), value: text(&value)? })
     }
 
+    /// The field of `async` that `pin` finds a value for, where it finds one.
+    pub fn pinned(&self) -> Option<Field> {
+        let Form::Program { tree, paths } = &self.form else { return None };
+        comparison(tree, paths).map(|(field, _)| Field(Arc::clone(field)))
+    }
+
     /// As much of `event` as the expression reads: an object with some of its fields.
     pub fn bound(&self, event: EventView<'_>) -> Value {
         let mut kept = Map::new();
@@ -145,7 +151,11 @@ mod tests {
     }
 
     fn pinned(text: &str) -> Option<(String, String)> {
-        with(text, |expr, event| expr.pin(Some(event)).map(|pin| (pin.field.path(), pin.value.to_string())))
+        with(text, |expr, event| {
+            let pin = expr.pin(Some(event));
+            assert!(pin.as_ref().is_none_or(|pin| expr.pinned().as_ref() == Some(&pin.field)), "{text}");
+            pin.map(|pin| (pin.field.path(), pin.value.to_string()))
+        })
     }
 
     #[test]

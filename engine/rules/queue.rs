@@ -135,7 +135,8 @@ struct Line {
     filed: Option<(Order, Option<SlotAt>)>,
 }
 
-/// What the queue knows of one run.
+/// What the queue knows of one run that stands in line or wants slots; of any other one there is nothing to know, and a million of
+/// them may sleep.
 #[derive(Debug)]
 struct Entry {
     slots: Box<[SlotAt]>,
@@ -236,6 +237,9 @@ impl Queue {
     /// Makes a run known that has begun and is suspended: it takes the slots it holds meanwhile (`hold: run`),
     /// even beyond a limit that was lowered since.
     pub fn hold(&mut self, run: RunId, wants: &[Want]) {
+        if wants.is_empty() {
+            return;
+        }
         let slots = self.intern(wants);
         let mut entry = Entry { slots, holds: 0, line: None };
         for (bit, &at) in entry.slots.iter().enumerate() {
@@ -325,7 +329,11 @@ impl Queue {
             if let Some(entry) = self.runs.get_mut(&order.run) {
                 entry.line = None;
                 self.queued -= 1;
-                self.take(order.run);
+                if entry.slots.is_empty() {
+                    self.runs.remove(&order.run);
+                } else {
+                    self.take(order.run);
+                }
                 admitted.push(order.run);
             }
             self.file(line);
