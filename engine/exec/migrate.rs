@@ -92,14 +92,14 @@ impl Engine {
                 writes.extend([Write::PutSource(source), Write::Adopt { run, version: Arc::clone(&to) }]);
             }
             if is_parked {
-                writes.push(Write::RetryNow { run, at: now });
+                writes.push(Write::RetryNow { run, at: now, anew: true });
             }
             let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes };
             match self.inner.store.commit(Lane::Steps, vec![list]).await?.into_iter().next() {
                 Some(Ok(())) => {
                     let mut row = RunRow { version: from.is_some().then(|| Arc::clone(&to)), ..row };
                     if is_parked {
-                        row = RunRow { rev: row.rev + 1, state: RunState::Queued, wake: None, error: None, reason: None, ..row };
+                        row = RunRow { rev: row.rev + 1, state: RunState::Queued, wake: Some(now), error: None, reason: None, ..row };
                         self.inner.notify_run(run, &row.function, row.state, now);
                         self.inner.tell(Message::Again(Box::new(row.clone())));
                     }

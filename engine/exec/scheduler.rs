@@ -290,7 +290,7 @@ impl Scheduler {
 
     /// A stored run joins the queue or the timers.
     fn take_up(&mut self, row: &RunRow) {
-        self.know(row, row.started.is_some());
+        self.know(row, row.holds_slots());
     }
 
     /// As `take_up`; `holds` says whether it has its slots already.

@@ -146,6 +146,11 @@ pub struct RunRow {
 }
 
 impl RunRow {
+    /// Whether it holds the slots that it holds until its end: it has begun, and was not parked since, which gives them back.
+    pub fn holds_slots(&self) -> bool {
+        self.started.is_some() && !(self.state == RunState::Queued && self.wake.is_some())
+    }
+
     /// A run that has just been created and enters the queue at once.
     pub fn queued(id: RunId, function: impl Into<Arc<str>>, event: EventId, now: Millis) -> RunRow {
         RunRow {

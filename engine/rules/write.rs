@@ -249,12 +249,15 @@ pub enum Write {
         /// The error that it backs off from.
         error: Option<Arc<Failure>>,
     },
-    /// Any state but terminal → queued, and what the run backs off from is due at once. Clears `wake`, `error` and `reason`.
+    /// Any state but terminal → queued, and what the run backs off from is due at once. Clears `error` and `reason`.
     RetryNow {
         /// The run.
         run: RunId,
         /// The time.
         at: Millis,
+        /// Whether it has given its slots back, as one that was parked, and stands in line for them: then `wake` is this time, which
+        /// `RunRow::holds_slots` reads; else it is cleared.
+        anew: bool,
     },
     /// Any state but terminal → queued: woken, drained, recovered. Clears `wake`, `error` and `reason`.
     Requeue {

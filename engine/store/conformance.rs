@@ -275,13 +275,18 @@ fn a_run_goes_through_every_state(store: &dyn Store) {
     };
     let (past, soon) = (NOW.after(Span::seconds(1)), NOW.after(Span::seconds(4)));
     put(store, [past, later].iter().map(|at| Write::Attempt { run: id, attempt: due(at) }).collect());
-    put(store, vec![Write::RetryNow { run: id, at: soon }, start(id)]);
-    row = RunRow { rev: 11, attempt: 2, ..row };
+    put(store, vec![Write::RetryNow { run: id, at: soon, anew: true }]);
+    let wakes = |at: Option<Millis>| assert_eq!(store.run(id).map(|run| run.map(|run| run.wake)), Ok(Some(at)));
+    wakes(Some(soon));
+    put(store, vec![Write::RetryNow { run: id, at: soon, anew: false }]);
+    wakes(None);
+    put(store, vec![Write::RetryNow { run: id, at: soon, anew: true }, start(id)]);
+    row = RunRow { rev: 13, attempt: 2, ..row };
     reads_back(store, &row);
     assert_eq!(store.journal(id).map(|journal| journal.attempts), Ok(vec![due(&past), due(&soon)]), "what was to come later is due now");
     let output: Option<crate::base::Json> = Some(Arc::from(r#"{"status":"paid"}"#));
     put(store, vec![Write::End { run: id, state: RunState::Completed, at: later, output: output.clone(), error: None, reason: None }]);
-    row = RunRow { rev: 12, state: RunState::Completed, ended: Some(later), output, ..row };
+    row = RunRow { rev: 14, state: RunState::Completed, ended: Some(later), output, ..row };
     reads_back(store, &row);
 }
 

@@ -336,8 +336,9 @@ fn change(row: &mut RunRow, write: Write) {
             row.error = None;
             row.reason = None;
         }
-        Write::RetryNow { .. } => {
+        Write::RetryNow { at, anew, .. } => {
             row.state = RunState::Queued;
+            row.wake = anew.then_some(at);
             row.error = None;
             row.reason = None;
         }

@@ -143,7 +143,8 @@ impl RunView {
             why: row.reason.as_deref().map(str::to_owned),
             created_at: Time(row.created),
             queued_at: Time(row.enter),
-            wakes_at: row.wake.map(Time),
+            // That of a queued run says that it stands in line for its slots anew.
+            wakes_at: row.wake.filter(|_| row.state != RunState::Queued).map(Time),
             attempt: row.attempt,
             key: keys.iter().find(|key| !key.is_null()).cloned(),
             keys,

@@ -288,9 +288,12 @@ impl<'c> Applier<'c> {
                 (head.state, head.suspects) = (RunState::Queued, *suspects);
                 self.sql.requeue.execute(params![run.0, head.rev, head.state as u8, suspects])?;
             }
-            Write::RetryNow { at, .. } => {
+            Write::RetryNow { at, anew, .. } => {
                 head.state = RunState::Queued;
                 self.sql.requeue.execute(params![run.0, head.rev, head.state as u8, head.suspects])?;
+                if *anew {
+                    self.sql.wake.execute(params![run.0, at.0])?;
+                }
                 self.sql.hurry.execute(params![run.0, at.0])?;
             }
             Write::Park { reason, .. } => {
@@ -447,6 +450,7 @@ struct Statements<'c> {
     adopt: Statement<'c>,
     suspend: Statement<'c>,
     requeue: Statement<'c>,
+    wake: Statement<'c>,
     hurry: Statement<'c>,
     park: Statement<'c>,
     end: Statement<'c>,
@@ -499,6 +503,7 @@ impl<'c> Statements<'c> {
             adopt: sql("UPDATE runs SET version = ?2 WHERE id = ?1")?,
             suspend: sql("UPDATE runs SET rev = ?2, state = ?3, wake = ?4, attempt = ?5, error = ?6 WHERE id = ?1")?,
             requeue: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, suspects = ?4, error = NULL, reason = NULL WHERE id = ?1")?,
+            wake: sql("UPDATE runs SET wake = ?2 WHERE id = ?1")?,
             hurry: sql("UPDATE attempts SET next = ?2 WHERE run = ?1 AND next > ?2")?,
             park: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, reason = ?4 WHERE id = ?1")?,
             end: sql("UPDATE runs SET rev = ?2, state = ?3, wake = NULL, ended = ?4, output = ?5, error = ?6, reason = ?7 WHERE id = ?1")?,

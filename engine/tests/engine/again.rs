@@ -148,6 +148,38 @@ fn a_parked_run_is_tried_again_or_done_again_once_its_function_is_back() {
 }
 
 #[test]
+fn a_parked_run_that_is_tried_again_waits_for_its_slot_also_after_a_kill() {
+    let yaml = "version: 1\nevents: { a/b: {}, c/d: {} }\nfunctions: { f: { on: a/b, concurrency: 1 }, g: { on: c/d } }\n";
+    let world = World::new(yaml.split_once('\n').unwrap().1, &[("f", r#"wait_for_signal("go"); step("two", || 2)"#), ("g", "1")]);
+    let parked = world.block_on(async {
+        let event = world.send("a/b", "{}").await.unwrap();
+        world.until(event, &[RunState::Waiting]).await.id
+    });
+    world.write("events.yaml", "version: 1\nevents: { a/b: {}, c/d: {} }\nfunctions: { g: { on: c/d } }\n");
+    let world = world.restart();
+    world.block_on(async {
+        assert_eq!(world.engine.signal("go", "null".into()).await.unwrap(), 1);
+        world.until(world.stored(parked).event, &[RunState::Parked]).await;
+    });
+    world.write("events.yaml", yaml);
+    let world = world.restart();
+    let holder = world.block_on(async {
+        let event = world.send("a/b", "{}").await.unwrap();
+        let holder = world.until(event, &[RunState::Waiting]).await.id;
+        assert_eq!(world.engine.retry_now(parked).await.unwrap().state, RunState::Queued);
+        holder
+    });
+    let world = world.killed();
+    world.block_on(async {
+        let why = world.engine.why(&world.stored(parked)).await;
+        assert!(why.as_ref().is_some_and(|why| why.contains("waits for a slot")), "{why:?}");
+        assert_eq!(world.engine.signal("go", "null".into()).await.unwrap(), 1);
+        assert_eq!(world.end_of(holder).await.state, RunState::Completed);
+        assert_eq!(world.end_of(parked).await.state, RunState::Completed);
+    });
+}
+
+#[test]
 fn a_run_that_was_told_to_go_on_does_so_after_a_kill() {
     let script = r#"step("trip", || { if run.attempt < 2 { throw "not yet" } run.attempt })"#;
     let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, retries: { attempts: 3, backoff: fixed, initial: 1h } } }\n";

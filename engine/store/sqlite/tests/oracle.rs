@@ -264,7 +264,7 @@ impl World {
         let (run, at) = (self.some_run(), self.now);
         let error = Some(failure(&self.random.text()));
         match self.random.below(8) {
-            7 => Write::RetryNow { run, at },
+            7 => Write::RetryNow { run, at, anew: self.random.below(2) == 0 },
             6 => Write::Adopt { run, version: self.random.one(&["v1", "v2"]).into() },
             0 | 1 => Write::Start { run, at, version: self.random.one(&["v1", "v2"]).into() },
             2 => {
