@@ -40,6 +40,8 @@ struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     rates: HashMap<Key, (Span, Window)>,
+    /// The latest time of a decision.
+    latest: Millis,
     /// When to look whether a window counts nothing any more.
     stale: BinaryHeap<Reverse<(Millis, Key)>>,
     /// The last one has the key; those before it are cancelled by decisions whose outcome is not known yet.
@@ -217,6 +219,16 @@ impl Gates {
         window.enter(at, event, decision);
     }
 
+    /// What is left of a rate limit for an event that is decided on now. What counted no more at a later time is forgotten, so one that
+    /// is decided on again at its old time, since the disk was full, counts from that later time on.
+    fn room(&mut self, key: &Key, rule: RateLimit, now: Millis, decision: u64) -> Option<Room> {
+        self.latest = self.latest.max(now);
+        match self.rates.get_mut(key) {
+            Some((_, window)) => window.room(rule, self.latest, decision),
+            None => Some(Room::Free(self.latest)),
+        }
+    }
+
     /// Tells what the gates know, at most `most` keys of each kind. Whoever decides on events waits meanwhile: so a key is copied only once
     /// it is known to be told.
     pub(super) fn survey(&self, project: &Project, flow: &mut Flow, most: usize, now: Millis) {
@@ -270,6 +282,7 @@ impl Gates {
 
     /// Forgets windows that count nothing any more.
     fn forget_stale(&mut self, now: Millis) {
+        self.latest = self.latest.max(now);
         while let Some(Reverse((at, _))) = self.stale.peek()
             && *at <= now
         {
@@ -334,7 +347,7 @@ impl Decision<'_> {
         let number = self.number;
         self.marks.drain(..).for_each(|mark| gates.settle(mark, number, stands));
         drop(gates);
-        self.inner.gates_moved.send_modify(|times| *times += 1);
+        self.inner.gates_moved.notify_waiters();
     }
 }
 
@@ -501,10 +514,7 @@ impl Inner {
     ) -> Result<Sight, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
             let key = (Arc::clone(&candidate.function), Arc::clone(value));
-            let room = match gates.rates.get_mut(&key) {
-                Some((_, window)) => window.room(*rule, now, decision),
-                None => Some(Room::Free(now)),
-            };
+            let room = gates.room(&key, *rule, now, decision);
             found.room = room;
             match room {
                 None => return Ok(Sight::Unsure),
@@ -577,6 +587,17 @@ pub(super) fn load(inner: &dyn crate::store::Store, now: Millis) -> Result<(Gate
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_decided_on_again_at_its_old_time_finds_room_as_it_is_now() {
+        let (key, rule): (Key, RateLimit) = (("f".into(), "1".into()), RateLimit { limit: 1, period: Span::seconds(10) });
+        let mut gates = Gates::default();
+        gates.enter(&key, rule, Millis(10_000), EventId::default(), SETTLED);
+        assert_eq!(gates.room(&key, rule, Millis(15_000), 1), Some(Room::Full(Millis(20_000))));
+        // Another event comes, and the window is forgotten.
+        gates.forget_stale(Millis(30_000));
+        assert_eq!(gates.room(&key, rule, Millis(15_000), 1), Some(Room::Free(Millis(30_000))), "five seconds after the first one");
+    }
 
     #[test]
     fn the_first_of_many_are_told_in_order_and_the_others_counted() {

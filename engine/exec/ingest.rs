@@ -187,7 +187,7 @@ impl Inner {
         // Events whose decision depends on others that are on their way to the disk.
         let mut unsure = Vec::new();
         let gated = pending.iter().any(|event| gates::ask(&event.candidates));
-        let moved = gated.then(|| self.gates_moved.subscribe());
+        let moved = gated.then(|| self.gates_moved.notified());
         let handed = {
             // Both are held until the lists are handed over: a wait that comes into the index later looks back behind them, and
             // the next decision is made on these.
@@ -229,9 +229,8 @@ impl Inner {
         };
         *pending = unsure;
         let Some((ticket, fitting, dooms)) = handed else {
-            if let Some(mut moved) = moved {
-                // The sender is a part of `self`, so it cannot be gone.
-                let _ = moved.changed().await;
+            if let Some(moved) = moved {
+                moved.await;
             }
             return Ok(());
         };

@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::{Fixed, Project};
@@ -116,8 +116,9 @@ pub(crate) struct Inner {
     errands: AtomicUsize,
     waits: RwLock<wait_index::Index>,
     gates: Mutex<gates::Gates>,
-    /// Counts how often decisions on gates have come to something.
-    gates_moved: watch::Sender<u64>,
+    /// A decision on gates has come to something. No `watch` where several wait: that wakes them in a random order, and then a seed of
+    /// the simulation would not be the same each time.
+    gates_moved: Notify,
     decisions: AtomicU64,
     /// What each run is cancelled by.
     listening: RwLock<wait_index::Index>,
@@ -129,6 +130,8 @@ pub(crate) struct Inner {
     notices: broadcast::Sender<Notice>,
     draining: AtomicBool,
     ready: watch::Sender<bool>,
+    /// It has become ready, or its store has failed.
+    readied: Notify,
     fault: watch::Sender<Option<StoreError>>,
     queued: AtomicUsize,
     executing: AtomicUsize,
@@ -239,7 +242,7 @@ impl Engine {
         let inner = Arc::new(Inner {
             waits: RwLock::new(waits),
             gates: Mutex::new(gates),
-            gates_moved: watch::Sender::new(0),
+            gates_moved: Notify::new(),
             decisions: AtomicU64::new(0),
             listening: RwLock::default(),
             keys: Arc::default(),
@@ -263,6 +266,7 @@ impl Engine {
             notices,
             draining: AtomicBool::new(false),
             ready: watch::Sender::new(false),
+            readied: Notify::new(),
             fault: watch::Sender::new(None),
             queued: AtomicUsize::new(0),
             executing: AtomicUsize::new(0),
@@ -334,11 +338,12 @@ impl Engine {
 
     /// Is done once the engine has taken up what the store held (or has failed at it).
     pub async fn until_ready(&self) {
-        let (mut ready, mut fault) = (self.inner.ready.subscribe(), self.inner.fault.subscribe());
-        // A closed channel means that the engine is gone, which ends the waiting as well.
-        tokio::select! {
-            _ = ready.wait_for(|ready| *ready) => {}
-            _ = fault.wait_for(Option::is_some) => {}
+        loop {
+            let readied = self.inner.readied.notified();
+            if *self.inner.ready.borrow() || self.inner.fault.borrow().is_some() {
+                return;
+            }
+            readied.await;
         }
     }
 
@@ -401,7 +406,7 @@ impl Inner {
 
     /// Notes that the store failed for good; the first error is kept.
     fn fail(&self, error: StoreError) {
-        self.fault.send_if_modified(|fault| {
+        let is_first = self.fault.send_if_modified(|fault| {
             let first = fault.is_none();
             if first {
                 tracing::error!(%error, "the store failed; the engine stops");
@@ -409,6 +414,9 @@ impl Inner {
             }
             first
         });
+        if is_first {
+            self.readied.notify_waiters();
+        }
     }
 
     /// Waits as long as a full disk is given until it is tried again.

@@ -202,7 +202,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
     let mut repeated: Vec<Write> = Vec::new();
     loop {
         let record = with.record.clone().map(|record| Record { result: Recorded::Value(ids_json(&ids)), ..record });
-        let mut moved = inner.gates_moved.subscribe();
+        let moved = inner.gates_moved.notified();
         let mut decision = inner.decision();
         let handed = {
             let index = inner.waits();
@@ -253,8 +253,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
         };
         let Some((ticket, created, joined, gone, fitting, dooms)) = handed else {
             decision.settle(false);
-            // The sender is a part of the engine, so it cannot be gone.
-            let _ = moved.changed().await;
+            moved.await;
             continue;
         };
         let replaces = !gone.is_empty();

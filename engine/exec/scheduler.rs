@@ -225,6 +225,7 @@ impl Scheduler {
             Err(error) => return self.inner.fail(error),
         }
         self.inner.ready.send_replace(true);
+        self.inner.readied.notify_waiters();
         let mut fault = self.inner.fault.subscribe();
         loop {
             let now = self.inner.clock.now();
