@@ -216,7 +216,7 @@ impl Scheduler {
     /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
         self.quiet_until = self.inner.clock.now().after(QUIET);
-        self.inner.paused_functions().into_iter().for_each(|function| self.held.begin(function));
+        self.hold_paused();
         if let Err(error) = self.take_up_all().await {
             return self.inner.fail(error);
         }
@@ -340,6 +340,21 @@ impl Scheduler {
             self.held.keep(function, order, wants);
         } else {
             self.queue.push(order, &wants);
+        }
+    }
+
+    /// A pause holds the runs of a function that is declared. One that is gone cannot be resumed, so its runs are parked like those of
+    /// others that are gone, and only when it is back are new ones held again.
+    fn hold_paused(&mut self) {
+        let project = self.inner.project();
+        for function in self.inner.paused_functions() {
+            if project.function(&function).is_some() {
+                self.held.begin(function);
+                continue;
+            }
+            for order in self.held.end(&function).into_keys() {
+                self.queue.push(order, &[]);
+            }
         }
     }
 

@@ -59,6 +59,7 @@ impl Scheduler {
             gates.reload(&before, &project);
             *self.inner.project.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&project);
         }
+        self.hold_paused();
         let mut writes = self.refit(&rows, &others, &before, &project);
         for row in rows.values() {
             let other = others.get(&row.function).copied().unwrap_or_default();

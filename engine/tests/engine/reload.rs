@@ -361,6 +361,18 @@ fn a_function_that_is_gone_parks_its_runs_and_takes_them_up_when_it_is_back() {
 }
 
 #[test]
+fn a_paused_function_that_is_gone_parks_its_runs_as_others_do() {
+    let world = world("concurrency: { limit: 1 }", WAITS);
+    world.block_on(world.engine.pause("f", true)).unwrap();
+    let events = world.numbered(0..2);
+    world.come_to(&events, RunState::Queued);
+    world.reload_whole(&format!("version: 1\n{EVENTS}functions: {{ g: {{ on: stop/it, handler: handlers/f.rhai }} }}\n"));
+    for run in world.come_to(&events, RunState::Parked) {
+        assert!(run.reason.as_deref().is_some_and(|reason| reason.starts_with("function gone")), "{:?}", run.reason);
+    }
+}
+
+#[test]
 fn what_a_reload_cannot_change_is_told_again_and_again() {
     let world = world("retries: 1", "1");
     let text = format!("{}engine: {{ listen: 127.0.0.1:1, durability: normal }}\n", yaml("retries: 1"));
