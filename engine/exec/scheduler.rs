@@ -504,11 +504,12 @@ impl Scheduler {
         match join.seat {
             Seat::First { .. } | Seat::Beside { full: false, .. } => {}
             Seat::Beside { full: true, .. } => {
-                let now = self.inner.clock.now();
-                (live.enter, live.wake, live.enter_ms) = (now, Some(now), now.0);
+                // As it is stored, however long the word of it took: its place in line must be the same after a restart.
+                let enter = event.accepted;
+                (live.enter, live.wake, live.enter_ms) = (enter, Some(enter), enter.0);
                 let function = Arc::clone(&live.function);
-                self.timers.push(Reverse((now, run, Due::Wake)));
-                self.arm_start(run, &function, now);
+                self.timers.push(Reverse((enter, run, Due::Wake)));
+                self.arm_start(run, &function, enter);
             }
             Seat::Instead { enter, .. } => {
                 let Some(made) = self.fresh.get_mut(&run) else {
