@@ -264,7 +264,15 @@ impl Group<'_> {
         let attempt = self.parent.branch(&slot.path, &slot.counts, own);
         let script = Rc::clone(&attempt);
         let (body, arguments, store) = (slot.body.clone(), slot.arguments.clone(), Rc::clone(&self.store));
-        let evaluate = move || evaluate(&script, &body, &arguments, &store);
+        let makes_room = self.slots.len() > self.limit;
+        let evaluate = move || {
+            let result = evaluate(&script, &body, &arguments, &store);
+            if makes_room && !script.is_halted() {
+                // The branch that takes its place must not come to the disk before its end does: a replay would not begin it there.
+                script.commit_records()?;
+            }
+            result
+        };
         match Coroutine::new(Rc::clone(&attempt) as _, run::stack_bytes(&attempt), evaluate) {
             Ok(coroutine) => {
                 self.slots[at].place = Place::Running(self.parent.run_beside(attempt, coroutine));
