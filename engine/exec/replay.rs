@@ -126,7 +126,8 @@ impl Engine {
             let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes: vec![Write::RetryNow { run, at: now, anew }] };
             match inner.store.commit(Lane::Steps, vec![list]).await?.into_iter().next() {
                 Some(Ok(())) => {
-                    let row = RunRow { rev: row.rev + 1, state: RunState::Queued, wake: anew.then_some(now), error: None, reason: None, ..row };
+                    let row =
+                        RunRow { rev: row.rev + 1, state: RunState::Queued, wake: anew.then_some(now), error: None, reason: None, ..row };
                     inner.notify_run(run, &row.function, row.state, now);
                     inner.tell(Message::Again(Box::new(row.clone())));
                     return Ok(row);

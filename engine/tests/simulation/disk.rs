@@ -15,6 +15,9 @@ use super::sabotage::Sabotage;
 use super::sites::{Met, Site};
 use super::world::World;
 
+/// No engine lives for so many, but for those in which an idle one looks for old rows.
+const MOST_FLUSHES: u64 = 20_000;
+
 /// The store of one engine's life. What it holds outlives it.
 pub struct Disk {
     memory: Memory,
@@ -71,7 +74,7 @@ impl Disk {
 
     /// Writes what is queued until the flush in which the engine dies.
     pub async fn write(self: &Arc<Disk>, plan: &mut DiskPlan) {
-        let mut number = 0;
+        let (mut number, mut idle) = (0, 0);
         let mut full_until = Millis(0);
         loop {
             let batch = self.batch(plan).await;
@@ -87,7 +90,12 @@ impl Disk {
             }
             let moment = self.dies_of(number, &batch);
             number += 1;
+            idle += u64::from(batch.iter().flat_map(Commit::sites).all(|site| site == Some(Site::Sweep)));
             self.world.count_flush();
+            if number - idle > MOST_FLUSHES {
+                self.world.facts().broken("I3: the engine commits and commits, and comes to no end".to_owned());
+                return self.world.freeze();
+            }
             if self.flush(batch, moment, self.world.clock.now() < full_until, plan) {
                 return self.world.freeze();
             }
@@ -132,9 +140,9 @@ impl Disk {
         if let Some(Moment::After | Moment::Answered) = death {
             self.world.facts().cut(batch.iter().flat_map(Commit::sites), true);
         }
-        self.world.facts().flush();
         let mut answers = Vec::new();
         for mut commit in batch {
+            self.world.facts().commit();
             if let Some(sabotage) = self.sabotage {
                 commit.lists = commit.lists.into_iter().map(|list| sabotage.spoil(list)).collect();
             }
@@ -142,12 +150,16 @@ impl Disk {
             if let Err(error) = &verdicts {
                 self.world.facts().broken(format!("the store refused a commit: {error}"));
             }
+            for conflict in verdicts.iter().flatten().filter_map(|verdict| verdict.as_ref().err()) {
+                self.world.facts().note(now, &format!("a list is refused: {conflict:?}"));
+            }
             let done = commit.lists.iter().zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
             for (list, _) in done {
                 self.world.facts().applied(list.clone(), now);
             }
             answers.push((verdicts, commit));
         }
+        self.world.facts().check_doomed();
         self.world.look();
         if death == Some(Moment::Failed { applied: true }) {
             self.world.fail();

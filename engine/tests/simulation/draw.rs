@@ -5,8 +5,11 @@ use stepwell::rules::{Ending, Hold};
 
 use super::dice::Dice;
 use super::edit;
-use super::plan::{Backoff, Cancel, Death, DiskPlan, Event, Function, Jump, Limit, Moment, Plan, Request, Trigger, WakePlan, Way};
-use super::program;
+use super::plan::{
+    Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Request, Signal, Trigger,
+    WakePlan, Way,
+};
+use super::program::{self, Around};
 use super::sites;
 use super::swarm::{Feature, Swarm};
 
@@ -19,8 +22,8 @@ pub fn world(seed: u64) -> (Plan, Swarm) {
     let mut dice = Dice::new(seed);
     let mut swarm = Swarm::random(&mut dice);
     // A jump of the clock is the end of whatever step is under way, and nobody can say which one that is.
-    if swarm.has(Feature::Retention) {
-        // What deletes old rows looks at them each second, so long sleeps would take their time.
+    if swarm.has(Feature::Retention) || swarm.has(Feature::Crons) {
+        // What deletes old rows looks at them each second, and crons start and start, so long sleeps would take their time.
         swarm.sleep = swarm.sleep.min(20);
     }
     if swarm.has(Feature::ClockJumps) {
@@ -31,13 +34,50 @@ pub fn world(seed: u64) -> (Plan, Swarm) {
 }
 
 fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
-    let events = dice.between(1, 3) as usize;
+    // One more that starts nothing, so that programs can send it.
+    let events = dice.between(1, 3) as usize + usize::from(swarm.has(Feature::Sends) || swarm.has(Feature::Waits));
     let editions = if swarm.has(Feature::Reloads) { dice.between(1, 3) as usize } else { 0 };
     let shared = Limit { limit: dice.between(1, 2) as u32, key: None, hold: hold(dice), shared: Some("pool".to_owned()) };
     let count = dice.between(1, 4);
-    let functions = (0..count).map(|number| function(dice, swarm, number, events, &shared, editions)).collect();
-    let requests = requests(dice, swarm, events);
+    let mut functions: Vec<Function> = (0..count).map(|number| function(dice, swarm, number, events, &shared, editions)).collect();
+    for number in 0..functions.len() {
+        let mut around = around(swarm, &functions, number, events);
+        if functions[number].gates.cron.is_some() {
+            // It starts again and again: what it led to would never come to an end.
+            (around.sends, around.invokes) = (Vec::new(), Vec::new());
+        }
+        let function = &mut functions[number];
+        let mut versions = vec![program::random(dice, swarm, function.attempts, &around)];
+        for edition in 1..=editions {
+            let later = edit::edited(&versions[edition - 1], dice, edition as u32);
+            versions.push(later);
+        }
+        function.versions = versions;
+    }
+    let mut requests = requests(dice, swarm, events);
+    let has_crons = functions.iter().any(|function: &Function| function.gates.cron.is_some());
+    if has_crons {
+        // Else a world with nothing but starts by the clock would go on for an hour.
+        requests.iter_mut().flat_map(|request| &mut request.again_ms).for_each(|again| *again = (*again).min(5_000));
+    }
     let cancels = if swarm.meets(Feature::Cancels, dice) { (0..dice.between(1, 4)).map(|_| cancel(dice)).collect() } else { Vec::new() };
+    let mut signals: Vec<Signal> =
+        if swarm.has(Feature::Signals) { (0..dice.between(1, 8)).map(|_| signal(dice)).collect() } else { Vec::new() };
+    if has_crons {
+        // The world goes on for so long, whatever else there is in it.
+        signals.push(Signal { at_ms: dice.between(30_000, 150_000), number: 0, value: 0 });
+    }
+    let pauses: Vec<Pause> = if swarm.meets(Feature::Pauses, dice) {
+        let pause = |dice: &mut Dice| Pause {
+            at_ms: dice.between(0, 120_000),
+            function: dice.below(functions.len()),
+            for_ms: dice.between(1, 200_000),
+        };
+        (0..dice.between(1, 3)).map(|_| pause(dice)).collect()
+    } else {
+        Vec::new()
+    };
+    let retries = if swarm.meets(Feature::RetryNows, dice) { (0..dice.between(1, 5)).map(|_| cancel(dice)).collect() } else { Vec::new() };
     let kept = swarm.meets(Feature::Retention, dice).then(|| *dice.pick(&[1, 60, 3_600]));
     let disk = DiskPlan {
         flush_ms: *dice.pick(&[0, 2, 10, 200]),
@@ -50,7 +90,11 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         dice: dice.fork(2),
     };
     let wakes = WakePlan { late: swarm.rate(Feature::LateWakes), late_ms: *dice.pick(&[1, 500, 5_000]) };
-    let steps = if kept.is_some() { SMALL_JUMPS } else { LARGE_JUMPS };
+    let steps = match (has_crons, kept.is_some()) {
+        (true, _) => TINY_JUMPS,
+        (_, true) => SMALL_JUMPS,
+        _ => LARGE_JUMPS,
+    };
     let jumps = if swarm.has(Feature::ClockJumps) { (0..dice.between(0, 3)).map(|_| jump(dice, steps)).collect() } else { Vec::new() };
     let mut deaths: Vec<Death> = Vec::new();
     if swarm.has(Feature::Deaths) {
@@ -68,13 +112,30 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
             deaths.push(death);
         }
     }
-    Plan { functions, events, requests, cancels, disk, wakes, deaths, jumps, kept, dice: dice.fork(1), sabotage: None }
+    Plan {
+        functions,
+        events,
+        requests,
+        cancels,
+        signals,
+        pauses,
+        retries,
+        disk,
+        wakes,
+        deaths,
+        jumps,
+        kept,
+        dice: dice.fork(1),
+        sabotage: None,
+    }
 }
 
 /// How far the clock is set, forward and back. What looks after old rows does so each second, so a world with it must not
 /// have to wait for days until the clock is where it was.
 const LARGE_JUMPS: &[i64] = &[-DAY_MS, -HOUR_MS, -1_000, 1, 5_000, HOUR_MS, 400 * DAY_MS];
 const SMALL_JUMPS: &[i64] = &[-60_000, -1_000, 1, 5_000, HOUR_MS, 400 * DAY_MS];
+/// Where the clock starts functions, it looks at each of the times that were jumped over.
+const TINY_JUMPS: &[i64] = &[-60_000, -1_000, 1, 5_000, HOUR_MS];
 
 fn jump(dice: &mut Dice, steps: &[i64]) -> Jump {
     Jump { at_ms: dice.between(0, 600_000), by_ms: *dice.pick(steps) }
@@ -108,17 +169,47 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
         let key = dice.chance(50).then(|| *dice.pick(&KEYS));
         limits.push(Limit { key, ..shared.clone() });
     }
-    let once = swarm.meets(Feature::Idempotency, dice);
+    let mut gates = Gates::random(dice, swarm, events);
+    if number > 0 && swarm.meets(Feature::Crons, dice) {
+        on.clear();
+        // The clock that is set leaves out what it jumps over.
+        let missed = if swarm.has(Feature::ClockJumps) { "run-once" } else { *dice.pick(&["skip", "run-once", "run-all"]) };
+        gates.cron = Some((30, missed));
+        // Its runs must not come faster than they go.
+        gates.throttle = None;
+        limits.clear();
+    }
+    if gates.is_batch() {
+        let Some(Collect::Batch { key, .. }) = gates.collect else { unreachable!("it was drawn as one") };
+        limits.iter_mut().for_each(|limit| limit.key = key);
+        limits.retain(|limit| limit.shared.is_none());
+        if let Some(rate) = &mut gates.rate {
+            rate.key = key;
+        }
+    }
+    let once = !gates.is_batch() && swarm.meets(Feature::Idempotency, dice);
     let start = swarm.meets(Feature::StartTimeouts, dice).then(|| dice.between(1, 600));
     let finish = swarm.meets(Feature::FinishTimeouts, dice).then(|| dice.between(1, 3_600));
-    let mut versions = vec![program::random(dice, swarm, attempts)];
-    for edition in 1..=editions {
-        let later = edit::edited(&versions[edition - 1], dice, edition as u32);
-        versions.push(later);
-    }
     // One function stays, since a project without any is none.
     let gone_from = (number > 0 && editions > 0 && dice.chance(20)).then(|| dice.between(1, editions as i64) as usize);
-    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, start, finish, versions, gone_from }
+    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, gates, start, finish, versions: Vec::new(), gone_from }
+}
+
+/// What there is around the program of a function: it starts those after it alone, so that no chain is without end.
+fn around(swarm: &Swarm, functions: &[Function], number: usize, events: usize) -> Around {
+    let is_before = |event: usize| functions[..=number].iter().any(|function| function.on.iter().any(|on| on.event == event));
+    let is_gone = functions[number + 1..].iter().filter(|function| function.gone_from.is_none());
+    Around {
+        events,
+        sends: (0..events).filter(|event| !is_before(*event)).collect(),
+        invokes: is_gone.map(|function| function.id.clone()).collect(),
+        may_hang: !swarm.has(Feature::Limits) && !swarm.has(Feature::SharedLimits) && !swarm.has(Feature::Crons),
+    }
+}
+
+fn signal(dice: &mut Dice) -> Signal {
+    let spread = *dice.pick(&[10_000, 600_000]);
+    Signal { at_ms: dice.between(0, spread), number: dice.below(program::SIGNALS), value: dice.between(0, 99) }
 }
 
 fn requests(dice: &mut Dice, swarm: &Swarm, events: usize) -> Vec<Request> {

@@ -2,7 +2,7 @@
 //! smaller ones, when the shortest program is looked for that still shows a trouble.
 
 use super::dice::Dice;
-use super::program::{Break, Caught, Expr, Program, Shape, Step, Stmt, Target};
+use super::program::{Branch, Break, Caught, Expr, Match, On, Program, Shape, Step, Stmt, Target, Wait};
 
 /// The variables of steps that came with an edit start here; a program never gets that far by itself.
 const NEW_VARIABLES: u32 = 1_000;
@@ -78,6 +78,7 @@ fn cut_in(block: &mut Vec<Stmt>, left: &mut usize, how: Cut) -> Option<bool> {
         let found = match &mut block[at] {
             Stmt::If { then, other, .. } => cut_in(then, left, how).or_else(|| cut_in(other, left, how)),
             Stmt::For { body, .. } => cut_in(body, left, how),
+            Stmt::Parallel(parallel) => parallel.branches.iter_mut().find_map(|branch| cut_in(&mut branch.body, left, how)),
             _ => None,
         };
         if found.is_some() {
@@ -98,6 +99,25 @@ fn cut_at(block: &mut Vec<Stmt>, at: usize, how: Cut) -> bool {
             let inside = std::mem::take(body);
             block.splice(at..=at, inside);
         }
+        (Cut::Inline, Stmt::Parallel(parallel)) => {
+            let end = |branch: Branch| {
+                let mut body = branch.body;
+                body.push(Stmt::Let { to: branch.to, value: branch.result });
+                body
+            };
+            let inside: Vec<Stmt> = std::mem::take(&mut parallel.branches).into_iter().flat_map(end).collect();
+            block.splice(at..=at, inside);
+        }
+        (Cut::Plain, Stmt::Parallel(parallel)) => {
+            if parallel.branches.len() > 2 {
+                parallel.branches.pop();
+            } else if parallel.limit.take().is_none() && !std::mem::take(&mut parallel.settle) {
+                return std::mem::take(&mut parallel.named);
+            }
+        }
+        (Cut::Plain, Stmt::Wait(wait)) => return make_plain_wait(wait),
+        (Cut::Plain, Stmt::Send { events }) if events.len() > 1 => events.truncate(1),
+        (Cut::Plain, Stmt::Invoke(invoke)) if invoke.seconds.is_some_and(|seconds| seconds > 1) => invoke.seconds = Some(1),
         (Cut::Plain, Stmt::Step(step)) => return make_plain(step),
         (Cut::Plain, Stmt::Sleep { seconds, .. }) if *seconds > 1 => *seconds = 1,
         (Cut::Plain, Stmt::Let { value, .. }) if !matches!(value, Expr::Number(_)) => *value = Expr::Number(1),
@@ -124,6 +144,38 @@ fn make_plain(step: &mut Step) -> bool {
         return false;
     }
     true
+}
+
+fn make_plain_wait(wait: &mut Wait) -> bool {
+    if let On::Events(events) = &mut wait.on {
+        if events.len() > 1 {
+            events.pop();
+            return true;
+        }
+        if std::mem::replace(&mut events[0].1, Match::Any) != Match::Any {
+            return true;
+        }
+    }
+    if wait.seconds.is_some_and(|seconds| seconds > 1) {
+        wait.seconds = Some(1);
+        return true;
+    }
+    false
+}
+
+/// The program without invocations of a function.
+pub fn without_invoke(program: &Program, function: &str) -> Program {
+    fn clear(block: &mut Vec<Stmt>, function: &str) {
+        block.retain(|stmt| !matches!(stmt, Stmt::Invoke(invoke) if invoke.function == function));
+        for stmt in block {
+            if let Stmt::Parallel(parallel) = stmt {
+                parallel.branches.iter_mut().for_each(|branch| clear(&mut branch.body, function));
+            }
+        }
+    }
+    let mut smaller = program.clone();
+    clear(&mut smaller.body, function);
+    repaired(smaller)
 }
 
 /// The program without helpers that nobody calls, and with every variable declared before its use.
@@ -159,6 +211,7 @@ fn calls(block: &[Stmt], helper: usize) -> bool {
         Stmt::Call { helper: called, .. } => *called == helper,
         Stmt::If { then, other, .. } => calls(then, helper) || calls(other, helper),
         Stmt::For { body, .. } => calls(body, helper),
+        Stmt::Parallel(parallel) => parallel.branches.iter().any(|branch| calls(&branch.body, helper)),
         _ => false,
     })
 }
@@ -172,6 +225,7 @@ fn renumber(block: &mut [Stmt], numbers: &[usize]) {
                 renumber(other, numbers);
             }
             Stmt::For { body, .. } => renumber(body, numbers),
+            Stmt::Parallel(parallel) => parallel.branches.iter_mut().for_each(|branch| renumber(&mut branch.body, numbers)),
             _ => {}
         }
     }
@@ -198,6 +252,21 @@ fn repair(block: &mut [Stmt], known: &mut Vec<u32>) {
                 repair(other, &mut known.clone());
             }
             Stmt::For { body, .. } => repair(body, &mut known.clone()),
+            Stmt::Wait(wait) => repair_target(&mut wait.to, known),
+            Stmt::Invoke(invoke) => {
+                repair_expr(&mut invoke.data.n, known);
+                repair_target(&mut invoke.to, known);
+            }
+            Stmt::Send { events } => events.iter_mut().for_each(|(_, data)| repair_expr(&mut data.n, known)),
+            Stmt::Signal { value, .. } => repair_expr(value, known),
+            Stmt::Parallel(parallel) => {
+                for branch in &mut parallel.branches {
+                    let mut inside = known.clone();
+                    repair(&mut branch.body, &mut inside);
+                    repair_expr(&mut branch.result, &inside);
+                }
+                parallel.branches.iter_mut().for_each(|branch| repair_target(&mut branch.to, known));
+            }
             Stmt::Sleep { .. } | Stmt::Tiny { .. } | Stmt::Flaky { .. } | Stmt::Fail { .. } => {}
         }
     }

@@ -1,7 +1,11 @@
 //! What has happened in a world, seen from outside the engine: what is on the disk, what its steps did, what the client
-//! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9.
+//! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9; W1 is that
+//! a wait comes to one thing, which fits it, and W2 that it misses nothing.
 
+mod gates;
 mod order;
+mod outside;
+mod waits;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,15 +13,18 @@ use std::sync::Arc;
 use serde_json::Value;
 use stepwell::base::limits::DEDUPE_WINDOW_MS;
 use stepwell::base::{EventId, Millis, RunId, Span};
+use stepwell::rules::gates::GateKeys;
 use stepwell::rules::recovery::POISON_REASON;
 use stepwell::rules::row::Recorded;
-use stepwell::rules::{Ending, EventRow, Kind, List, Record, RunRow, RunState, Write};
+use stepwell::rules::{EventRow, Kind, List, Record, RunRow, RunState, Write};
 
 use super::clock::SimClock;
 use super::plan::{Event, Plan};
 use super::program::Break;
 use super::sites::{AFTER, BEFORE, Cuts, Site};
-use super::straight::{self, End, Straight};
+use super::straight::{self, End, Straight, Wanted};
+use gates::Passed;
+use waits::Talks;
 
 /// How long a full disk is one story.
 const FULL_WAIT: Span = Span::seconds(3);
@@ -41,12 +48,18 @@ pub struct Facts {
     throws: HashMap<(RunId, String), u32>,
     /// What the client was told: (the request, the event's number in it) and the id.
     told: BTreeMap<(usize, usize), EventId>,
-    /// The number of the flush that is being applied.
-    flush: u64,
+    /// The number of the commit that is being applied: what the engine handed over at once, it hears of at once.
+    commit: u64,
+    /// In which commit each event came.
+    came_in: HashMap<EventId, u64>,
     /// When the disk was full last.
     full: Option<Millis>,
     /// Runs whose start was decided, and found the disk full: it is tried again.
     refused: HashSet<RunId>,
+    /// What runs have to do with each other.
+    talks: Talks,
+    /// What gates have let through.
+    passed: Passed,
     /// The engines so far, and which of them died without a clean stop.
     life: u32,
     unclean: HashSet<u32>,
@@ -66,11 +79,16 @@ pub struct Run {
     pub state: RunState,
     keys: Vec<String>,
     enter: Millis,
+    priority: i64,
+    gates: Option<Arc<GateKeys>>,
+    created: Millis,
     created_in: u64,
     /// When an engine was told that it is on disk.
     known: Option<Millis>,
     started: Option<Millis>,
     ended: Option<Millis>,
+    /// When the disk had its end.
+    ended_at: Option<Millis>,
     wake: Option<Millis>,
     /// When an engine was told of its state.
     heard: Option<Millis>,
@@ -114,9 +132,12 @@ impl Facts {
             effects: HashMap::new(),
             throws: HashMap::new(),
             told: BTreeMap::new(),
-            flush: 0,
+            commit: 0,
+            came_in: HashMap::new(),
             full: None,
             refused: HashSet::new(),
+            talks: Talks::default(),
+            passed: Passed::default(),
             life: 0,
             unclean: HashSet::new(),
             swept: None,
@@ -144,9 +165,9 @@ impl Facts {
 
     // The disk.
 
-    /// A flush begins; its lists are applied one by one.
-    pub fn flush(&mut self) {
-        self.flush += 1;
+    /// A commit of a flush begins; its lists are applied one by one.
+    pub fn commit(&mut self) {
+        self.commit += 1;
     }
 
     /// The engine dies in this flush: what it writes is not on disk, or just is.
@@ -159,6 +180,14 @@ impl Facts {
     /// The engine is told that lists are on disk.
     pub fn answered(&mut self, lists: &[List], now: Millis) {
         for write in lists.iter().flat_map(|list| &list.writes) {
+            if let Write::Retarget { run, .. } | Write::AddEvent { run, .. } = write
+                && let Some(run) = self.runs.get_mut(run)
+            {
+                run.known.get_or_insert(now);
+            }
+            if let Write::Pause(row) = write {
+                self.heard_of_pause(row, now);
+            }
             let (Write::Suspend { run, .. } | Write::End { run, .. } | Write::Requeue { run, .. } | Write::Park { run, .. }) = write else {
                 if let Write::CreateRun(row) = write
                     && let Some(run) = self.runs.get_mut(&row.id)
@@ -187,16 +216,16 @@ impl Facts {
 
     /// A list was carried out.
     pub fn applied(&mut self, list: List, now: Millis) {
-        let mut event = None;
+        let inserted = |write: &Write| if let Write::InsertEvent(row) = write { Some(row.clone()) } else { None };
+        let events: Vec<EventRow> = list.writes.iter().filter_map(inserted).collect();
         for write in list.writes {
-            if let Write::InsertEvent(row) = &write {
-                event = Some(row.id);
-            }
             self.write(write, now);
         }
-        if let Some(event) = event {
-            self.check_planned(event);
-        }
+        self.check_sent(&events);
+        events.iter().for_each(|event| self.check_cancels(event));
+        events.iter().for_each(|event| self.check_planned(event.id));
+        self.check_children();
+        self.list_ends();
     }
 
     fn write(&mut self, write: Write, now: Millis) {
@@ -216,7 +245,12 @@ impl Facts {
                 self.note(now, &format!("{run} queued again, suspects {suspects}"));
                 self.moved(run, RunState::Queued, None, now);
             }
-            Write::RetryNow { run, .. } => self.moved(run, RunState::Queued, None, now),
+            Write::RetryNow { run, .. } => {
+                self.note(now, &format!("{run} is tried again at once"));
+                if let Some(run) = self.live(run) {
+                    (run.state, run.wake, run.heard) = (RunState::Queued, None, None);
+                }
+            }
             Write::Park { run, reason } => {
                 self.note(now, &format!("{run} parked: {reason}"));
                 self.parked(run, &reason, now);
@@ -225,26 +259,30 @@ impl Facts {
                 let said = output.as_deref().or(error.as_ref().map(|error| error.message.as_str())).or(reason.as_deref());
                 let said = said.unwrap_or_default().to_owned();
                 self.note(now, &format!("{run} {}: {said}", state.word()));
-                self.ended(run, state, &said, at);
+                self.ended(run, state, &said, at, now);
             }
             Write::IfOpen { run, writes } => {
                 if self.runs.get(&run).is_some_and(|run| !run.state.is_terminal()) {
                     writes.into_iter().for_each(|write| self.write(write, now));
                 }
             }
-            Write::Pause(_) | Write::PutValue(_) | Write::DropValue(_) => {}
+            Write::Pause(row) => self.paused(&row, now),
+            Write::PutValue(_) | Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
-            Write::TakeEventKey { .. }
-            | Write::TakeIdempotency { .. }
-            | Write::NoteOutcome { .. }
-            | Write::Log { .. }
-            | Write::PutWindow(_)
-            | Write::PutSource(_)
-            | Write::DropSource(_) => {}
-            // The programs of the worlds collect nothing.
-            Write::Retarget { .. } | Write::AddEvent { .. } => {}
-            Write::OpenWait(_) | Write::ResolveWait { .. } | Write::RecordWait(_) | Write::DropWaits(_) => {}
-            Write::PutCron(_) | Write::DropCron(_) => {}
+            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::DropSource(_) => {
+            }
+            Write::NoteOutcome { event, function, outcome } => self.noted(event, function, outcome, now),
+            Write::PutWindow(row) => self.counted(&row),
+            Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
+                self.retargeted(run, event, enter, (&keys, priority_ms, gates), now);
+            }
+            Write::AddEvent { run, event, enter } => self.joined(run, event, enter, now),
+            Write::OpenWait(row) => self.wait_opened(row, now),
+            Write::ResolveWait { wait, with } => self.wait_resolved(&wait, with, now),
+            Write::RecordWait(wait) => self.wait_recorded(&wait),
+            Write::DropWaits(run) => self.waits_dropped(run),
+            Write::PutCron(row) => self.stands(&row, now),
+            Write::DropCron(_) => {}
         }
     }
 
@@ -256,6 +294,7 @@ impl Facts {
             let taken = self.events.get(&first).is_some_and(|first| row.accepted < first.accepted.after(WINDOW));
             self.hold(!taken, || format!("I2: event {} is the same as {first}", row.id));
         }
+        self.came_in.insert(row.id, self.commit);
         self.events.insert(row.id, row);
     }
 
@@ -265,6 +304,9 @@ impl Facts {
             &format!("{} created: {} of event {} keys {:?} enters {}", row.id, row.function, row.event, row.keys, row.enter.rfc3339()),
         );
         let plan = Arc::clone(&self.plan);
+        if let Some(event) = self.events.get(&row.event).cloned() {
+            self.created_by(row, &event, now);
+        }
         let Some(function) = plan.functions.iter().position(|function| *function.id == *row.function) else {
             return self.broken(format!("I2: run {} is of nobody's function", row.id));
         };
@@ -275,7 +317,7 @@ impl Facts {
         let keys: Vec<String> = declared.limits.iter().map(|limit| limit.value(&event.data)).collect();
         let stored: Vec<String> = row.keys.iter().map(|key| key.to_string()).collect();
         self.hold(keys == stored, || format!("run {} has keys {stored:?} instead of {keys:?}", row.id));
-        let input = event.data["n"].as_i64().unwrap_or_default();
+        let input = event.data["n"].as_i64().unwrap_or(3);
         self.hold(declared.is_there(self.edition), || format!("I2: run {} is of a function that is gone", row.id));
         let version = declared.version_in(self.edition);
         let straight = straight::evaluate(&declared.versions[version], declared.attempts, input, &[]);
@@ -286,10 +328,14 @@ impl Facts {
             state: row.state,
             keys,
             enter: row.enter,
-            created_in: self.flush,
+            priority: row.priority_ms,
+            gates: row.gates.clone(),
+            created: row.created,
+            created_in: self.commit,
             known: None,
             started: None,
             ended: None,
+            ended_at: None,
             wake: None,
             heard: None,
             made_with: None,
@@ -309,23 +355,27 @@ impl Facts {
         let (event, accepted) = (planned(row), row.accepted);
         let plan = Arc::clone(&self.plan);
         let mut wanted = Vec::new();
+        wanted.extend(self.invoked(id));
+        wanted.extend(self.ticked(id));
         for (at, function) in plan.functions.iter().enumerate() {
             if !function.is_there(self.edition) || !function.starts_on(&event) {
                 continue;
             }
             // G8: one run for each value of an idempotency key.
-            let first = function.once(&event).is_none_or(|key| {
-                let holder = self.once.entry((at, key)).or_insert((id, accepted));
-                if accepted >= holder.1.after(WINDOW) {
-                    *holder = (id, accepted);
-                }
-                holder.0 == id
-            });
-            if first {
+            let key = function.once(&event).map(|key| (at, key));
+            let holder = key.as_ref().and_then(|key| self.once.get(key));
+            if holder.is_some_and(|holder| accepted < holder.1.after(WINDOW)) {
+                continue;
+            }
+            let (passes, has_run) = if function.gates.ask() { self.verdict(id, at) } else { (true, true) };
+            if passes {
+                self.once.extend(key.map(|key| (key, (id, accepted))));
+            }
+            if has_run {
                 wanted.push(at);
             }
         }
-        let mut found: Vec<usize> = self.runs.values().filter(|run| run.event == id).map(|run| run.function).collect();
+        let mut found: Vec<usize> = self.created_for(id).iter().filter_map(|run| self.runs.get(run)).map(|run| run.function).collect();
         found.sort_unstable();
         self.hold(wanted == found, || format!("I2: event {id} started functions {found:?} instead of {wanted:?}"));
     }
@@ -333,6 +383,7 @@ impl Facts {
     fn started(&mut self, id: RunId, at: Millis, version: &Arc<str>, now: Millis) {
         self.note(now, &format!("{id} started"));
         self.check_turn(id, at);
+        let poked = self.is_poked(id);
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);
         let (function, first) = (run.function, run.started.is_none());
@@ -340,14 +391,20 @@ impl Facts {
         run.heard = None;
         self.refused.remove(&id);
         run.started.get_or_insert(at);
-        let waits = matches!(state, RunState::Sleeping | RunState::BackingOff);
-        self.hold(waits || state == RunState::Queued, || format!("{id} started while {}", state.word()));
+        let resolved = state == RunState::Waiting && poked;
+        let waits = matches!(state, RunState::Sleeping | RunState::BackingOff | RunState::Waiting) && !resolved;
+        self.hold(waits || resolved || state == RunState::Queued, || format!("{id} started while {}", state.word()));
         self.hold(at <= now, || format!("I9: {id} started at {}, which is to come", at.rfc3339()));
         self.hold(!first || enter <= at, || format!("I9: {id} started before its event's time"));
         self.hold(!waits || wake.is_some_and(|wake| wake <= at), || format!("I9: {id} went on before its time {wake:?}"));
         let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
-        self.hold(limit.is_none_or(|limit| at < enter.after(limit)), || format!("{id} started after its timeouts.start"));
+        let from = self.may_start_from(function, enter);
+        self.hold(limit.is_none_or(|limit| at < from.after(limit)), || format!("{id} started after its timeouts.start"));
         self.check_slots(id);
+        if first {
+            self.check_throttle(id, at);
+            self.check_pause(id, at);
+        }
         self.go_on(id, version, now);
     }
 
@@ -358,7 +415,7 @@ impl Facts {
         let Some(run) = self.runs.get(&id) else { return };
         let function = &plan.functions[run.function];
         let newest = function.version_in(self.edition);
-        let input = self.events.get(&run.event).and_then(|event| planned(event).data["n"].as_i64()).unwrap_or_default();
+        let input = self.input_of(run);
         let fits = |version: usize| straight::evaluate(&function.versions[version], function.attempts, input, &run.records);
         let made_with = run.made_with.unwrap_or(newest);
         let (runs_on, straight) = match fits(newest) {
@@ -378,13 +435,21 @@ impl Facts {
         }
     }
 
+    /// The `n` of a run's event.
+    fn input_of(&self, run: &Run) -> i64 {
+        self.events.get(&run.event).and_then(|event| planned(event).data["n"].as_i64()).unwrap_or(3)
+    }
+
     fn adopted(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
         self.note(now, &format!("{id} was taken over by another version"));
         let adopted = self.versions.get(version).copied();
+        let plan = Arc::clone(&self.plan);
         let Some(run) = self.live(id) else { return };
         let (runs_on, made_with, function) = (run.runs_on, run.made_with, run.function);
         run.made_with = Some(runs_on);
-        let fine = adopted == Some((function, runs_on)) && made_with != Some(runs_on);
+        // Each branch says it, whichever of them comes to the disk first.
+        let again = run_is_branched(&plan, function, runs_on);
+        let fine = adopted == Some((function, runs_on)) && (made_with != Some(runs_on) || again);
         self.hold(fine, || format!("G25: {id} was taken over by {adopted:?} instead of version {runs_on}"));
     }
 
@@ -406,31 +471,59 @@ impl Facts {
     fn recorded(&mut self, id: RunId, record: Record, now: Millis) {
         self.note(now, &format!("{id} record {} `{}` {}: {:?}", record.index, record.key, record.kind.word(), record.result));
         let effects = self.effects.get(&(id, record.key.to_string())).map_or(0, Vec::len);
+        let plan = Arc::clone(&self.plan);
         let Some(run) = self.live(id) else { return };
         let at = run.records.len();
-        let wanted = run.straight.records.get(at).cloned();
+        let due = run.straight.due.clone();
         let state = run.state;
         run.deaths = 0;
         run.failed.remove("");
-        run.records.push(record.clone());
+        let before = run.records.iter().map(|old| old.index).max();
+        let branched = run.records.iter().chain([&record]).any(|record| record.key.contains(" › "));
+        let in_line = if branched {
+            // Branches come to the disk in any order, and their numbers may have gaps where an engine died between two.
+            !run.records.iter().any(|old| old.index == record.index)
+                && (record.key.contains(" › ") || before.is_none_or(|before| before < record.index))
+        } else {
+            record.index as usize == at
+        };
+        let place = run.records.partition_point(|old| old.index < record.index);
+        run.records.insert(place, record.clone());
         let (made_with, runs_on) = (run.made_with, run.runs_on);
         let is_set_back = self.is_set_back();
         self.hold(made_with == Some(runs_on), || {
             format!("G25: {id} recorded `{}` on version {runs_on}, it is on {made_with:?}", record.key)
         });
         self.hold(state == RunState::Running, || format!("{id} recorded `{}` while {}", record.key, state.word()));
-        self.hold(record.index as usize == at, || format!("{id} recorded `{}` as {} instead of {at}", record.key, record.index));
-        let Some(wanted) = wanted else { return self.broken(format!("{id} recorded `{}` after its straight end", record.key)) };
-        let same = *wanted.key == *record.key && wanted.kind == record.kind;
-        self.hold(same, || format!("{id} recorded `{}` instead of `{}`", record.key, wanted.key));
+        self.hold(in_line, || format!("{id} recorded `{}` as {} after {before:?}", record.key, record.index));
+        let Some(wanted) = due.iter().find(|wanted| *wanted.key == *record.key && wanted.kind == record.kind) else {
+            return self.broken(format!("{id} recorded `{}` instead of {:?}", record.key, keys(&due)));
+        };
         self.hold(fits(&wanted.result, &record), || format!("{id} `{}`: {:?} instead of {:?}", record.key, record.result, wanted.result));
         self.hold((record.started <= record.ended || is_set_back) && record.ended <= now, || {
             format!("{id} `{}`: its times are out of order", record.key)
         });
-        if record.kind == Kind::Step {
-            let attempts = wanted.attempts;
-            self.hold(record.attempts == attempts, || format!("{id} `{}`: {} attempts instead of {attempts}", record.key, record.attempts));
-            self.hold(effects > 0, || format!("I4: {id} `{}` was recorded without its effect", record.key));
+        self.hold(is_set_back || wanted.not_before <= record.started, || {
+            format!("I9: {id} `{}` began before the end of the sleep before it", record.key)
+        });
+        self.note_sent(id, &wanted.result, &record);
+        match record.kind {
+            Kind::Step => {
+                let attempts = wanted.attempts;
+                self.hold(record.attempts == attempts, || {
+                    format!("{id} `{}`: {} attempts instead of {attempts}", record.key, record.attempts)
+                });
+                self.hold(effects > 0, || format!("I4: {id} `{}` was recorded without its effect", record.key));
+            }
+            Kind::Wait | Kind::Invoke => self.check_wait_record(id, &record),
+            _ => {}
+        }
+        let Some(run) = self.runs.get(&id) else { return };
+        let function = &plan.functions[run.function];
+        let straight = straight::evaluate(&function.versions[runs_on], function.attempts, self.input_of(run), &run.records);
+        let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that does not fit what it runs on")) };
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.straight = straight;
         }
     }
 
@@ -438,8 +531,11 @@ impl Facts {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.live(id) else { return };
         let function = &plan.functions[run.function];
-        let step = function.versions[run.runs_on].step(key.split('#').next().unwrap_or_default());
-        let allowed = step.map_or(function.attempts, |step| step.allowed(function.attempts));
+        let step = function.versions[run.runs_on].step(key);
+        // What cannot be invoked now cannot be invoked later either.
+        let is_invoke = run.straight.due.iter().any(|wanted| wanted.kind == Kind::Invoke && *wanted.key == **key);
+        let attempts = if is_invoke { 1 } else { function.attempts };
+        let allowed = step.map_or(attempts, |step| step.allowed(function.attempts));
         let before = run.failed.entry(Arc::clone(key)).or_insert(0);
         *before += 1;
         let nth = *before;
@@ -464,175 +560,63 @@ impl Facts {
         run.state = state;
         run.wake = wake;
         run.heard = None;
-        let slept = run.records.last().map(|record| record.result.clone());
-        self.hold(before == RunState::Running, || format!("{id} became {} while {}", state.word(), before.word()));
+        let until = wake.map(Recorded::Until);
+        let slept = run.records.iter().any(|record| Some(&record.result) == until.as_ref());
+        let waits = before == RunState::Queued && state == RunState::Queued;
+        self.hold(before == RunState::Running || waits, || format!("{id} became {} while {}", state.word(), before.word()));
         if state == RunState::Sleeping {
-            let until = wake.map(Recorded::Until);
-            self.hold(until.is_some() && slept == until, || format!("{id} sleeps until {wake:?}, its record says {slept:?}"));
+            self.hold(slept, || format!("{id} sleeps until {wake:?}, no record says so"));
+        }
+        if state == RunState::Waiting {
+            self.check_waiting(id, wake);
         }
     }
 
-    fn ended(&mut self, id: RunId, state: RunState, said: &str, at: Millis) {
+    fn ended(&mut self, id: RunId, state: RunState, said: &str, at: Millis, now: Millis) {
         let Some(run) = self.live(id) else { return };
         run.state = state;
-        run.ended = Some(at);
+        (run.ended, run.ended_at) = (Some(at), Some(now));
         run.heard = None;
-        let (recorded, wanted) = (run.records.len(), run.straight.records.len());
+        let due = keys(&run.straight.due);
         let (function, enter, started) = (run.function, run.enter, run.started);
         let (mut asked, end) = (run.cancelled, run.straight.end.clone());
         let late =
             |from: Option<Millis>, limit: Option<i64>| from.zip(limit).is_some_and(|(from, limit)| at >= from.after(Span::seconds(limit)));
         if said.starts_with("timeouts.start") {
-            asked = started.is_none() && late(Some(enter), self.plan.functions[function].start);
+            asked = started.is_none() && late(Some(self.may_start_from(function, enter)), self.plan.functions[function].start);
         } else if said.starts_with("timeouts.finish") {
             // A start that waits for room on a full disk counts from when it was decided.
             let waits = started.is_none() && self.full.is_some();
             asked = waits || late(started, self.plan.functions[function].finish);
         }
+        self.check_no_waits(id);
+        if said.starts_with("the run that invoked it ") {
+            asked = self.may_lose_child(id);
+        } else if said.starts_with("singleton: ") || said.starts_with("cancel_on: ") {
+            asked = self.may_be_cancelled(id, said);
+        }
         let ends = match (state, &end) {
-            (RunState::Completed, End::Completed(value)) => serde_json::from_str::<Value>(said).is_ok_and(|said| said == *value),
-            (RunState::Failed, End::Failed(message)) => said == message,
+            (RunState::Completed, Some(End::Completed(value))) => serde_json::from_str::<Value>(said).is_ok_and(|said| said == *value),
+            (RunState::Failed, Some(End::Failed(message))) => said == message,
             (RunState::Cancelled, _) => return self.hold(asked, || format!("{id} was cancelled by nobody: {said}")),
             _ => false,
         };
         self.hold(ends, || format!("{id} ended as {} with {said}; straight: {end:?}", state.word()));
-        self.hold(recorded == wanted, || format!("{id} ended with {recorded} records instead of {wanted}"));
+        self.hold(due.is_empty(), || format!("{id} ended where {due:?} was due"));
     }
 
     /// The run, if it is there and has not ended: as for the store, nothing is written about one that has.
     fn live(&mut self, id: RunId) -> Option<&mut Run> {
         self.runs.get_mut(&id).filter(|run| !run.state.is_terminal())
     }
+}
 
-    // The steps.
+fn run_is_branched(plan: &Plan, function: usize, version: usize) -> bool {
+    plan.functions[function].versions[version].body.iter().any(|stmt| matches!(stmt, super::program::Stmt::Parallel(_)))
+}
 
-    /// The effect of a step begins. Answers what it is to do.
-    pub fn effect(&mut self, id: RunId, key: &str, attempt: u32, seen: String, now: Millis) -> Errand {
-        self.note(now, &format!("{id} effect of `{key}`, attempt {attempt}"));
-        let nothing = Errand { breaks: false, takes_ms: 0 };
-        let plan = Arc::clone(&self.plan);
-        let (life, unclean) = (self.life, self.unclean.clone());
-        let Some(run) = self.runs.get(&id) else {
-            self.broken(format!("I5: an effect of {id}, which is not there"));
-            return nothing;
-        };
-        // A cancel reaches a run that executes as soon as the engine hears that it is on disk.
-        let cancelled = run.state == RunState::Cancelled && run.heard.is_none_or(|heard| heard == now);
-        let (state, recorded) = (run.state, run.records.len());
-        let due = run.straight.records.get(recorded).filter(|record| record.kind == Kind::Step).map(|record| record.key.clone());
-        let failed = run.failed.get(key).copied().unwrap_or(0);
-        let errand = plan.functions[run.function].versions[run.runs_on].step(key.split('#').next().unwrap_or_default());
-        self.hold(cancelled || state == RunState::Running, || format!("an effect of {id} `{key}` while it is {}", state.word()));
-        self.hold(due.as_deref() == Some(key), || format!("I5: an effect of {id} `{key}` where {due:?} is due"));
-        self.hold(attempt == failed + 1, || format!("I4: {id} `{key}`: attempt {attempt} after {failed} that failed"));
-        let effects = self.effects.entry((id, key.to_owned())).or_default();
-        let again = effects.iter().any(|old| old.attempt == attempt && !unclean.contains(&old.life));
-        let differs = effects.iter().any(|old| old.seen != seen);
-        effects.push(Effect { life, attempt, seen });
-        self.hold(!again, || format!("I4: {id} `{key}`: attempt {attempt} began again without a crash"));
-        self.hold(!differs, || format!("{id} `{key}` sees another recorded value than before"));
-        errand.map_or(nothing, |step| Errand { breaks: attempt <= step.breaks, takes_ms: step.takes_ms })
-    }
-
-    /// Whether the code between steps is to throw here.
-    pub fn throws(&mut self, id: RunId, site: &str) -> bool {
-        let Some(run) = self.runs.get(&id) else { return false };
-        let most = self.plan.functions[run.function].versions[run.runs_on].throws(site).unwrap_or(0);
-        let count = self.throws.entry((id, site.to_owned())).or_insert(0);
-        let throws = *count < most;
-        *count += u32::from(throws);
-        throws
-    }
-
-    // The client and the engines.
-
-    /// The client was told that a request was accepted under these ids.
-    pub fn told(&mut self, request: usize, ids: &[EventId], now: Millis) {
-        self.note(now, &format!("request {request} accepted: {ids:?}"));
-        for (number, id) in ids.iter().enumerate() {
-            let first = self.told.insert((request, number), *id).unwrap_or(*id);
-            let accepted = |id: &EventId| self.events.get(id).map_or(Millis(0), |event| event.accepted);
-            let over = accepted(id) >= accepted(&first).after(WINDOW);
-            self.hold(first == *id || over, || format!("G7: event {number} of request {request} is {id}, and was {first}"));
-            self.check_stored(request, number, *id);
-        }
-    }
-
-    /// I1: what was acknowledged is stored.
-    fn check_stored(&mut self, request: usize, number: usize, id: EventId) {
-        let sent = self.plan.requests[request].events[number].clone();
-        let stored = self.events.get(&id).map(planned);
-        let same = stored.is_some_and(|stored| stored.name == sent.name && stored.data == sent.data);
-        self.hold(same, || format!("I1: event {id} was acknowledged and is not on disk as it was sent"));
-    }
-
-    /// The versions of one edition's handlers, by hash.
-    pub fn has_version(&mut self, hash: Arc<str>, function: usize, version: usize) {
-        self.versions.insert(hash, (function, version));
-    }
-
-    /// The hash of the version that a run's journal was made with.
-    pub fn version_of(&self, id: RunId) -> Option<Arc<str>> {
-        let run = self.runs.get(&id)?;
-        let made_with = (run.function, run.made_with?);
-        self.versions.iter().find(|(_, version)| **version == made_with).map(|(hash, _)| Arc::clone(hash))
-    }
-
-    /// Whether a run that is not stored any more may have been deleted.
-    pub fn is_swept(&self, id: RunId) -> bool {
-        let kept = self.plan.kept.map(Span::seconds);
-        let Some(((run, kept), swept)) = self.runs.get(&id).zip(kept).zip(self.swept) else { return false };
-        run.ended.is_some_and(|ended| swept.since(ended.max(id.made_at())) > kept)
-    }
-
-    pub fn engine_starts(&mut self, edition: usize, now: Millis) {
-        self.life += 1;
-        self.edition = edition;
-        self.refused.clear();
-        for run in self.runs.values_mut() {
-            run.known.get_or_insert(now);
-            run.heard.get_or_insert(now);
-        }
-        self.note(now, &format!("engine {} starts", self.life));
-    }
-
-    pub fn engine_died(&mut self, end: Ending, now: Millis) {
-        self.note(now, if end == Ending::Clean { "engine stopped" } else { "engine died" });
-        if end != Ending::Clean {
-            self.unclean.insert(self.life);
-            for run in self.runs.values_mut().filter(|run| run.state == RunState::Running) {
-                run.deaths += if end == Ending::Crashed { 3 } else { 1 };
-            }
-        }
-    }
-
-    /// Whether the engines' clock was ever set back.
-    fn is_set_back(&self) -> bool {
-        self.plan.deaths.iter().any(|death| death.jump_ms < 0) || self.plan.jumps.iter().any(|jump| jump.by_ms < 0)
-    }
-
-    /// I3: whether every run has ended, or is parked for a reason that holds.
-    pub fn all_ended(&self) -> bool {
-        self.runs.values().all(|run| run.state.is_terminal() || run.state == RunState::Parked)
-    }
-
-    /// What has to hold when everything is over.
-    pub fn check_end(&mut self) {
-        let told: Vec<((usize, usize), EventId)> = self.told.iter().map(|(at, id)| (*at, *id)).collect();
-        for ((request, number), id) in told {
-            self.check_stored(request, number, id);
-        }
-        let mut missing = Vec::new();
-        for (id, run) in &self.runs {
-            for record in run.records.iter().filter(|record| record.kind == Kind::Step) {
-                let effects = self.effects.get(&(*id, record.key.to_string())).map(Vec::as_slice).unwrap_or_default();
-                if (1..=record.attempts).any(|nth| !effects.iter().any(|effect| effect.attempt == nth)) {
-                    missing.push(format!("I4: {id} `{}` did not have the effect of each of its attempts", record.key));
-                }
-            }
-        }
-        missing.into_iter().for_each(|what| self.broken(what));
-    }
+fn keys(due: &[Wanted]) -> Vec<String> {
+    due.iter().map(|wanted| wanted.key.clone()).collect()
 }
 
 /// The event that a stored row was sent as.
@@ -648,6 +632,8 @@ fn run_function(runs: &BTreeMap<RunId, Run>, id: RunId) -> usize {
 fn fits(wanted: &straight::Result, record: &Record) -> bool {
     match (wanted, &record.result) {
         (straight::Result::Anything, Recorded::Value(_)) => true,
+        (straight::Result::Anything, Recorded::Failed(_)) => record.kind == Kind::Invoke,
+        (straight::Result::Sent(_) | straight::Result::Signal(..), Recorded::Value(_)) => true,
         (straight::Result::Value(value), Recorded::Value(text)) => serde_json::from_str::<Value>(text).is_ok_and(|stored| stored == *value),
         (straight::Result::Failed(message), Recorded::Failed(failure)) => failure.message == *message,
         (straight::Result::Sleep { seconds }, Recorded::Until(until)) => until.0 - record.started.0 == seconds * 1_000,

@@ -16,6 +16,7 @@ mod flow;
 mod plan;
 mod print;
 mod program;
+mod race;
 mod sabotage;
 mod shrink;
 mod sites;
@@ -64,7 +65,8 @@ fn describe(plan: &Plan) {
         }
     }
     plan.requests.iter().for_each(|request| println!("{request:?}"));
-    println!("cancels {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.cancels, plan.deaths, plan.jumps, plan.disk, plan.wakes);
+    println!("cancels {:?}\nsignals {:?}\npauses {:?}\nretries {:?}", plan.cancels, plan.signals, plan.pauses, plan.retries);
+    println!("deaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.deaths, plan.jumps, plan.disk, plan.wakes);
 }
 
 /// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made.
@@ -142,17 +144,21 @@ fn simulation_survives_a_cut_between_any_two_commits() {
     println!("{cuts} cuts");
 }
 
-/// The world of a seed with one function, one event, and no fault.
+/// The world of a seed with one function, those that it invokes, one event, and no fault.
 fn single(seed: u64) -> Plan {
     let (mut plan, _) = draw::world(seed);
-    plan.functions.truncate(1);
+    plan.events += 1;
+    for function in &mut plan.functions {
+        function.gates = plan::Gates::default();
+        function.on = vec![plan::Trigger { event: plan.events - 1, below: None }];
+    }
     plan.functions[0].gone_from = None;
     plan.functions[0].on = vec![plan::Trigger { event: 0, below: None }];
     plan.requests.truncate(1);
     plan.requests[0].events.truncate(1);
     plan.requests[0].events[0].name = 0;
     plan.requests[0].has_ids = true;
-    plan.cancels.clear();
+    (plan.cancels, plan.signals, plan.pauses, plan.retries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     plan.jumps.clear();
     plan.deaths.clear();
     (plan.disk.batch, plan.disk.full, plan.disk.slow, plan.disk.late, plan.kept) = (1, 0, 0, 0, None);

@@ -2,6 +2,8 @@
 //!
 //! A world is a function of its plan, so a plan may also be made smaller, and one part of it taken away.
 
+pub mod gates;
+
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -12,6 +14,7 @@ use super::print;
 use super::program::Program;
 use super::sabotage::Sabotage;
 use super::sites::Site;
+pub use gates::{Collect, Gates};
 
 /// All of one world.
 #[derive(Debug, Clone)]
@@ -21,6 +24,10 @@ pub struct Plan {
     pub events: usize,
     pub requests: Vec<Request>,
     pub cancels: Vec<Cancel>,
+    pub signals: Vec<Signal>,
+    pub pauses: Vec<Pause>,
+    /// Runs that back off are tried again at once.
+    pub retries: Vec<Cancel>,
     pub disk: DiskPlan,
     pub wakes: WakePlan,
     /// How each engine but the last one ends.
@@ -45,6 +52,7 @@ pub struct Function {
     pub limits: Vec<Limit>,
     /// Whether `event.data.once` is its idempotency key.
     pub once: bool,
+    pub gates: Gates,
     /// `timeouts.start` and `timeouts.finish` in seconds.
     pub start: Option<i64>,
     pub finish: Option<i64>,
@@ -103,6 +111,22 @@ pub struct Cancel {
     pub at_ms: i64,
     /// The run's number by creation, modulo the runs there are.
     pub run: usize,
+}
+
+/// Somebody sends a signal.
+#[derive(Debug, Clone, Copy)]
+pub struct Signal {
+    pub at_ms: i64,
+    pub number: usize,
+    pub value: i64,
+}
+
+/// Somebody pauses a function, and resumes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause {
+    pub at_ms: i64,
+    pub function: usize,
+    pub for_ms: i64,
 }
 
 /// How the disk behaves.
@@ -191,7 +215,7 @@ impl Plan {
         }
         text.push_str("functions:\n");
         for function in self.functions.iter().filter(|function| function.is_there(edition)) {
-            function.write(&mut text, u32::from(self.sabotage == Some(Sabotage::WideLimits)));
+            function.write(&mut text, self.sabotage);
         }
         text
     }
@@ -200,12 +224,21 @@ impl Plan {
     pub fn size(&self) -> usize {
         let statements: usize = self.functions.iter().flat_map(|function| &function.versions).map(Program::size).sum();
         let sent: usize = self.requests.iter().map(|request| request.events.len() + request.again_ms.len()).sum();
-        statements + self.functions.len() + sent + self.cancels.len() + self.deaths.len() + self.jumps.len()
+        statements
+            + self.functions.len()
+            + sent
+            + self.cancels.len()
+            + self.signals.len()
+            + self.pauses.len()
+            + self.retries.len()
+            + self.deaths.len()
+            + self.jumps.len()
     }
 }
 
 impl Function {
-    fn write(&self, text: &mut String, wider: u32) {
+    fn write(&self, text: &mut String, sabotage: Option<Sabotage>) {
+        let wider = u32::from(sabotage == Some(Sabotage::WideLimits));
         let on: Vec<String> = self.on.iter().map(Trigger::yaml).collect();
         let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(wider)).collect();
         let backoff = match self.backoff {
@@ -218,7 +251,9 @@ impl Function {
             Backoff::Table => format!("{}", self.attempts - 1),
             _ => format!("{{ attempts: {}, {backoff} }}", self.attempts),
         };
-        let _ = writeln!(text, "  {}:\n    on: [{}]\n    handler: handlers/{}.rhai", self.id, on.join(", "), self.id);
+        let on = if on.is_empty() { String::new() } else { format!("    on: [{}]\n", on.join(", ")) };
+        let _ = writeln!(text, "  {}:\n{on}    handler: handlers/{}.rhai", self.id, self.id);
+        self.gates.write(text, i64::from(sabotage == Some(Sabotage::WideThrottles)));
         let limit = |name: &str, seconds: Option<i64>| seconds.map(|seconds| format!(", {name}: {seconds}s")).unwrap_or_default();
         let timeouts = format!("step: 900d{}{}", limit("start", self.start), limit("finish", self.finish));
         let _ = writeln!(text, "    retries: {retries}\n    timeouts: {{ {timeouts} }}");

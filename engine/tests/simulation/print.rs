@@ -4,7 +4,10 @@ use std::fmt::{self, Write};
 
 use stepwell::base::Span;
 
-use super::program::{Break, Caught, Expr, Helper, MODULUS, Program, Shape, Step, Stmt, Target, TinyKind};
+use super::program::{
+    Break, CAUGHT, Caught, Data, Expr, Helper, Invoke, MODULUS, Match, NOTHING, On, Parallel, Program, SETTLED, Shape, Step, Stmt, Target,
+    TinyKind, Wait,
+};
 
 /// What a step says when it breaks.
 pub fn complaint(step: &str) -> String {
@@ -105,7 +108,95 @@ impl Page {
             }
             Stmt::Flaky { site, .. } => self.line(&format!("if flaky(run.id, \"{site}\") {{ throw \"{}\"; }}", complaint(site))),
             Stmt::Fail { message } => self.line(&format!("fail(\"{message}\");")),
+            Stmt::Wait(wait) => self.wait(wait),
+            Stmt::Invoke(invoke) => self.invoke(invoke),
+            Stmt::Send { events } => match events.as_slice() {
+                [(event, one)] => self.line(&format!("send_event(\"thing/{event}\", {});", data(one))),
+                all => {
+                    let all: Vec<String> =
+                        all.iter().map(|(event, one)| format!("#{{ name: \"thing/{event}\", data: {} }}", data(one))).collect();
+                    self.line(&format!("send_event([{}]);", all.join(", ")))
+                }
+            },
+            Stmt::Signal { number, value } => self.line(&format!("send_signal(\"signal{number}\", {});", expr(value))),
+            Stmt::Parallel(parallel) => self.parallel(parallel),
         }
+    }
+
+    fn wait(&mut self, wait: &Wait) -> fmt::Result {
+        let id = wait.id.as_ref().map(|id| format!("id: \"{id}\""));
+        let timeout = wait.seconds.map(|seconds| format!("timeout: \"{seconds}s\""));
+        let condition = |how: Match| how.cel().map(|cel| format!("\"if\": \"{cel}\""));
+        let (call, first, own) = match &wait.on {
+            On::Signal(number) => ("wait_for_signal", format!("\"signal{number}\""), None),
+            On::Events(events) => match events.as_slice() {
+                [(event, how)] => ("wait_for_event", format!("\"thing/{event}\""), condition(*how)),
+                all => {
+                    let one = |(event, how): &(usize, Match)| {
+                        let parts: Vec<String> =
+                            [Some(format!("event: \"thing/{event}\"")), condition(*how)].into_iter().flatten().collect();
+                        format!("#{{ {} }}", parts.join(", "))
+                    };
+                    ("wait_for_any", format!("[{}]", all.iter().map(one).collect::<Vec<_>>().join(", ")), None)
+                }
+            },
+        };
+        let options: Vec<String> = [id, own, timeout].into_iter().flatten().collect();
+        let options = if options.is_empty() { String::new() } else { format!(", #{{ {} }}", options.join(", ")) };
+        let number = variable(wait.to);
+        self.line(&format!("let w{number} = {call}({first}{options});"))?;
+        let value = if matches!(wait.on, On::Signal(_)) { "" } else { ".data.n" };
+        self.line(&format!("{} = if w{number} == () {{ {NOTHING} }} else {{ w{number}{value} }};", target(wait.to)))
+    }
+
+    fn invoke(&mut self, invoke: &Invoke) -> fmt::Result {
+        let id = invoke.id.as_ref().map(|id| format!("id: \"{id}\""));
+        let timeout = invoke.seconds.map(|seconds| format!("timeout: \"{seconds}s\""));
+        let options: Vec<String> = [id, timeout].into_iter().flatten().collect();
+        let options = if options.is_empty() { String::new() } else { format!(", #{{ {} }}", options.join(", ")) };
+        let number = variable(invoke.to);
+        if let Target::New(_) = invoke.to {
+            self.line(&format!("let v{number} = 0;"))?;
+        }
+        if invoke.caught {
+            self.line("try {")?;
+            self.indent += 1;
+        }
+        self.line(&format!("let i{number} = invoke(\"{}\", {}{options});", invoke.function, data(&invoke.data)))?;
+        self.line(&format!("v{number} = if i{number}.values.len() == 0 {{ 0 }} else {{ i{number}.values[0] }};"))?;
+        if invoke.caught {
+            self.indent -= 1;
+            self.line(&format!("}} catch (e) {{ v{number} = {CAUGHT}; }}"))?;
+        }
+        Ok(())
+    }
+
+    fn parallel(&mut self, parallel: &Parallel) -> fmt::Result {
+        let Some(first) = parallel.branches.first() else { return Ok(()) };
+        let name = format!("p{}", variable(first.to));
+        self.line(&format!("let {name} = parallel({}", if parallel.named { "#{" } else { "[" }))?;
+        for (at, branch) in parallel.branches.iter().enumerate() {
+            self.indent += 1;
+            self.line(&if parallel.named { format!("{}: || {{", parallel.name(at)) } else { "|| {".to_owned() })?;
+            self.indent += 1;
+            self.block(&branch.body)?;
+            let result = expr(&branch.result);
+            self.line(&result)?;
+            self.indent -= 1;
+            self.line("},")?;
+            self.indent -= 1;
+        }
+        let limit = parallel.limit.map(|limit| format!("limit: {limit}"));
+        let settle = parallel.settle.then(|| "settle: true".to_owned());
+        let options: Vec<String> = [limit, settle].into_iter().flatten().collect();
+        let options = if options.is_empty() { String::new() } else { format!(", #{{ {} }}", options.join(", ")) };
+        self.line(&format!("{}{options});", if parallel.named { "}" } else { "]" }))?;
+        for (at, branch) in parallel.branches.iter().enumerate() {
+            let part = if parallel.named { format!("{name}.{}", parallel.name(at)) } else { format!("{name}[{at}]") };
+            let value = if parallel.settle { format!("if \"ok\" in {part} {{ {part}.ok }} else {{ {SETTLED} }}") } else { part };
+            self.line(&format!("{} = {value};", target(branch.to)))?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, step: &Step) -> fmt::Result {
@@ -164,6 +255,17 @@ impl Page {
     }
 }
 
+fn variable(to: Target) -> u32 {
+    let (Target::New(variable) | Target::Old(variable)) = to;
+    variable
+}
+
+/// The data of an event as a map of the script.
+fn data(data: &Data) -> String {
+    let a = data.a.map(|a| format!("a: {a}, ")).unwrap_or_default();
+    format!("#{{ {a}b: {}, n: {} }}", data.b, expr(&data.n))
+}
+
 fn target(to: Target) -> String {
     match to {
         Target::New(variable) => format!("let v{variable}"),
@@ -175,7 +277,8 @@ fn expr(value: &Expr) -> String {
     match value {
         Expr::Number(number) => number.to_string(),
         Expr::Variable(variable) => format!("v{variable}"),
-        Expr::Input => "event.data.n".to_owned(),
+        // The clock sends none.
+        Expr::Input => "(event.data.n ?? 3)".to_owned(),
         Expr::Mix(left, right) => format!("(({} * 31 + {} + 1) % {MODULUS})", expr(left), expr(right)),
     }
 }

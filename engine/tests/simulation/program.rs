@@ -3,8 +3,11 @@
 //! `print` writes a program as a Rhai script, `straight` says what it must come to. Neither knows of the other. `edit`
 //! changes programs: to later versions of themselves, and to smaller ones.
 
+mod talk;
+
 use super::dice::Dice;
 use super::swarm::{Feature, Swarm};
+pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Match, NOTHING, On, Parallel, SETTLED, SIGNALS, Wait};
 
 /// Values stay below this number, so that nothing overflows.
 pub const MODULUS: i64 = 10_007;
@@ -91,6 +94,17 @@ pub enum Stmt {
     Fail {
         message: String,
     },
+    Wait(Wait),
+    Invoke(Invoke),
+    /// Events, by number of their name.
+    Send {
+        events: Vec<(usize, Data)>,
+    },
+    Signal {
+        number: usize,
+        value: Expr,
+    },
+    Parallel(Parallel),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -168,18 +182,20 @@ pub enum Shape {
 }
 
 /// Draws a program for a function with so many attempts.
-pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32) -> Program {
-    let mut author = Author { dice, swarm, attempts, variables: 0, names: 0, tinies: 0 };
+pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32, around: &Around) -> Program {
+    let mut author = Author { dice, swarm, attempts, around, variables: 0, names: 0, tinies: 0 };
     let mut helpers = Vec::new();
     for _ in 0..if swarm.has(Feature::Helpers) { author.dice.below(3) } else { 0 } {
         let parameter = author.variable();
-        let mut scope = Scope { known: vec![parameter], depth: 1, in_helper: true, helpers: 0, recorded: false };
+        let mut scope =
+            Scope { known: vec![parameter], own_from: 0, depth: 1, in_helper: true, in_branch: false, helpers: 0, recorded: false };
         let length = author.dice.between(1, 3);
         let body = author.block(&mut scope, length);
         let result = author.expr(&scope, 2);
         helpers.push(Helper { parameter, body, result });
     }
-    let mut scope = Scope { known: Vec::new(), depth: 0, in_helper: false, helpers: helpers.len(), recorded: true };
+    let mut scope =
+        Scope { known: Vec::new(), own_from: 0, depth: 0, in_helper: false, in_branch: false, helpers: helpers.len(), recorded: true };
     let length = author.dice.between(1, swarm.length);
     let body = author.block(&mut scope, length);
     Program { helpers, body, result: scope.known, edition: 0 }
@@ -189,6 +205,7 @@ struct Author<'a> {
     dice: &'a mut Dice,
     swarm: &'a Swarm,
     attempts: u32,
+    around: &'a Around,
     variables: u32,
     names: u32,
     tinies: u32,
@@ -197,8 +214,11 @@ struct Author<'a> {
 /// What is known where a statement stands.
 struct Scope {
     known: Vec<u32>,
+    /// Those before belong to what is around the branch: it may read them, and no more.
+    own_from: usize,
     depth: u32,
     in_helper: bool,
+    in_branch: bool,
     /// Helpers that may be called here.
     helpers: usize,
     /// Whether the code since the last record of the outermost block may still throw.
@@ -230,17 +250,20 @@ impl Author<'_> {
             let (helper, argument) = (self.dice.below(scope.helpers), self.expr(scope, 2));
             return Stmt::Call { to: self.target(scope), helper, argument };
         }
+        if let Some(stmt) = self.talk(scope) {
+            return stmt;
+        }
         if self.tinies < 4 && self.meets(Feature::Tinies) {
             self.tinies += 1;
             let kind = *self.dice.pick(&[TinyKind::Now, TinyKind::Uuid, TinyKind::Random]);
             return Stmt::Tiny { variable: self.tinies, kind };
         }
         // The attempts of the code between two records are one account, so only one piece of code draws on it.
-        if scope.depth == 0 && scope.recorded && self.meets(Feature::Throws) {
+        if scope.depth == 0 && !scope.in_branch && scope.recorded && self.meets(Feature::Throws) {
             scope.recorded = false;
             return self.flaky();
         }
-        if !scope.in_helper && self.meets(Feature::Fails) {
+        if !scope.in_helper && !scope.in_branch && self.meets(Feature::Fails) {
             return Stmt::Fail { message: format!("no way on from here {}", self.name("f")) };
         }
         if self.dice.chance(30) {
@@ -272,8 +295,9 @@ impl Author<'_> {
     }
 
     fn target(&mut self, scope: &mut Scope) -> Target {
-        if !scope.known.is_empty() && self.dice.chance(if scope.depth > 0 { 60 } else { 20 }) {
-            return Target::Old(*self.dice.pick(&scope.known));
+        let own = &scope.known[scope.own_from..];
+        if !own.is_empty() && self.dice.chance(if scope.depth > 0 { 60 } else { 20 }) {
+            return Target::Old(*self.dice.pick(own));
         }
         let new = self.variable();
         scope.known.push(new);
@@ -317,7 +341,8 @@ impl Author<'_> {
         if name != "again" && self.meets(Feature::Breaks) {
             breaks = if self.dice.chance(25) { ALWAYS } else { self.dice.between(1, i64::from(allowed)) as u32 };
             how = match self.dice.below(12) {
-                0 => Break::Fail,
+                // It ends the run at once, wherever the other branches are.
+                0 if !scope.in_branch => Break::Fail,
                 1 | 2 => Break::RetryAfter { seconds: self.dice.between(1, 400) },
                 3 | 4 => Break::ThrowMap,
                 _ => Break::Throw,
@@ -347,8 +372,9 @@ impl Program {
         self.body.iter().chain(self.helpers.iter().flat_map(|helper| &helper.body)).map(Stmt::size).sum()
     }
 
-    /// The step of this name, wherever it stands.
-    pub fn step(&self, name: &str) -> Option<&Step> {
+    /// The step whose record has this key, wherever it stands.
+    pub fn step(&self, key: &str) -> Option<&Step> {
+        let name = key.rsplit(" › ").next().unwrap_or_default().split('#').next().unwrap_or_default();
         let blocks = std::iter::once(&self.body).chain(self.helpers.iter().map(|helper| &helper.body));
         blocks.filter_map(|block| step_in(block, name)).next()
     }
@@ -367,6 +393,7 @@ impl Stmt {
         let inside = match self {
             Stmt::If { then, other, .. } => then.iter().chain(other).map(Stmt::size).sum(),
             Stmt::For { body, .. } => body.iter().map(Stmt::size).sum(),
+            Stmt::Parallel(parallel) => parallel.branches.iter().flat_map(|branch| &branch.body).map(Stmt::size).sum(),
             _ => 0,
         };
         1 + inside
@@ -378,6 +405,7 @@ fn step_in<'a>(block: &'a [Stmt], name: &str) -> Option<&'a Step> {
         Stmt::Step(step) if step.name == name => Some(step),
         Stmt::If { then, other, .. } => step_in(then, name).or_else(|| step_in(other, name)),
         Stmt::For { body, .. } => step_in(body, name),
+        Stmt::Parallel(parallel) => parallel.branches.iter().find_map(|branch| step_in(&branch.body, name)),
         _ => None,
     })
 }

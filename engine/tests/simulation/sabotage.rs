@@ -1,7 +1,10 @@
 //! Worlds that are broken on purpose: they prove that a broken promise is seen.
 
+use std::sync::Arc;
+
 use stepwell::base::Millis;
-use stepwell::rules::{Expect, Kind, List, RunRow, Write};
+use stepwell::rules::gates::GateKeys;
+use stepwell::rules::{Expect, Gate, Kind, List, Resolution, RunRow, Write};
 use stepwell::store::Journal;
 
 /// What is broken in a world.
@@ -29,10 +32,22 @@ pub enum Sabotage {
     FastClock,
     /// Now and then nobody is told that a commit is on disk.
     LostAnswers,
+    /// What ends a wait is not stored.
+    LostResolutions,
+    /// A wait that is over is taken for open.
+    OpenWaits,
+    /// What a rate limit has let through is not stored.
+    LostCounts,
+    /// One run more than allowed starts at once.
+    WideThrottles,
+    /// After a restart nobody knows which runs collect events.
+    ForgottenWindows,
+    /// After a restart nobody knows who has the key of a singleton.
+    ForgottenSingletons,
 }
 
 /// Each with the promise that it breaks.
-pub const ALL: [(Sabotage, &str); 11] = [
+pub const ALL: [(Sabotage, &str); 17] = [
     (Sabotage::HastyAnswers, "I1"),
     (Sabotage::LostRuns, "I2"),
     (Sabotage::LostKeys, "I2"),
@@ -44,6 +59,12 @@ pub const ALL: [(Sabotage, &str); 11] = [
     (Sabotage::TurnedQueue, "I7"),
     (Sabotage::FastClock, "I9"),
     (Sabotage::LostAnswers, "I3"),
+    (Sabotage::LostResolutions, "W2"),
+    (Sabotage::OpenWaits, "W1"),
+    (Sabotage::LostCounts, "I6"),
+    (Sabotage::WideThrottles, "I6"),
+    (Sabotage::ForgottenWindows, "I6"),
+    (Sabotage::ForgottenSingletons, "I6"),
 ];
 
 /// How far a fast clock is ahead.
@@ -59,6 +80,13 @@ impl Sabotage {
             Sabotage::LostAttempts => list.writes.retain(|write| !matches!(write, Write::Attempt { .. })),
             Sabotage::LostRecords => {
                 list.writes.retain(|write| !matches!(write, Write::Append { record, .. } if record.kind == Kind::Step));
+            }
+            Sabotage::LostResolutions => {
+                list.writes.retain(|write| !matches!(write, Write::ResolveWait { with: Resolution::Event(_), .. }));
+            }
+            Sabotage::OpenWaits => list.expect.retain(|expect| !matches!(expect, Expect::WaitOpen { .. })),
+            Sabotage::LostCounts => {
+                list.writes.retain(|write| !matches!(write, Write::PutWindow(row) if row.window.gate == Gate::RateLimit));
             }
             _ => {}
         }
@@ -78,6 +106,12 @@ impl Sabotage {
         if self == Sabotage::TurnedQueue && row.enter <= row.created {
             row.enter = Millis(-row.enter.0);
         }
+        let forgotten = |keys: &GateKeys| match self {
+            Sabotage::ForgottenWindows => GateKeys { collect: None, ..keys.clone() },
+            Sabotage::ForgottenSingletons => GateKeys { singleton: None, ..keys.clone() },
+            _ => keys.clone(),
+        };
+        row.gates = row.gates.as_deref().map(forgotten).map(Arc::new);
         row
     }
 }

@@ -4,7 +4,7 @@
 use stepwell::rules::Hold;
 
 use super::edit::{self, CUTS};
-use super::plan::{Backoff, Function, Plan};
+use super::plan::{Backoff, Function, Plan, gates};
 use super::program::Program;
 use super::world::{self, Outcome};
 
@@ -62,7 +62,7 @@ pub fn outcome(plan: Plan) -> Outcome {
 /// The promise that a trouble names, or its words without ids, keys and numbers.
 pub fn kind(trouble: &str) -> String {
     match trouble.split_once(':') {
-        Some((promise, _)) if promise.starts_with(['I', 'G', 'p']) && promise.len() < 6 => promise.to_owned(),
+        Some((promise, _)) if promise.starts_with(['I', 'G', 'W', 'p']) && promise.len() < 6 => promise.to_owned(),
         _ => trouble.split(' ').filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase())).collect::<Vec<_>>().join(" "),
     }
 }
@@ -91,10 +91,11 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
                 few.then(|| drop(plan.requests.drain(at * 2..(at * 2 + 2).min(plan.requests.len()))))
             })
         }),
-        (plan.functions.len(), |plan, at| (plan.functions.len() > 1).then(|| without(plan, |plan| removed(&mut plan.functions, at)))?),
+        (plan.functions.len(), |plan, at| (plan.functions.len() > 1).then(|| without(plan, |plan| without_function(plan, at)))?),
         (plan.requests.len(), |plan, at| without(plan, |plan| removed(&mut plan.requests, at))),
         (plan.deaths.len(), |plan, at| without(plan, |plan| removed(&mut plan.deaths, at))),
         (1, |plan, _| without(plan, |plan| (!plan.cancels.is_empty()).then(|| plan.cancels.clear()))),
+        (1, |plan, _| without(plan, |plan| (!plan.signals.is_empty()).then(|| plan.signals.clear()))),
         (1, |plan, _| without(plan, |plan| (!plan.jumps.is_empty()).then(|| plan.jumps.clear()))),
         (CALMS, calmer),
         (plan.functions.len() * FUNCTION_WAYS, |plan, at| {
@@ -128,6 +129,9 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
             })
         }),
         (plan.cancels.len(), |plan, at| without(plan, |plan| removed(&mut plan.cancels, at))),
+        (plan.pauses.len(), |plan, at| without(plan, |plan| removed(&mut plan.pauses, at))),
+        (plan.retries.len(), |plan, at| without(plan, |plan| removed(&mut plan.retries, at))),
+        (plan.signals.len(), |plan, at| without(plan, |plan| removed(&mut plan.signals, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
         (plan.deaths.len() * DEATH_WAYS, |plan, at| {
             without(plan, |plan| {
@@ -145,10 +149,21 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
 const REQUEST_WAYS: usize = 5;
 const DEATH_WAYS: usize = 3;
 const CALMS: usize = 6;
-const FUNCTION_WAYS: usize = 9;
+const FUNCTION_WAYS: usize = 9 + gates::WAYS;
 
 fn removed<T>(from: &mut Vec<T>, at: usize) -> Option<()> {
     from.remove(at);
+    Some(())
+}
+
+/// Takes a function away, with what invokes it.
+fn without_function(plan: &mut Plan, at: usize) -> Option<()> {
+    let gone = plan.functions.remove(at);
+    plan.pauses.retain(|pause| pause.function != at);
+    plan.pauses.iter_mut().for_each(|pause| pause.function -= usize::from(pause.function > at));
+    for function in &mut plan.functions {
+        function.versions = function.versions.iter().map(|program| edit::without_invoke(program, &gone.id)).collect();
+    }
     Some(())
 }
 
@@ -191,6 +206,7 @@ fn simpler(function: &mut Function, at: usize) -> Option<()> {
             let fixed = matches!(function.backoff, Backoff::Fixed { .. });
             (!fixed).then(|| function.backoff = Backoff::Fixed { seconds: 1 })
         }
+        at @ 9.. => function.gates.simpler(at - 9),
         _ => {
             let limit = function.limits.iter_mut().find(|limit| limit.hold == Hold::Active)?;
             limit.hold = Hold::Run;

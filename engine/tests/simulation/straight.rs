@@ -4,17 +4,20 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
+use stepwell::base::Millis;
 use stepwell::rules::row::Recorded;
 use stepwell::rules::{Kind, Record};
 
 use super::print::{complaint, overrun};
-use super::program::{Caught, Expr, MODULUS, Program, Shape, Step, Stmt, Target, TinyKind};
+use super::program::{CAUGHT, Caught, Data, Expr, MODULUS, NOTHING, On, Parallel, Program, SETTLED, Shape, Step, Stmt, Target, TinyKind};
 
-/// The journal and the end that a run must have.
+/// How far a journal leads, and what may come next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Straight {
-    pub records: Vec<Wanted>,
-    pub end: End,
+    /// The records that may come next: one, or one of each branch that is under way.
+    pub due: Vec<Wanted>,
+    /// How the run has to end now, if nothing is due.
+    pub end: Option<End>,
 }
 
 /// A record that must come.
@@ -24,6 +27,17 @@ pub struct Wanted {
     pub kind: Kind,
     pub result: Result,
     pub attempts: u32,
+    /// The end of the last sleep before it.
+    pub not_before: Millis,
+    /// What it waits for until it comes.
+    pub opens: Option<Opens>,
+}
+
+/// A wait that comes before a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Opens {
+    Wait { on: On, seconds: Option<i64> },
+    Invoke { function: String, data: Value, seconds: Option<i64> },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +47,10 @@ pub enum Result {
     Sleep {
         seconds: i64,
     },
+    /// The ids of events that are sent with it: by number of their name, with their data.
+    Sent(Vec<(usize, Value)>),
+    /// Nothing; a signal is sent with it.
+    Signal(usize, i64),
     /// Nobody can say.
     Anything,
 }
@@ -47,17 +65,19 @@ pub enum End {
 /// Evaluates a program of a function with so many attempts on an event whose data have this `n`, over what has been
 /// recorded. None where the journal does not fit: the program does not ask for each record before anything new.
 pub fn evaluate(program: &Program, attempts: u32, input: i64, journal: &[Record]) -> Option<Straight> {
-    let mut walker = Walker { program, attempts, input, journal, values: HashMap::new(), counts: HashMap::new(), records: Vec::new() };
+    let (values, counts) = (HashMap::new(), HashMap::new());
+    let path = String::new();
+    let mut walker = Walker { program, attempts, input, journal, values, counts, path, asked: 0, not_before: Millis(0), due: Vec::new() };
     let end = match walker.block(&program.body) {
         Ok(()) => {
             let values: Vec<i64> = program.result.iter().map(|variable| walker.values[variable]).collect();
-            End::Completed(json!({ "values": values, "text": "done" }))
+            Some(End::Completed(json!({ "values": values, "text": "done" })))
         }
-        Err(Stop::Failed(message)) => End::Failed(message),
+        Err(Stop::Failed(message)) => Some(End::Failed(message)),
+        Err(Stop::Due) => None,
         Err(Stop::Unfit) => return None,
     };
-    let records = walker.records;
-    (records.len() >= journal.len()).then_some(Straight { records, end })
+    (walker.asked == journal.len()).then_some(Straight { due: walker.due, end })
 }
 
 struct Walker<'a> {
@@ -67,13 +87,20 @@ struct Walker<'a> {
     journal: &'a [Record],
     values: HashMap<u32, i64>,
     counts: HashMap<(Kind, String), u32>,
-    records: Vec<Wanted>,
+    /// The branch, with what stands before the names of its records.
+    path: String,
+    /// How many records it has asked for.
+    asked: usize,
+    not_before: Millis,
+    due: Vec<Wanted>,
 }
 
 /// Why the program does not go on.
 enum Stop {
-    /// The message that ends the run.
+    /// The message that ends the run, or the branch.
     Failed(String),
+    /// A record has to come.
+    Due,
     /// The journal has another record here.
     Unfit,
 }
@@ -94,7 +121,7 @@ impl Walker<'_> {
             Stmt::Step(step) => return self.step(step),
             Stmt::Sleep { name, seconds } => {
                 let name = name.as_deref().unwrap_or("sleep");
-                self.record(name, Kind::Sleep, Result::Sleep { seconds: *seconds }, 1)?;
+                self.record(name, Kind::Sleep, Result::Sleep { seconds: *seconds }, 1, None)?;
             }
             Stmt::If { test, then, other } => {
                 let branch = if self.expr(test) % 2 == 0 { then } else { other };
@@ -117,11 +144,77 @@ impl Walker<'_> {
                     TinyKind::Uuid => ("uuid", Kind::Uuid),
                     TinyKind::Random => ("random", Kind::Random),
                 };
-                self.record(name, kind, Result::Anything, 1)?;
+                self.record(name, kind, Result::Anything, 1, None)?;
             }
             Stmt::Flaky { site, throws } if *throws >= self.attempts => return Err(Stop::Failed(complaint(site))),
             Stmt::Flaky { .. } => {}
             Stmt::Fail { message } => return Err(Stop::Failed(message.clone())),
+            Stmt::Wait(wait) => {
+                let opens = Opens::Wait { on: wait.on.clone(), seconds: wait.seconds };
+                let value = match self.record(&wait.name(), Kind::Wait, Result::Anything, 1, Some(opens))? {
+                    Recorded::Value(text) => serde_json::from_str::<Value>(&text).unwrap_or_default(),
+                    _ => return Err(Stop::Unfit),
+                };
+                let value = if matches!(wait.on, On::Signal(_)) { value.as_i64() } else { value["data"]["n"].as_i64() };
+                self.put(wait.to, value.unwrap_or(NOTHING));
+            }
+            Stmt::Invoke(invoke) => {
+                let opens = Opens::Invoke { function: invoke.function.clone(), data: self.data(&invoke.data), seconds: invoke.seconds };
+                let name = invoke.id.as_deref().unwrap_or(&invoke.function);
+                let value = match self.record(name, Kind::Invoke, Result::Anything, 1, Some(opens))? {
+                    Recorded::Value(text) => {
+                        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+                        value["values"][0].as_i64().unwrap_or(0)
+                    }
+                    Recorded::Failed(_) if invoke.caught => CAUGHT,
+                    Recorded::Failed(failure) => return Err(Stop::Failed(failure.message.clone())),
+                    Recorded::Until(_) => return Err(Stop::Unfit),
+                };
+                self.put(invoke.to, value);
+            }
+            Stmt::Send { events } => {
+                let sent = events.iter().map(|(event, data)| (*event, self.data(data))).collect();
+                let name = format!("thing/{}", events[0].0);
+                self.record(&name, Kind::Send, Result::Sent(sent), 1, None)?;
+            }
+            Stmt::Signal { number, value } => {
+                let value = self.expr(value);
+                self.record(&format!("signal{number}"), Kind::Send, Result::Signal(*number, value), 1, None)?;
+            }
+            Stmt::Parallel(parallel) => return self.parallel(parallel),
+        }
+        Ok(())
+    }
+
+    fn parallel(&mut self, parallel: &Parallel) -> Walked {
+        let (above, began) = (self.path.clone(), self.not_before);
+        let (mut under_way, mut pending, mut last, mut ended) = (0, false, began, Vec::new());
+        for (at, branch) in parallel.branches.iter().enumerate() {
+            // A branch begins when so many of those before it have ended that there is room.
+            if under_way >= parallel.limit.unwrap_or(usize::MAX) {
+                break;
+            }
+            self.path = format!("{above}{} › ", parallel.name(at));
+            self.not_before = began;
+            match self.block(&branch.body) {
+                Ok(()) => ended.push(Ok(self.expr(&branch.result))),
+                Err(Stop::Failed(message)) => ended.push(Err(message)),
+                Err(Stop::Due) => (pending, under_way) = (true, under_way + 1),
+                Err(Stop::Unfit) => return Err(Stop::Unfit),
+            }
+            last = last.max(self.not_before);
+        }
+        (self.path, self.not_before) = (above, last);
+        if pending {
+            return Err(Stop::Due);
+        }
+        if !parallel.settle
+            && let Some(message) = ended.iter().find_map(|one| one.as_ref().err())
+        {
+            return Err(Stop::Failed(message.clone()));
+        }
+        for (branch, value) in parallel.branches.iter().zip(ended) {
+            self.put(branch.to, value.unwrap_or(SETTLED));
         }
         Ok(())
     }
@@ -135,43 +228,54 @@ impl Walker<'_> {
             let message = step.timeout.filter(|_| step.overruns()).map_or_else(|| complaint(&step.name), overrun);
             (Result::Failed(message), allowed)
         };
-        let recorded = self.record(&step.name, Kind::Step, result, attempts)?;
-        match recorded.result {
-            Result::Value(value) => {
-                let value = unshaped(step, &value);
+        match self.record(&step.name, Kind::Step, result, attempts, None)? {
+            Recorded::Value(text) => {
+                let value = unshaped(step, &serde_json::from_str(&text).unwrap_or_default());
                 self.put(step.to, value);
                 Ok(())
             }
-            Result::Failed(message) if step.caught == Caught::Yes && !step.fails() => {
-                self.put(step.to, i64::from(recorded.attempts) * 10 + i64::from(message == complaint(&step.name)));
+            Recorded::Failed(failure) if step.caught == Caught::Yes && !step.fails() => {
+                let attempts = i64::from(failure.attempts.unwrap_or_default());
+                self.put(step.to, attempts * 10 + i64::from(failure.message == complaint(&step.name)));
                 Ok(())
             }
-            Result::Failed(message) => Err(Stop::Failed(message)),
-            Result::Sleep { .. } | Result::Anything => Err(Stop::Unfit),
+            Recorded::Failed(failure) => Err(Stop::Failed(failure.message.clone())),
+            Recorded::Until(_) => Err(Stop::Unfit),
         }
     }
 
-    /// The next record: the journal's, where it has it, else the one that must come.
-    fn record(&mut self, name: &str, kind: Kind, result: Result, attempts: u32) -> std::result::Result<Wanted, Stop> {
-        let count = self.counts.entry((kind, name.to_owned())).or_insert(0);
+    /// The next record: the journal's, where it has it; else it is the one that must come.
+    fn record(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        result: Result,
+        attempts: u32,
+        opens: Option<Opens>,
+    ) -> std::result::Result<Recorded, Stop> {
+        let name = format!("{}{name}", self.path);
+        let count = self.counts.entry((kind, name.clone())).or_insert(0);
         *count += 1;
-        let key = if *count == 1 { name.to_owned() } else { format!("{name}#{count}") };
-        let mut wanted = Wanted { key, kind, result, attempts };
+        let key = if *count == 1 { name } else { format!("{name}#{count}") };
         // Another version may ask in another order, as long as it asks for all of them before anything new.
-        let old = self.journal.iter().find(|old| *old.key == *wanted.key && old.kind == kind);
-        if old.is_none() && self.records.len() < self.journal.len() {
-            return Err(Stop::Unfit);
+        let Some(old) = self.journal.iter().find(|old| *old.key == *key && old.kind == kind) else {
+            self.due.push(Wanted { key, kind, result, attempts, not_before: self.not_before, opens });
+            return Err(Stop::Due);
+        };
+        self.asked += 1;
+        if let Recorded::Until(until) = old.result {
+            self.not_before = self.not_before.max(until);
         }
-        if let Some(old) = old.filter(|_| kind == Kind::Step) {
-            wanted.attempts = old.attempts;
-            wanted.result = match &old.result {
-                Recorded::Value(text) => Result::Value(serde_json::from_str(text).unwrap_or_default()),
-                Recorded::Failed(failure) => Result::Failed(failure.message.clone()),
-                Recorded::Until(_) => Result::Anything,
-            };
+        Ok(old.result.clone())
+    }
+
+    /// The data of an event that the program makes.
+    fn data(&self, data: &Data) -> Value {
+        let mut value = json!({ "b": data.b, "n": self.expr(&data.n) });
+        if let Some(a) = data.a {
+            value["a"] = json!(a);
         }
-        self.records.push(wanted.clone());
-        Ok(wanted)
+        value
     }
 
     fn put(&mut self, to: Target, value: i64) {

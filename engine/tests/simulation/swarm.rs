@@ -23,6 +23,13 @@ pub enum Feature {
     SlowSteps,
     /// ... and are given less.
     Timeouts,
+    Waits,
+    /// Programs send events ...
+    Sends,
+    /// ... and everybody sends signals.
+    Signals,
+    Invokes,
+    Parallels,
     // In the project and what is sent to it.
     Limits,
     SharedLimits,
@@ -35,6 +42,16 @@ pub enum Feature {
     Repeats,
     FutureEvents,
     Cancels,
+    RateLimits,
+    Throttles,
+    Singletons,
+    Priorities,
+    Collects,
+    CancelOns,
+    Crons,
+    Pauses,
+    /// Runs that back off are tried again at once.
+    RetryNows,
     // Faults.
     Deaths,
     Poison,
@@ -53,7 +70,7 @@ pub enum Feature {
 }
 
 /// Each feature with the percentages that it may come with. What these are percentages of, the place says that draws.
-const RATES: [(Feature, &[u64]); 29] = [
+const RATES: [(Feature, &[u64]); 43] = [
     (Feature::Sleeps, &[10, 30]),
     (Feature::Branches, &[5, 15]),
     (Feature::Loops, &[5, 15]),
@@ -64,6 +81,11 @@ const RATES: [(Feature, &[u64]); 29] = [
     (Feature::Breaks, &[20, 50]),
     (Feature::SlowSteps, &[20, 70]),
     (Feature::Timeouts, &[20, 60]),
+    (Feature::Waits, &[10, 25]),
+    (Feature::Sends, &[5, 15]),
+    (Feature::Signals, &[5, 15]),
+    (Feature::Invokes, &[5, 15]),
+    (Feature::Parallels, &[10, 40]),
     (Feature::Limits, &[50, 100]),
     (Feature::SharedLimits, &[40, 100]),
     (Feature::Idempotency, &[20, 60]),
@@ -74,6 +96,15 @@ const RATES: [(Feature, &[u64]); 29] = [
     (Feature::Repeats, &[25, 60]),
     (Feature::FutureEvents, &[15, 40]),
     (Feature::Cancels, &[30, 100]),
+    (Feature::RateLimits, &[30, 60]),
+    (Feature::Throttles, &[30, 60]),
+    (Feature::Singletons, &[30, 60]),
+    (Feature::Priorities, &[50, 100]),
+    (Feature::Collects, &[30, 60]),
+    (Feature::CancelOns, &[30, 60]),
+    (Feature::Crons, &[30, 60]),
+    (Feature::Pauses, &[30, 100]),
+    (Feature::RetryNows, &[50, 100]),
     (Feature::Deaths, &[50, 100]),
     (Feature::Poison, &[10, 30]),
     (Feature::SlowFlushes, &[5, 20]),
@@ -86,7 +117,20 @@ const RATES: [(Feature, &[u64]); 29] = [
 ];
 
 /// Of so many worlds in ten, each has a feature.
-const SHARE: [(Feature, u64); 4] = [(Feature::Deaths, 9), (Feature::Retention, 2), (Feature::ClockJumps, 3), (Feature::Fails, 3)];
+const SHARE: [(Feature, u64); 12] = [
+    (Feature::RateLimits, 3),
+    (Feature::Throttles, 3),
+    (Feature::Singletons, 3),
+    (Feature::Priorities, 3),
+    (Feature::Collects, 3),
+    (Feature::CancelOns, 3),
+    (Feature::Crons, 2),
+    (Feature::Pauses, 3),
+    (Feature::Deaths, 9),
+    (Feature::Retention, 2),
+    (Feature::ClockJumps, 3),
+    (Feature::Fails, 3),
+];
 
 /// The settings of one world.
 #[derive(Debug, Clone)]

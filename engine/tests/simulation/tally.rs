@@ -80,6 +80,7 @@ impl Tally {
 
     fn add(&mut self, seed: u64, outcome: Outcome) {
         if let Some(trouble) = outcome.trouble {
+            println!("seed {seed}: {trouble}");
             self.failed.insert(seed, trouble);
         }
         self.worlds += 1;

@@ -395,7 +395,11 @@ impl World {
     /// Whether everybody has got their answer and every run has ended.
     fn is_quiet(&self) -> bool {
         let client = self.client();
-        client.asks.iter().all(|ask| ask.done) && client.cancels == self.plan.cancels.len() && self.facts().all_ended()
+        let done = client.cancels == self.plan.cancels.len()
+            && client.signals == self.plan.signals.len()
+            && client.pauses == 2 * self.plan.pauses.len()
+            && client.retries == self.plan.retries.len();
+        done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()
     }
 
     /// The rows are what the writes have made of them.
@@ -406,6 +410,14 @@ impl World {
         let mut differ = Vec::new();
         for row in &rows {
             let records = memory.journal(row.id).expect("memory can be read").records;
+            let waits = memory.waits(row.id).expect("memory can be read");
+            if !facts.same_waits(row.id, waits) {
+                differ.push(format!("the waits of run {} are not stored as they were written", row.id));
+            }
+            let batch = memory.batch(row.id).expect("memory can be read");
+            if !facts.same_batch(row.id, &batch) {
+                differ.push(format!("the events of run {} are not stored as they were written", row.id));
+            }
             let same = facts.runs.get(&row.id).is_some_and(|run| run.state == row.state && run.records == records);
             if !same || row.version != facts.version_of(row.id) {
                 differ.push(format!("run {} is not stored as it was written", row.id));

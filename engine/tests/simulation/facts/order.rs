@@ -6,7 +6,7 @@ use stepwell::base::{Millis, RunId, Span};
 use stepwell::rules::{Hold, RunState};
 
 use super::super::plan::Function;
-use super::Facts;
+use super::{Facts, Run};
 
 impl Facts {
     /// I7: nobody with the same slots who came before, or has begun already, is left behind.
@@ -15,7 +15,7 @@ impl Facts {
         let alone = self.plan.functions[run.function].limits.iter().any(|limit| limit.limit == 1);
         let mut passed = None;
         for (other_id, other) in &self.runs {
-            let alike = *other_id != id && other.function == run.function && other.keys == run.keys;
+            let alike = *other_id != id && other.function == run.function && other.keys == run.keys && throttle(other) == throttle(run);
             // A start that found the disk full is tried again later: one that was admitted after it may come before it on
             // disk, unless it needs the same slot.
             if !alike || (!alone && self.refused.contains(other_id)) {
@@ -24,10 +24,10 @@ impl Facts {
             // Before its answer nobody knows it; answers that are not late come in the order of the commits.
             let in_order = self.plan.disk.late == 0 && other.created_in <= run.created_in;
             let known = other.known.is_some_and(|known| known < at) || in_order;
-            let before = (other.enter, *other_id) < (run.enter, id) && other.enter <= at;
+            let before = (place(other), *other_id) < (place(run), id) && other.enter <= at;
             // One whose time to start is over is about to be cancelled.
             let start = self.plan.functions[other.function].start;
-            let overdue = start.is_some_and(|start| at >= other.enter.after(Span::seconds(start)));
+            let overdue = start.is_some_and(|start| at >= self.may_start_from(other.function, other.enter).after(Span::seconds(start)));
             let is_first = other.started.is_none() && other.state == RunState::Queued && known && before && !overdue;
             let due = match other.state {
                 RunState::Sleeping | RunState::BackingOff => {
@@ -69,6 +69,15 @@ impl Facts {
         }
         over.into_iter().for_each(|what| self.broken(what));
     }
+}
+
+/// Its place in line, with its head start.
+fn place(run: &Run) -> i64 {
+    run.enter.0 - run.priority
+}
+
+fn throttle(run: &Run) -> Option<Arc<str>> {
+    run.gates.as_ref()?.throttle.clone()
 }
 
 fn scope(function: &Function, number: usize) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stepwell::base::{Json, RunId, Span};
-use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent};
+use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, PauseError, RetryError};
 use stepwell::rules::RunState;
 use stepwell::store::StoreError;
 
@@ -18,6 +18,11 @@ pub(super) struct Client {
     pub(super) asks: Vec<Ask>,
     /// The cancels that were asked for.
     pub(super) cancels: usize,
+    /// The signals that were sent.
+    pub(super) signals: usize,
+    /// Pauses and resumptions that are done.
+    pub(super) pauses: usize,
+    pub(super) retries: usize,
 }
 
 /// One sending of a request.
@@ -37,7 +42,7 @@ impl Client {
             let ask = move |later: i64| Ask { request: number, at: first.after(Span(later)), open: false, done: false };
             std::iter::once(0).chain(request.again_ms.clone()).map(ask).collect::<Vec<Ask>>()
         };
-        Client { asks: plan.requests.iter().enumerate().flat_map(asks).collect(), cancels: 0 }
+        Client { asks: plan.requests.iter().enumerate().flat_map(asks).collect(), cancels: 0, signals: 0, pauses: 0, retries: 0 }
     }
 }
 
@@ -49,6 +54,12 @@ pub(super) fn send(world: &Arc<World>, engine: &Engine) {
             tokio::task::spawn_local(ask(Arc::clone(world), engine.clone(), number));
         }
     }
+    let from = world.client().signals;
+    tokio::task::spawn_local(signal(Arc::clone(world), engine.clone(), from));
+    let from = world.client().pauses;
+    tokio::task::spawn_local(pause(Arc::clone(world), engine.clone(), from));
+    let from = world.client().retries;
+    tokio::task::spawn_local(retry(Arc::clone(world), engine.clone(), from));
     let from = world.client().cancels;
     tokio::task::spawn_local(cancel(Arc::clone(world), engine.clone(), from));
 }
@@ -103,6 +114,79 @@ fn events(plan: &Plan, request: usize) -> Vec<NewEvent> {
     planned.events.iter().enumerate().map(event).collect()
 }
 
+/// Somebody sends signals. One that an engine took with it when it died is not sent again.
+async fn signal(world: Arc<World>, engine: Engine, from: usize) {
+    let mut signals: Vec<plan::Signal> = world.plan.signals.clone();
+    signals.sort_by_key(|signal| signal.at_ms);
+    for signal in &signals[from.min(signals.len())..] {
+        world.clock.sleep_until(START.after(Span(signal.at_ms))).await;
+        world.client().signals += 1;
+        let now = world.now();
+        world.facts().signal(signal.number, signal.value, now);
+        let answer = engine.signal(&format!("signal{}", signal.number), Json::from(signal.value.to_string())).await;
+        world.unless_frozen().await;
+        match answer {
+            Ok(_) | Err(AcceptError::Full | AcceptError::Draining) => {}
+            Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
+            Err(error) => world.facts().broken(format!("a signal was refused: {error}")),
+        }
+        world.look();
+    }
+}
+
+/// Somebody pauses functions, and resumes them; each is asked for until it is done.
+async fn pause(world: Arc<World>, engine: Engine, from: usize) {
+    let each = |pause: &plan::Pause| [(pause.at_ms, true, pause.function), (pause.at_ms + pause.for_ms, false, pause.function)];
+    let mut acts: Vec<(i64, bool, usize)> = world.plan.pauses.iter().flat_map(each).collect();
+    acts.sort_unstable();
+    // Whatever is paused is resumed in the end.
+    acts.sort_by_key(|(at, paused, _)| (!*paused, *at));
+    for (at, paused, function) in &acts[from.min(acts.len())..] {
+        world.clock.sleep_until(START.after(Span(*at))).await;
+        loop {
+            let answer = engine.pause(&world.plan.functions[*function].id, *paused).await;
+            world.unless_frozen().await;
+            match answer {
+                Ok(_) | Err(PauseError::NotFound(_)) => break,
+                Err(PauseError::Store(StoreError::Full)) => world.clock.sleep(PATIENCE).await,
+                Err(PauseError::Store(_)) if world.has_failed() => std::future::pending().await,
+                Err(error) => {
+                    world.facts().broken(format!("a pause was refused: {error}"));
+                    break;
+                }
+            }
+        }
+        world.client().pauses += 1;
+        world.look();
+    }
+}
+
+/// Somebody has runs tried again at once.
+async fn retry(world: Arc<World>, engine: Engine, from: usize) {
+    let mut retries: Vec<plan::Cancel> = world.plan.retries.clone();
+    retries.sort_by_key(|retry| retry.at_ms);
+    for retry in &retries[from.min(retries.len())..] {
+        world.clock.sleep_until(START.after(Span(retry.at_ms))).await;
+        world.client().retries += 1;
+        let backing_off = {
+            let facts = world.facts();
+            let all: Vec<RunId> = facts.runs.iter().filter(|(_, run)| run.state == RunState::BackingOff).map(|(id, _)| *id).collect();
+            all.get(retry.run % all.len().max(1)).copied()
+        };
+        if let Some(run) = backing_off {
+            let answer = engine.retry_now(run).await;
+            world.unless_frozen().await;
+            match answer {
+                Ok(_) | Err(RetryError::NothingToRetry(_) | RetryError::Draining | RetryError::Store(StoreError::Full)) => {}
+                Err(RetryError::Store(_)) if world.has_failed() => std::future::pending().await,
+                Err(RetryError::NotFound) if world.facts().is_swept(run) => {}
+                Err(error) => world.facts().broken(format!("a run was not tried again: {error}")),
+            }
+        }
+        world.look();
+    }
+}
+
 /// Somebody cancels runs.
 async fn cancel(world: Arc<World>, engine: Engine, from: usize) {
     let mut cancels: Vec<plan::Cancel> = world.plan.cancels.clone();
@@ -113,11 +197,13 @@ async fn cancel(world: Arc<World>, engine: Engine, from: usize) {
         let run = {
             let mut facts = world.facts();
             let count = facts.runs.len().max(1);
-            let run = facts.runs.iter_mut().nth(cancel.run % count);
-            run.map(|(id, run)| {
+            // Now and then one that waits for a run that it has invoked, which few do when a cancel comes.
+            let parent = facts.some_parent().filter(|_| cancel.run % 2 == 0);
+            let run = parent.or_else(|| facts.runs.keys().nth(cancel.run % count).copied());
+            if let Some(run) = run.and_then(|run| facts.runs.get_mut(&run)) {
                 run.cancelled = true;
-                *id
-            })
+            }
+            run
         };
         if let Some(run) = run {
             while !cancelled(&world, &engine, run).await {
