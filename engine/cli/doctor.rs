@@ -55,7 +55,7 @@ impl Doctor {
         let before = checks.len();
         match Sqlite::open(&database, Options { read_only: true, ..Options::default() }) {
             Ok(store) => {
-                checks.push(engine(&database, &path)?);
+                checks.extend(engine(&database, &path)?);
                 checks.extend(doctor::examine(&store, project, SystemClock::default().now(), true));
             }
             Err(OpenError::Missing) => {
@@ -120,21 +120,36 @@ async fn ready(out: &Out, config: &std::path::Path) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-/// Who holds the database, and how it is.
-fn engine(database: &std::path::Path, config: &std::path::Path) -> Result<Check, Trouble> {
-    let Some(pid) = Sqlite::owner(database) else { return Ok(Check::well("lock", "free: no engine is running")) };
-    let running = format!("an engine is running (process {pid})");
-    // Where it listens elsewhere than the config says, it cannot be asked; that it lives is known all the same.
-    let Ok(remote) = remote(config) else { return Ok(Check::well("lock", running)) };
-    let health = super::runtime()?.block_on(async { remote.get("/health", &[]).await });
-    let health: Option<serde_json::Value> = health.ok().and_then(|health| serde_json::from_str(&health).ok());
-    let reasons = health.as_ref().and_then(|health| health["reasons"].as_array()).map_or(&[][..], Vec::as_slice);
+/// Who holds the database, and how that one is: what is wrong with it is told beside the lock, which is as it should be.
+fn engine(database: &std::path::Path, config: &std::path::Path) -> Result<Vec<Check>, Trouble> {
+    let Some(pid) = Sqlite::owner(database) else { return Ok(vec![Check::well("lock", "free: no engine is running")]) };
+    let lock = Check::well("lock", format!("an engine is running (process {pid})"));
+    let how = match remote(config) {
+        Ok(remote) => super::runtime()?.block_on(unwell(&remote)),
+        Err(_) => Some(Check::note("engine", "where it listens is not known, so it was not asked how it is", NAME_IT)),
+    };
+    Ok(std::iter::once(lock).chain(how).collect())
+}
+
+/// What helps where an engine listens elsewhere than its config says.
+const NAME_IT: &str = "if it listens elsewhere, name its address in STEPWELL_URL; `doctor --ready` asks it alone";
+
+/// What is wrong with a running engine, by its own words; none where it is well.
+async fn unwell(remote: &Remote) -> Option<Check> {
+    // A process that stands still takes connections all the same, and a minute is too long for finding that out.
+    let answer = if remote.answers().await { remote.get("/health", &[]).await.ok() } else { None };
+    let health: serde_json::Value = answer.and_then(|answer| serde_json::from_str(&answer).ok()).unwrap_or_default();
+    let reasons = health["reasons"].as_array().map_or(&[][..], Vec::as_slice);
     let reasons: Vec<&str> = reasons.iter().filter_map(serde_json::Value::as_str).collect();
-    if reasons.is_empty() {
-        return Ok(Check::well("lock", running));
+    match health["message"].as_str() {
+        Some("OK") => None,
+        Some("degraded") => {
+            let text = format!("the one at {} is not well: {}", remote.url(), shown(&reasons.join("; ")));
+            Some(Check::ill("engine", text, "its log has more; `stepwell reload` tries a mended config"))
+        }
+        // Whether it stands still or listens elsewhere cannot be told from here, so this alone is no failure.
+        _ => Some(Check::note("engine", format!("no engine answers at {}, so it was not asked how it is", remote.url()), NAME_IT)),
     }
-    let text = format!("{running}; at {} one says: {}", remote.url(), shown(&reasons.join("; ")));
-    Ok(Check::note("lock", text, "its log has more; `stepwell reload` tries a mended config"))
 }
 
 /// What to do about a database that does not open.

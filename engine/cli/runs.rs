@@ -44,7 +44,7 @@ enum What {
     #[command(after_help = "Example:\n  stepwell runs migrate --function charge --dry-run")]
     Migrate(Migrate),
     /// End a run from outside, whatever it is doing
-    #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --limit 1 | cut -f1 | xargs stepwell runs cancel")]
+    #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --function charge | cut -f1 | xargs stepwell runs cancel")]
     Cancel(Cancel),
     /// Follow what runs do, as it happens
     #[command(after_help = "Example:\n  stepwell runs tail --json")]

@@ -166,7 +166,8 @@ fn gates(function: &Function, reader: &mut Reader) {
     exclude("singleton", "batch", singleton);
     exclude("idempotency", "batch", function.idempotency.as_ref().map(|key| &key.place));
     exclude("priority", "batch", function.priority.as_ref().map(|key| &key.place));
-    exclude("cancel_on", "batch", function.cancel_on.first().and_then(|cancel| cancel.event.as_ref()).map(|event| &event.place));
+    // It is wrong as a whole, so it is told once, however many events it lists.
+    exclude("cancel_on", "batch", function.cancel_on.iter().find_map(|cancel| cancel.event.as_ref()).map(|event| &event.place));
     let batch_key = batch.value.key.as_ref().map(|key| key.value.trim());
     let throttle = function.throttle.as_ref().and_then(|throttle| throttle.value.key.as_ref());
     let keys = function.concurrency.iter().filter_map(|limit| limit.key.as_ref()).chain(throttle);

@@ -158,7 +158,7 @@ async fn prepare(inner: &Inner, run: RunId, keep: &Keep) -> Result<Prepared, Rep
     }
     let project = inner.project();
     let function = project.function(&original.function).ok_or_else(|| ReplayError::FunctionGone(Arc::clone(&original.function)))?;
-    let event = inner.store.event(original.event)?.ok_or(ReplayError::NotFound)?;
+    let event = inner.store.event(original.event)?.ok_or(Refusal::EventGone)?;
     let data = json::value(&event.data).unwrap_or_default();
     let candidate = project.invocation(function, &event, &data);
     let now = inner.clock.now();

@@ -69,7 +69,7 @@ pub(super) enum Message {
     Appoint { at: Millis, reply: oneshot::Sender<Busy> },
     /// Functions that the clock starts stand there in their schedules.
     Ticked(Vec<CronRow>),
-    /// Why do these runs, which stand in line, wait? Answered for those about which there is something to say.
+    /// Why do these runs, which stand in line or are at work, not move? Answered for those about which there is something to say.
     Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
     /// Which keys are held and waited for? At most so many are told.
     Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
@@ -744,7 +744,14 @@ impl Scheduler {
         if self.suspects.contains(&run) {
             return Some("it was running each time when the engine crashed or was killed; it starts alone, a little later".to_owned());
         }
-        let function = self.live.get(&run).map_or("", |live| &live.function);
+        let live = self.live.get(&run);
+        if let Some(stop) = live.and_then(|live| live.stop.as_ref()) {
+            return Some(why::running(stop.at_work().map(|at| (at.step, at.attempt, at.since)), self.inner.clock.now()));
+        }
+        if let Some(alone) = self.alone {
+            return Some(format!("run {alone} runs alone, since it may have brought the engine down: the others go on a little later"));
+        }
+        let function = live.map_or("", |live| &live.function);
         self.queue.blocked_by(run).map(|blocked| why::blocked(function, &blocked, self.inner.clock.now()))
     }
 }

@@ -1,6 +1,7 @@
 //! Why runs are not moving, and when they will: asked of their rows, of the waits, and of whoever decides who runs next.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -11,7 +12,7 @@ use super::scheduler::Message;
 use super::{Engine, Inner};
 
 impl Engine {
-    /// One sentence that says why a run is not moving, and when it will; none for one that has ended or is running. Where
+    /// One sentence that says why a run is not moving, and when it will, or what it is at work on; none for one that has ended. Where
     /// several branches of it wait, it names each.
     pub async fn why(&self, run: &RunRow) -> Option<String> {
         match self.inner.branches(run, self.inner.clock.now()) {
@@ -23,7 +24,8 @@ impl Engine {
     /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.
     pub async fn whys(&self, runs: &[RunRow]) -> Vec<Option<String>> {
         let now = self.inner.clock.now();
-        let in_line: Vec<RunId> = runs.iter().filter(|run| why::is_in_line(run, now)).map(|run| run.id).collect();
+        let asked = |run: &&RunRow| run.state == RunState::Running || why::is_in_line(run, now);
+        let in_line: Vec<RunId> = runs.iter().filter(asked).map(|run| run.id).collect();
         let mut blocked: HashMap<RunId, String> = HashMap::new();
         if !in_line.is_empty() {
             let (reply, answer) = oneshot::channel();
@@ -42,6 +44,13 @@ impl Inner {
             let besides = self.why_early(run, now).map(|text| format!("; besides, {text}")).unwrap_or_default();
             return Some(format!("{}{besides}", self.why_paused(&run.function, now)));
         }
+        if why::is_in_line(run, now)
+            && let Some(halted) = self.why_halted()
+        {
+            // Its turn alone would not help it, and once the engine goes on it has to wait for that as well.
+            let besides = blocked.map(|text| format!("; besides, {text}")).unwrap_or_default();
+            return Some(format!("{halted}{besides}"));
+        }
         if blocked.is_some() {
             return blocked;
         }
@@ -54,6 +63,14 @@ impl Inner {
             RunState::Queued => Some(self.why_early(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
             _ => why::row(run, now),
         }
+    }
+
+    /// Why nothing goes on at the moment, whoever has its turn.
+    fn why_halted(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("the engine is draining: it goes on once an engine has been started again");
+        }
+        self.disk_full.load(Ordering::Relaxed).then_some("the disk is full: it goes on as soon as there is room")
     }
 
     /// Whether a run has not begun because its function is paused: it shows as paused then.

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::expr::{Expr, Scope};
 use crate::rules::EventRow;
+use crate::rules::gates::Collect;
 
+use super::function::once_value;
 use super::{Function, Project};
 
 /// What became of one function at an event.
@@ -66,17 +68,15 @@ impl Function {
         Explained { function: Arc::clone(&self.id), applies: verdict.applies, why: verdict.why, conditions, notes }
     }
 
-    /// Options whose key is null for this event, for which that means that they do not apply.
+    /// Options that do not apply to this event, since their key has no value by which it could be told from others.
     fn notes(&self, scope: &Scope<'_>) -> Vec<String> {
         let singleton = self.singleton.as_ref().and_then(|(_, key)| key.as_ref());
-        let options: [(&str, Option<&Expr>); 2] = [("idempotency", self.idempotency.as_ref()), ("singleton", singleton)];
+        // Events whose key of a batch is null are a batch of their own.
+        let debounce = self.collect_key.as_ref().filter(|_| matches!(self.collect, Some(Collect::Debounce { .. })));
+        let options = [("idempotency", self.idempotency.as_ref()), ("debounce", debounce), ("singleton", singleton)];
         let note = |(option, key): (&str, Option<&Expr>)| {
             let key = key?;
-            let why = match key.eval(scope) {
-                Ok(Value::Null) => "is null".to_owned(),
-                Err(error) => format!("fails ({error})"),
-                Ok(_) => return None,
-            };
+            let why = once_value(key, scope).err()?;
             Some(format!("`{option}` does not apply to this event: its key `{}` {why}", key.text()))
         };
         options.into_iter().filter_map(note).collect()

@@ -143,6 +143,17 @@ fn bounded(key: Arc<str>) -> Arc<str> {
     format!("\"sha256:{}\"", hex::encode(&Sha256::digest(key.as_bytes()))).into()
 }
 
+/// The value of a key by which runs are skipped, or why there is none: where it is null, and where two different values could look
+/// alike, since a run too many is better than one that is lost.
+pub(super) fn once_value(key: &Expr, scope: &Scope<'_>) -> Result<Arc<str>, String> {
+    match key.eval(scope) {
+        Ok(Value::Null) => Err("is null".to_owned()),
+        Ok(value) if is_inexact(&value) => Err("holds a number beyond 64 bits (send it as text)".to_owned()),
+        Ok(value) => Ok(bounded(canonical(&value).into())),
+        Err(error) => Err(format!("fails ({error})")),
+    }
+}
+
 impl Function {
     /// The names of the events that start it.
     pub fn events(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -308,19 +319,16 @@ impl Function {
         value
     }
 
-    /// The key of a gate by which runs are skipped; none where it is null, and where two different values could look alike:
-    /// a run too many is better than one that is lost.
+    /// The key of a gate by which runs are skipped; none where it does not apply.
     fn once_key(&self, key: Option<&Expr>, whose: &str, warned: &AtomicBool, scope: &Scope<'_>) -> Option<Arc<str>> {
         let key = key?;
-        let text = key.text();
-        let why = match key.eval(scope) {
-            Ok(Value::Null) => "is null for an event".to_owned(),
-            Ok(value) if is_inexact(&value) => "holds a number beyond 64 bits, send it as text".to_owned(),
-            Ok(value) => return Some(bounded(canonical(&value).into())),
-            Err(error) => format!("fails for an event ({error})"),
-        };
-        self.warn(warned, &format!("the {whose} key `{text}` {why}; it does not apply then"));
-        None
+        match once_value(key, scope) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.warn(warned, &format!("the {whose} key `{}` {why} for an event; it does not apply then", key.text()));
+                None
+            }
+        }
     }
 
     /// The head start in milliseconds, within ten minutes either way.

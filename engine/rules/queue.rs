@@ -84,6 +84,8 @@ pub enum Blocked {
         key: Arc<str>,
         /// Runs that may hold it at once.
         limit: u32,
+        /// The run that took one last, if it has it still.
+        holder: Option<RunId>,
     },
     /// A throttle gives no start yet.
     Throttle {
@@ -110,6 +112,8 @@ struct Slot {
     limit: u32,
     hold: Hold,
     taken: u32,
+    /// Who took it last, while he has it.
+    holder: Option<RunId>,
     /// What gives the starts, where the slot is a throttle.
     bucket: Option<Bucket>,
     /// When the throttle is looked at again; set while it gives no start and lines wait for one.
@@ -187,6 +191,7 @@ impl Queue {
             limit: 1,
             hold: Hold::Run,
             taken: 0,
+            holder: None,
             bucket: Some(bucket),
             due: None,
             users: 0,
@@ -245,6 +250,7 @@ impl Queue {
         for (bit, &at) in entry.slots.iter().enumerate() {
             if let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.hold == Hold::Run) {
                 slot.taken += 1;
+                slot.holder = Some(run);
                 entry.holds |= 1 << bit;
             }
         }
@@ -352,7 +358,10 @@ impl Queue {
             {
                 entry.holds |= 1 << bit;
                 match &mut slot.bucket {
-                    None => slot.taken += 1,
+                    None => {
+                        slot.taken += 1;
+                        slot.holder = Some(run);
+                    }
                     Some(bucket) => {
                         bucket.take(self.now);
                         self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: *bucket });
@@ -393,7 +402,7 @@ impl Queue {
         let at = self.full_slot(line)?;
         let slot = self.slots[at as usize].as_ref()?;
         let (scope, key) = slot.name.clone();
-        let Some(bucket) = slot.bucket else { return Some(Blocked::Limit { scope, key, limit: slot.limit }) };
+        let Some(bucket) = slot.bucket else { return Some(Blocked::Limit { scope, key, limit: slot.limit, holder: slot.holder }) };
         let own = self.lines[line as usize].as_ref()?.runs.iter().find(|Reverse(order)| order.run == run)?.0;
         let others = slot.parked.iter().take_while(|(head, _)| *head < own).filter_map(|(_, line)| self.lines[*line as usize].as_ref());
         let before = others.flat_map(|line| &line.runs).filter(|Reverse(order)| *order < own);
@@ -410,6 +419,7 @@ impl Queue {
             {
                 entry.holds &= !(1 << bit);
                 slot.taken -= 1;
+                slot.holder = slot.holder.filter(|holder| *holder != run);
                 freed.push(at);
             }
         }
@@ -532,6 +542,7 @@ impl Queue {
                         limit: want.limit,
                         hold: want.hold,
                         taken: 0,
+                        holder: None,
                         bucket: want.throttle.map(|rule| Bucket { rule, full_us: 0 }),
                         due: None,
                         users: 0,

@@ -24,8 +24,11 @@ pub enum Refusal {
     /// It is still under way.
     #[error("the run is {}: only one that has ended, or is parked, can be replayed", .0.word().replace('_', " "))]
     UnderWay(RunState),
-    /// Events of its batch are deleted: it would be done again without them.
-    #[error("the run had {had} events, of which {gone} are deleted: the retention of events is shorter than that of runs")]
+    /// Its event is not there, which retention leaves alone as long as the run is.
+    #[error("the run's event is not there any more, so there is nothing to do it again with")]
+    EventGone,
+    /// Events of its batch are not there: it would be done again without them.
+    #[error("the run had {had} events, of which {gone} are not there any more")]
     BatchGone {
         /// The events of its batch.
         had: usize,

@@ -1,5 +1,7 @@
 //! Why a run is not moving, and when it will: sentences made of its rows.
 
+use std::sync::Arc;
+
 use crate::base::{Millis, Span};
 
 use super::gates::Collect;
@@ -57,9 +59,10 @@ pub fn blocked(function: &str, blocked: &Blocked, now: Millis) -> String {
     let of = |key: &str| if key == "null" { String::new() } else { format!(" for key {key}") };
     let plural = |count: u32, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
     match blocked {
-        Blocked::Limit { scope, key, limit } => {
+        Blocked::Limit { scope, key, limit, holder } => {
             let scope = scope.split('#').next().unwrap_or_default();
-            format!("waits for a slot: {scope} allows {} at a time{}", plural(*limit, "run"), of(key))
+            let holder = holder.map(|run| format!("; run {run} has {}", if *limit == 1 { "it" } else { "one" })).unwrap_or_default();
+            format!("waits for a slot: {scope} allows {} at a time{}{holder}", plural(*limit, "run"), of(key))
         }
         Blocked::Throttle { key, rule, ahead, at } => {
             let (line, starts) = match *ahead {
@@ -71,6 +74,15 @@ pub fn blocked(function: &str, blocked: &Blocked, now: Millis) -> String {
             let rule = format!("{} per {}{}", plural(rule.limit, "start"), rule.period, of(key));
             format!("throttled: {function} allows {rule}; {line}, {starts} {}", due(Some(*at), now))
         }
+    }
+}
+
+/// What a run that a worker has is at work on: a step, the number of its attempt, and since when; none between the steps.
+pub fn running(step: Option<(Arc<str>, u32, Millis)>, now: Millis) -> String {
+    match step {
+        Some((step, 1, since)) => format!("step {step} is under way, for {}", now.since(since)),
+        Some((step, attempt, since)) => format!("attempt {attempt} of step {step} is under way, for {}", now.since(since)),
+        None => "its handler is at work between its steps".to_owned(),
     }
 }
 
@@ -129,8 +141,6 @@ fn due(at: Option<Millis>, now: Millis) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::base::Id;
     use crate::rules::{Failure, GateKeys, Kind, WaitKey};
@@ -160,6 +170,25 @@ mod tests {
         for state in [RunState::Running, RunState::Completed, RunState::Failed, RunState::Cancelled] {
             assert_eq!(row(&run(state, None), NOW), None);
         }
+    }
+
+    #[test]
+    fn a_run_that_is_at_work_says_on_what() {
+        let said = |step: Option<(&str, u32)>| running(step.map(|(step, attempt)| (step.into(), attempt, Millis(10_000))), NOW);
+        assert_eq!(said(Some(("charge", 1))), "step charge is under way, for 1m30s");
+        assert_eq!(said(Some(("charge", 2))), "attempt 2 of step charge is under way, for 1m30s");
+        assert_eq!(said(None), "its handler is at work between its steps");
+    }
+
+    #[test]
+    fn a_run_that_waits_for_a_slot_says_who_has_it() {
+        let limit = |limit, holder| Blocked::Limit { scope: "charge#0".into(), key: "\"u1\"".into(), limit, holder };
+        let said = |how| blocked("charge", &how, NOW);
+        let one = "waits for a slot: charge allows 1 run at a time for key \"u1\"";
+        assert_eq!(said(limit(1, None)), one);
+        assert_eq!(said(limit(1, Some(Id(7)))), format!("{one}; run {} has it", Id(7)));
+        let two = "waits for a slot: charge allows 2 runs at a time for key \"u1\"";
+        assert_eq!(said(limit(2, Some(Id(7)))), format!("{two}; run {} has one", Id(7)));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::store::StoreError;
 
 use super::coroutine;
 use super::error::{Fault, Thrown, Verdict, terminated};
-use super::{Call, Ports, Program, Stop};
+use super::{AtWork, Call, Ports, Program, Stop};
 
 pub(super) use branches::{Body, Counts, Own, Running, Stage};
 pub(super) use journal::{Found, Made};
@@ -183,6 +183,12 @@ impl Attempt {
     /// Enters or leaves a step's closure.
     pub(super) fn set_inside(&self, inside: Option<Inside>) {
         self.operations.set(0);
+        // Whoever asks from outside has it after the script is gone, so it is not the script's.
+        alloc::uncounted(|| {
+            let at_work =
+                inside.as_ref().map(|inside| AtWork { step: Arc::clone(&inside.key), attempt: inside.attempt, since: inside.began });
+            self.stop.works_on(at_work);
+        });
         self.inside.replace(inside);
     }
 

@@ -24,7 +24,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::task::AtomicWaker;
 
@@ -446,10 +446,22 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {}
 
-/// The means to end a script from outside. Shared; wakes the script.
+/// What a script is at work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtWork {
+    /// The key of the step; of several branches, that of the step that began last.
+    pub step: Arc<str>,
+    /// Its attempt, from 1.
+    pub attempt: u32,
+    /// When that began.
+    pub since: Millis,
+}
+
+/// The means to end a script from outside, and to see what it is at work on. Shared; wakes the script.
 #[derive(Debug, Default)]
 pub struct Stop {
     state: AtomicU8,
+    at_work: Mutex<Option<AtWork>>,
     /// Whether it only goes over its records.
     probes: bool,
     pokes: AtomicU64,
@@ -486,6 +498,15 @@ impl Stop {
     pub fn poke(&self) {
         self.pokes.fetch_add(1, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// The step that is under way; none between the steps.
+    pub fn at_work(&self) -> Option<AtWork> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn works_on(&self, step: Option<AtWork>) {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = step;
     }
 
     /// How often it was told that: every `parallel` of the run, one inside another too, has to see each time.

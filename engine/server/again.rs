@@ -60,9 +60,9 @@ fn view(replay_of: RunId, replayed: Replayed, dry_run: bool) -> ReplayView {
 fn not_replayed(id: RunId, error: ReplayError) -> ApiError {
     match error {
         ReplayError::NotFound => runs::no_run(id),
-        ReplayError::Refused(Refusal::UnderWay(_)) | ReplayError::Unfit(_) | ReplayError::FunctionGone(_) => {
-            ApiError::new(StatusCode::CONFLICT, error.to_string())
-        }
+        ReplayError::Refused(Refusal::UnderWay(_) | Refusal::EventGone | Refusal::BatchGone { .. })
+        | ReplayError::Unfit(_)
+        | ReplayError::FunctionGone(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
         ReplayError::Refused(_) => ApiError::bad_request(error.to_string()),
         ReplayError::Draining => super::events::draining(),
         ReplayError::Store(error) => error.into(),
@@ -99,15 +99,20 @@ pub(super) async fn migrate(
 ) -> Result<Json<One<MigratedView>>, ApiError> {
     let id = path_id("a run", id)?;
     let body: MigrateBody = inbound::json(&app.door().options, request).await?;
-    match app.engine.migrate(id, body.dry_run).await {
+    take(&app, id, body.dry_run).await.map(Json)
+}
+
+/// Takes a run to the newest version of its handler.
+pub(super) async fn take(app: &App, id: RunId, dry_run: bool) -> Result<One<MigratedView>, ApiError> {
+    match app.engine.migrate(id, dry_run).await {
         Ok(Migrated { from, to, .. }) => {
             let short = |hash: &str| hash.chars().take(12).collect::<String>();
-            let verb = if body.dry_run { "can go on" } else { "goes on" };
+            let verb = if dry_run { "can go on" } else { "goes on" };
             let text = match &from {
                 Some(from) if *from != to => format!("{id} {verb} with {} instead of {}", short(&to), short(from)),
                 _ => format!("{id} {verb} with {}, which is the newest", short(&to)),
             };
-            Ok(Json(One::at(app.now(), MigratedView { run_id: id, from: from.map(|from| from.to_string()), to: to.to_string(), text })))
+            Ok(One::at(app.now(), MigratedView { run_id: id, from: from.map(|from| from.to_string()), to: to.to_string(), text }))
         }
         Err(MigrateError::NotFound) => Err(runs::no_run(id)),
         Err(MigrateError::Draining) => Err(super::events::draining()),

@@ -17,8 +17,8 @@ use super::error::ApiError;
 use super::query::Params;
 use super::session::Session;
 use super::view::{
-    Accepted, ConfigView, EventView, ExplainView, FunctionView, InvokeBody, InvokedView, LogView, ManyBody, ManyView, One, Page, PlanView,
-    ReloadView, ReplayBody, ReplayView, RunView, SignalView, Trace,
+    Accepted, ConfigView, EventView, ExplainView, FunctionView, InvokeBody, InvokedView, LogView, ManyBody, ManyView, MigratedView, One,
+    Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView, SignalView, Trace,
 };
 use super::{again, events, functions, inbound, reload, runs, session, signals, stream};
 
@@ -187,6 +187,11 @@ impl Api {
     /// `POST /v1/runs/{id}/retry-now`
     pub async fn retry_now(&self, id: RunId) -> Result<One<RunView>, ApiError> {
         again::retry(&self.0, id).await
+    }
+
+    /// `POST /v1/runs/{id}/migrate`
+    pub async fn migrate(&self, id: RunId) -> Result<One<MigratedView>, ApiError> {
+        again::take(&self.0, id, false).await
     }
 
     /// `POST /v1/replays`

@@ -1,6 +1,8 @@
 //! The dashboard over HTTP: who is let in, what its answers carry, and what it says of runs in each state.
 
+mod acts;
 mod door;
+mod shown;
 mod why;
 
 use reqwest::header::HeaderMap;
@@ -54,4 +56,16 @@ async fn ask(shop: &Shop, method: Method, path: &str, headers: &[(&str, &str)], 
 
 async fn get(shop: &Shop, path: &str) -> Answer {
     ask(shop, Method::GET, path, &[], &[]).await
+}
+
+/// Changes the shop's config by what replaces what, and has it come into force.
+async fn reload(shop: &Shop, changes: &[(&str, &str)]) {
+    let config = shop.folder().join("events.yaml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old}");
+        text = text.replace(old, new);
+    }
+    std::fs::write(&config, text).unwrap();
+    shop.ask(Method::POST, "/v1/reload", None).await;
 }

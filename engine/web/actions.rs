@@ -69,6 +69,7 @@ pub const ACTIONS: &[Action] = &[
     Action { path: "/do/resume", act: |web, _, form| Box::pin(pause(web, form, false)) },
     Action { path: "/do/cancel", act: |web, _, form| Box::pin(cancel(web, form)) },
     Action { path: "/do/retry-now", act: |web, _, form| Box::pin(retry_now(web, form)) },
+    Action { path: "/do/migrate", act: |web, _, form| Box::pin(migrate(web, form)) },
     Action { path: "/do/replay", act: |web, _, form| Box::pin(replay(web, form)) },
     Action { path: "/do/cancellations", act: |web, _, form| Box::pin(many(web, form, false)) },
     Action { path: "/do/replays", act: |web, _, form| Box::pin(many(web, form, true)) },
@@ -206,6 +207,12 @@ async fn retry_now(web: Web, form: Form) -> Result<Done, WebError> {
     let run = form.id("run")?;
     web.api().retry_now(run).await?;
     Ok(Done::to(form.back(&format!("/runs/{run}"))).saying("retried"))
+}
+
+async fn migrate(web: Web, form: Form) -> Result<Done, WebError> {
+    let run = form.id("run")?;
+    web.api().migrate(run).await?;
+    Ok(Done::to(form.back(&format!("/runs/{run}"))).saying("migrated"))
 }
 
 async fn replay(web: Web, form: Form) -> Result<Done, WebError> {

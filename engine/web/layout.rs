@@ -189,6 +189,7 @@ fn said(word: &str) -> Option<&'static str> {
         "cancelled" => "The run is cancelled.",
         "replayed" => "This is the new run. Its effects happen again.",
         "retried" => "The run goes on now.",
+        "migrated" => "The run goes on with the newest version of its handler.",
         "paused" => "The function is paused: what has begun goes on, what has not waits.",
         "resumed" => "The function goes on.",
         "invoked" => "The run is started.",

@@ -34,6 +34,23 @@ fn runs_of_one_key_begin_in_order_and_one_at_a_time() {
 }
 
 #[test]
+fn whoever_waits_for_a_slot_knows_who_has_it() {
+    let mut queue = Queue::default();
+    // One that is taken up as it was left, and one that was let in.
+    queue.hold(Id(1), &[want("f", "a", 2, Hold::Active)]);
+    queue.push(order(1), &[]);
+    for run in 2..=4 {
+        queue.push(order(run), &[want("f", "a", 2, Hold::Active)]);
+    }
+    assert_eq!(queue.admit(10), [Id(1), Id(2)]);
+    let blocked = |holder| Some(Blocked::Limit { scope: "f".into(), key: "a".into(), limit: 2, holder });
+    assert_eq!(queue.blocked_by(Id(3)), blocked(Some(Id(2))));
+    queue.suspend(Id(2));
+    assert_eq!(queue.admit(1), [Id(3)]);
+    assert_eq!(queue.blocked_by(Id(4)), blocked(Some(Id(3))));
+}
+
+#[test]
 fn slots_of_a_limit_are_counted_over_all_keys() {
     let mut queue = Queue::default();
     for (run, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {

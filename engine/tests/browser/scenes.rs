@@ -59,7 +59,15 @@ async fn a_failed_run_shows_its_line_with_a_caret_and_is_replayed_with_an_edit()
     assert_eq!(browser.text(".timeline .selected .attempts").await.matches("declined").count(), 3);
     browser.keys("r").await;
     browser.until_true("return document.querySelector('details.menu').open", &[]).await;
-    browser.run("document.querySelector('select[name=set_step]').value = 'charge-card'", &[]).await;
+    // To choose a step loads its result, so that none is sent for another step.
+    let choose = "const choice = document.querySelector('select[name=edit]'); choice.value = arguments[0];
+        choice.dispatchEvent(new Event('change', { bubbles: true }));";
+    let is_loaded = "return document.querySelector('input[name=set_step]').value === arguments[0]
+        && document.querySelector('textarea[name=set_value]').value.includes(arguments[1])";
+    browser.run(choose, &["load-user"]).await;
+    browser.until_true(is_loaded, &["load-user", "Ada Lovelace"]).await;
+    browser.run(choose, &["charge-card"]).await;
+    browser.until_true(is_loaded, &["charge-card", "null"]).await;
     let field = browser.find(&["textarea[name=set_value]"]).await;
     field.clear().await.unwrap();
     field.send_keys(r#"{"id": "ch_9", "amount": 990}"#).await.unwrap();

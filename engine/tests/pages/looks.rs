@@ -81,6 +81,7 @@ fn a_function_shows_its_limits_in_words_its_yaml_and_its_versions() {
         "1 run at a time per event.data.userId; a waiting run keeps its slot",
         "# Takes the money.",
         "10 starts in 1m, 4 more at once",
+        "stepwell functions invoke charge --data '{&quot;",
         "No other version",
     ] {
         assert!(page.contains(text), "`{text}` is missing: {page}");

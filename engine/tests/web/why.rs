@@ -46,18 +46,6 @@ async fn in_an_hour(shop: &Shop, name: &str, data: Value) -> String {
     shop.get(&format!("/v1/events/{event}/runs")).await["data"][0]["run_id"].as_str().unwrap().to_owned()
 }
 
-/// Changes the shop's config by what replaces what, and has it come into force.
-async fn reload(shop: &Shop, changes: &[(&str, &str)]) {
-    let config = shop.folder().join("events.yaml");
-    let mut text = std::fs::read_to_string(&config).unwrap();
-    for (old, new) in changes {
-        assert!(text.contains(old), "{old}");
-        text = text.replace(old, new);
-    }
-    std::fs::write(&config, text).unwrap();
-    shop.ask(Method::POST, "/v1/reload", None).await;
-}
-
 #[tokio::test]
 async fn the_calls_of_a_step_are_shown_without_what_lets_somebody_in() {
     let shop = Shop::open();
@@ -179,12 +167,13 @@ async fn the_box_tells_of_windows_limits_branches_and_pauses() {
     shop.send("click/tracked", json!({})).await;
     says(told(&shop, &clicks).await, "queued", "collects a batch: 2 of 5 events; starts in ");
 
-    // A run that works needs no box; one behind a limit that another function shares with it does.
+    // A run that works says on what, and one behind a limit that another function shares with it who has the slot.
     let busy = shop.run_in(&["running"], "bank/asked", call.clone()).await;
-    let (at, why) = told(&shop, &busy).await;
-    assert!(at.contains("running") && why.is_empty(), "{at} {why}");
+    let (at, doing) = told(&shop, &busy).await;
+    assert!(at.contains("running") && doing.contains("What is it doing?") && doing.contains("is under way, for "), "{at} {doing}");
     let behind = shop.run_in(&["queued"], "till/closed", json!({})).await;
-    says(told(&shop, &behind).await, "queued", "waits for a slot: shared till allows 1 run at a time");
+    let holder = format!("waits for a slot: shared till allows 1 run at a time; run {busy} has it");
+    says(told(&shop, &behind).await, "queued", &holder);
 
     // One that let go of its slot while it backed off, and comes back to find it taken.
     let stuck = shop.run_in(&["backing_off"], "till/counted", json!({})).await;
@@ -219,5 +208,6 @@ async fn the_box_tells_of_windows_limits_branches_and_pauses() {
     shop.ask(Method::POST, "/v1/signals/safe", None).await;
     shop.until(&safe, &["parked"]).await;
     says(told(&shop, &safe).await, "parked", "its record does not fit the handler: the journal has step first");
+    assert!(told(&shop, &safe).await.1.contains("Migrate to the newest version"));
     says(told(&shop, &published).await, "queued", "its function collects no events any more; starts in ");
 }

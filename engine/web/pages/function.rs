@@ -47,19 +47,21 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let own = Arc::clone(&function.id);
     let asked = ask.one("version").map(str::to_owned);
     let in_force = Arc::clone(function.program.hash());
+    let script = function.on_failure.as_ref().map(|script| (Arc::clone(&script.id), Arc::clone(script.program.hash())));
     let read = web.read(move |store| {
-        let runs = light_runs(store, &RunQuery { function: Some(own), limit: RUNS_LOOKED_AT, ..RunQuery::default() })?;
+        let runs_of = |id| light_runs(store, &RunQuery { function: Some(id), limit: RUNS_LOOKED_AT, ..RunQuery::default() });
+        let runs = runs_of(own)?;
         let versions = versions(&runs);
-        // Only what runs of this function name: a hash that somebody makes up leads to no other function's source.
-        let chosen = asked
-            .and_then(|asked| versions.iter().find(|version| version.hash.starts_with(&asked)).map(|version| Arc::clone(&version.hash)));
-        let other = match chosen.filter(|hash| *hash != in_force) {
-            Some(hash) => files(store, &hash)?.map(|files| (hash, files)),
-            None => None,
+        let Some(asked) = asked else { return Ok((runs, versions, None, None)) };
+        let other = older(store, &versions, &asked, &in_force)?;
+        // It may be one of the script of `on_failure`, whose runs are others.
+        let other_script = match script {
+            Some((id, in_force)) if other.is_none() => older(store, &self::versions(&runs_of(id)?), &asked, &in_force)?,
+            _ => None,
         };
-        Ok((runs, versions, other))
+        Ok((runs, versions, other, other_script))
     });
-    let (runs, versions, other) = read.await?;
+    let (runs, versions, other, other_script) = read.await?;
     let flow = web.flow(false).await;
     let (now, paused) = (web.now(), web.engine().paused_since(&function.id));
     let drawn = &runs[..runs.len().min(RUNS_DRAWN)];
@@ -106,7 +108,10 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         @if let Some(failures) = &function.on_failure {
             section.panel {
                 h2 { "When a run fails: " span.mono { (failures.program.main()) } }
-                @for file in failures.program.files() { (widgets::code(&file.text, None)) }
+                @match &other_script {
+                    Some((hash, files)) => (differences(failures, hash, files)),
+                    None => { @for file in failures.program.files() { (widgets::code(&file.text, None)) } }
+                }
             }
         }
     };
@@ -151,7 +156,9 @@ fn facts(function: &Function, now: Millis) -> Vec<(&'static str, Markup)> {
 fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
     let project = web.project();
     let event = function.triggers.first().filter(|_| function.triggers.len() == 1).map(|trigger| &trigger.event);
-    let example = event.and_then(|event| project.example(event)).map_or_else(|| "{}".to_owned(), |example| format!("{example:#}"));
+    let example = event.and_then(|event| project.example(event));
+    let data = example.map_or_else(|| "{}".to_owned(), ToString::to_string);
+    let example = example.map_or_else(|| "{}".to_owned(), |example| format!("{example:#}"));
     html! {
         details.panel {
             summary { "Invoke it" }
@@ -164,7 +171,7 @@ fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
                     p.hint.muted { "It starts whatever its " code { "if" } " says, and passes no gate but concurrency, throttle and priority." }
                 }
                 div.row { button.primary type="submit" disabled[!ask.may_change] title=[(!ask.may_change).then_some("your token may only read")] { "Invoke " (function.id) } }
-                (widgets::command(&format!("curl -X POST http://{}/v1/functions/{}/invoke -d '{{\"data\":{{}}}}'", web.api().listen(), function.id)))
+                (widgets::command(&format!("stepwell functions invoke {} --data {}", function.id, words::quoted(&data))))
             }
         }
     }
@@ -237,6 +244,15 @@ type Files = BTreeMap<String, String>;
 fn files(store: &dyn Store, hash: &str) -> Result<Option<Files>, StoreError> {
     // What is no object of texts is a damaged row, which has no files.
     Ok(store.source(hash)?.map(|row| serde_json::from_str(&row.files).unwrap_or_default()))
+}
+
+/// An older version that somebody asks for, of those that runs ran on: a hash that he makes up leads to no other function's source.
+fn older(store: &dyn Store, versions: &[Version], asked: &str, in_force: &str) -> Result<Option<(Arc<str>, Files)>, StoreError> {
+    let chosen = versions.iter().map(|version| &version.hash).find(|hash| hash.starts_with(asked));
+    match chosen.filter(|hash| ***hash != *in_force) {
+        Some(hash) => Ok(files(store, hash)?.map(|files| (Arc::clone(hash), files))),
+        None => Ok(None),
+    }
 }
 
 /// What the version in force has other than an older one, and the older one whole.

@@ -4,6 +4,8 @@ use maud::{Markup, html};
 
 use crate::base::{Millis, RunId, Span, size};
 use crate::config::Durability;
+use crate::exec::Flow;
+use crate::rules::RunState;
 use crate::server::view::RunView;
 use crate::server::{ApiError, Params};
 use crate::web::widgets::{self, Line, Tone};
@@ -69,18 +71,35 @@ async fn some(web: &Web, can_be: bool, parameters: &[(&str, &str)]) -> Result<Ve
 
 async fn look(web: &Web) -> Result<Attention, ApiError> {
     let standing = web.history().latest().await;
-    // An id tells when it was made: so what came later is not even read.
-    let before = RunId::first_at(Millis(web.now().0 - LONG.0)).to_string();
-    let (failed, parked, backing_off, waiting) = futures_util::future::try_join4(
+    let (failed, parked, backing_off, stuck) = futures_util::future::try_join4(
         some(web, true, &[("status", "failed"), ("since", "24h")]),
         some(web, standing.parked > 0, &[("status", "parked")]),
         some(web, standing.backing_off > 0, &[("status", "backing_off")]),
-        some(web, web.engine().counts().queued > 0, &[("status", "queued"), ("cursor", before.as_str())]),
+        stuck(web),
     )
     .await?;
-    let tells_so = |why: &str| why.starts_with("waits for a slot") || why.starts_with("throttled");
-    let is_stuck = |run: &RunView| run.why.as_deref().is_some_and(tells_so);
-    Ok(Attention { failed, parked, backing_off, stuck: waiting.into_iter().filter(is_stuck).collect() })
+    Ok(Attention { failed, parked, backing_off, stuck })
+}
+
+/// The runs that have waited longest for their keys, where that is long.
+async fn stuck(web: &Web) -> Result<Vec<RunView>, ApiError> {
+    if web.engine().counts().queued == 0 {
+        return Ok(Vec::new());
+    }
+    let flow = web.flow(false).await;
+    let runs = web.api().these_runs(longest(&flow, Millis(web.now().0 - LONG.0))).await?;
+    // Some may have started since, and one of a paused function waits for somebody else.
+    Ok(runs.into_iter().filter(|run| run.state == RunState::Queued).collect())
+}
+
+/// The oldest run of each key that has been in line since a time, those that wait longest first.
+fn longest(flow: &Flow, since: Millis) -> Vec<RunId> {
+    let oldest = flow.limits.iter().map(|key| key.oldest).chain(flow.throttles.iter().map(|key| key.oldest));
+    let mut found: Vec<(Millis, RunId)> = oldest.flatten().filter(|(_, at)| *at <= since).map(|(run, at)| (at, run)).collect();
+    found.sort_unstable();
+    // A run can be the oldest of two keys.
+    found.dedup();
+    found.into_iter().map(|(_, run)| run).take(COUNTED_MOST).collect()
 }
 
 async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
@@ -106,10 +125,10 @@ async fn attention(web: &Web, now: Millis) -> Result<Markup, WebError> {
         },
         Kind {
             sign: "⋯",
-            title: "in line for over a minute",
+            title: "first in line for over a minute",
             none: "nothing waits for long",
             tone: Tone::Plain,
-            url: "/runs?status=queued",
+            url: "/flow",
             found: stuck,
         },
     ];
@@ -186,4 +205,36 @@ async fn engine(web: &Web) -> Result<Markup, WebError> {
         ("Health", html! { @if health.ok { span.good { "✓ well" } } @else { @for reason in &health.reasons { p.bad { "✗ " (reason) } } } }),
     ];
     Ok(widgets::facts(&facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Id;
+    use crate::exec::LimitKey;
+    use crate::rules::Hold;
+
+    #[test]
+    fn the_oldest_of_each_key_is_not_lost_among_many_that_came_later() {
+        let key = |run: i64, since: i64| LimitKey {
+            function: Some(Arc::from("charge")),
+            number: 0,
+            shared: None,
+            key: Arc::from(format!("{run}")),
+            limit: 1,
+            hold: Hold::Run,
+            running: 1,
+            holders: Vec::new(),
+            waiting: 10_000,
+            oldest: Some((Id(run), Millis(since))),
+        };
+        let none = LimitKey { oldest: None, ..key(5, 0) };
+        let mut flow = Flow { limits: vec![key(3, 61_000), key(1, 50_000), none, key(2, 10_000), key(1, 50_000)], ..Flow::default() };
+        assert_eq!(longest(&flow, Millis(60_000)), [Id(2), Id(1)]);
+        flow.limits.extend((10..).take(2 * COUNTED_MOST).map(|run| key(run, 55_000)));
+        assert_eq!(longest(&flow, Millis(60_000)).len(), COUNTED_MOST);
+        assert_eq!(longest(&flow, Millis(60_000))[..2], [Id(2), Id(1)]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::base::{Millis, RunId};
+use crate::base::{Millis, RunId, Span};
 use crate::rules::RunState;
 use crate::server::view::RunView;
 use crate::web::actions;
@@ -44,28 +44,76 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         a.button href=(ask.with(&[("bulk", Some("replay")), ("cursor", None)])) { "Replay these…" }
         a.button href=(ask.with(&[("bulk", Some("cancel")), ("cursor", None)])) { "Cancel these…" }
     };
-    Ok(Content::new(body).aside(aside).command(command("runs ls", &ask)))
+    let content = Content::new(body).aside(aside);
+    Ok(match command("runs ls", &LISTED_BY, &parameters(&ask)) {
+        Some(command) => content.command(command),
+        None => content,
+    })
 }
 
-/// The command for the filters of a page.
-fn command(what: &str, ask: &Ask) -> String {
+/// The filters that `stepwell runs ls` has an option for.
+const LISTED_BY: [&str; 7] = ["status", "function", "key", "event", "since", "until", "where"];
+/// The filters that `stepwell replay` has an option for.
+const REPLAYED_BY: [&str; 5] = ["status", "function", "since", "until", "where"];
+
+/// The command that means exactly the runs that these filters mean; none where it has no option for one of them: it would mean more.
+fn command(what: &str, options: &[&str], meant: &[(String, String)]) -> Option<String> {
     let mut text = format!("stepwell {what}");
-    let options = [
-        ("status", "--status"),
-        ("function", "--function"),
-        ("key", "--key"),
-        ("event", "--event"),
-        ("since", "--since"),
-        ("where", "--where"),
-    ];
-    for (name, option) in options {
-        let value =
-            if name == "status" { ask.all(name).collect::<Vec<_>>().join(",") } else { ask.one(name).unwrap_or_default().to_owned() };
-        if !value.is_empty() {
-            text.push_str(&format!(" {option} {}", quoted(&value)));
+    for (name, value) in meant {
+        if !options.contains(&name.as_str()) {
+            return None;
+        }
+        let value = match (name.as_str(), value.parse::<i64>()) {
+            ("status", _) => {
+                let states: Vec<&str> = words(value).collect();
+                // Inngest's statuses are no states that the command knows.
+                if !states.iter().all(|word| RunState::ALL.iter().any(|state| state.word() == *word)) {
+                    return None;
+                }
+                states.join(",")
+            }
+            // The API takes milliseconds, the command does not.
+            ("since" | "until", Ok(ms)) => Millis(ms).rfc3339(),
+            _ => value.clone(),
+        };
+        text.push_str(&format!(" --{name} {}", quoted(&value)));
+    }
+    Some(text)
+}
+
+/// The command that cancels `count` runs. The list holds none that has ended: it would take the place of one that is meant.
+fn cancelling(meant: &[(String, String)], count: usize) -> Option<String> {
+    let (status, others): (Vec<_>, Vec<_>) = meant.iter().cloned().partition(|(name, _)| name == "status");
+    let has_ended = |word: &str| RunState::ALL.iter().any(|state| state.is_terminal() && state.word() == word);
+    let open: Vec<&str> = match status.is_empty() {
+        true => RunState::ALL.into_iter().filter(|state| !state.is_terminal()).map(RunState::word).collect(),
+        false => status.iter().flat_map(|(_, value)| words(value)).filter(|word| !has_ended(word)).collect(),
+    };
+    if open.is_empty() {
+        return None;
+    }
+    let meant: Vec<_> = std::iter::once(("status".to_owned(), open.join(","))).chain(others).collect();
+    Some(format!("{} --limit {count} | cut -f1 | xargs -n1 stepwell runs cancel", command("runs ls", &LISTED_BY, &meant)?))
+}
+
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// The filters of a count with their times fixed: a length of time before now means others a moment later.
+fn fixed(mut meant: Vec<(String, String)>, now: Millis) -> Vec<(String, String)> {
+    for (name, value) in &mut meant {
+        if matches!(name.as_str(), "since" | "until")
+            && let Ok(ago) = value.parse::<Span>()
+        {
+            *value = now.0.saturating_sub(ago.0).to_string();
         }
     }
-    text
+    if !meant.iter().any(|(name, _)| name == "until") {
+        // What comes after the count is not meant.
+        meant.push(("until".to_owned(), now.0.to_string()));
+    }
+    meant
 }
 
 fn filters(web: &Web, ask: &Ask) -> Markup {
@@ -257,11 +305,7 @@ fn outcome(run: &RunView) -> Markup {
 
 /// What a replay or cancel of all that is shown would do, with the count first.
 async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
-    let mut meant = parameters(ask);
-    if !ask.has("until") {
-        // What comes after the count is not meant.
-        meant.push(("until".to_owned(), web.now().0.to_string()));
-    }
+    let meant = fixed(parameters(ask), web.now());
     let params = crate::server::Params::from_pairs(meant.clone());
     let counted = match again {
         true => web.api().replay_selected(&params, true).await?.data,
@@ -271,9 +315,10 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
     let runs = |count: usize| if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
     let (path, verb, tone) = if again { ("/do/replays", "Replay", Tone::Info) } else { ("/do/cancellations", "Cancel", Tone::Bad) };
     let shell = match again {
-        true => command("replay", ask),
-        false => format!("{} --limit {count} | cut -f1 | xargs -n1 stepwell runs cancel", command("runs ls", ask)),
+        true => command("replay", &REPLAYED_BY, &meant),
+        false => cancelling(&meant, count),
     };
+    let shell = shell.unwrap_or_default();
     let what = match (again, ask.has("status")) {
         (true, false) => "failed and pass the filters",
         (true, true) => "pass the filters",
@@ -297,4 +342,50 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(filters: &[(&str, &str)]) -> Vec<(String, String)> {
+        filters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_command_means_no_more_runs_than_its_filters_or_there_is_none() {
+        let all =
+            meant(&[("status", "failed, parked"), ("function", "charge"), ("since", "24h"), ("until", "0"), ("where", "run.attempt > 1")]);
+        let wanted = "--status failed,parked --function charge --since 24h --until 1970-01-01T00:00:00.000Z --where 'run.attempt > 1'";
+        assert_eq!(command("replay", &REPLAYED_BY, &all), Some(format!("stepwell replay {wanted}")));
+        assert_eq!(command("runs ls", &LISTED_BY, &all), Some(format!("stepwell runs ls {wanted}")));
+        let one = |name, value| meant(&[("function", "charge"), (name, value)]);
+        for filters in [one("key", "u1"), one("event", "0000000000101")] {
+            assert_eq!(command("replay", &REPLAYED_BY, &filters), None, "{filters:?}");
+            assert!(command("runs ls", &LISTED_BY, &filters).is_some(), "{filters:?}");
+        }
+        for filters in [one("replay_of", "0000000000101"), one("prefix", "00"), one("status", "Running")] {
+            assert_eq!((command("runs ls", &LISTED_BY, &filters), cancelling(&filters, 1)), (None, None), "{filters:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_place_among_what_a_command_cancels() {
+        let some = cancelling(&meant(&[("status", "failed,queued"), ("key", "u1")]), 7).unwrap();
+        assert_eq!(some, "stepwell runs ls --status queued --key u1 --limit 7 | cut -f1 | xargs -n1 stepwell runs cancel");
+        let all = cancelling(&meant(&[("function", "charge")]), 7).unwrap();
+        for state in RunState::ALL {
+            assert_eq!(all.contains(state.word()), !state.is_terminal(), "{all}");
+        }
+        assert_eq!(cancelling(&meant(&[("status", "failed")]), 7), None);
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_done() {
+        let now = Millis(10_000_000);
+        let times = |filters: &[(&str, &str)]| fixed(meant(filters), now);
+        assert_eq!(times(&[("since", "2h")]), meant(&[("since", "2800000"), ("until", "10000000")]));
+        assert_eq!(times(&[("until", "2h")]), meant(&[("until", "2800000")]));
+        assert_eq!(times(&[("until", "5000")]), meant(&[("until", "5000")]));
+    }
 }

@@ -134,7 +134,7 @@ fn link(kind: NodeKind, name: &str) -> Option<String> {
     let query = || url::form_urlencoded::Serializer::new(String::new()).append_pair("name", name).finish();
     match kind {
         NodeKind::Event => Some(format!("/events?{}", query())),
-        NodeKind::Function => Some(format!("/functions/{}", crate::rules::ended::failing_function(name).unwrap_or(name))),
+        NodeKind::Function => Some(widgets::function_path(name)),
         NodeKind::Clock => None,
     }
 }

@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use crate::base::{EventId, Millis, RunId, Span};
 use crate::rules::RunState;
+use crate::rules::ended::failing_function;
 use crate::server::view::StepStatus;
 
 pub use figures::{Line, meter, plot, sparkline};
@@ -165,9 +166,14 @@ fn with_runs(text: &str) -> Markup {
     }
 }
 
+/// The page of a function; an `on_failure` script stands on that of the function that it belongs to.
+pub fn function_path(id: &str) -> String {
+    format!("/functions/{}", escaped(failing_function(id).unwrap_or(id)))
+}
+
 /// The way to a function.
 pub fn function_link(id: &str) -> Markup {
-    html! { a href={ "/functions/" (escaped(id)) } { (id) } }
+    html! { a href=(function_path(id)) { (id) } }
 }
 
 /// A text as a part of a path.
@@ -267,6 +273,13 @@ mod tests {
         ] {
             assert!(!shown.into_string().contains("<script>"));
         }
+    }
+
+    #[test]
+    fn the_script_of_a_failure_is_on_the_page_of_its_function() {
+        let link = function_link("pay.on_failure").into_string();
+        assert_eq!(link, "<a href=\"/functions/pay\">pay.on_failure</a>");
+        assert_eq!(function_path("send-receipt"), "/functions/send-receipt");
     }
 
     #[test]

@@ -12,12 +12,13 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::base::{Id, Millis, RunId, Span};
-use crate::rules::{Failure, Kind, RunState, What};
+use crate::rules::{Failure, Kind, RunState, What, ended};
 use crate::server::view::{StepStatus, StepView, Trace};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
 use crate::web::rows::each_run;
 use crate::web::widgets::{self, Tone};
+use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError, layout};
 
 use timeline::step_id;
@@ -234,12 +235,20 @@ fn header(shown: &Shown) -> Markup {
             }
             @if let Some(of) = run.replay_of { span { "replay of " (widgets::run_link(of)) } }
             @for by in &run.replayed_as { span { "replayed as " (widgets::run_link(*by)) } }
+            @if let Some(failed) = failed(&shown.trace) { span { "runs because " (widgets::run_link(failed)) " failed" } }
             @if let Some(parent) = run.invoked_by { span { "invoked by " (widgets::run_link(parent)) } }
             @for (step, child, state) in &shown.children {
                 span { (step) " " span class={ "sign " (widgets::tone(*state).class()) } aria-hidden="true" { (widgets::sign(*state)) } " " (widgets::run_link(*child)) }
             }
         }
     }
+}
+
+/// The run whose failure a run of an `on_failure` script is about: its event tells of it.
+fn failed(trace: &Trace) -> Option<RunId> {
+    ended::failing_function(&trace.run.function_id)?;
+    let told: Value = serde_json::from_str(trace.event.as_ref()?.data.get()).ok()?;
+    told.get("run_id")?.as_str()?.parse().ok()
 }
 
 fn short(hash: &str) -> &str {
@@ -257,7 +266,7 @@ fn version(shown: &Shown) -> Markup {
                 Some(newest) if newest == version => { span.muted { " (newest)" } }
                 Some(newest) => {
                     " (now " code title=(newest) { (short(newest)) } " "
-                    a href={ "/functions/" (widgets::escaped(&run.function_id)) "?version=" (version) } { "difference ▸" } ")"
+                    a href={ (widgets::function_path(&run.function_id)) "?version=" (version) } { "difference ▸" } ")"
                 }
                 None => { span.warn { " (the function is gone)" } }
             }
@@ -304,10 +313,11 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
 
 fn replay_menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Markup {
     let steps = recorded;
+    let editable: Vec<&StepView> = recorded.iter().copied().filter(|step| step.kind != Kind::Sleep).collect();
     let edited = ask
         .one("edit")
-        .and_then(|key| recorded.iter().find(|step| step.key == key))
-        .or_else(|| recorded.iter().rfind(|step| step.output.is_some() || step.error.is_some()));
+        .and_then(|key| editable.iter().find(|step| step.key == key))
+        .or_else(|| editable.iter().rfind(|step| step.output.is_some() || step.error.is_some()));
     html! {
         details.menu.wide-menu open[is_open || ask.has("edit")] {
             summary.button data-key="r" { "Replay ▾" }
@@ -326,15 +336,21 @@ fn replay_menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Ma
                         (actions::submit(ask, "Replay from step", &format!("stepwell replay {id} --from STEP"), Tone::Plain, None))
                     }
                     @if let Some(edited) = edited {
+                        // To choose a step loads its result: that of another one is never sent for it.
+                        form.row method="get" action={ (ask.path()) "#do" } data-auto {
+                            input type="hidden" name="do" value="replay";
+                            label { span { "With another result of" }
+                                select name="edit" { @for step in &editable { option value=(step.key) selected[step.key == edited.key] { (step.key) } } }
+                            }
+                            button type="submit" { "Choose" }
+                        }
                         form.stack method="post" action="/do/replay" {
                             input type="hidden" name="run" value=(id);
-                            label { span { "With another result of" }
-                                select name="set_step" { @for step in steps.iter().filter(|step| step.kind != Kind::Sleep) { option value=(step.key) selected[step.key == edited.key] { (step.key) } } }
-                            }
-                            label { span { "Result (JSON)" }
+                            input type="hidden" name="set_step" value=(edited.key);
+                            label { span { "Result of " (edited.key) " (JSON)" }
                                 textarea.mono name="set_value" rows="4" spellcheck="false" { (edited.output.as_ref().map_or("null", |output| output.get())) }
                             }
-                            div.row { (actions::submit(ask, "Replay with this", &format!("stepwell replay {id} --set 'STEP=JSON'"), Tone::Plain, None)) }
+                            div.row { (actions::submit(ask, "Replay with this", &format!("stepwell replay {id} --set {}", quoted(&format!("{}=JSON", edited.key))), Tone::Plain, None)) }
                         }
                     }
                 }

@@ -21,12 +21,17 @@ const LOG_LINES: usize = 2_000;
 /// The panel beside the timeline.
 pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>) -> Result<Markup, WebError> {
     let run = shown.trace.run.run_id;
-    let lines = web.read(move |store| store.logs(run, 0, LOG_LINES)).await?;
+    let mut lines = web.read(move |store| store.logs(run, 0, LOG_LINES + 1)).await?;
+    let is_cut = lines.len() > LOG_LINES;
+    lines.truncate(LOG_LINES);
+    let cut = html! {
+        @if is_cut { p.muted { "Only the first " (LOG_LINES) " lines of the run's log are read here; all of them: " (widgets::command(&format!("stepwell runs logs {run}"))) } }
+    };
     let Some(step) = selected.and_then(|at| shown.trace.steps.get(at)) else {
         return Ok(html! {
             section.panel.side {
                 h2 { "Log" }
-                @if lines.is_empty() { (widgets::empty("It has recorded no step and logged nothing.", html! {})) } @else { (log(&lines)) }
+                @if lines.is_empty() { (widgets::empty("It has recorded no step and logged nothing.", html! {})) } @else { (cut) (log(&lines)) }
             }
         });
     };
@@ -38,11 +43,13 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
     };
     let content = match tab {
         "error" => error(step, shown),
-        "http" => http(&mine),
-        "logs" if mine.is_empty() => {
-            html! { p.muted { "This step has logged nothing." } @if !lines.is_empty() { h3 { "The run's log" } (log(&lines)) } }
-        }
-        "logs" => log(&mine),
+        "http" => html! { (cut) (http(&mine, is_cut)) },
+        "logs" if mine.is_empty() => html! {
+            (cut)
+            p.muted { @if is_cut { "None of them is of this step." } @else { "This step has logged nothing." } }
+            @if !lines.is_empty() { h3 { "The run's log" } (log(&lines)) }
+        },
+        "logs" => html! { (cut) (log(&mine)) },
         "code" => code(step, shown),
         _ => output(ask, step),
     };
@@ -67,7 +74,7 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
                         hx-get=(part(ask, step, name)) hx-target="#run" hx-swap="outerHTML" hx-push-url=(to(ask, step, name))
                     {
                         (word)
-                        @if name == "logs" && !mine.is_empty() { " " span.muted { (mine.len()) } }
+                        @if name == "logs" && !mine.is_empty() { " " span.muted { (mine.len()) @if is_cut { "+" } } }
                         @if name == "error" && step.error.is_some() { " " span.bad { "✗" } }
                     }
                 }
@@ -164,10 +171,11 @@ fn call(line: &LogRow) -> Option<Call> {
     Some(serde_json::from_str::<Noted>(data).ok()?.http)
 }
 
-fn http(lines: &[LogRow]) -> Markup {
+/// The calls among lines of a log; of one that is cut, nobody knows the others.
+fn http(lines: &[LogRow], is_cut: bool) -> Markup {
     let calls: Vec<(&LogRow, Call)> = lines.iter().filter_map(|line| Some((line, call(line)?))).collect();
     html! {
-        @if calls.is_empty() { p.muted { "This step has made no call." } }
+        @if calls.is_empty() { p.muted { @if is_cut { "None of them is a call of this step." } @else { "This step has made no call." } } }
         @for (line, call) in &calls {
             details.call {
                 summary {

@@ -164,9 +164,9 @@ fn put(data: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-/// The box. A run that has ended, or that works, has none.
+/// The box. A run that has ended has none.
 pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
-    if run.state.is_terminal() || (run.state == RunState::Running && run.why.is_none()) {
+    if run.state.is_terminal() {
         return html! {};
     }
     let id = run.run_id.to_string();
@@ -177,7 +177,7 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
     let is_worse = matches!(run.state, RunState::BackingOff | RunState::Parked | RunState::Paused);
     html! {
         section.why.warn[is_worse] #why aria-labelledby="why-title" {
-            h2 #why-title { "Why is it not moving?" }
+            h2 #why-title { @if run.state == RunState::Running { "What is it doing?" } @else { "Why is it not moving?" } }
             p.sentence { (widgets::sentence(&sentence)) }
             @if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) {
                 p.muted { "By itself it goes on " (widgets::ago(wakes.0, now)) ", at " (widgets::clock(wakes.0)) "." }
@@ -188,6 +188,12 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
                 (actions::button(ask, Act {
                     path: "/do/retry-now", label: "Retry now", fields: &[("run", &id)], command: &format!("stepwell runs retry-now {id}"), tone: Tone::Info,
                     ..Act::default()
+                }))
+            }
+            @if run.state == RunState::Parked {
+                (actions::button(ask, Act {
+                    path: "/do/migrate", label: "Migrate to the newest version", fields: &[("run", &id)],
+                    command: &format!("stepwell runs migrate {id}"), ..Act::default()
                 }))
             }
             @if run.state == RunState::Paused {

@@ -1,0 +1,123 @@
+//! What the overview and the page of flow control show.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+
+/// How long a page may take to show something, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until a page has what is looked for.
+async fn until<T>(shop: &Shop, path: &str, find: impl Fn(&Answer) -> Option<T>) -> T {
+    let mut last = String::new();
+    let looking = async {
+        loop {
+            let page = get(shop, path).await;
+            if let Some(found) = find(&page) {
+                return found;
+            }
+            last = page.plain();
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    found.unwrap_or_else(|_| panic!("{path} does not come to show it: {last}"))
+}
+
+#[tokio::test]
+async fn the_overview_tells_what_needs_somebody_how_it_goes_and_which_engine_it_is() {
+    let shop = Shop::open();
+    let failed = shop.run_in(&["failed"], "warehouse/asked", json!({ "url": "http://127.0.0.1:1/" })).await;
+    let parked = shop.run_in(&["waiting"], "gate/asked", json!({ "gate": "north" })).await;
+    reload(&shop, &[("  open-gate:\n    on: gate/asked\n", "")]).await;
+    shop.ask(Method::POST, "/v1/signals/gate-north", None).await;
+    shop.until(&parked, &["parked"]).await;
+    // One run has ended, and it has failed.
+    let shows = |page: &Answer| {
+        let plain = page.plain();
+        let figures = ["\"Failed: failed 100 %\"", "\"In line: in line 0\"", "\"At work: at work 0\"", "\"Oldest in line: oldest 0 s\""];
+        let all = plain.contains("1 failed in 24 h") && plain.contains("1 parked") && figures.iter().all(|part| page.text.contains(part));
+        all.then(|| page.text.clone())
+    };
+    let text = until(&shop, "/", shows).await;
+    let hash = shop.get("/v1/config").await["data"]["hash"].as_str().unwrap().to_owned();
+    let page = Answer { status: StatusCode::OK, headers: HeaderMap::new(), text };
+    for part in [
+        format!("href=\"/runs/{failed}\">ask-warehouse</a>"),
+        format!("href=\"/runs/{parked}\">open-gate</a>"),
+        "href=\"/runs?status=parked\"".to_owned(),
+        format!("title=\"{hash}\""),
+    ] {
+        assert!(page.text.contains(&part), "`{part}` is missing: {}", page.text);
+    }
+    assert!(!page.text.contains("\"Runs a minute: runs 0\""), "{}", page.text);
+    let plain = page.plain();
+    let listens = shop.url();
+    let listens = listens.trim_start_matches("http://");
+    for part in [
+        "function gone: events.yaml does not declare its function any more",
+        "nothing backs off",
+        "nothing waits for long",
+        "DEV",
+        concat!("Versionstepwell ", env!("CARGO_PKG_VERSION")),
+        &format!("Config{}", &hash[..12]),
+        &format!("Listens on{listens}"),
+        "Runs not ended1",
+    ] {
+        assert!(plain.contains(part), "`{part}` is missing: {plain}");
+    }
+}
+
+/// Events and functions before those of the shop, for gates that its own do not have.
+const GATES: &str = r#"
+  page/edited: {}
+  till/opened: {}
+  till/closed: {}
+  safe/asked: {}
+  mail/wanted: {}
+functions:
+  publish: { on: page/edited, handler: handlers/held.rhai, debounce: { period: 1h, key: event.data.page } }
+  open-till: { on: till/opened, handler: handlers/held.rhai, concurrency: { limit: 1, shared: till, hold: run } }
+  close-till: { on: till/closed, handler: handlers/held.rhai, concurrency: { limit: 1, shared: till, hold: run } }
+  open-safe: { on: safe/asked, handler: handlers/held.rhai, singleton: { key: event.data.safe } }
+  mail: { on: mail/wanted, handler: handlers/held.rhai, throttle: { limit: 1, period: 1h } }
+"#;
+
+#[tokio::test]
+async fn flow_control_tells_who_waits_since_when_and_what_is_left_or_open() {
+    let shop = Shop::open();
+    std::fs::write(shop.folder().join("handlers/held.rhai"), "wait_for_signal(\"go\")\n").unwrap();
+    reload(&shop, &[("\nfunctions:\n", GATES)]).await;
+    let order = json!({ "userId": "u1", "amount": 1200 });
+    let holder = shop.run_in(&["waiting"], "payment/initiate", order.clone()).await;
+    let first = shop.run_in(&["queued"], "payment/initiate", order.clone()).await;
+    shop.run_in(&["queued"], "payment/initiate", order).await;
+    let till = shop.run_in(&["waiting"], "till/opened", json!({})).await;
+    let behind = shop.run_in(&["queued"], "till/closed", json!({})).await;
+    shop.run_in(&["waiting"], "mail/wanted", json!({})).await;
+    let throttled = shop.run_in(&["queued"], "mail/wanted", json!({})).await;
+    let safe = shop.run_in(&["waiting"], "safe/asked", json!({ "safe": "north" })).await;
+    let published = shop.run_in(&["queued"], "page/edited", json!({ "page": "start" })).await;
+    shop.send("page/edited", json!({ "page": "start" })).await;
+    for (what, parts) in [
+        // Whose key, how many run and wait, who holds it, and who waits longest.
+        ("/functions/charge\"", vec![">\"u1\"<", ">1 of 1<", ">2</span>", &holder, "<time", &first]),
+        ("shared </span>till", vec![">1 of 1<", ">1</span>", &till, "<time", &behind]),
+        // Nothing is left for an hour.
+        ("/functions/mail\"", vec!["1 in 1h", "0 of 1 starts left", ">in ", ">1</td>", &throttled]),
+        ("/functions/publish\"", vec![">debounce<", ">\"start\"<", ">2</td>", ">in ", &published]),
+        ("/functions/open-safe\"", vec![">\"north\"<", &safe]),
+    ] {
+        let has_row = |page: &Answer| {
+            let text = page.text.replace("&quot;", "\"");
+            let found = text.split("<tr data-row").any(|row| row.contains(what) && parts.iter().all(|part| row.contains(part)));
+            found.then_some(())
+        };
+        until(&shop, "/flow", has_row).await;
+    }
+    // Pages are narrowed down to a key.
+    let narrow = get(&shop, "/flow?key=north&part=keys").await.text;
+    assert!(narrow.contains(&safe) && !narrow.contains(&holder), "{narrow}");
+}
