@@ -58,6 +58,7 @@ pages! {
     explain: "examples/explain/README.md",
     fan_out: "examples/fan-out/README.md",
     hello: "examples/hello/README.md",
+    http_call: "examples/http-call/README.md",
     idempotency: "examples/idempotency/README.md",
     invoke: "examples/invoke/README.md",
     kv: "examples/kv/README.md",

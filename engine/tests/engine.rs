@@ -6,6 +6,7 @@ mod crons;
 mod ends;
 mod flow;
 mod gates;
+mod gone;
 mod mixed;
 mod parallel;
 mod reload;
@@ -344,6 +345,23 @@ fn draining_refuses_events_and_keeps_what_was_accepted() {
 }
 
 #[test]
+fn a_run_that_stands_in_line_says_that_the_engine_is_draining() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: 1 } }\n";
+    let world = World::new(yaml, &[("f", r#"wait_for_signal("go")"#)]);
+    world.block_on(async {
+        let first = world.send("a/b", "{}").await.unwrap();
+        world.until(first, &[RunState::Waiting]).await;
+        let second = world.send("a/b", "{}").await.unwrap();
+        let queued = world.until(second, &[RunState::Queued]).await;
+        let why = world.engine.why(&queued).await.unwrap();
+        assert!(why.starts_with("waits for a slot"), "{why}");
+        world.engine.drain().await;
+        let why = world.engine.why(&queued).await.unwrap();
+        assert!(why.starts_with("the engine is draining"), "{why}");
+    });
+}
+
+#[test]
 fn what_is_older_than_it_is_kept_is_deleted() {
     let yaml = "retention: { completed: 1s, failed: 1s, cancelled: 1s, events: 1s }\nevents: { a/b: {} }\nfunctions: { f: { on: a/b } }\n";
     let world = World::new(yaml, &[("f", r#"step("a", || 1)"#)]);
@@ -413,7 +431,8 @@ fn suspects_start_one_at_a_time_once_the_engine_has_been_up_for_a_while() {
     let waiting = world.block_on(world.until(innocent, &[RunState::Queued]));
     // The scheduler answers in order: by the second answer it has seen the new run and started whom it would.
     for _ in 0..2 {
-        world.block_on(world.engine.why(&waiting)).unwrap();
+        let why = world.block_on(world.engine.why(&waiting)).unwrap();
+        assert!(why.contains(&format!("run {} runs alone", second.id)), "{why}");
     }
     assert_eq!(world.engine.counts().executing, 1, "nothing runs beside a suspect");
     world.block_on(world.engine.cancel(second.id, "seen")).unwrap();

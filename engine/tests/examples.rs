@@ -595,3 +595,51 @@ fn outside_writes_runs_and_mails() {
         assert_eq!(json(&ended), serde_json::json!({"label": "GREEN-TEA", "orders": orders}));
     }
 }
+
+/// Reads a request with its body, and answers it.
+fn answer(listener: &std::net::TcpListener, status: &str, json: &str) -> String {
+    use std::io::{BufRead as _, Read as _, Write as _};
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", json.len());
+    stream.write_all((head + json).as_bytes()).unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+#[test]
+fn http_call_asks_again_and_goes_on_where_it_is_refused() {
+    let folder = example("http-call");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = folder.path().join("events.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let here = format!("http://{}", listener.local_addr().unwrap());
+    std::fs::write(&config, text.replace("https://models.example.com", &here)).unwrap();
+    let service = std::thread::spawn(move || {
+        let answers = [("503 Busy", "{}"), ("200 OK", r#"{"summary":"The door is stuck."}"#), ("400 Bad Request", "{}")];
+        answers.map(|(status, json)| answer(&listener, status, json))
+    });
+    let (result, tree) = try_example(folder.path(), "ticket/opened");
+    assert_eq!(result, serde_json::json!({"ticket": "t1", "summary": "The door is stuck."}), "{tree}");
+    let (result, tree) = try_example(folder.path(), "ticket/opened");
+    assert_eq!(result, serde_json::json!({"ticket": "t1", "summary": null}), "{tree}");
+    assert!(tree.contains("no summary"), "{tree}");
+    for body in service.join().unwrap() {
+        assert_eq!(body, r#"{"text":"I push and push, and the door stays shut."}"#);
+    }
+}

@@ -280,6 +280,38 @@ fn explain_says_why_a_function_did_not_start() {
 }
 
 #[test]
+fn explain_notes_every_option_that_does_not_apply_to_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("handlers")).unwrap();
+    let functions = [
+        ("i", "idempotency: event.data.k"),
+        ("s", "singleton: { key: event.data.k }"),
+        ("d", "debounce: { period: 1m, key: event.data.k }"),
+        ("b", "batch: { size: 2, timeout: 1m, key: event.data.k }"),
+        ("r", "rate_limit: { limit: 1, period: 1m, key: event.data.k }"),
+    ];
+    let mut yaml = "version: 1\nevents: { a/b: {} }\nfunctions:\n".to_owned();
+    for (id, option) in functions {
+        yaml.push_str(&format!("  {id}: {{ on: a/b, {option} }}\n"));
+        fs::write(folder.path().join(format!("handlers/{id}.rhai")), "1").unwrap();
+    }
+    fs::write(folder.path().join("events.yaml"), yaml).unwrap();
+    let (project, _) = load(folder.path(), Mode::Run).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+    let notes = |data: &str| -> Vec<String> {
+        let data: Value = serde_json::from_str(data).unwrap();
+        project.explain(&row("a/b", &data), &data).into_iter().flat_map(|function| function.notes).collect()
+    };
+    let expected = |why: &str| -> Vec<String> {
+        let note = |option: &str| format!("`{option}` does not apply to this event: its key `event.data.k` {why}");
+        ["idempotency", "singleton", "debounce"].map(note).to_vec()
+    };
+    // For a batch and a rate limit, null is a value like others.
+    assert_eq!(notes("{}"), expected("is null"));
+    assert_eq!(notes(r#"{"k": 123456789012345678901234567890}"#), expected("holds a number beyond 64 bits (send it as text)"));
+    assert_eq!(notes(r#"{"k": "123456789012345678901234567890"}"#), Vec::<String>::new());
+}
+
+#[test]
 fn a_snapshot_knows_its_functions_and_events() {
     let project = valid();
     let function = project.function("g").unwrap();

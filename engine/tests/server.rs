@@ -101,9 +101,14 @@ impl Server {
     }
 
     async fn on(store: Arc<dyn Store>, change: impl FnOnce(&mut ServerOptions)) -> Server {
+        Server::of(CONFIG, store, change).await
+    }
+
+    /// A server with another config over the same handlers.
+    async fn of(yaml: &str, store: Arc<dyn Store>, change: impl FnOnce(&mut ServerOptions)) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("events.yaml");
-        fs::write(&config, CONFIG).unwrap();
+        fs::write(&config, yaml).unwrap();
         fs::create_dir(folder.path().join("handlers")).unwrap();
         for (name, text) in HANDLERS {
             fs::write(folder.path().join(format!("handlers/{name}.rhai")), text).unwrap();

@@ -238,9 +238,36 @@ fn one_database_has_one_engine() {
     let engine = Engine::dev(&place, &[]);
     let second = place.run(&["run", "--listen", "127.0.0.1:0"]).exits(75);
     second.says("error[E0543]").says(&format!("process {}", engine.pid()));
-    place.run(&["doctor"]).exits(0).prints(&format!("an engine is running (process {})", engine.pid()));
+    let well = place.ask(&engine, &["doctor"]).exits(0).prints(&format!("✓ lock       an engine is running (process {})", engine.pid()));
+    assert!(!well.out.contains(" engine  "), "{}", well.out);
     let port = engine.url.rsplit(':').next().unwrap();
     place.run(&["dev", "--ephemeral", "--port", port]).exits(74).says("error[E0547]");
+}
+
+#[test]
+fn doctor_tells_of_an_engine_that_does_not_answer_and_of_one_that_is_not_well() {
+    let place = Place::hello();
+    place.write("handlers/greet.rhai", "1\n");
+    let mut command = place.command();
+    command.args(["run", "--listen", "127.0.0.1:0"]);
+    let engine = Engine::start(command);
+    let nowhere = place.run_with(&["doctor"], &[("STEPWELL_URL", "http://127.0.0.1:1")], "").exits(0).prints("✓ lock ");
+    nowhere.prints("- engine     no engine answers at http://127.0.0.1:1").prints("name its address in STEPWELL_URL");
+    // One that stands still takes connections and says nothing.
+    engine.signal(Signal::STOP);
+    place.ask(&engine, &["doctor"]).exits(0).prints(&format!("- engine     no engine answers at {}", engine.url));
+    engine.signal(Signal::CONT);
+    let good = place.read("events.yaml");
+    place.write("events.yaml", "version: 1\nfunktions: {}\n");
+    place.ask(&engine, &["reload"]).exits(78);
+    place.write("events.yaml", &good);
+    let found = place.ask(&engine, &["doctor"]).exits(74).prints("✓ config ").prints("✓ lock ");
+    found.prints(&format!("✗ engine     the one at {} is not well: the config was found broken", engine.url));
+    let report = place.ask(&engine, &["doctor", "--json"]).exits(74).json();
+    let engine_check = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "engine").unwrap();
+    assert_eq!((&report["ok"], &engine_check["finding"]), (&false.into(), &"ill".into()), "{report}");
+    place.ask(&engine, &["reload"]).exits(0);
+    place.ask(&engine, &["doctor"]).exits(0);
 }
 
 #[test]

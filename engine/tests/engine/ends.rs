@@ -209,6 +209,52 @@ fn only_a_failed_run_has_its_script_for_failures_run_and_that_one_has_none() {
     });
 }
 
+// ---- time-outs ----
+
+#[test]
+fn a_run_that_takes_too_long_takes_what_it_has_invoked_with_it() {
+    let functions = "f: { on: a/b, timeouts: { finish: 10m } }, g: { on: n/n }";
+    let world = world(functions, &[("f", r#"invoke("g", #{})"#), ("g", r#"sleep("long", "30d"); 1"#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert!(run.state == RunState::Cancelled && run.reason.as_ref().unwrap().starts_with("timeouts.finish"), "{run:?}");
+        let child = world.run_until("g", ENDED).await;
+        assert_eq!(child.state, RunState::Cancelled);
+        assert!(child.reason.unwrap().contains("the run that invoked it was cancelled"));
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_cancelled_while_it_backs_off() {
+    let functions = "f: { on: a/b, timeouts: { finish: 10m }, retries: { attempts: 5, backoff: fixed, initial: 1h } }";
+    let world = world(functions, &[("f", r#"throw "no""#)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        let run = world.ended(id).await;
+        assert!(run.state == RunState::Cancelled && run.reason.as_ref().unwrap().starts_with("timeouts.finish"), "{run:?}");
+        let took = run.ended.unwrap().since(run.started.unwrap());
+        assert!(took >= Span::seconds(600) && took < Span::seconds(3_600), "{run:?}");
+    });
+}
+
+#[test]
+fn the_end_of_a_run_that_waited_too_long_for_its_start_is_told() {
+    let functions = "f: { on: a/b, concurrency: 1, timeouts: { start: 10m } }, ended: { on: stepwell/function.cancelled }";
+    let world = world(functions, &[("f", r#"sleep("long", "1h"); 1"#), ("ended", "[event.data.run_id, event.data.reason]")]);
+    world.block_on(async {
+        world.send("a/b", "{}").await.unwrap();
+        let second = world.send("a/b", "{}").await.unwrap();
+        let late = world.ended(second).await;
+        assert_eq!(late.state, RunState::Cancelled);
+        let told = world.run_until("ended", ENDED).await;
+        let reason = late.reason.unwrap();
+        assert!(reason.starts_with("timeouts.start"), "{reason}");
+        assert_eq!(output(&told), json!([late.id.to_string(), &*reason]));
+    });
+}
+
 // ---- the engine's own events ----
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stepwell::base::{EventId, Json, Span};
 use stepwell::clock::SystemClock;
 use stepwell::exec::NewEvent;
+use stepwell::rules::replay::Keep;
 use stepwell::rules::{Outcome, RunRow, RunState};
 use stepwell::store::{RunQuery, Store};
 
@@ -304,5 +305,53 @@ fn of_events_that_a_run_sends_together_one_is_left() {
         let runs = world.oldest_first().into_iter().zip(world.numbers());
         let unfinished: Vec<i64> = runs.filter(|(run, _)| !run.state.is_terminal()).map(|(_, n)| n).collect();
         assert_eq!(unfinished, left, "{mode}");
+    }
+}
+
+// ---- runs done again ----
+
+impl World {
+    /// Does a run that has ended again, and waits for the end of the new one.
+    fn done_again(&self, old: &RunRow) -> RunRow {
+        self.block_on(self.engine.replay(old.id, &Keep::default(), false)).unwrap();
+        // Of the runs of an event, the newest is looked at.
+        let new = self.block_on(self.ended(old.event));
+        assert_eq!((new.state, new.replay_of), (RunState::Completed, Some(old.id)), "{new:?}");
+        new
+    }
+}
+
+#[test]
+fn a_replay_is_throttled() {
+    let world = quick("throttle: { limit: 1, period: 1h }", "1");
+    let first = world.send_numbers([1])[0];
+    let old = world.block_on(world.ended(first));
+    let new = world.done_again(&old);
+    assert!(new.started.unwrap().since(old.started.unwrap()) >= Span::seconds(3_600), "{new:?}");
+}
+
+#[test]
+fn a_replay_is_stopped_by_no_key_that_is_spent_and_by_no_rate_that_is_reached() {
+    for gate in ["idempotency: event.data.n", "rate_limit: { limit: 1, period: 1h }"] {
+        let world = quick(gate, "1");
+        let first = world.send_numbers([1])[0];
+        let old = world.block_on(world.ended(first));
+        world.send_numbers([1]);
+        assert_eq!(world.numbers(), [1], "{gate} lets no other event through");
+        world.done_again(&old);
+        assert_eq!(world.numbers(), [1, 1], "{gate}");
+    }
+}
+
+#[test]
+fn a_replay_is_not_stopped_by_a_singleton_that_is_held_and_leaves_it_alone() {
+    for mode in ["skip", "cancel"] {
+        let world = quick(&format!("singleton: {{ mode: {mode} }}"), r#"if event.data.n == 1 { 1 } else { wait_for_signal("go") }"#);
+        let first = world.send_numbers([1])[0];
+        let old = world.block_on(world.ended(first));
+        let second = world.send_numbers([2])[0];
+        let holder = world.block_on(world.until(second, &[RunState::Waiting]));
+        world.done_again(&old);
+        assert_eq!(world.store.run(holder.id).unwrap().unwrap().state, RunState::Waiting, "{mode}");
     }
 }

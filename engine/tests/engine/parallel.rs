@@ -234,6 +234,32 @@ fn a_branch_that_waits_goes_on_while_another_one_is_at_work() {
     });
 }
 
+#[test]
+fn a_run_that_waits_is_told_to_try_the_branch_that_backs_off_again() {
+    let script = r#"
+        parallel(#{
+            trips: || step("trip", || { if run.attempt < 2 { throw "not yet" } run.attempt }),
+            waits: || wait_for_signal("go"),
+        })
+    "#;
+    let world = world(script);
+    world.block_on(async {
+        // Nothing may jump to the next attempt.
+        let _busy = world.engine.busy();
+        let event = world.send("a/b", "{}").await.unwrap();
+        let run = world.until(event, &[RunState::Waiting]).await;
+        let mut notices = world.engine.subscribe();
+        world.engine.retry_now(run.id).await.unwrap();
+        while !world.keys(&run).contains(&"trips › trip".to_owned()) {
+            notices.recv().await.unwrap();
+        }
+        assert_eq!(world.engine.signal("go", "7".into()).await.unwrap(), 1, "its wait is open still");
+        let run = world.ended(event).await;
+        assert_eq!(output(&run), r#"{"trips":2,"waits":7}"#);
+        assert!(took(&run) < Span::seconds(60), "{run:?}");
+    });
+}
+
 fn answer(stream: &mut TcpStream, text: &str) {
     let mut request = Vec::new();
     let mut byte = [0];

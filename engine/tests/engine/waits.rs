@@ -217,6 +217,28 @@ fn what_came_since_the_run_began_is_not_lost_and_is_had_once() {
 }
 
 #[test]
+fn a_wait_looks_back_over_more_events_than_are_read_at_once() {
+    // They are read in chunks of 200: the last of one, the first of the next, and one far behind.
+    let script = r#"
+        for part in 0..5 {
+            let many = [];
+            for n in 0..90 { many.push(#{ name: "x/y", data: #{ n: part * 90 + n } }); }
+            send_event(many);
+        }
+        let last = wait_for_event("x/y", #{ "if": "async.data.n == 199", timeout: "1h" });
+        let next = wait_for_event("x/y", #{ "if": "async.data.n == 200", timeout: "1h" });
+        let far = wait_for_event("x/y", #{ "if": "async.data.n == 449", timeout: "1h" });
+        let none = wait_for_event("x/y", #{ "if": "async.data.n == 450", timeout: "1h" });
+        [last?.data?.n, next?.data?.n, far?.data?.n, none?.data?.n]
+    "#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        assert_eq!(world.output(id).await, "[199,200,449,null]");
+    });
+}
+
+#[test]
 fn a_run_does_not_wait_for_the_event_that_started_it_and_others_may_have_the_same_one() {
     let script = r#"wait_for_event("a/b").data.n"#;
     let world = world("f: { on: { event: a/b, if: \"event.data.n < 3\" } }", &[("f", script)]);

@@ -145,6 +145,52 @@ async fn many_are_done_again_once_and_cancelled() {
 }
 
 #[tokio::test]
+async fn many_are_chosen_by_their_state_and_by_when_they_were_made() {
+    let server = Server::start().await;
+    let done = server.run_in(RunState::Completed, json!({"name": "app/pay", "data": {}})).await;
+    server.run_in(RunState::Failed, json!({"name": "app/pay", "data": {"broken": true}})).await;
+    let early = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "a"}})).await;
+    let before = server.engine.clock().now();
+    // Times are told in milliseconds, and the next run has to be made in a later one.
+    while server.engine.clock().now() <= before {
+        tokio::task::yield_now().await;
+    }
+    let late = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "b"}})).await;
+    let (start, middle) = (server.run(&early).await["created_at"].clone(), server.run(&late).await["created_at"].clone());
+    let meant = |path: &'static str, body: Value| {
+        let server = &server;
+        async move {
+            let view = server.post(path, body).await.body["data"].clone();
+            let runs = view["runs"].as_array().unwrap_or_else(|| panic!("{view}"));
+            let ids: Vec<String> = runs.iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect();
+            assert_eq!(view["matched"], ids.len(), "{view}");
+            ids
+        }
+    };
+    for (bounds, expected) in [
+        (json!({"since": middle}), vec![&late]),
+        (json!({"started_after": middle}), vec![&late]),
+        (json!({"until": middle}), vec![&early]),
+        (json!({"started_before": middle}), vec![&early]),
+        (json!({"since": start, "until": middle}), vec![&early]),
+        (json!({"since": start}), vec![&early, &late]),
+        (json!({"status": ["sleeping"]}), vec![&early, &late]),
+        (json!({"status": ["sleeping"], "if": "event.data.userId == 'b'"}), vec![&late]),
+        (json!({"status": ["queued"]}), vec![]),
+    ] {
+        let mut body = bounds.clone();
+        body["function"] = json!("nap");
+        body["dry_run"] = json!(true);
+        assert_eq!(meant("/v1/cancellations", body).await.iter().collect::<Vec<_>>(), expected, "{bounds}");
+    }
+    // A replay means the failed ones unless it says otherwise.
+    let completed = json!({"function": "pay", "status": ["completed"], "dry_run": true});
+    assert_eq!(meant("/v1/replays", completed).await, [done]);
+    assert_eq!(meant("/v1/cancellations", json!({"function_id": "nap", "started_before": middle})).await, [early.as_str()]);
+    assert_eq!((&server.run(&early).await["state"], &server.run(&late).await["state"]), (&json!("cancelled"), &json!("sleeping")));
+}
+
+#[tokio::test]
 async fn runs_are_listed_by_a_condition_over_themselves_and_their_events() {
     let server = Server::start().await;
     let first = server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
@@ -199,6 +245,41 @@ async fn an_event_explains_what_became_of_it() {
     assert!(view["deduplication"]["repeated_at"].is_string(), "{view}");
     assert_eq!(view["functions"][0]["runs"].as_array().unwrap().len(), 1);
     server.get("/v1/events/0000000000001/explain").await.is_error(404);
+}
+
+/// Functions that each have a gate, of the same name as their event.
+const GATES: &str = "
+version: 1
+events: { app/rate: {}, app/quiet: {}, app/batch: {}, app/skip: {}, app/cancel: {} }
+functions:
+  rate: { on: app/rate, rate_limit: { limit: 1, period: 1h }, handler: handlers/nap.rhai }
+  quiet: { on: app/quiet, debounce: { period: 1h }, handler: handlers/nap.rhai }
+  batch: { on: app/batch, batch: { size: 9, timeout: 1h }, handler: handlers/nap.rhai }
+  skip: { on: app/skip, singleton: { mode: skip }, handler: handlers/nap.rhai }
+  cancel: { on: app/cancel, singleton: { mode: cancel }, handler: handlers/nap.rhai }
+";
+
+#[tokio::test]
+async fn an_event_explains_what_each_gate_made_of_it() {
+    let server = Server::of(GATES, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    for (function, outcome, gate, names_run, why) in [
+        ("rate", "rate_limited", "rate_limited", false, "skipped: its rate limit was reached until "),
+        ("quiet", "debounced_into", "debounced_into", true, "debounced into run "),
+        ("batch", "batched_into", "batched_into", true, "batched into run "),
+        ("skip", "singleton_skipped", "singleton_skipped", true, "skipped: run "),
+        ("cancel", "started", "singleton_replaced", true, "run "),
+    ] {
+        let event = json!({"name": format!("app/{function}")});
+        let first = server.sent(event.clone()).await.remove(0);
+        let run = server.get(&format!("/v1/events/{first}/runs")).await.body["data"][0]["run_id"].clone();
+        let second = server.sent(event).await.remove(0);
+        let view = server.get(&format!("/v1/events/{second}/explain")).await.body["data"]["functions"][0].clone();
+        assert_eq!((&view["function_id"], &view["outcome"]), (&json!(function), &json!(outcome)), "{view}");
+        let said = &view["gates"][0];
+        let named = if names_run { run } else { Value::Null };
+        assert_eq!((&said["outcome"], &said["run_id"], said["until"].is_string()), (&json!(gate), &named, !names_run), "{view}");
+        assert!(said["why"].as_str().unwrap().starts_with(why), "{view}");
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,24 @@ async fn a_sleeping_and_a_stumbling_run_say_why_and_until_when() {
 }
 
 #[tokio::test]
+async fn a_run_that_stands_in_line_says_that_the_disk_is_full() {
+    let disk = Disk::new(Ingest::Open);
+    let server = Server::on(Arc::clone(&disk) as _, |options| options.any_key = true).await;
+    server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
+    let behind = server.sent(json!({"name": "app/nap", "data": {"userId": "u1"}})).await.remove(0);
+    let path = format!("/v1/events/{behind}/runs");
+    let why = async || server.get(&path).await.body["data"][0]["why"].as_str().unwrap().to_owned();
+    assert!(why().await.starts_with("waits for a slot"), "{}", why().await);
+    *disk.ingest.lock().unwrap() = Ingest::Full(0);
+    server.send(json!({"name": "app/nap", "data": {"userId": "u1"}})).await.is_error(507);
+    let full = why().await;
+    assert!(full.starts_with("the disk is full") && full.contains("; besides, waits for a slot"), "{full}");
+    disk.open();
+    server.sent(json!({"name": "app/nap", "data": {"userId": "u1"}})).await;
+    assert!(why().await.starts_with("waits for a slot"), "{}", why().await);
+}
+
+#[tokio::test]
 async fn logs_come_in_order_and_by_pages() {
     let server = Server::start().await;
     let run = server.run_in(RunState::Completed, json!({"name": "app/ping", "data": {"n": 7}})).await;
