@@ -3,6 +3,8 @@
 //! It never waits for a commit or a script: those run beside it and tell it what became of them.
 
 mod census;
+mod collect;
+mod entry;
 mod reload;
 mod start;
 mod timeouts;
@@ -17,20 +19,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::id::{DenseIdMap, IdMap};
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
-use crate::rules::gates::Seat;
 use crate::rules::matching::Join;
 use crate::rules::queue::{Order, Queue, Want};
-use crate::rules::recovery::SUSPECT_RUNS_ALONE;
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
 use crate::script::Stop;
-use crate::store::StoreError;
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
 use super::metrics::Census;
 use super::pause::Held;
 use super::worker::Batch;
-use super::{Inner, flow, recovery};
+use super::{Inner, flow};
 
 /// Rows of new runs that are kept in memory until they start, so that they need not be read back; the others are read. One
 /// takes some 700 bytes with its event.
@@ -261,120 +260,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes up every unfinished run of the store; nothing begins meanwhile.
-    async fn take_up_all(&mut self) -> Result<(), StoreError> {
-        let (inner, end) = (Arc::clone(&self.inner), self.end);
-        self.queue.advance(inner.clock.now());
-        let mut failed = None;
-        let mut invoked: Vec<(RunId, RunId)> = Vec::new();
-        let mut take_up = |row: RunRow| {
-            invoked.extend(row.invoked_by.map(|parent| (row.id, parent)));
-            let mut gates = inner.gates();
-            gates.load_run(&row);
-            failed = failed.take().or(inner.load_open(&mut gates, &row).err());
-            drop(gates);
-            self.take_up(&row);
-        };
-        let interrupted = recovery::recover(&inner, end, &mut take_up).await?;
-        interrupted.into_iter().for_each(take_up);
-        failed.map_or(Ok(()), Err)?;
-        invoked.retain(|(_, parent)| !self.live.contains_key(parent));
-        for (run, reason) in recovery::orphans(&inner, &invoked)? {
-            inner.cancel_surely(run, &reason).await;
-        }
-        // They are forgotten before anything begins.
-        while let Ok(message) = self.inbox.try_recv() {
-            self.take(message);
-        }
-        Ok(())
-    }
-
-    /// A stored run joins the queue or the timers.
-    fn take_up(&mut self, row: &RunRow) {
-        self.know(row, row.holds_slots());
-    }
-
-    /// As `take_up`; `holds` says whether it has its slots already.
-    fn know(&mut self, row: &RunRow, holds: bool) {
-        if row.state == RunState::Parked {
-            self.parked.insert(row.id, Arc::clone(&row.function));
-            return;
-        }
-        self.parked.remove(&row.id);
-        if self.live.contains_key(&row.id) {
-            return;
-        }
-        let run = row.id;
-        let mut live = Live::of(row);
-        let wants = self.wants(row);
-        if holds {
-            self.queue.hold(run, &wants);
-        }
-        self.arm_timeouts(row);
-        let now = self.inner.clock.now();
-        match row.state {
-            RunState::Waiting if self.resolved.remove(&run) => {
-                self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &wants)
-            }
-            RunState::Sleeping | RunState::Waiting | RunState::BackingOff => {
-                if let Some(wake) = row.wake {
-                    self.timers.push(Reverse((wake, run, Due::Wake)));
-                }
-            }
-            _ if row.enter > now && row.started.is_none() => {
-                live.wake = Some(row.enter);
-                self.timers.push(Reverse((row.enter, run, Due::Wake)));
-            }
-            _ if row.suspects >= SUSPECT_RUNS_ALONE => {
-                self.suspects.push_back(run);
-                self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
-            }
-            _ => self.enqueue(&row.function, Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, wants),
-        }
-        self.live.insert(run, live);
-    }
-
-    /// Puts a run in line, unless its function is paused and it has not begun.
-    fn enqueue(&mut self, function: &Arc<str>, order: Order, wants: Vec<Want>) {
-        if order.fresh && self.held.holds(function) {
-            self.held.keep(function, order, wants);
-        } else {
-            self.queue.push(order, &wants);
-        }
-    }
-
-    /// A pause holds the runs of a function that is declared. One that is gone cannot be resumed, so its runs are parked like those of
-    /// others that are gone, and only when it is back are new ones held again.
-    fn hold_paused(&mut self) {
-        let project = self.inner.project();
-        for function in self.inner.paused_functions() {
-            if project.function(&function).is_some() {
-                self.held.begin(function);
-                continue;
-            }
-            for order in self.held.end(&function).into_keys() {
-                self.queue.push(order, &[]);
-            }
-        }
-    }
-
-    fn pause(&mut self, row: &PauseRow) {
-        let PauseRow { function, paused, since } = row;
-        if *paused {
-            self.held.begin(Arc::clone(function));
-            let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| live.function == *function);
-            for (order, wants) in self.queue.take_out(is_meant) {
-                self.held.keep(function, order, wants);
-            }
-            return;
-        }
-        self.crons.resume(function);
-        for (order, wants) in self.held.end(function) {
-            self.arm_start(order.run, function, *since);
-            self.queue.push(order, &wants);
-        }
-    }
-
     fn take(&mut self, message: Message) {
         match message {
             Message::Created(all) => {
@@ -487,96 +372,6 @@ impl Scheduler {
             Some(wake) => self.timers.push(Reverse((wake, run, Due::Wake))),
             None if now.state == RunState::Queued => self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]),
             None => {}
-        }
-    }
-
-    /// An event has become part of a run that has not begun.
-    fn joined(&mut self, join: Join, event: Arc<EventRow>) {
-        let run = join.run;
-        let Some(live) = self.live.get_mut(&run) else {
-            // The word of its creation is still to come, and may come as it is.
-            return self.take_up_stored(run);
-        };
-        if live.begun {
-            // Its start finds it at another revision, and then it is looked at again.
-            return;
-        }
-        match join.seat {
-            Seat::First { .. } | Seat::Beside { full: false, .. } => {}
-            Seat::Beside { full: true, .. } => {
-                // As it is stored, however long the word of it took: its place in line must be the same after a restart.
-                let enter = event.accepted;
-                (live.enter, live.wake, live.enter_ms) = (enter, Some(enter), enter.0);
-                let function = Arc::clone(&live.function);
-                self.timers.push(Reverse((enter, run, Due::Wake)));
-                self.arm_start(run, &function, enter);
-            }
-            Seat::Instead { enter, .. } => {
-                let Some(made) = self.fresh.get_mut(&run) else {
-                    // It goes on as it is stored; its window stays open.
-                    self.live.swap_remove(&run);
-                    self.held.forget(run);
-                    self.queue.remove(run);
-                    return self.take_up_stored(run);
-                };
-                live.rev += 1;
-                made.run.rev = live.rev;
-                if made.run.event > event.id {
-                    return;
-                }
-                made.run = RunRow {
-                    event: event.id,
-                    enter,
-                    keys: join.keys,
-                    priority_ms: join.priority_ms,
-                    gates: join.gates,
-                    ..made.run.clone()
-                };
-                made.event = event;
-                live.enter_ms = enter.0 - join.priority_ms;
-                live.enter = enter;
-                // One timer a run: it is set anew when it goes off too early.
-                let is_sooner = live.wake.is_none_or(|wake| enter < wake);
-                live.wake = Some(enter);
-                let stood_in_line = self.queue.is_queued(run) || self.held.has(run);
-                if stood_in_line {
-                    self.held.forget(run);
-                    self.queue.remove(run);
-                }
-                let row = stood_in_line.then(|| made.run.clone());
-                let function = Arc::clone(&live.function);
-                if is_sooner || stood_in_line {
-                    self.timers.push(Reverse((enter, run, Due::Wake)));
-                }
-                if is_sooner {
-                    self.arm_start(run, &function, enter);
-                }
-                if let Some(row) = row {
-                    self.reopen(&row);
-                }
-            }
-        }
-    }
-
-    /// A run that has not begun is taken up as it is stored.
-    fn take_up_stored(&mut self, run: RunId) {
-        match self.inner.store.run(run) {
-            Ok(Some(row)) if row.state == RunState::Queued && row.started.is_none() => {
-                self.reopen(&row);
-                self.take_up(&row);
-            }
-            Ok(_) => {}
-            Err(error) => self.inner.fail(error),
-        }
-    }
-
-    /// A run that was put off in the moment in which it was about to start collects events again.
-    fn reopen(&self, row: &RunRow) {
-        let mut gates = self.inner.gates();
-        let opened = self.inner.load_open(&mut gates, row);
-        drop(gates);
-        if let Err(error) = opened {
-            self.inner.fail(error);
         }
     }
 
