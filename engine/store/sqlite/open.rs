@@ -246,6 +246,8 @@ impl From<rusqlite::Error> for OpenError {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => OpenError::NotOurs,
             Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt(error.to_string()),
+            // Of a number in the header that it does not know SQLite says no more than that.
+            _ if error.to_string().contains("unsupported file format") => OpenError::Corrupt(error.to_string()),
             _ => OpenError::Io(error.to_string()),
         }
     }
