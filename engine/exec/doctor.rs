@@ -79,7 +79,10 @@ pub fn examine(store: &dyn Store, project: Option<&Project>, now: Millis, deep: 
             let runs = if stats.unfinished == 1 { "1 run" } else { "runs" };
             let count = if stats.unfinished == 1 { String::new() } else { format!("{} ", stats.unfinished) };
             checks.push(Check::well("database", format!("{} opens, {}, {count}{runs} unfinished", stats.place, size(stats.bytes))));
-            checks.push(Check::well("version", format!("stepwell {}, schema {}", env!("CARGO_PKG_VERSION"), stats.version)));
+            checks.push(Check::well(
+                "version",
+                format!("stepwell {}, {}, schema {}", env!("CARGO_PKG_VERSION"), stats.library, stats.version),
+            ));
             checks.push(clock(&stats, now));
             if deep || stats.unfinished <= handlers::LOOKED_AT_ONCE {
                 checks.extend(handlers::runs(store, project));

@@ -490,7 +490,15 @@ impl Store for Memory {
     fn stats(&self) -> Result<Stats, StoreError> {
         let disk = self.disk();
         let unfinished = disk.runs.values().filter(|life| !life.row.state.is_terminal()).count() as u64;
-        Ok(Stats { place: "memory".to_owned(), version: 0, bytes: 0, unfinished, largest_id: disk.largest, end: Ending::Clean })
+        Ok(Stats {
+            place: "memory".to_owned(),
+            version: 0,
+            library: String::new(),
+            bytes: 0,
+            unfinished,
+            largest_id: disk.largest,
+            end: Ending::Clean,
+        })
     }
 
     fn backup(&self, _to: &Path, _progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {

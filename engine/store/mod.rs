@@ -172,6 +172,8 @@ pub struct Stats {
     pub place: String,
     /// The version of its schema.
     pub version: u32,
+    /// What reads and writes it, with its version; empty for memory.
+    pub library: String,
     /// Bytes of the main file and its write-ahead log.
     pub bytes: u64,
     /// Runs that have not ended.

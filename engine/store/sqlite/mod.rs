@@ -408,6 +408,7 @@ impl Store for Sqlite {
         Ok(Stats {
             place: self.path.display().to_string(),
             version: open::VERSION,
+            library: format!("SQLite {}", rusqlite::version()),
             bytes: main + log,
             unfinished,
             largest_id,

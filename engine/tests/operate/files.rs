@@ -48,6 +48,19 @@ fn the_unit_starts_the_program_as_it_wants_to_be_started() {
     assert_eq!((setting("ProtectSystem"), setting("UMask"), setting("User")), ("strict", "0077", "stepwell"));
 }
 
+#[test]
+fn systemd_understands_every_line_of_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stepwell.service");
+    // It looks whether the program is there.
+    std::fs::write(&file, read("docs/stepwell.service").replace("/usr/local/bin/stepwell", env!("CARGO_BIN_EXE_stepwell"))).unwrap();
+    let output = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // It says what is wrong with other units of the machine as well.
+    let own: Vec<&str> = said.lines().filter(|line| line.contains("stepwell")).collect();
+    assert!(output.status.success() && own.is_empty(), "{said}");
+}
+
 /// Every file that a source of the program takes into it, by its path in the repository.
 fn included(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
