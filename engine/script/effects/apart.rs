@@ -10,13 +10,17 @@ use crate::base::{Span, alloc};
 use crate::script::attempt::Attempt;
 use crate::script::error::{Fault, Thrown};
 
-/// Places for what all runs do outside at once: half of the descriptors that the process may have. Without a bound, calls took
-/// the last descriptor from the database, which is a failed disk to the engine.
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+/// Places for what all runs do outside at once. Without a bound, calls took the last descriptor from the database, which is a
+/// failed disk to the engine.
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(places())));
+
+/// How much all runs may do outside at once: a third of the descriptors that the process may have. Another third is for connections that
+/// are kept open for the next call.
+pub(super) fn places() -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 2).unwrap_or(COROUTINES_MOST));
-    Arc::new(Semaphore::new(most.clamp(1, COROUTINES_MOST)))
-});
+    let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 3).unwrap_or(COROUTINES_MOST));
+    most.clamp(1, COROUTINES_MOST)
+}
 
 /// A task that ends where nobody waits for it any more.
 struct Task<T>(JoinHandle<T>);

@@ -12,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
 use reqwest::{Client, Method, StatusCode, Url};
 
+use super::apart::places;
 use super::guard::{Reach, reach};
 use crate::script::HttpRules;
 
@@ -133,6 +134,8 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
             .dns_resolver(Arc::new(Guarded(Arc::clone(&rules))))
             // A proxy would connect where the guard cannot look.
             .no_proxy()
+            // Each thread keeps connections of its own.
+            .pool_max_idle_per_host(places().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)))
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
             .build()
