@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 35] = [
+    let examples: [fn(&dyn Store); 36] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -53,6 +53,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         waits::an_event_resolves_one_wait_of_a_run,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
         waits::a_sweep_leaves_events_that_a_wait_has_had,
+        waits::an_event_that_nobody_names_any_more_goes_with_the_next_sweep,
         waits::events_are_read_from_the_oldest_on,
         windows::what_a_gate_has_counted_is_kept_until_it_expires,
         windows::a_row_takes_the_place_of_the_one_before_it,

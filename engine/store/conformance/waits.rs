@@ -125,6 +125,33 @@ pub(super) fn a_sweep_leaves_events_that_a_wait_has_had(store: &dyn Store) {
     assert_eq!(kept(store), [Ok(true), Ok(true), Ok(false)], "also once it is recorded");
 }
 
+pub(super) fn an_event_that_nobody_names_any_more_goes_with_the_next_sweep(store: &dyn Store) {
+    let ids = ids();
+    let events: Vec<EventRow> = (0..6).map(|_| event(ids.next(NOW))).collect();
+    let run = run(ids.next(NOW), events[3].id);
+    put(store, events.iter().cloned().map(Write::InsertEvent).collect());
+    put(store, vec![Write::CreateRun(run.clone())]);
+    let opened: Vec<WaitRow> = (0..3).map(|at| wait(run.id, Kind::Wait, &at.to_string())).collect();
+    for (opened, event) in opened.iter().zip(&events) {
+        put(store, vec![Write::OpenWait(opened.clone()), Write::RecordWait(opened.wait.clone())]);
+        put(store, vec![Write::OpenWait(opened.clone())]);
+        assert_eq!(commit(store, vec![resolve(&opened.wait, Resolution::Event(event.id))]), Ok(vec![Ok(())]));
+    }
+    put(store, events[4..].iter().map(|event| Write::AddEvent { run: run.id, event: event.id, enter: None }).collect());
+    let kept_at = |seconds: i64, writes: Vec<Write>| {
+        put(store, writes);
+        put(store, vec![Write::Sweep { now: NOW.after(Span::seconds(seconds)), keep: KEEP, most: 100 }]);
+        events.iter().map(|event| store.event(event.id).is_ok_and(|row| row.is_some())).collect::<Vec<_>>()
+    };
+    let keys = Arc::default();
+    let retarget = Write::Retarget { run: run.id, event: events[5].id, enter: NOW, keys, priority_ms: 0, gates: None };
+    assert_eq!(kept_at(60, Vec::new()), [true; 6], "each is named by something");
+    assert_eq!(kept_at(60, vec![retarget]), [true, true, true, false, true, true], "the run is about another event");
+    assert_eq!(kept_at(60, vec![Write::OpenWait(opened[1].clone())]), [true, false, true, false, true, true], "it waits anew");
+    assert_eq!(kept_at(60, vec![Write::DropWaits(run.id)]), [false, false, false, false, true, true], "its waits are gone");
+    assert_eq!(kept_at(75, vec![end(run.id, RunState::Completed, NOW)]), [false; 6], "it is gone, with its batch");
+}
+
 pub(super) fn events_are_read_from_the_oldest_on(store: &dyn Store) {
     let ids = ids();
     let rows: Vec<EventRow> =

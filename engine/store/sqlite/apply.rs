@@ -149,7 +149,11 @@ impl<'c> Applier<'c> {
                 Ok(())
             }
             Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) => {
-                if self.live(wait.run)?.is_some() { self.waits.write(write) } else { Ok(()) }
+                if self.live(wait.run)?.is_some() {
+                    let named = self.waits.write(write)?;
+                    self.sweeper.freed(named);
+                }
+                Ok(())
             }
             Write::PutCron(row) => {
                 let function = self.names.id(&row.function)?;
@@ -161,7 +165,11 @@ impl<'c> Applier<'c> {
                 self.sql.drop_cron.execute([function])?;
                 Ok(())
             }
-            Write::DropWaits(run) => self.waits.drop(*run),
+            Write::DropWaits(run) => {
+                let named = self.waits.drop(*run)?;
+                self.sweeper.freed(named);
+                Ok(())
+            }
             Write::IfOpen { run, writes } => {
                 if self.live(*run)?.is_some() {
                     for write in writes {
@@ -192,6 +200,8 @@ impl<'c> Applier<'c> {
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
                 let Some(mut head) = self.live(*run)? else { return Ok(()) };
                 let gates = gates.as_deref().map(row::gates_text).transpose()?;
+                let named = self.sql.named.query_row([run.0], |row| row.get(0)).optional()?;
+                self.sweeper.freed(named);
                 let values = params![run.0, event.0, enter.0, row::join_keys(keys), priority_ms, gates];
                 if self.sql.retarget.execute(values)? > 0 {
                     head.rev += 1;
@@ -466,6 +476,7 @@ struct Statements<'c> {
     put_cron: Statement<'c>,
     drop_cron: Statement<'c>,
     is_open: Statement<'c>,
+    named: Statement<'c>,
     retarget: Statement<'c>,
     add_event: Statement<'c>,
     hasten: Statement<'c>,
@@ -529,6 +540,7 @@ impl<'c> Statements<'c> {
             put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,
             drop_cron: sql("DELETE FROM crons WHERE function = ?1")?,
             is_open: sql("SELECT 1 FROM runs WHERE id = ?1 AND state = 0 AND started IS NULL")?,
+            named: sql("SELECT event FROM runs WHERE id = ?1")?,
             retarget: sql("UPDATE runs SET rev = rev + 1, event = ?2, enter = ?3, keys = ?4, priority_ms = ?5, gates = ?6 \
                  WHERE id = ?1 AND event < ?2")?,
             add_event: sql("INSERT INTO batched (run, seq, event) \

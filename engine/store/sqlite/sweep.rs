@@ -32,6 +32,7 @@ pub(super) struct Sweeper<'c> {
     events: Walk,
     old_runs: Statement<'c>,
     old_events: Statement<'c>,
+    first_named: Statement<'c>,
     is_named: Statement<'c>,
     delete_run: [Statement<'c>; 6],
     delete_event: [Statement<'c>; 2],
@@ -48,8 +49,10 @@ impl<'c> Sweeper<'c> {
             keep: None,
             runs: START,
             events: START,
-            old_runs: sql("SELECT id, state, ended, event FROM runs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?,
+            old_runs: sql("SELECT id, state, ended FROM runs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?,
             old_events: sql("SELECT id FROM events WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?,
+            first_named: sql("SELECT min(event) FROM (SELECT event FROM runs WHERE id = ?1 UNION ALL \
+                 SELECT event FROM waits WHERE run = ?1 UNION ALL SELECT event FROM batched WHERE run = ?1)")?,
             is_named: sql("SELECT 1 FROM runs WHERE event = ?1 UNION ALL SELECT 1 FROM waits WHERE event = ?1 \
                  UNION ALL SELECT 1 FROM batched WHERE event = ?1 LIMIT 1")?,
             delete_run: [
@@ -75,6 +78,11 @@ impl<'c> Sweeper<'c> {
         (self.runs, self.events) = (START, START);
     }
 
+    /// Nobody may name `event` any more: the walk over events goes back to it.
+    pub(super) fn freed(&mut self, event: Option<i64>) {
+        self.events.from = event.map_or(self.events.from, |event| self.events.from.min(event));
+    }
+
     pub(super) fn sweep(&mut self, now: Millis, keep: &Retention, most: u32) -> Result<(), StoreError> {
         if self.keep != Some(*keep) {
             self.keep = Some(*keep);
@@ -98,7 +106,7 @@ impl<'c> Sweeper<'c> {
         let bound = first_kept(now, shortest);
         let look_at = looked_at(most);
         let mut walk = self.runs;
-        let mut old: Vec<(i64, i64)> = Vec::new();
+        let mut old: Vec<i64> = Vec::new();
         let mut rows = self.old_runs.query(params![walk.from, bound, look_at])?;
         while let Some(row) = rows.next()? {
             if old.len() >= most as usize {
@@ -118,18 +126,19 @@ impl<'c> Sweeper<'c> {
             };
             let aged_from = ended.map(Millis).unwrap_or_default().max(Id(id).made_at());
             if now.since(aged_from) > span {
-                old.push((id, row.get(3)?));
+                old.push(id);
             } else {
                 walk.due = walk.due.min(aged_from.after(span));
             }
         }
         drop(rows);
         self.runs = walk;
-        for (run, event) in old {
+        for run in old {
+            let first: Option<i64> = self.first_named.query_row([run], |row| row.get(0))?;
+            self.freed(first);
             for delete in &mut self.delete_run {
                 delete.execute([run])?;
             }
-            self.events.from = self.events.from.min(event);
         }
         Ok(())
     }

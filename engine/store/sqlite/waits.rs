@@ -24,6 +24,7 @@ pub(super) struct Waits<'c> {
     is_stored: Statement<'c>,
     has_had: Statement<'c>,
     open: Statement<'c>,
+    drop_one: Statement<'c>,
     resolve: Statement<'c>,
     record: Statement<'c>,
     drop: Statement<'c>,
@@ -36,10 +37,12 @@ impl<'c> Waits<'c> {
             state: sql("SELECT state FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
             has_had: sql("SELECT 1 FROM waits WHERE run = ?1 AND event = ?2")?,
-            open: sql("INSERT OR REPLACE INTO waits (run, kind, key, what, opened, until, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)")?,
+            open: sql("INSERT INTO waits (run, kind, key, what, opened, until, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0) \
+                 ON CONFLICT DO NOTHING")?,
+            drop_one: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 RETURNING event")?,
             resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
-            drop: sql("DELETE FROM waits WHERE run = ?1")?,
+            drop: sql("DELETE FROM waits WHERE run = ?1 RETURNING event")?,
         })
     }
 
@@ -56,24 +59,30 @@ impl<'c> Waits<'c> {
         self.state.query_row(params![wait.run.0, wait.kind as u8, &*wait.key], |row| row.get(0)).optional()
     }
 
-    /// Carries out what is written about a wait of a run that has not ended.
-    pub(super) fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+    /// Carries out what is written about a wait of a run that has not ended; says which event it named and no longer does.
+    pub(super) fn write(&mut self, write: &Write) -> Result<Option<i64>, StoreError> {
         match write {
             Write::OpenWait(row) => self.open(row),
-            Write::ResolveWait { wait, with } => self.resolve(wait, with),
+            Write::ResolveWait { wait, with } => self.resolve(wait, with).map(|()| None),
             Write::RecordWait(wait) => {
                 self.record.execute(params![wait.run.0, wait.kind as u8, &*wait.key])?;
-                Ok(())
+                Ok(None)
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
-    fn open(&mut self, row: &WaitRow) -> Result<(), StoreError> {
+    /// A wait that is opened again takes its place after all others.
+    fn open(&mut self, row: &WaitRow) -> Result<Option<i64>, StoreError> {
         let WaitKey { run, kind, key } = &row.wait;
         let what = serde_json::to_vec(&*row.what).map_err(|error| StoreError::Corrupt(format!("a wait is not JSON: {error}")))?;
-        self.open.execute(params![run.0, *kind as u8, &**key, what, row.opened.0, row.until.map(|at| at.0)])?;
-        Ok(())
+        let values = params![run.0, *kind as u8, &**key, what, row.opened.0, row.until.map(|at| at.0)];
+        if self.open.execute(values)? > 0 {
+            return Ok(None);
+        }
+        let named = self.drop_one.query_row(params![run.0, *kind as u8, &**key], |row| row.get(0)).optional()?;
+        self.open.execute(values)?;
+        Ok(named.flatten())
     }
 
     /// Open → resolved; nothing where it is not open.
@@ -91,10 +100,15 @@ impl<'c> Waits<'c> {
         Ok(())
     }
 
-    /// Deletes the waits of a run.
-    pub(super) fn drop(&mut self, run: RunId) -> Result<(), StoreError> {
-        self.drop.execute([run.0])?;
-        Ok(())
+    /// Deletes the waits of a run; says which of the events that they named is the oldest.
+    pub(super) fn drop(&mut self, run: RunId) -> Result<Option<i64>, StoreError> {
+        let mut oldest = None;
+        let mut rows = self.drop.query([run.0])?;
+        while let Some(row) = rows.next()? {
+            let named: Option<i64> = row.get(0)?;
+            oldest = oldest.into_iter().chain(named).min();
+        }
+        Ok(oldest)
     }
 }
 
