@@ -334,6 +334,12 @@ impl Decision<'_> {
         }
     }
 
+    /// Takes back what was decided, while the gates are held still: nobody has seen it, so nobody has to look again.
+    pub(super) fn undo(&mut self, gates: &mut Gates) {
+        let number = self.number;
+        self.marks.drain(..).for_each(|mark| gates.settle(mark, number, false));
+    }
+
     /// Notes what became of the list.
     pub(super) fn settle(mut self, stands: bool) {
         self.note(stands);

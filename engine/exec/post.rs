@@ -223,6 +223,10 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
                 }
                 let decided = inner.decide(&index, gates.as_deref_mut(), &mut decision, event, &taken, now);
                 let Some(Decided { list: part, runs, joins, replaced }) = decided.map_err(|error| failed(inner, error))? else {
+                    // Were it taken back later, it would wake this sender itself, again and again.
+                    if let Some(gates) = gates.as_deref_mut() {
+                        decision.undo(gates);
+                    }
                     unsure = true;
                     break;
                 };
@@ -252,7 +256,6 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
             (!unsure).then(|| (inner.store.commit(Lane::Steps, lists), created, joined, gone, fitting, dooms))
         };
         let Some((ticket, created, joined, gone, fitting, dooms)) = handed else {
-            decision.settle(false);
             moved.await;
             continue;
         };

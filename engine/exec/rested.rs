@@ -11,6 +11,9 @@ use crate::base::{Millis, Span};
 /// costs next to nothing is always of this moment.
 const TIMES: i64 = 20;
 
+/// The longest rest, however long the asking took: that may have been a wait for somebody who was busy, or a clock that was set.
+const REST_MOST: Span = Span::seconds(10);
+
 /// See the module's head. Clones are handles to the same answer.
 #[derive(Debug)]
 pub struct Rested<T>(Arc<Mutex<Option<Kept<T>>>>);
@@ -49,7 +52,7 @@ impl<T> Rested<T> {
         }
         let answer = Arc::new(ask.await?);
         let from = now();
-        let rest = Span(from.since(began).0.saturating_mul(TIMES));
+        let rest = Span(from.since(began).0.saturating_mul(TIMES).min(REST_MOST.0));
         *kept = Some(Kept { answer: Arc::clone(&answer), from, until: from.after(rest) });
         Ok(answer)
     }
@@ -82,8 +85,12 @@ mod tests {
             // Twenty times as long as the asking took, from its end on.
             ((14_099, 0), 2),
             ((14_100, 10), 3),
+            // Ten seconds at most, and a clock that was set forward while it was asked makes no longer one.
+            ((15_000, 3_600_000), 4),
+            ((3_624_999, 0), 4),
+            ((3_625_000, 0), 5),
             // A clock that was set back keeps nothing.
-            ((5_000, 0), 4),
+            ((5_000, 0), 6),
         ];
         for (at, expected) in looks {
             assert_eq!(ask(&rested, &clock, &asked, at).await, expected, "{at:?}");

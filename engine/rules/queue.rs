@@ -257,6 +257,14 @@ impl Queue {
         self.runs.insert(run, entry);
     }
 
+    /// Makes a run known that stands in no line and holds nothing: it is about to be taken in beside the line.
+    pub fn know(&mut self, run: RunId, wants: &[Want]) {
+        if !wants.is_empty() && !self.runs.contains_key(&run) {
+            let slots = self.intern(wants);
+            self.runs.insert(run, Entry { slots, holds: 0, line: None });
+        }
+    }
+
     /// Puts a run in line. One that is known keeps the slots it holds; `wants` is used for one that is not.
     pub fn push(&mut self, order: Order, wants: &[Want]) {
         let run = order.run;

@@ -78,6 +78,8 @@ impl Scheduler {
                 self.timers.push(Reverse((row.enter, run, Due::Wake)));
             }
             _ if row.suspects >= SUSPECT_RUNS_ALONE => {
+                // It stands in no line, but takes its slots when it starts.
+                self.queue.know(run, &wants);
                 self.suspects.push_back(run);
                 self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
             }
@@ -101,7 +103,7 @@ impl Scheduler {
         let project = self.inner.project();
         for function in self.inner.paused_functions() {
             if project.function(&function).is_some() {
-                self.held.begin(function);
+                self.hold(&function);
                 continue;
             }
             for order in self.held.end(&function).into_keys() {
@@ -110,15 +112,19 @@ impl Scheduler {
         }
     }
 
+    /// Holds the runs of a function that have not begun, those too that stand in line.
+    fn hold(&mut self, function: &Arc<str>) {
+        self.held.begin(Arc::clone(function));
+        let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| live.function == *function);
+        for (order, wants) in self.queue.take_out(is_meant) {
+            self.held.keep(function, order, wants);
+        }
+    }
+
     pub(super) fn pause(&mut self, row: &PauseRow) {
         let PauseRow { function, paused, since } = row;
         if *paused {
-            self.held.begin(Arc::clone(function));
-            let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| live.function == *function);
-            for (order, wants) in self.queue.take_out(is_meant) {
-                self.held.keep(function, order, wants);
-            }
-            return;
+            return self.hold(function);
         }
         self.crons.resume(function);
         for (order, wants) in self.held.end(function) {

@@ -34,6 +34,18 @@ fn runs_of_one_key_begin_in_order_and_one_at_a_time() {
 }
 
 #[test]
+fn one_that_is_taken_in_beside_the_line_takes_its_slots() {
+    let mut queue = Queue::default();
+    queue.know(Id(1), &[want("f", "a", 1, Hold::Run)]);
+    queue.push(order(2), &[want("f", "a", 1, Hold::Run)]);
+    assert_eq!(queue.slots()["f"].taken, 0, "it holds nothing yet");
+    queue.take(Id(1));
+    assert_eq!(queue.admit(10), []);
+    queue.remove(Id(1));
+    assert_eq!(queue.admit(10), [Id(2)]);
+}
+
+#[test]
 fn whoever_waits_for_a_slot_knows_who_has_it() {
     let mut queue = Queue::default();
     // One that is taken up as it was left, and one that was let in.

@@ -355,3 +355,16 @@ fn a_replay_is_not_stopped_by_a_singleton_that_is_held_and_leaves_it_alone() {
         assert_eq!(world.store.run(holder.id).unwrap().unwrap().state, RunState::Waiting, "{mode}");
     }
 }
+
+#[test]
+fn senders_whose_lists_wait_for_each_other_come_to_their_end() {
+    let yaml = "events: { a/b: {}, x/y: {} }\nfunctions: { s: { on: a/b }, f: { on: x/y, rate_limit: { limit: 1, period: 1h, key: event.data.k } } }\n";
+    let sender = r#"send_event([#{ name: "x/y", data: #{ k: event.data.n } }, #{ name: "x/y", data: #{ k: "all" } }])"#;
+    let world = World::new(yaml, &[("s", sender), ("f", "1")]);
+    let data: Vec<String> = (0..40).map(|n| format!(r#"{{"n":"{n}"}}"#)).collect();
+    let ids = send_all(&world, "a/b", &data.iter().map(String::as_str).collect::<Vec<_>>());
+    for id in ids {
+        assert_eq!(world.block_on(world.ended(id)).state, RunState::Completed);
+    }
+    assert_eq!(world.oldest_first().len(), 41, "each key of its own, and the common one once");
+}
