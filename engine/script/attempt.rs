@@ -184,12 +184,16 @@ impl Attempt {
     pub(super) fn set_inside(&self, inside: Option<Inside>) {
         self.operations.set(0);
         // Whoever asks from outside has it after the script is gone, so it is not the script's.
+        let begins = inside.as_ref().map(|inside| AtWork { step: Arc::clone(&inside.key), attempt: inside.attempt, since: inside.began });
+        let left = self.inside.replace(inside);
         alloc::uncounted(|| {
-            let at_work =
-                inside.as_ref().map(|inside| AtWork { step: Arc::clone(&inside.key), attempt: inside.attempt, since: inside.began });
-            self.stop.works_on(at_work);
+            if let Some(left) = left {
+                self.stop.leaves(&left.key);
+            }
+            if let Some(begins) = begins {
+                self.stop.begins(begins);
+            }
         });
-        self.inside.replace(inside);
     }
 
     /// The number of the HTTP request that the running step is about to make, from 1.

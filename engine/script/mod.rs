@@ -1,4 +1,4 @@
-//! The script host: Rhai handlers, compiled once, run on coroutines, each step checkpointed before the script goes on.
+//! The script host: Rhai handlers, compiled once, run on coroutines, each step stored before the next one begins.
 //!
 //! `Host` compiles a handler to a `Program`; `call` runs a program over a run's journal and says how it stopped. The
 //! script sees the world through `api` alone. Nothing here decides what becomes of a run: that is `rules::run`.
@@ -449,7 +449,7 @@ impl Watch for Unwatched {}
 /// What a script is at work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AtWork {
-    /// The key of the step; of several branches, that of the step that began last.
+    /// The key of the step.
     pub step: Arc<str>,
     /// Its attempt, from 1.
     pub attempt: u32,
@@ -461,7 +461,8 @@ pub struct AtWork {
 #[derive(Debug, Default)]
 pub struct Stop {
     state: AtomicU8,
-    at_work: Mutex<Option<AtWork>>,
+    /// In the order of their beginning: a run with branches may be at several.
+    at_work: Mutex<Vec<AtWork>>,
     /// Whether it only goes over its records.
     probes: bool,
     pokes: AtomicU64,
@@ -500,13 +501,17 @@ impl Stop {
         self.waker.wake();
     }
 
-    /// The step that is under way; none between the steps.
+    /// The step that is under way, of several the one that began first; none between the steps.
     pub fn at_work(&self) -> Option<AtWork> {
-        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
-    fn works_on(&self, step: Option<AtWork>) {
-        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    fn begins(&self, step: AtWork) {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    fn leaves(&self, step: &str) {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).retain(|at| *at.step != *step);
     }
 
     /// How often it was told that: every `parallel` of the run, one inside another too, has to see each time.
@@ -524,5 +529,24 @@ impl Stop {
 
     fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_steps_the_one_that_is_under_way_longest_is_told() {
+        let stop = Stop::new();
+        let at = |step: &str, since: i64| AtWork { step: step.into(), attempt: 1, since: Millis(since) };
+        assert_eq!(stop.at_work(), None);
+        stop.begins(at("a › x", 10));
+        stop.begins(at("b › x", 20));
+        assert_eq!(stop.at_work(), Some(at("a › x", 10)));
+        stop.leaves("a › x");
+        assert_eq!(stop.at_work(), Some(at("b › x", 20)), "the end of one says nothing of the others");
+        stop.leaves("b › x");
+        assert_eq!(stop.at_work(), None);
     }
 }

@@ -281,12 +281,13 @@ impl Attempt {
 
     /// Lets the script go on with what a step has come to. Nothing that it does by itself acts on the world, so the record may wait
     /// for what the script asks for next: before another step it is committed, and with a wait or the run's end it goes into their
-    /// list, which spares a flush. It waits for no longer than until the next look at the limits. A branch commits at once, since
-    /// what others do may take long.
+    /// list, which spares a flush. It waits for a thousand operations or two milliseconds at most, as far as one operation is not longer.
+    /// A branch commits at once, since what others do may take long.
     pub(in crate::script) fn commit_soon(&self) -> Result<(), Fault> {
         if self.is_branch() {
             return self.commit();
         }
+        self.look_soon();
         let mut own = self.own.borrow_mut();
         (own.log_bytes, own.call_bytes) = (0, 0);
         Ok(())

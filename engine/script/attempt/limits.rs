@@ -19,6 +19,8 @@ use super::{Attempt, CURRENT, Halt, Inside, running};
 pub(super) const LOOK_EVERY: u32 = 1_000;
 /// The least number of operations between two looks, where they are slow.
 const LOOK_LEAST: u32 = 8;
+/// Operations until the first look after a step, whose record waits: what follows it may be slow.
+const LOOK_AFTER_STEP: u32 = 16;
 /// How long a busy script may hold its thread.
 const SLICE: Span = Span(2);
 /// Operations that the statements of all imported files may take together while a handler is loaded.
@@ -207,8 +209,8 @@ impl Attempt {
             let message = format!("the code between steps took longer than {}", self.call.timeouts.step);
             self.limit("E0414", message, "do the work in steps, or raise timeouts.step in events.yaml");
             return true;
-        } else if self.commit_records().is_err() {
-            // The script is at work for long, so what it has recorded waits no longer.
+        } else if (operations >= u64::from(LOOK_EVERY) || now.since(self.own.borrow().began) >= SLICE) && self.commit_records().is_err() {
+            // The script is at work for long, so what it has recorded waited no longer, and could not be stored.
             return true;
         }
         if now.since(self.resumed.get()) >= SLICE && coroutine::pause().is_err() {
@@ -216,6 +218,12 @@ impl Attempt {
             return true;
         }
         false
+    }
+
+    /// Takes the script to a look soon, since something waits that should not do so for long.
+    pub(super) fn look_soon(&self) {
+        self.stride.set(LOOK_AFTER_STEP);
+        FUEL.set(LOOK_AFTER_STEP);
     }
 
     /// Looks more often where a thousand operations take longer than a slice: one operation on a large value may be slow.

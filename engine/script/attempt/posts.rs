@@ -134,6 +134,10 @@ impl Attempt {
     ) -> Result<(Resolution, WaitRow), Fault> {
         let mut open = Some(open);
         let mut looked = false;
+        // What is done about a wait that is there already goes into no list of this run, and must not come before what it has recorded.
+        if self.known(wait).is_some() {
+            self.commit_records()?;
+        }
         loop {
             let row = self.known(wait);
             let now = self.now();

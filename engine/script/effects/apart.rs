@@ -14,8 +14,8 @@ use crate::script::error::{Fault, Thrown};
 /// failed disk to the engine.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(places())));
 
-/// How much all runs may do outside at once: a third of the descriptors that the process may have. Another third is for connections that
-/// are kept open for the next call.
+/// How much all runs may do outside at once: a third of the descriptors that the process may have. Connections that are kept for the
+/// next call of a host may take another third; those to many hosts are closed soon, so that they seldom come together.
 pub(super) fn places() -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let most = descriptors.map_or(COROUTINES_MOST, |most| usize::try_from(most / 3).unwrap_or(COROUTINES_MOST));

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -22,6 +23,8 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const REDIRECTS_MOST: usize = 10;
 /// Clients that a thread keeps: one for each set of rules, of the newest projects.
 const CLIENTS_MOST: usize = 4;
+/// How long a connection is kept for the next call.
+const KEPT: Duration = Duration::from_secs(15);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -135,6 +138,7 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
             // A proxy would connect where the guard cannot look.
             .no_proxy()
             // Each thread keeps connections of its own.
+            .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(places().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)))
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))

@@ -80,6 +80,23 @@ fn a_record_waits_for_no_script_that_is_at_work_for_long() {
 }
 
 #[test]
+fn a_record_waits_for_no_script_whose_few_operations_take_long() {
+    let clock: Arc<std::sync::OnceLock<Arc<TestClock>>> = Arc::default();
+    let host = Host::with(|natives| {
+        let clock = Arc::clone(&clock);
+        natives.engine().register_fn("slow", move || {
+            clock.get().unwrap().now.fetch_add(1_000, Ordering::SeqCst);
+        });
+    });
+    let mut bench = Bench::on(host, "step(\"a\", || 1); for i in 0..20 { slow(); }");
+    assert!(clock.set(Arc::clone(&bench.clock)).is_ok());
+    bench.create();
+    let program = bench.program();
+    bench.attempt(&program).unwrap();
+    assert_eq!(bench.end().keys(), ["step a"]);
+}
+
+#[test]
 fn a_used_up_step_throws_a_step_error_once_and_at_each_replay() {
     let bench = Bench::new(
         r#"let seen = ();
