@@ -67,7 +67,7 @@ pub fn commits_under_load(site: &Site) -> io::Result<Taken> {
         format!("[{}]", events.join(","))
     });
     let watch = Stopwatch::start();
-    load::send(served.address, SENDERS, runs / MANY, &body)?;
+    load::send(served.address, SENDERS, runs / MANY, &body).map_err(|error| served.explained(error))?;
     served.until_all_ended()?;
     let rate = (runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64();
     let mut gaps = called.gaps()?;

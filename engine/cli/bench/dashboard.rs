@@ -21,7 +21,8 @@ use super::{Taken, percentile};
 
 /// The most runs in the file.
 const RUNS_MOST: u64 = 1_000_000;
-/// So many of them have failed, from the first to the last: fewer than a page holds, so whoever looks for them looks at all.
+/// So many of them have failed, from the first to the last: fewer than a page holds, so without an index
+/// whoever looks for them looks at all.
 const FAILED: u64 = 20;
 /// What a list of runs may take, in milliseconds.
 const LIST: Aim = Aim::AtMost(100.0);
@@ -190,11 +191,14 @@ fn while_watched<T>(served: &Served, work: impl FnOnce() -> io::Result<T>) -> io
     });
     let done = work();
     enough.store(true, Ordering::Relaxed);
+    let windows = windows.map(|window| window.join());
+    // Where the engine is gone, the work knows why, and the pages only that it is.
+    let done = done?;
     let mut taken = Vec::new();
     for window in windows {
-        taken.extend(window.join().map_err(|_| io::Error::other("an open page panicked"))??);
+        taken.extend(window.map_err(|_| io::Error::other("an open page panicked"))??);
     }
-    Ok((done?, taken))
+    Ok((done, taken))
 }
 
 /// Keeps a page open as its script does: it is told what has changed, and fetches its live part then, one request at a time. The

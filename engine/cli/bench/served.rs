@@ -1,5 +1,6 @@
 //! The engine that is measured: a process of its own, as in production, on a real file with `durability: full`.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -20,11 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const KNOCK: Duration = Duration::from_micros(500);
 /// How often it is looked whether the runs have ended.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked whether an engine is about to end, whose connections have broken.
+const LOOKS_FOR_ITS_END: u32 = 100;
+/// The longest wait for an engine that was told to stop; then it is killed.
+const STOPS: Duration = Duration::from_secs(60);
+/// Lines of what an engine said that are shown where it is gone: it may have said a lot.
+const LAST_LINES: usize = 10;
 
 /// An engine in a process of its own; stopped when it goes out of scope.
 pub struct Served {
-    process: Child,
+    process: RefCell<Child>,
     database: PathBuf,
+    /// What it says.
+    log: PathBuf,
     /// Where it listens.
     pub address: SocketAddr,
     /// From the start of its process to the first answer that says it is ready.
@@ -55,7 +64,7 @@ impl Served {
     pub fn with(site: &Site, config: &Path, database: PathBuf, flush_delay_ms: u64) -> io::Result<Served> {
         // The port is free a moment ago; the engine says so if somebody was faster.
         let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let said = site.folder().join("engine.log");
+        let log = database.with_extension("log");
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("run").arg(config).args(["--listen", &address.to_string(), "--database"]).arg(&database);
         if flush_delay_ms > 0 {
@@ -65,24 +74,39 @@ impl Served {
             command.env_remove(variable);
         }
         command.env("CALLED", site.called()?.url()).env("STEPWELL_LOG", "warn");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let watch = Stopwatch::start();
-        let process = command.spawn()?;
-        let mut served = Served { process, database, address, ready_after: Duration::ZERO };
-        served.until_ready(&watch).map_err(|error| {
-            let said = fs::read_to_string(&said).unwrap_or_default();
-            io::Error::other(format!("{error}\n{}", said.trim()))
-        })?;
+        let process = RefCell::new(command.spawn()?);
+        let mut served = Served { process, database, log, address, ready_after: Duration::ZERO };
+        served.until_ready(&watch).map_err(|error| served.explained(error))?;
         served.ready_after = watch.elapsed();
         Ok(served)
     }
 
-    fn until_ready(&mut self, watch: &Stopwatch) -> io::Result<()> {
+    /// Fails where its process has ended, with the last of what it said.
+    fn has_to_be_there(&self) -> io::Result<()> {
+        let Some(status) = self.process.borrow_mut().try_wait()? else { return Ok(()) };
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = said.trim().lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        Err(io::Error::other(format!("the engine's process ended: {status}\n{last}")))
+    }
+
+    /// Why something with it failed. Its connections may break a moment before its process has ended.
+    pub fn explained(&self, error: io::Error) -> io::Error {
+        for _ in 0..LOOKS_FOR_ITS_END {
+            if let Err(gone) = self.has_to_be_there() {
+                return gone;
+            }
+            std::thread::sleep(LOOK);
+        }
+        error
+    }
+
+    fn until_ready(&self, watch: &Stopwatch) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.process.try_wait()? {
-                return Err(io::Error::other(format!("the engine's process ended: {status}")));
-            }
+            self.has_to_be_there()?;
             if watch.elapsed() > PATIENCE {
                 return Err(io::Error::other("the engine did not listen in time"));
             }
@@ -103,7 +127,7 @@ impl Served {
     /// Waits until all runs that are stored have ended.
     ///
     /// # Errors
-    /// Where the database cannot be read, or after ten minutes.
+    /// Where the database cannot be read, where the engine is gone, or after ten minutes.
     pub fn until_all_ended(&self) -> io::Result<()> {
         // One row that is open is enough to know; to count them all, again and again, would take a good part of a core.
         self.until(LOOK, "SELECT NOT EXISTS (SELECT 1 FROM runs WHERE ended IS NULL)")
@@ -118,6 +142,7 @@ impl Served {
         let mut question = database.prepare(sql).map_err(io::Error::other)?;
         let watch = Stopwatch::start();
         while !question.query_row([], |row| row.get::<_, bool>(0)).map_err(io::Error::other)? {
+            self.has_to_be_there()?;
             if watch.elapsed() > PATIENCE {
                 return Err(io::Error::other("not all runs ended in time"));
             }
@@ -132,7 +157,7 @@ impl Served {
     /// Those of the connections.
     pub fn one_by_one(&self, event: &str, times: u64) -> io::Result<Vec<Duration>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let taken = runtime.block_on(async {
             let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
             let stream = Connection::open(self.address).await?;
             let mut sender = Connection::open(self.address).await?;
@@ -143,13 +168,16 @@ impl Served {
                 (open || ended) && told.send(ended).is_err()
             });
             let measure = async {
-                let closed = || io::Error::other("the stream ended");
-                ends.recv().await.ok_or_else(closed)?;
+                let mut end = async || match tokio::time::timeout(PATIENCE, ends.recv()).await {
+                    Ok(told) => told.ok_or_else(|| io::Error::other("the stream ended")),
+                    Err(_) => Err(io::Error::other("the stream told of no end in time")),
+                };
+                end().await?;
                 let mut taken = Vec::new();
                 for number in 0..times {
                     let watch = Stopwatch::start();
                     sender.post(&super::project::body(event, number, 1)).await?;
-                    ends.recv().await.ok_or_else(closed)?;
+                    end().await?;
                     taken.push(watch.elapsed());
                 }
                 Ok(taken)
@@ -158,7 +186,8 @@ impl Served {
                 ended = follow => Err(ended.err().unwrap_or_else(|| io::Error::other("the stream ended"))),
                 taken = measure => taken,
             }
-        })
+        });
+        taken.map_err(|error| self.explained(error))
     }
 
     /// The resident memory of its process now, in megabytes.
@@ -178,7 +207,7 @@ impl Served {
     }
 
     fn status_mb(&self, line: &str) -> io::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.borrow().id()))?;
         let kb =
             status.lines().find_map(|text| text.strip_prefix(line)).and_then(|rest| rest.trim().split(' ').next()?.parse::<f64>().ok());
         kb.map(|kb| kb / 1024.0).ok_or_else(|| io::Error::other(format!("no {line} in /proc")))
@@ -188,24 +217,50 @@ impl Served {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn bytes_on_disk(mut self) -> io::Result<f64> {
+    pub fn bytes_on_disk(self) -> io::Result<f64> {
         self.stop();
         Ok(fs::metadata(&self.database)?.len() as f64)
     }
 
-    /// Asks the process to stop and waits for its end.
-    fn stop(&mut self) {
-        if let Some(process) = rustix::process::Pid::from_raw(self.process.id() as i32) {
+    /// Asks the process to stop and waits for its end, which it gets where it does not find it.
+    fn stop(&self) {
+        if let Some(process) = rustix::process::Pid::from_raw(self.process.borrow().id() as i32) {
             // A process that has ended already needs no signal.
             let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
         }
+        let watch = Stopwatch::start();
+        let mut process = self.process.borrow_mut();
         // One that cannot be waited for is none of ours any more.
-        let _ = self.process.wait();
+        while let Ok(None) = process.try_wait() {
+            if watch.elapsed() > STOPS {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+            std::thread::sleep(KNOCK);
+        }
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_engine_that_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (database, log) = (folder.path().join("bench.db"), folder.path().join("engine.log"));
+        Database::open(&database).and_then(|database| database.execute_batch("CREATE TABLE t (x)")).expect("a database");
+        let lines: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        fs::write(&log, lines).expect("a log");
+        let process = RefCell::new(Command::new("false").spawn().expect("a process"));
+        let served = Served { process, database, log, address: ([127, 0, 0, 1], 9).into(), ready_after: Duration::ZERO };
+        let error = served.until(LOOK, "SELECT false").expect_err("it is gone").to_string();
+        assert!(error.starts_with("the engine's process ended: exit status: 1\nline 90\n") && error.ends_with("line 99"), "{error}");
     }
 }

@@ -46,7 +46,7 @@ pub fn rate(served: &Served, event: &str, runs: u64) -> io::Result<f64> {
     let event: Arc<str> = event.into();
     let body: load::Body = Arc::new(move |request| project::body(&event, request, MANY));
     let watch = Stopwatch::start();
-    load::send(served.address, SENDERS, runs / MANY, &body)?;
+    load::send(served.address, SENDERS, runs / MANY, &body).map_err(|error| served.explained(error))?;
     served.until_all_ended()?;
     Ok((runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64())
 }
