@@ -89,7 +89,7 @@ impl Dev {
             if self.fast_forward { (Arc::new(VirtualClock::running()), 1) } else { (Arc::new(SystemClock::default()), all_cores()) };
         let project = Arc::new(project);
         let service = Service { project, loader, settings, clock, threads, options, watch, goes_with_terminal: true, log, hidden, export };
-        super::runtime()?.block_on(service.run(out, |engine, address, notices| {
+        super::to_its_end(service.run(out, |engine, address, notices| {
             match log.log_format {
                 Format::Text => {
                     out.say(greeting(address));
@@ -98,7 +98,7 @@ impl Dev {
                 // The lines of the log say what runs do.
                 Format::Json => log.say(out, format!("listening on http://{address}")),
             }
-        }))
+        }))?
     }
 
     /// Times that have not come yet do not belong into a database that is kept.

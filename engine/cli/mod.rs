@@ -223,6 +223,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
     built.map_err(|error| Trouble::new(Exit::Io, Diagnostic::error("E0540", format!("cannot start: {error}"))))
 }
 
+/// Does something to its end on a runtime of its own. What blocks a thread of it for long, such as a read of a whole database, is left
+/// to the end of the process: a runtime that goes out of scope would wait for it.
+fn to_its_end<F: Future>(work: F) -> Result<F::Output, Trouble> {
+    let runtime = runtime()?;
+    let output = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(output)
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     let out = Out::new();
@@ -246,6 +255,17 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blocks_a_thread_holds_nobody_up_at_the_end() {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let done = to_its_end(async move {
+            tokio::task::spawn_blocking(move || held.recv());
+            7
+        });
+        assert_eq!(done.ok(), Some(7));
+        drop(hold);
+    }
 
     /// Calls `each` with every command that can be called, and its path.
     fn walk(command: &clap::Command, path: &str, each: &mut dyn FnMut(&str, &clap::Command)) {

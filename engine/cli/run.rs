@@ -65,9 +65,9 @@ impl Run {
             hidden,
             export,
         };
-        super::runtime()?.block_on(service.run(out, |_, address, _| {
+        super::to_its_end(service.run(out, |_, address, _| {
             log.say(out, format!("stepwell {}: {declared}, {}", env!("CARGO_PKG_VERSION"), settings_shown.database.display()));
             log.say(out, format!("listening on http://{address}"));
-        }))
+        }))?
     }
 }

@@ -103,9 +103,11 @@ impl Top {
                     Pressed::Nothing => {}
                     Pressed::Quit => return Ok(Exit::Done),
                     Pressed::Show(run) => {
-                        view.said = runtime.block_on(engine.show(&run, &mut view)).err().map(|trouble| words(&trouble)).unwrap_or_default();
+                        let shown = runtime.block_on(soon(engine.show(&run, &mut view)));
+                        view.said = shown.and_then(|shown| shown.map_err(|trouble| words(&trouble))).err().unwrap_or_default();
                     }
-                    Pressed::Retry(run) => view.said = runtime.block_on(engine.retry(&run)),
+                    // What was asked for may still be done.
+                    Pressed::Retry(run) => view.said = runtime.block_on(soon(engine.retry(&run))).unwrap_or_else(|late| late),
                 }
                 continue;
             }
@@ -113,15 +115,15 @@ impl Top {
             if view.is_held {
                 continue;
             }
-            match runtime.block_on(async { tokio::time::timeout(LOOK_MOST, engine.look()).await }) {
+            match runtime.block_on(soon(engine.look())) {
                 Ok(Ok(next)) => board = next,
                 // It may be back at the next look.
                 Ok(Err(trouble)) => board.reasons = vec![words(&trouble)],
-                Err(_) => board.reasons = vec![format!("no answer within {} s", LOOK_MOST.as_secs())],
+                Err(late) => board.reasons = vec![late],
             }
             if let Some((run, ..)) = view.run.clone() {
                 // What was shown of it stays where it cannot be read.
-                let _ = runtime.block_on(engine.show(&run, &mut view));
+                let _ = runtime.block_on(soon(engine.show(&run, &mut view)));
             }
         }
     }
@@ -243,6 +245,11 @@ impl Watched {
             Err(trouble) => words(&trouble),
         }
     }
+}
+
+/// What an engine answers, or that it has not done so for as long as keys can wait.
+async fn soon<T>(answer: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(LOOK_MOST, answer).await.map_err(|_| format!("no answer within {} s", LOOK_MOST.as_secs()))
 }
 
 /// A trouble on one line.

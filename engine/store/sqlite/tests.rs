@@ -40,6 +40,13 @@ fn large(id: Id, bytes: usize) -> Write {
     Write::InsertEvent(EventRow { data: Arc::from(format!("\"{}\"", "x".repeat(bytes))), ..event(id) })
 }
 
+/// A store with so many events of so many bytes.
+fn filled(path: &Path, events: usize, bytes: usize) -> Sqlite {
+    let (store, ids) = (open(path), ids());
+    put(&store, (0..events).map(|_| large(ids.next(conformance::NOW), bytes)).collect());
+    store
+}
+
 fn refusal(path: &Path) -> OpenError {
     Sqlite::open(path, Options::default()).err().expect("a refusal")
 }
@@ -151,10 +158,7 @@ fn what_is_not_ours_is_refused_and_left_alone() {
 fn a_file_of_the_first_version_is_brought_to_the_newest_with_all_that_it_holds() {
     let folder = folder();
     let path = in_folder(&folder);
-    let store = open(&path);
-    let ids = ids();
-    put(&store, (0..10).map(|_| large(ids.next(conformance::NOW), 100)).collect());
-    store.close().expect("a clean end");
+    filled(&path, 10, 100).close().expect("a clean end");
     let db = rusqlite::Connection::open(&path).expect("the file");
     db.execute_batch("DROP INDEX runs_broken; PRAGMA user_version = 2").expect("an older file");
     db.close().expect("closed");
@@ -198,10 +202,7 @@ fn a_newer_file_is_refused_clearly() {
 fn a_truncated_file_is_called_corrupt() {
     let folder = folder();
     let path = in_folder(&folder);
-    let store = open(&path);
-    let ids = ids();
-    put(&store, (0..100).map(|_| large(ids.next(conformance::NOW), 1_000)).collect());
-    drop(store);
+    drop(filled(&path, 100, 1_000));
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file");
     file.set_len(file.metadata().expect("its length").len() / 2).expect("a shorter file");
     assert!(matches!(refusal(&path), OpenError::Corrupt(_)), "{:?}", refusal(&path));
@@ -227,10 +228,7 @@ fn a_header_of_a_format_that_is_not_known_is_called_corrupt() {
 fn a_page_that_went_bad_is_named() {
     let folder = folder();
     let path = in_folder(&folder);
-    let store = open(&path);
-    let ids = ids();
-    put(&store, (0..100).map(|_| large(ids.next(conformance::NOW), 1_000)).collect());
-    store.close().expect("a clean end");
+    filled(&path, 100, 1_000).close().expect("a clean end");
     let mut bytes = std::fs::read(&path).expect("the file");
     let middle = bytes.len() / 8192 * 4096;
     bytes[middle..middle + 4096].fill(0xa5);

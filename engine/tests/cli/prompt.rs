@@ -124,32 +124,32 @@ fn help_finds_functions_modules_and_methods() {
     help("wait_for_evnt").exits(1).says("did you mean `wait_for_event`?");
 }
 
-#[test]
-fn a_terminal_has_a_prompt_and_a_history() {
-    let place = place();
-    let program = place.command();
-    let line = format!("{} repl", program.get_program().display());
+/// Types a sum and the word to quit at a terminal of its own, which `script` makes; what is drawn there.
+fn at_a_terminal(place: &Place, command: &str) -> String {
+    let line = format!("{} {command}", place.command().get_program().display());
     let mut script = std::process::Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(place.path("")).env_clear().env("PATH", std::env::var("PATH").unwrap());
     let mut child = script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"40 + 2\n:quit\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let drawn = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && drawn.contains("42") && drawn.contains("order/placed"), "{drawn}");
+    assert!(output.status.success(), "{drawn}");
+    drawn
+}
+
+#[test]
+fn a_terminal_has_a_prompt_and_a_history() {
+    let place = place();
+    let drawn = at_a_terminal(&place, "repl");
+    assert!(drawn.contains("42") && drawn.contains("order/placed"), "{drawn}");
     assert_eq!(place.read(".stepwell/prompt_history"), "40 + 2\n:quit\n");
 }
 
 #[test]
 fn a_terminal_without_a_terminal_for_the_prompt_is_read_as_a_pipe() {
     let place = place();
-    let line = format!("{} repl 2>errors", place.command().get_program().display());
-    let mut script = std::process::Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(place.path("")).env_clear().env("PATH", std::env::var("PATH").unwrap());
-    let mut child = script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"40 + 2\n:quit\n").unwrap();
-    let output = child.wait_with_output().unwrap();
-    let drawn = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && drawn.contains("42"), "{drawn}");
+    let drawn = at_a_terminal(&place, "repl 2>errors");
+    assert!(drawn.contains("42"), "{drawn}");
     assert!(!place.read("errors").contains("Lines of a handler"), "nothing is drawn where nobody looks");
 }
 

@@ -137,16 +137,17 @@ fn what_stops_a_start_is_json_too() {
 #[test]
 fn a_run_whose_function_is_gone_is_told_with_its_event() {
     let config = "version: 1\nevents: { app/nap: {} }\nfunctions:\n  stay: { on: app/nap }\n";
-    let nap = "sleep(\"rest\", \"2s\")";
+    let nap = "wait_for_signal(\"go\", #{ timeout: \"1h\" })";
     let gone = format!("{config}  nap: {{ on: app/nap }}\n");
     let folder = project(&[("events.yaml", &gone), ("handlers/nap.rhai", nap), ("handlers/stay.rhai", "1")]);
     let start = || Server::start(program::command("stepwell", folder.path()).args(["run", "--log-format", "json"]));
     let server = start();
     let event = send(&server, "app/nap", json!({}));
-    run_in(&server, &event, "sleeping");
+    run_in(&server, &event, "waiting");
     server.kill();
     std::fs::write(folder.path().join("events.yaml"), config).unwrap();
     let server = start();
+    assert_eq!(ask(&server, "POST", "/v1/signals/go", &[("content-type", "application/json")], "{}").0, 200);
     let run = run_in(&server, &event, "parked");
     let (_, printed) = server.stop();
     let mut lines = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}")));

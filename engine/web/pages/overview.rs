@@ -86,7 +86,8 @@ async fn stuck(web: &Web) -> Result<Vec<RunView>, ApiError> {
     if web.engine().counts().queued == 0 {
         return Ok(Vec::new());
     }
-    let flow = web.flow(false).await;
+    // Of very many keys those with most runs in line are known, so it asks for many.
+    let flow = web.flow(true).await;
     let runs = web.api().these_runs(longest(&flow, Millis(web.now().0 - LONG.0))).await?;
     // Some may have started since, and one of a paused function waits for somebody else.
     Ok(runs.into_iter().filter(|run| run.state == RunState::Queued).collect())

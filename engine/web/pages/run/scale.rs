@@ -40,7 +40,15 @@ impl Mode {
 #[derive(Debug, Clone)]
 pub struct Scale {
     points: Vec<(i64, f64)>,
+    /// The width of the picture in pixels, where it does not take what there is.
+    pub width: Option<f64>,
 }
+
+/// How wide a second is where one is always as wide.
+const SECOND: f64 = 60.0;
+
+/// The widest picture, in pixels.
+const WIDEST: f64 = 30_000.0;
 
 /// Of the whole width, what one pressed wait may take at most.
 const WAIT_SHARE: f64 = 0.12;
@@ -50,7 +58,8 @@ impl Scale {
     pub fn new(mode: Mode, from: Millis, to: Millis, busy: &[(Millis, Millis)]) -> Scale {
         let (from, to) = (from.0, to.0.max(from.0 + 1));
         if mode != Mode::Compress {
-            return Scale { points: vec![(from, 0.0), (to, WIDTH)] };
+            let width = (mode == Mode::Real).then(|| ((to - from) as f64 / 1_000.0 * SECOND).clamp(300.0, WIDEST));
+            return Scale { points: vec![(from, 0.0), (to, WIDTH)], width };
         }
         // The weight of each piece is its length, but a wait weighs at most as much as all work together.
         let busy = merged(busy, from, to);
@@ -68,7 +77,7 @@ impl Scale {
             at += weight / total * WIDTH;
             points.push((end, at.min(WIDTH)));
         }
-        Scale { points }
+        Scale { points, width: None }
     }
 
     /// The place of a time; those outside stand at the edge.

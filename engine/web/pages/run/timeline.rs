@@ -14,10 +14,6 @@ use super::scale::{Mode, Scale, WIDTH, merged};
 pub const STEPS_AT_ONCE: usize = 200;
 /// Failed attempts that are named below a step.
 const ATTEMPTS_NAMED: usize = 6;
-/// How wide a second is where one is always as wide.
-const SECOND: f64 = 60.0;
-/// The widest picture, in pixels.
-const WIDEST: f64 = 30_000.0;
 
 /// What a piece of time was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +89,6 @@ pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) 
         .collect();
     let begin = run.created_at.0;
     let scale = Scale::new(mode, begin, end, &busy);
-    let width = (mode == Mode::Real).then(|| (end.since(begin).0 as f64 / 1_000.0 * SECOND).clamp(300.0, WIDEST));
     let count = trace.steps.len();
     let first = window(ask, count, selected, run.state.is_terminal());
     let last = (first + STEPS_AT_ONCE).min(count);
@@ -114,12 +109,12 @@ pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) 
                 li.step.whole {
                     span.name { b { (run.function_id) } }
                     span.num { (whole_time(trace, now)) }
-                    (bar(&whole(trace, &busy, end), &scale, width))
+                    (bar(&whole(trace, &busy, end), &scale))
                 }
                 @for number in first..last {
-                    (row(ask, number, &trace.steps[number], &all[number], &scale, width, selected == Some(number), now))
+                    (row(ask, number, &trace.steps[number], &all[number], &scale, selected == Some(number), now))
                 }
-                @for attempt in &trace.attempts { (between_row(attempt, &scale, width, now)) }
+                @for attempt in &trace.attempts { (between_row(attempt, &scale, now)) }
             }
         }
         @if count > STEPS_AT_ONCE { (parts(ask, first, last, count)) }
@@ -181,9 +176,9 @@ fn drawn(segments: &[Segment], scale: &Scale) -> Vec<(What, f64, f64)> {
     drawn
 }
 
-fn bar(segments: &[Segment], scale: &Scale, width: Option<f64>) -> Markup {
+fn bar(segments: &[Segment], scale: &Scale) -> Markup {
     html! {
-        svg.bar viewBox={ "0 0 " (WIDTH) " 14" } preserveAspectRatio="none" height="14" width=[width] aria-hidden="true" {
+        svg.bar viewBox={ "0 0 " (WIDTH) " 14" } preserveAspectRatio="none" height="14" width=[scale.width] aria-hidden="true" {
             @for (what, x, end) in drawn(segments, scale) {
                 rect class=(what.class()) x=(format!("{x:.2}")) width=(format!("{:.2}", end - x))
                     y=(if what.is_thin() { 5 } else { 1 }) height=(if what.is_thin() { 4 } else { 12 }) {}
@@ -192,17 +187,7 @@ fn bar(segments: &[Segment], scale: &Scale, width: Option<f64>) -> Markup {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "a row is drawn in one place, from all of these")]
-fn row(
-    ask: &Ask,
-    number: usize,
-    step: &StepView,
-    segments: &[Segment],
-    scale: &Scale,
-    width: Option<f64>,
-    is_selected: bool,
-    now: Millis,
-) -> Markup {
+fn row(ask: &Ask, number: usize, step: &StepView, segments: &[Segment], scale: &Scale, is_selected: bool, now: Millis) -> Markup {
     let (sign, word, tone) = widgets::step_status(step.status);
     let depth = step.key.matches(" › ").count().min(4);
     let name = step.key.rsplit(" › ").next().unwrap_or(&step.key);
@@ -221,7 +206,7 @@ fn row(
                 @if step.attempts.len() > 1 { " " span.muted.small { "×" (step.attempts.len()) } }
             }
             span.num { (time(step, now)) }
-            (bar(segments, scale, width))
+            (bar(segments, scale))
             @if !failed.is_empty() {
                 ul.attempts {
                     @for attempt in failed.iter().take(ATTEMPTS_NAMED) { (attempt_line(attempt, now)) }
@@ -246,12 +231,12 @@ fn attempt_line(attempt: &AttemptView, now: Millis) -> Markup {
     }
 }
 
-fn between_row(attempt: &AttemptView, scale: &Scale, width: Option<f64>, now: Millis) -> Markup {
+fn between_row(attempt: &AttemptView, scale: &Scale, now: Millis) -> Markup {
     html! {
         li.step {
             span.name { span.sign.bad role="img" aria-label="failed" { "✗" } " " span.muted { "between steps" } }
             span.num { (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
-            (bar(&[(attempt.started_at.0, attempt.ended_at.0, What::Failed)], scale, width))
+            (bar(&[(attempt.started_at.0, attempt.ended_at.0, What::Failed)], scale))
             ul.attempts { (attempt_line(attempt, now)) }
         }
     }
