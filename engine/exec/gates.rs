@@ -13,7 +13,7 @@ use crate::base::id::IdMap;
 use crate::base::{EventId, Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::gates::rate_limit::{SETTLED, Window};
-use crate::rules::gates::{Collect, Found, Holder, Open, RateLimit, Room, Seat, Singleton, singleton};
+use crate::rules::gates::{Collect, Found, Holder, Last, Open, RateLimit, Room, Seat, Singleton, singleton};
 use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{EventRow, Gate, List, RunRow, RunState, WindowKey, WindowRow};
 use crate::store::StoreError;
@@ -59,8 +59,8 @@ enum Mark {
     Single(Key, RunId),
     /// A run that collects was made.
     Open(RunId),
-    /// An event joins a run; whether it is the last one that fits in, and when the run enters the queue where it changes that.
-    Join(RunId, bool, Option<Millis>),
+    /// An event joins a run; whether it is the last one that fits in, and what it puts the run off to.
+    Join(RunId, bool, Option<Last>),
 }
 
 /// A list on its way to the store. Where nobody says what became of it, it counts as carried out.
@@ -131,13 +131,14 @@ impl Gates {
         if self.open.contains_key(&name) {
             return;
         }
+        let last = Last { event: run.event, closes: run.enter };
         self.begin(
             name,
             Open {
                 run: run.id,
                 since: run.created,
-                closes: run.enter,
-                stored: run.enter,
+                last,
+                stored: last,
                 made_by: SETTLED,
                 events,
                 bytes,
@@ -163,31 +164,34 @@ impl Gates {
         }
     }
 
-    fn join(&mut self, join: &Join, bytes: u64, decision: u64) -> Option<Mark> {
+    fn join(&mut self, join: &Join, (event, bytes): (EventId, u64), decision: u64) -> Option<Mark> {
         let open = self.open_of.get(&join.run).and_then(|key| self.open.get_mut(key))?;
-        match join.seat {
+        let last = match join.seat {
             Seat::First { .. } => return None,
-            Seat::Instead { enter, .. } => open.closes = enter,
-            Seat::Beside { full, .. } => open.is_filling = full,
-        }
+            Seat::Instead { enter, .. } => Some(Last { event, closes: enter }),
+            Seat::Beside { full, .. } => {
+                open.is_filling = full;
+                None
+            }
+        };
+        open.last = open.last.max(last.unwrap_or(open.last));
         open.joining.push((decision, bytes));
-        let enter = if let Seat::Instead { enter, .. } = join.seat { Some(enter) } else { None };
-        Some(Mark::Join(join.run, open.is_filling, enter))
+        Some(Mark::Join(join.run, open.is_filling, last))
     }
 
-    fn joined(&mut self, run: RunId, last: bool, enter: Option<Millis>, decision: u64, stands: bool) {
+    fn joined(&mut self, run: RunId, (fills, last): (bool, Option<Last>), decision: u64, stands: bool) {
         let Some(open) = self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) else { return };
         let at = open.joining.iter().position(|(by, _)| *by == decision);
         let bytes = at.map_or(0, |at| open.joining.swap_remove(at).1);
         if stands {
             open.events += 1;
             open.bytes += bytes;
-            open.stored = enter.unwrap_or(open.stored);
+            open.stored = open.stored.max(last.unwrap_or(open.stored));
         }
         if open.joining.is_empty() {
-            open.closes = open.stored;
+            open.last = open.stored;
         }
-        match (last, stands) {
+        match (fills, stands) {
             (true, true) => self.close(run),
             (true, false) => open.is_filling = false,
             (false, _) => {}
@@ -238,8 +242,9 @@ impl Gates {
             (used > 0).then_some((name, rule, used, frees))
         });
         let (rates, more_rates) = first(rates, most, |one, other| other.2.cmp(&one.2).then_with(|| one.0.cmp(other.0)));
-        let windows = self.open.iter().filter(|(_, open)| open.closes > now);
-        let (windows, more_windows) = first(windows, most, |(_, one), (_, other)| (one.closes, one.run).cmp(&(other.closes, other.run)));
+        let windows = self.open.iter().filter(|(_, open)| open.last.closes > now);
+        let (windows, more_windows) =
+            first(windows, most, |(_, one), (_, other)| (one.last.closes, one.run).cmp(&(other.last.closes, other.run)));
         let singles = self.singles.iter().filter_map(|(name, held)| Some((name, held.last()?.run)));
         let (singles, more_singles) = first(singles, most, |(_, one), (_, other)| one.cmp(other));
         flow.more += more_rates + more_windows + more_singles;
@@ -267,7 +272,7 @@ impl Gates {
                     events: open.events,
                     size,
                     since: open.since,
-                    closes: open.closes,
+                    closes: open.last.closes,
                 }
             })
             .collect();
@@ -305,7 +310,7 @@ impl Gates {
                     open.made_by = SETTLED;
                 }
             }
-            Mark::Join(run, last, enter) => self.joined(run, last, enter, decision, stands),
+            Mark::Join(run, fills, last) => self.joined(run, (fills, last), decision, stands),
             Mark::Rate(key, at, event) => {
                 if let Some((_, window)) = self.rates.get_mut(&key) {
                     window.settle(at, event, stands);
@@ -469,7 +474,7 @@ impl Inner {
             if let Some((candidate, found)) = of_run {
                 decision.counts(gates, candidate, found, event.id);
             }
-            decision.marks.extend(gates.join(join, size(event), decision.number));
+            decision.marks.extend(gates.join(join, (event.id, size(event)), decision.number));
         }
         for run in &runs {
             let of_run = candidates.iter().zip(&found).find(|(candidate, _)| candidate.function == run.function);
@@ -479,13 +484,14 @@ impl Inner {
                 let key = (Arc::clone(&run.function), Arc::clone(key));
                 let made_by = decision.number;
                 let is_batch = matches!(candidate.gates.collect, Some((Collect::Batch { .. }, _)));
+                let last = Last { event: event.id, closes: enter };
                 gates.begin(
                     key,
                     Open {
                         run: run.id,
                         since: now,
-                        closes: enter,
-                        stored: enter,
+                        last,
+                        stored: last,
                         made_by,
                         events: 1,
                         bytes: size(event),
@@ -593,6 +599,7 @@ pub(super) fn load(inner: &dyn crate::store::Store, now: Millis) -> Result<(Gate
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Id;
 
     #[test]
     fn what_is_decided_on_again_at_its_old_time_finds_room_as_it_is_now() {
@@ -603,6 +610,24 @@ mod tests {
         // Another event comes, and the window is forgotten.
         gates.forget_stale(Millis(30_000));
         assert_eq!(gates.room(&key, rule, Millis(15_000), 1), Some(Room::Free(Millis(30_000))), "five seconds after the first one");
+    }
+
+    #[test]
+    fn an_older_event_that_comes_late_leaves_the_window_of_a_debounce_as_it_is() {
+        let last = |event: i64, closes: i64| Last { event: Id(event), closes: Millis(closes) };
+        let mut gates = Gates::default();
+        let run = RunRow { enter: Millis(20_000), ..RunRow::queued(Id(9), "f", Id(5), Millis(0)) };
+        gates.load_open(&run, &"1".into(), (1, 10), false);
+        let closes = |gates: &Gates| gates.open.values().map(|open| open.last).collect::<Vec<_>>();
+        for (event, enter, then) in [(4, 10_000, last(5, 20_000)), (6, 30_000, last(6, 30_000)), (5, 25_000, last(6, 30_000))] {
+            let seat = Seat::Instead { run: Id(9), enter: Millis(enter), own: false };
+            let join = Join { function: "f".into(), run: Id(9), seat, keys: Arc::default(), priority_ms: 0, gates: None };
+            let mark = gates.join(&join, (Id(event), 10), 7);
+            assert_eq!(closes(&gates), [then], "while it is on its way");
+            let Some(Mark::Join(run, fills, last)) = mark else { panic!("{mark:?}") };
+            gates.joined(run, (fills, last), 7, true);
+            assert_eq!(closes(&gates), [then]);
+        }
     }
 
     #[test]

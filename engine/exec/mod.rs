@@ -426,12 +426,12 @@ impl Inner {
     }
 
     /// Commits lists of running runs; waits while the disk is full. None where the store failed for good.
-    async fn commit(&self, lists: Vec<List>) -> Option<Vec<Verdict>> {
+    async fn commit(&self, mut lists: Vec<List>) -> Option<Vec<Verdict>> {
         loop {
             let ticket = self.store.commit(Lane::Steps, lists.clone());
             match self.settled(ticket).await {
                 Settled::Done(verdicts) => return Some(verdicts),
-                Settled::Again => {}
+                Settled::Again => lists = lists.into_iter().map(List::again).collect(),
                 Settled::Failed => return None,
             }
         }

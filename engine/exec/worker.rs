@@ -181,7 +181,10 @@ impl Table {
         loop {
             match self.inner.settled(ticket).await {
                 Settled::Done(verdicts) => return Some(verdicts),
-                Settled::Again => ticket = self.inner.store.commit(Lane::Steps, assigns.iter().map(Assign::start).collect()),
+                Settled::Again => {
+                    let lists = assigns.iter().map(|assign| assign.start().again()).collect();
+                    ticket = self.inner.store.commit(Lane::Steps, lists);
+                }
                 Settled::Failed => return None,
             }
         }

@@ -20,6 +20,20 @@ pub struct List {
     pub writes: Vec<Write>,
 }
 
+impl List {
+    /// The list as it is tried again after a full disk: others may have been carried out meanwhile, and what it has counted must not
+    /// take the place of what they have counted since.
+    #[must_use]
+    pub fn again(mut self) -> List {
+        for write in &mut self.writes {
+            if let Write::PutWindow(row) = write {
+                *write = Write::RaiseWindow(row.clone());
+            }
+        }
+        self
+    }
+}
+
 /// Bytes of a value that weigh as much as one more row.
 const ROW_BYTES: usize = 2_048;
 
@@ -193,9 +207,12 @@ pub enum Write {
     },
     /// Stores what a counting gate has counted.
     PutWindow(WindowRow),
+    /// The same, unless what is stored in its place counts more.
+    RaiseWindow(WindowRow),
     /// Stores a new run (its `rev` as given).
     CreateRun(RunRow),
-    /// Puts a run off that has not begun, and gives it another event, with what was evaluated on that. Nothing where it has a newer one.
+    /// Puts a run off that has not begun, and gives it another event, with what was evaluated on that.
+    /// Nothing but another `rev` where it has a newer one.
     Retarget {
         /// The run.
         run: RunId,

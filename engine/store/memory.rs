@@ -167,6 +167,12 @@ impl Disk {
             Write::PutWindow(row) => {
                 self.windows.insert((row.window.clone(), row.entry), row);
             }
+            Write::RaiseWindow(row) => {
+                let kept = self.windows.entry((row.window.clone(), row.entry)).or_insert_with(|| row.clone());
+                if kept.value < row.value {
+                    *kept = row;
+                }
+            }
             Write::PutSource(row) => {
                 self.sources.entry(Arc::clone(&row.hash)).or_insert(row);
             }
@@ -221,9 +227,11 @@ impl Disk {
                 }
             }
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
-                if let Some(life) = self.live(run).filter(|life| life.row.event < event) {
+                if let Some(life) = self.live(run) {
                     life.row.rev += 1;
-                    life.row = RunRow { event, enter, keys, priority_ms, gates, ..life.row.clone() };
+                    if life.row.event < event {
+                        life.row = RunRow { event, enter, keys, priority_ms, gates, ..life.row.clone() };
+                    }
                 }
             }
             Write::AddEvent { run, event, enter } => {

@@ -3,7 +3,7 @@
 //! The window is the queued run itself: the time at which it enters the queue is when the window closes. Which runs are open is
 //! known in memory, by function and key; that is derived from the runs' rows at start.
 
-use crate::base::{Millis, RunId, Span, limits};
+use crate::base::{EventId, Millis, RunId, Span, limits};
 
 /// How a function collects events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,16 @@ pub enum Collect {
     },
 }
 
+/// The newest event of a run that collects, and when the run enters the queue on its account. One that was accepted before, and comes
+/// later, changes neither: so the greater one holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Last {
+    /// The event.
+    pub event: EventId,
+    /// When its run enters the queue.
+    pub closes: Millis,
+}
+
 /// A run that collects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
@@ -31,10 +41,10 @@ pub struct Open {
     pub run: RunId,
     /// When its first event was accepted.
     pub since: Millis,
-    /// When it enters the queue.
-    pub closes: Millis,
+    /// What it has and when it enters the queue, as if all that is on its way to the disk were there.
+    pub last: Last,
     /// The same by what is on disk: what counts where the events on their way come to nothing.
-    pub stored: Millis,
+    pub stored: Last,
     /// The decision that made it; 0 once that is on disk.
     pub made_by: u64,
     /// Its events that are on disk, or come with the run itself.
@@ -84,7 +94,7 @@ impl Collect {
     /// not known yet. `open` is the run of its key that collects, `ts` the event's own time, `bytes` those of its data.
     pub fn seat(self, open: Option<&Open>, (ts, bytes): (Millis, u64), now: Millis, decision: u64) -> Option<Seat> {
         let is_batch = matches!(self, Collect::Batch { .. });
-        let open = open.filter(|open| open.is_batch == is_batch && (open.closes > now || open.is_filling));
+        let open = open.filter(|open| open.is_batch == is_batch && (open.last.closes > now || open.is_filling));
         let is_known = |by: u64| by == 0 || by == decision;
         let first = |enter, open| Some(Seat::First { enter, open });
         match (self, open) {
@@ -127,12 +137,12 @@ mod tests {
     }
 
     fn open(events: u32) -> Open {
-        let (since, closes) = (seconds(0), seconds(10));
+        let last = Last { event: Id(0), closes: seconds(10) };
         Open {
             run: Id(1),
-            since,
-            closes,
-            stored: closes,
+            since: seconds(0),
+            last,
+            stored: last,
             made_by: 0,
             events,
             bytes: 0,
@@ -152,7 +162,7 @@ mod tests {
         assert_eq!(at(DEBOUNCE, None, 100), Some(Seat::First { enter: seconds(110), open: true }));
         let instead = |enter: i64| Some(Seat::Instead { run: Id(1), enter: seconds(enter), own: false });
         assert_eq!(at(DEBOUNCE, Some(&open(1)), 4), instead(14));
-        let long = Open { closes: seconds(25), ..open(1) };
+        let long = Open { last: Last { event: Id(0), closes: seconds(25) }, ..open(1) };
         assert_eq!(at(DEBOUNCE, Some(&long), 24), instead(25));
         assert_eq!(at(DEBOUNCE, Some(&long), 25), Some(Seat::First { enter: seconds(35), open: true }), "its time is over");
     }

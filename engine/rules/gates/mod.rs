@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Id, Millis, RunId};
 
-pub use collect::{Collect, Open, Seat};
+pub use collect::{Collect, Last, Open, Seat};
 pub use rate_limit::{RateLimit, Room};
 pub use singleton::{Holder, Singleton};
 pub use throttle::{Bucket, Throttle};

@@ -39,6 +39,12 @@ pub(super) fn a_row_takes_the_place_of_the_one_before_it(store: &dyn Store) {
     let second = WindowRow { value: 6, expires: NOW.after(Span::seconds(1)), ..first.clone() };
     put(store, vec![Write::PutWindow(first), Write::PutWindow(second.clone())]);
     assert_eq!(all(store), std::slice::from_ref(&second));
+    // One that is written late does not take it back.
+    put(store, vec![Write::RaiseWindow(WindowRow { value: 5, expires: NOW, ..second.clone() })]);
+    assert_eq!(all(store), std::slice::from_ref(&second));
+    let second = WindowRow { value: 7, expires: NOW.after(Span::seconds(2)), ..second };
+    put(store, vec![Write::RaiseWindow(second.clone())]);
+    assert_eq!(all(store), std::slice::from_ref(&second));
     // Nothing of a list that is skipped is counted.
     let expect = vec![Expect::RunRev { run: Id(404), rev: 0 }];
     let skipped = List { expect, writes: vec![Write::PutWindow(WindowRow { value: 7, ..second.clone() })] };

@@ -135,6 +135,10 @@ impl<'c> Applier<'c> {
                 let function = self.names.id(&row.window.function)?;
                 self.windows.put(function, row)
             }
+            Write::RaiseWindow(row) => {
+                let function = self.names.id(&row.window.function)?;
+                self.windows.raise(function, row)
+            }
             Write::CreateRun(run) => self.create_run(run),
             Write::Append { run, record } => self.append(*run, record),
             Write::Adopt { run, version } => self.adopt(*run, version),
@@ -199,14 +203,16 @@ impl<'c> Applier<'c> {
             }
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
                 let Some(mut head) = self.live(*run)? else { return Ok(()) };
-                let gates = gates.as_deref().map(row::gates_text).transpose()?;
-                let named = self.sql.named.query_row([run.0], |row| row.get(0)).optional()?;
-                self.sweeper.freed(named);
-                let values = params![run.0, event.0, enter.0, row::join_keys(keys), priority_ms, gates];
-                if self.sql.retarget.execute(values)? > 0 {
-                    head.rev += 1;
-                    self.remember(*run, head);
+                let has: i64 = self.sql.event_of.query_row([run.0], |row| row.get(0))?;
+                if has < event.0 {
+                    let gates = gates.as_deref().map(row::gates_text).transpose()?;
+                    self.sql.retarget.execute(params![run.0, event.0, enter.0, row::join_keys(keys), priority_ms, gates])?;
+                    self.sweeper.freed(Some(has));
+                } else {
+                    self.sql.touch.execute([run.0])?;
                 }
+                head.rev += 1;
+                self.remember(*run, head);
                 Ok(())
             }
             Write::AddEvent { run, event, enter } => {
@@ -476,7 +482,8 @@ struct Statements<'c> {
     put_cron: Statement<'c>,
     drop_cron: Statement<'c>,
     is_open: Statement<'c>,
-    named: Statement<'c>,
+    event_of: Statement<'c>,
+    touch: Statement<'c>,
     retarget: Statement<'c>,
     add_event: Statement<'c>,
     hasten: Statement<'c>,
@@ -540,9 +547,10 @@ impl<'c> Statements<'c> {
             put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,
             drop_cron: sql("DELETE FROM crons WHERE function = ?1")?,
             is_open: sql("SELECT 1 FROM runs WHERE id = ?1 AND state = 0 AND started IS NULL")?,
-            named: sql("SELECT event FROM runs WHERE id = ?1")?,
+            event_of: sql("SELECT event FROM runs WHERE id = ?1")?,
+            touch: sql("UPDATE runs SET rev = rev + 1 WHERE id = ?1")?,
             retarget: sql("UPDATE runs SET rev = rev + 1, event = ?2, enter = ?3, keys = ?4, priority_ms = ?5, gates = ?6 \
-                 WHERE id = ?1 AND event < ?2")?,
+                 WHERE id = ?1")?,
             add_event: sql("INSERT INTO batched (run, seq, event) \
                  SELECT ?1, coalesce(max(seq) + 1, 0), ?2 FROM batched WHERE run = ?1")?,
             hasten: sql("UPDATE runs SET enter = ?2 WHERE id = ?1")?,

@@ -14,6 +14,7 @@ type Place = (i64, i64, String, i64);
 /// The writer's statements about windows.
 pub(super) struct Windows<'c> {
     put: Statement<'c>,
+    raise: Statement<'c>,
     page: Statement<'c>,
     delete: Statement<'c>,
     /// The last row that a sweep has looked at.
@@ -25,6 +26,8 @@ impl<'c> Windows<'c> {
         let sql = |text: &str| connection.prepare(text);
         Ok(Windows {
             put: sql("INSERT OR REPLACE INTO windows (function, gate, key, entry, value, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
+            raise: sql("INSERT INTO windows (function, gate, key, entry, value, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT DO UPDATE SET value = ?5, expires = ?6 WHERE value < ?5")?,
             page: sql("SELECT function, gate, key, entry, expires FROM windows WHERE (function, gate, key, entry) > (?1, ?2, ?3, ?4) \
                  ORDER BY function, gate, key, entry LIMIT ?5")?,
             delete: sql("DELETE FROM windows WHERE function = ?1 AND gate = ?2 AND key = ?3 AND entry = ?4")?,
@@ -39,9 +42,12 @@ impl<'c> Windows<'c> {
 
     /// Stores a row in place of the one that is there; `function` is the number of its name.
     pub(super) fn put(&mut self, function: i64, row: &WindowRow) -> Result<(), StoreError> {
-        let WindowKey { gate, key, .. } = &row.window;
-        self.put.execute(params![function, *gate as u8, &**key, row.entry.0, row.value, row.expires.0])?;
-        Ok(())
+        execute(&mut self.put, function, row)
+    }
+
+    /// The same, unless the one that is there counts more.
+    pub(super) fn raise(&mut self, function: i64, row: &WindowRow) -> Result<(), StoreError> {
+        execute(&mut self.raise, function, row)
     }
 
     /// Deletes what has expired: at most `most` of the next `look_at` rows. They count no more anyway.
@@ -68,6 +74,12 @@ impl<'c> Windows<'c> {
         }
         Ok(())
     }
+}
+
+fn execute(statement: &mut Statement<'_>, function: i64, row: &WindowRow) -> Result<(), StoreError> {
+    let WindowKey { gate, key, .. } = &row.window;
+    statement.execute(params![function, *gate as u8, &**key, row.entry.0, row.value, row.expires.0])?;
+    Ok(())
 }
 
 /// Calls `each` with every row, expired ones that have not been swept included, in the order of the table.

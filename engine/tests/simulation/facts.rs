@@ -272,7 +272,7 @@ impl Facts {
             Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::DropSource(_) => {
             }
             Write::NoteOutcome { event, function, outcome } => self.noted(event, function, outcome, now),
-            Write::PutWindow(row) => self.counted(&row),
+            Write::PutWindow(row) | Write::RaiseWindow(row) => self.counted(&row),
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
                 self.retargeted(run, event, enter, (&keys, priority_ms, gates), now);
             }

@@ -139,7 +139,8 @@ type Is = fn(&Write) -> bool;
 impl Site {
     /// The site that a list comes from; `recovering` in an engine's first commit of all.
     pub fn of(list: &List, recovering: bool) -> Option<Site> {
-        let mut last = list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_)))?;
+        let mut last =
+            list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_) | Write::RaiseWindow(_)))?;
         if let Some(row) = list.writes.iter().find_map(|write| if let Write::OpenWait(row) = write { Some(row) } else { None }) {
             return Some(if matches!(*row.what, What::Run(_)) { Site::Invoke } else { Site::Open });
         }
@@ -164,7 +165,7 @@ impl Site {
                 return Some(Site::Skip);
             }
         }
-        if has(|write| matches!(write, Write::Start { .. })) && has(|write| matches!(write, Write::PutWindow(_))) {
+        if has(|write| matches!(write, Write::Start { .. })) && has(|write| matches!(write, Write::PutWindow(_) | Write::RaiseWindow(_))) {
             return Some(Site::Throttle);
         }
         let sends = |write: &&Write| matches!(write, Write::Append { record, .. } if record.kind == Kind::Send);
@@ -220,7 +221,7 @@ impl Site {
             Write::Sweep { .. } => Site::Sweep,
             Write::Retarget { .. } | Write::AddEvent { .. } => return None,
             Write::OpenWait(_) | Write::DropWaits(_) => return None,
-            Write::PutWindow(_) | Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } => return None,
+            Write::PutWindow(_) | Write::RaiseWindow(_) | Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } => return None,
             Write::PutValue(_) | Write::DropValue(_) => return None,
         })
     }

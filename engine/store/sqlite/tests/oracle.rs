@@ -171,7 +171,8 @@ impl World {
         let window = WindowKey { function: self.function(), gate, key: self.key() };
         let (entry, value) = (Id(self.random.below(4) as i64), self.random.next() as i64);
         let expires = self.now.after(Span(self.random.below(20_000) as i64));
-        Write::PutWindow(WindowRow { window, entry, value, expires })
+        let row = WindowRow { window, entry, value, expires };
+        if self.random.below(3) == 0 { Write::RaiseWindow(row) } else { Write::PutWindow(row) }
     }
 
     fn wait(&mut self) -> WaitKey {
