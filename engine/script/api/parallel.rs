@@ -241,7 +241,8 @@ impl Group<'_> {
 
     /// Begins as many branches as the limit lets, in order.
     fn begin(&mut self) -> Result<(), Halt> {
-        let is_under_way = |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. });
+        // One that the engine stops before something new has not given up its place: it goes on there.
+        let is_under_way = |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. } | Place::Interrupted);
         let mut room = self.limit.saturating_sub(self.slots.iter().filter(is_under_way).count());
         for at in 0..self.slots.len() {
             if room == 0 {

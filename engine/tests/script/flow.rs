@@ -336,6 +336,26 @@ fn a_drain_ends_the_script_at_the_next_step() {
 }
 
 #[test]
+fn a_drain_leaves_a_branch_its_place_among_those_that_a_limit_lets_in() {
+    let stop = Stop::new();
+    let host = Host::with(|natives| {
+        let stop = Arc::clone(&stop);
+        natives.engine().register_fn("drain", move || stop.drain());
+    });
+    let script = r#"parallel([|| { step("a", || { drain(); 1 }); step("b", || 2) }, || { sleep("nap", "1s"); 3 }], #{ limit: 1 })"#;
+    let mut bench = Bench::on(host, script);
+    bench.stop = Arc::clone(&stop);
+    bench.create();
+    let program = bench.program();
+    let stopped = bench.attempt(&program).unwrap();
+    assert_eq!(stopped.outcome, Outcome::Interrupted);
+    bench.follow(stopped);
+    assert_eq!(bench.end().keys(), ["step 0 › a"], "the second one has not begun");
+    bench.stop = Stop::new();
+    assert_eq!(bench.finish_with(&program).output(), "[2,3]");
+}
+
+#[test]
 fn an_abort_or_a_dropped_future_ends_a_waiting_script_and_its_values() {
     let dropped = Arc::new(AtomicU64::new(0));
     #[derive(Clone)]

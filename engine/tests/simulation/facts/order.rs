@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use stepwell::base::{Millis, RunId, Span};
-use stepwell::rules::{Hold, RunState};
+use stepwell::base::{EventId, Millis, RunId, Span};
+use stepwell::rules::{Hold, RunState, family};
 
 use super::super::plan::Function;
 use super::{Facts, Run};
@@ -21,8 +21,10 @@ impl Facts {
             if !alike || (!alone && self.refused.contains(other_id)) {
                 continue;
             }
-            // Before its answer nobody knows it; answers that are not late come in the order of the commits.
-            let in_order = self.plan.disk.late == 0 && other.created_in <= run.created_in;
+            // Before its answer nobody knows it; answers that are not late come in the order of the commits. What a script asks for
+            // and what comes from outside are told by different tasks, and two answers of one moment in either order.
+            let same_way = self.is_invoked(other.event) == self.is_invoked(run.event);
+            let in_order = self.plan.disk.late == 0 && same_way && other.created_in <= run.created_in;
             let known = other.known.is_some_and(|known| known < at) || in_order;
             let before = (place(other), *other_id) < (place(run), id) && other.enter <= at;
             // One whose time to start is over is about to be cancelled.
@@ -43,6 +45,10 @@ impl Facts {
             let why = if first { "came before it" } else { "had begun before and was due" };
             self.broken(format!("I7: {id} began before {other}, which {why}"));
         }
+    }
+
+    fn is_invoked(&self, event: EventId) -> bool {
+        self.events.get(&event).is_some_and(|event| &*event.name == family::INVOKED)
     }
 
     /// I6: no limit is exceeded.
