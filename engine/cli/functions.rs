@@ -141,7 +141,10 @@ fn limits(function: &FunctionView) -> Vec<(&'static str, String)> {
             .as_ref()
             .map(|debounce| ("debounce", format!("debounce {}{}{}", debounce.period, within(&debounce.timeout), per(&debounce.key)))),
     );
-    all.extend(function.batch.as_ref().map(|batch| ("batch", format!("batch of {} or {}{}", batch.size, batch.timeout, per(&batch.key)))));
+    all.extend(function.batch.as_ref().map(|batch| {
+        let taken = batch.condition.as_ref().map(|text| format!(" of those with {text}")).unwrap_or_default();
+        ("batch", format!("batch of {} or {}{}{taken}", batch.size, batch.timeout, per(&batch.key)))
+    }));
     all.extend(function.singleton.as_ref().map(|single| ("singleton", format!("singleton {}{}", single.mode, per(&single.key)))));
     all.extend(function.throttle.as_ref().map(|rate| {
         let burst = rate.burst.filter(|burst| *burst > 0).map(|burst| format!(", burst {burst}")).unwrap_or_default();

@@ -284,6 +284,7 @@ fn gates(path: &dyn Fn(&str) -> String, function: &Function, list: &mut List) {
         list.put_if(&path("batch.size"), batch.size.as_ref().map(|size| size.value), &batch.size);
         list.put_if(&path("batch.timeout"), batch.timeout.as_ref().map(|timeout| shown(timeout.value)), &batch.timeout);
         key("batch", &batch.key, list);
+        list.put_if(&path("batch.if"), batch.condition.as_ref().map(|condition| condition.value.clone()), &batch.condition);
     }
     if let Some(singleton) = function.singleton.as_ref().map(|singleton| &singleton.value) {
         let mode = match singleton.policy() {

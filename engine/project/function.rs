@@ -56,6 +56,8 @@ pub struct Function {
     /// Whether it collects events before it starts.
     pub collect: Option<Collect>,
     pub(super) collect_key: Option<Expr>,
+    /// Which events a batch takes.
+    pub(super) collect_if: Option<Expr>,
     pub(super) rate_limit: Option<(RateLimit, Option<Expr>)>,
     pub(super) singleton: Option<(Singleton, Option<Expr>)>,
     pub(super) warned: Warned,
@@ -109,6 +111,7 @@ pub(super) struct Warned {
     rate_limit: AtomicBool,
     singleton: AtomicBool,
     collect: AtomicBool,
+    collect_if: AtomicBool,
 }
 
 /// Whether a trigger applies to an event, and why not.
@@ -208,6 +211,11 @@ impl Function {
         self.throttle_key.as_ref().map(Expr::text)
     }
 
+    /// The text of the `if` of its batch.
+    pub fn collect_if_text(&self) -> Option<&Arc<str>> {
+        self.collect_if.as_ref().map(Expr::text)
+    }
+
     /// The text of the key by which it collects.
     pub fn collect_key_text(&self) -> Option<&Arc<str>> {
         self.collect_key.as_ref().map(Expr::text)
@@ -280,7 +288,7 @@ impl Function {
                 .rate_limit
                 .as_ref()
                 .map(|(rule, key)| (*rule, self.gate_key(key.as_ref(), "rate limit's", &self.warned.rate_limit, scope))),
-            collect: self.collect.and_then(|how| Some((how, self.collect_key(how, scope)?))),
+            collect: self.collect.and_then(|how| Some((self.collects(how, scope), self.collect_key(how, scope)?))),
             singleton: self.singleton.as_ref().and_then(|(mode, key)| {
                 let value = match key {
                     None => Some(Arc::from("null")),
@@ -290,6 +298,16 @@ impl Function {
             }),
             throttle: self.throttle_key(scope),
         }
+    }
+
+    /// How an event is collected: one that its batch does not take is a batch by itself.
+    fn collects(&self, how: Collect, scope: &Scope<'_>) -> Collect {
+        let (Collect::Batch { timeout, .. }, Some(condition)) = (how, &self.collect_if) else { return how };
+        let holds = condition.holds(scope).unwrap_or_else(|error| {
+            self.warn(&self.warned.collect_if, &format!("the batch's `if: {}` counts as false: {error}", condition.text()));
+            false
+        });
+        if holds { how } else { Collect::Batch { size: 1, timeout } }
     }
 
     /// The key under which an event is collected; none where that of a debounce is null.

@@ -450,6 +450,7 @@ fn function<'a>(
     let collect_key = debounce
         .and_then(|debounce| compile(&debounce.key, "debounce's key"))
         .or_else(|| batch.and_then(|batch| compile(&batch.key, "batch's key")));
+    let collect_if = batch.and_then(|batch| compile(&batch.condition, "condition"));
     let program = scripts.program(&declared.handler, false, problems);
     let failures = declared.on_failure.as_ref().map(|script| scripts.program(script, true, problems));
     let mut cancels = Vec::new();
@@ -486,6 +487,7 @@ fn function<'a>(
         throttle_key,
         collect,
         collect_key,
+        collect_if,
         rate_limit,
         singleton,
         warned: Warned::default(),
@@ -516,6 +518,7 @@ fn failure_function(id: &Spanned<String>, declared: &config::Function, model: &M
         singleton: None,
         collect: None,
         collect_key: None,
+        collect_if: None,
         warned: Warned::default(),
     }
 }

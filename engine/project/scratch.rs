@@ -42,6 +42,7 @@ impl Project {
             throttle_key: None,
             collect: None,
             collect_key: None,
+            collect_if: None,
             rate_limit: None,
             singleton: None,
             warned: Warned::default(),

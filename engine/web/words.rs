@@ -52,7 +52,8 @@ pub fn options(function: &Function) -> Vec<(&'static str, String)> {
         }
         Some(Collect::Batch { size, timeout }) => {
             let key = per(function.collect_key_text());
-            all.push(("batch", format!("one run for {} or what has come in {timeout}{key}", count(u64::from(size), "event"))));
+            let taken = function.collect_if_text().map(|text| format!("; events without `{text}` start their own")).unwrap_or_default();
+            all.push(("batch", format!("one run for {} or what has come in {timeout}{key}{taken}", count(u64::from(size), "event"))));
         }
         None => {}
     }

@@ -22,6 +22,9 @@ pub struct Batch {
     pub timeout: Option<Spanned<Span>>,
     /// An expression over the event: each of its values has a batch of its own.
     pub key: Option<Spanned<String>>,
+    /// A condition over the event: one that does not fulfil it starts a run of its own at once.
+    #[schemars(rename = "if")]
+    pub condition: Option<Spanned<String>>,
 }
 
 impl Batch {
@@ -47,7 +50,8 @@ impl MapShape for Batch {
 impl Value for Batch {
     fn read(node: &Node, reader: &mut Reader) -> Option<Batch> {
         let mut fields = Fields::of::<Batch>(node, "`batch`", reader)?;
-        let batch = Batch { size: fields.required("size"), timeout: fields.required("timeout"), key: fields.optional("key") };
+        let (size, timeout) = (fields.required("size"), fields.required("timeout"));
+        let batch = Batch { size, timeout, key: fields.optional("key"), condition: fields.optional("if") };
         fields.done();
         batch.check(reader);
         Some(batch)

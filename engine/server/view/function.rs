@@ -106,6 +106,9 @@ pub struct BatchView {
     /// The key's expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Which events it takes; others start runs of their own.
+    #[serde(default, rename = "if", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
 }
 
 /// One unfinished run at a time.
@@ -287,7 +290,8 @@ impl DebounceView {
 impl BatchView {
     fn of(function: &Function) -> Option<BatchView> {
         let Some(Collect::Batch { size, timeout }) = function.collect else { return None };
-        Some(BatchView { size, timeout: timeout.to_string(), key: function.collect_key_text().map(text) })
+        let (key, condition) = (function.collect_key_text().map(text), function.collect_if_text().map(text));
+        Some(BatchView { size, timeout: timeout.to_string(), key, condition })
     }
 }
 

@@ -150,8 +150,11 @@ impl Disk {
             if let Err(error) = &verdicts {
                 self.world.facts().broken(format!("the store refused a commit: {error}"));
             }
-            for conflict in verdicts.iter().flatten().filter_map(|verdict| verdict.as_ref().err()) {
-                self.world.facts().note(now, &format!("a list is refused: {conflict:?}"));
+            for (list, verdict) in commit.lists.iter().zip(verdicts.iter().flatten()) {
+                if let Err(conflict) = verdict {
+                    self.world.facts().note(now, &format!("a list is refused: {conflict:?}"));
+                    self.world.facts().refused(std::iter::once(list));
+                }
             }
             let done = commit.lists.iter().zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
             for (list, _) in done {

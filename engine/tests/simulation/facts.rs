@@ -54,7 +54,7 @@ pub struct Facts {
     came_in: HashMap<EventId, u64>,
     /// When the disk was full last.
     full: Option<Millis>,
-    /// Runs whose start was decided, and found the disk full: it is tried again.
+    /// Runs whose start was decided, and found the disk full, or the run put off meanwhile: it is tried again.
     refused: HashSet<RunId>,
     /// What runs have to do with each other.
     talks: Talks,
@@ -202,12 +202,15 @@ impl Facts {
         }
     }
 
+    /// Lists were refused: the starts among them come later, if at all.
+    pub fn refused<'a>(&mut self, lists: impl Iterator<Item = &'a List>) {
+        let starts = lists.flat_map(|list| &list.writes);
+        self.refused.extend(starts.filter_map(|write| if let Write::Start { run, .. } = write { Some(*run) } else { None }));
+    }
+
     /// A flush was refused.
     pub fn full<'a>(&mut self, lists: impl Iterator<Item = &'a List>, now: Millis) {
-        self.refused.extend(lists.flat_map(|list| &list.writes).filter_map(|write| match write {
-            Write::Start { run, .. } => Some(*run),
-            _ => None,
-        }));
+        self.refused(lists);
         let true_now = self.clock.now();
         if self.full.replace(true_now).is_none_or(|before| true_now.since(before) > FULL_WAIT) {
             self.note(now, "the disk is full");

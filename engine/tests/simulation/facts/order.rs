@@ -16,8 +16,8 @@ impl Facts {
         let mut passed = None;
         for (other_id, other) in &self.runs {
             let alike = *other_id != id && other.function == run.function && other.keys == run.keys && throttle(other) == throttle(run);
-            // A start that found the disk full is tried again later: one that was admitted after it may come before it on
-            // disk, unless it needs the same slot.
+            // A start that was refused is tried again later, once that is known: one that was admitted after it may come before it
+            // on disk, unless it needs the same slot.
             if !alike || (!alone && self.refused.contains(other_id)) {
                 continue;
             }
