@@ -602,6 +602,29 @@ fn a_replay_puts_a_result_in_the_place_of_a_failed_one() {
 }
 
 #[test]
+fn versions_park_a_run_whose_record_does_not_fit() {
+    let folder = example("versions");
+    let server = start(folder.path());
+    let handler = folder.path().join("handlers/trial.rhai");
+    let edit = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&handler).unwrap();
+        std::fs::write(&handler, text.replace(from, to)).unwrap();
+        ask(folder.path(), &server, &["reload"]);
+    };
+    ask(folder.path(), &server, &["send", "trial/begun", "--example"]);
+    until(folder.path(), &server, "trial", "waiting");
+    edit("step(\"open\"", "step(\"register\"");
+    ask(folder.path(), &server, &["send", "trial/decided", "--example"]);
+    let run = until(folder.path(), &server, "trial", "parked");
+    assert!(run["why"].as_str().unwrap().contains("the journal has step `open`"), "{run}");
+    edit("step(\"register\"", "step(\"open\"");
+    ask(folder.path(), &server, &["runs", "migrate", run["run_id"].as_str().unwrap()]);
+    let run = until(folder.path(), &server, "trial", "completed");
+    assert_eq!(run["output"], "ada stays");
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn explain_says_what_became_of_each_event() {
     let folder = example("explain");
     let server = start(folder.path());
