@@ -127,6 +127,29 @@ fn sleep_and_resume_takes_no_time_on_a_clock_that_jumps() {
     assert!(tree.contains("slept"), "{tree}");
 }
 
+#[test]
+fn sleep_until_wakes_at_its_time_also_after_a_kill() {
+    let folder = example("sleep-until");
+    let server = start(folder.path());
+    let book = |at: &str| {
+        ask(folder.path(), &server, &["send", "visit/booked", "customer=ada", &format!("at={at}"), "zone=Europe/Berlin"]);
+    };
+    // Both of its times are over, so it is done at once, and tells what time it is.
+    book("2020-01-01T09:00:00Z");
+    let run = until(folder.path(), &server, "remind", "completed");
+    let now = run["output"]["asked"].as_str().unwrap();
+    let soon = json(&stepwell(folder.path(), ["eval", "--rhai", &format!("date(\"{now}\") + \"3s\"")]));
+    let soon = soon.as_str().unwrap();
+    book(soon);
+    until(folder.path(), &server, "remind", "sleeping");
+    server.kill();
+    let server = start(folder.path());
+    let run = until(folder.path(), &server, "remind", "completed");
+    let output = &run["output"];
+    assert!(output["asked"].as_str().unwrap() >= soon && output["reminded"].as_str().unwrap() < soon, "{run}");
+    assert!(server.stop().0.success());
+}
+
 /// Waits until the newest run of a function is in this state; gives the run.
 fn until(folder: &Path, server: &Server, function: &str, state: &str) -> Value {
     loop {
@@ -226,6 +249,7 @@ fn cron_starts_a_report_that_knows_its_time() {
     let functions = ask(folder.path(), &server, &["functions", "ls"]);
     let next = functions[0]["cron"]["next"].as_str().unwrap();
     assert!(next.contains("T07:00:00+0"), "{functions}");
+    assert_eq!(functions[0]["cron"]["jitter"], "2m");
     assert!(server.stop().0.success());
     let refused = stepwell(folder.path(), ["try", "--cron", "weekly-report"]);
     assert_eq!(refused.exit, 3);
@@ -279,10 +303,11 @@ fn cancel_on_ends_a_run_when_its_event_comes() {
     let run = until(folder.path(), &server, "remind", "cancelled");
     assert!(run["why"].as_str().unwrap().starts_with("cancel_on: task/withdrawn"), "{run}");
     assert!(server.stop().0.success());
-    // Too late after two weeks, but not the one without a time-out.
-    let first = ["try", "task/given", "--example", "--fast-forward", "--then", "task/done@20d"];
-    let ended = stepwell(folder.path(), first);
+    // Too late after three days, but not the one without a time-out.
+    let late = |event| stepwell(folder.path(), ["try", "task/given", "--example", "--fast-forward", "--then", event]);
+    let ended = late("task/withdrawn@4d");
     assert!(ended.exit == 0 && ended.stderr.contains("W0549"), "{}", ended.stderr);
+    assert_eq!(late("task/done@4d").exit, 1);
 }
 
 #[test]
@@ -300,6 +325,27 @@ fn on_failure_refunds_and_others_hear_of_it() {
     let id = &failed["run_id"];
     assert_eq!(run("ship.on_failure")["output"], serde_json::json!({"order": "o1", "state": "refunded", "run": id}));
     assert_eq!(run("count-failures")["output"], serde_json::json!({"failed": id, "order": "o1"}));
+}
+
+#[test]
+fn function_events_start_what_listens_to_the_ends_of_others() {
+    let folder = example("function-events");
+    let ends = |then: &str| {
+        let arguments = ["try", "job/ordered", "--example", "--fast-forward", "--json", "--then", then];
+        let ended = stepwell(folder.path(), arguments);
+        let traces: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {}", ended.stderr));
+        let runs = traces.as_array().unwrap().iter().map(|trace| &trace["run"]);
+        let told = runs.filter(|run| ["bill", "stop-machine"].iter().any(|function| run["function_id"] == *function));
+        told.map(|run| (run["function_id"].clone(), run["output"].clone())).collect::<Vec<_>>()
+    };
+    let bill = |state: &str| {
+        let output = serde_json::json!({"team": "red", "job": "j1", "hours": 5, "state": state});
+        vec![(Value::from("bill"), output)]
+    };
+    assert_eq!(ends("job/computed@5h"), bill("computed"));
+    assert_eq!(ends("job/computed@5h error=burnt"), bill("burnt"));
+    let stopped = ends("job/withdrawn@1h");
+    assert!(stopped.len() == 1 && stopped[0].0 == "stop-machine" && stopped[0].1["job"] == "j1", "{stopped:?}");
 }
 
 #[test]
@@ -380,6 +426,14 @@ fn operate_pauses_hurries_and_cancels() {
     let run = until(folder.path(), &server, "import-file", "backing_off");
     ask(folder.path(), &server, &["runs", "cancel", run["run_id"].as_str().unwrap()]);
     until(folder.path(), &server, "import-file", "cancelled");
+    for file in ["file=march/a.csv", "file=april/a.csv"] {
+        ask(folder.path(), &server, &["send", "file/uploaded", file]);
+    }
+    let many = r#"{"function_id": "import-file", "if": "event.data.file.startsWith('march/')"}"#;
+    let answer = server.post("/v1/cancellations", &[], many);
+    assert!(answer.contains(r#""matched":1,"done":1"#), "{answer}");
+    until(folder.path(), &server, "import-file", "backing_off");
+    assert_eq!(runs_of(folder.path(), &server, "import-file")[1]["state"], "cancelled");
     assert!(server.stop().0.success());
 }
 
@@ -481,6 +535,35 @@ fn singleton_leaves_one_run_of_a_site() {
 }
 
 #[test]
+fn hold_active_lets_the_next_run_begin_while_one_waits() {
+    let folder = example("hold-active");
+    let studio = serve(folder.path(), "https://studio.example.com", &[("201 Created", "{}"); 3]);
+    let server = Server::start(program::command("stepwell", folder.path()).arg("dev"));
+    for film in ["film=f1", "film=f2"] {
+        ask(folder.path(), &server, &["send", "film/uploaded", film]);
+    }
+    // One after the other is cut, and then both wait.
+    until(folder.path(), &server, "subtitle", "waiting");
+    assert_eq!(runs_of(folder.path(), &server, "subtitle")[1]["state"], "waiting");
+    ask(folder.path(), &server, &["send", "subtitles/written", "film=f2"]);
+    let run = until(folder.path(), &server, "subtitle", "completed");
+    assert_eq!(run["output"], serde_json::json!({"film": "f2", "state": "subtitled"}));
+    assert_eq!(studio.join().unwrap(), [r#"{"film":"f1"}"#, r#"{"film":"f2"}"#, r#"{"film":"f2"}"#]);
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn retry_after_waits_as_long_as_it_is_told() {
+    let answers = &[("429 Too Many Requests", r#"{"minutes": 90}"#), ("200 OK", r#"{"lat": 52.5, "lon": 13.4}"#)];
+    let folder = example("retry-after");
+    let maps = serve(folder.path(), "https://maps.example.com", answers);
+    let (result, tree) = try_example(folder.path(), "address/entered");
+    assert_eq!(result, serde_json::json!({"customer": "ada", "lat": 52.5, "lon": 13.4}), "{tree}");
+    assert!(tree.contains("the day's questions are used up (attempt 1 of 4)") && tree.contains("completed in 1h30m"), "{tree}");
+    maps.join().unwrap();
+}
+
+#[test]
 fn shared_limit_spans_two_functions() {
     let folder = example("shared-limit");
     let server = start(folder.path());
@@ -515,6 +598,29 @@ fn a_replay_puts_a_result_in_the_place_of_a_failed_one() {
     assert_eq!(run["output"], serde_json::json!({"charge": "charge of o1", "box": "crate"}));
     let logs = ask(folder.path(), &server, &["runs", "logs", run["run_id"].as_str().unwrap()]);
     assert_eq!(logs, serde_json::json!([]), "the charge is not made again");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn versions_park_a_run_whose_record_does_not_fit() {
+    let folder = example("versions");
+    let server = start(folder.path());
+    let handler = folder.path().join("handlers/trial.rhai");
+    let edit = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&handler).unwrap();
+        std::fs::write(&handler, text.replace(from, to)).unwrap();
+        ask(folder.path(), &server, &["reload"]);
+    };
+    ask(folder.path(), &server, &["send", "trial/begun", "--example"]);
+    until(folder.path(), &server, "trial", "waiting");
+    edit("step(\"open\"", "step(\"register\"");
+    ask(folder.path(), &server, &["send", "trial/decided", "--example"]);
+    let run = until(folder.path(), &server, "trial", "parked");
+    assert!(run["why"].as_str().unwrap().contains("the journal has step `open`"), "{run}");
+    edit("step(\"register\"", "step(\"open\"");
+    ask(folder.path(), &server, &["runs", "migrate", run["run_id"].as_str().unwrap()]);
+    let run = until(folder.path(), &server, "trial", "completed");
+    assert_eq!(run["output"], "ada stays");
     assert!(server.stop().0.success());
 }
 
@@ -622,18 +728,20 @@ fn answer(listener: &std::net::TcpListener, status: &str, json: &str) -> String 
     String::from_utf8(body).unwrap()
 }
 
+/// Has a service answer so often in the place of the one that an example names; its thread gives what it was asked.
+fn serve(folder: &Path, service: &str, answers: &'static [(&'static str, &'static str)]) -> std::thread::JoinHandle<Vec<String>> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = folder.join("events.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace(service, &format!("http://{}", listener.local_addr().unwrap()))).unwrap();
+    std::thread::spawn(move || answers.iter().map(|(status, json)| answer(&listener, status, json)).collect())
+}
+
 #[test]
 fn http_call_asks_again_and_goes_on_where_it_is_refused() {
+    let answers = &[("503 Busy", "{}"), ("200 OK", r#"{"summary":"The door is stuck."}"#), ("400 Bad Request", "{}")];
     let folder = example("http-call");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = folder.path().join("events.yaml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let here = format!("http://{}", listener.local_addr().unwrap());
-    std::fs::write(&config, text.replace("https://models.example.com", &here)).unwrap();
-    let service = std::thread::spawn(move || {
-        let answers = [("503 Busy", "{}"), ("200 OK", r#"{"summary":"The door is stuck."}"#), ("400 Bad Request", "{}")];
-        answers.map(|(status, json)| answer(&listener, status, json))
-    });
+    let service = serve(folder.path(), "https://models.example.com", answers);
     let (result, tree) = try_example(folder.path(), "ticket/opened");
     assert_eq!(result, serde_json::json!({"ticket": "t1", "summary": "The door is stuck."}), "{tree}");
     let (result, tree) = try_example(folder.path(), "ticket/opened");
