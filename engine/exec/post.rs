@@ -54,7 +54,7 @@ impl Post for Clerk {
             sender_id: Some(event.id.clone().unwrap_or(event.derived)),
             // A derived id comes once with its record, so it needs no key.
             dedupe: event.id,
-            ts: None,
+            ts: event.ts,
             extra: event.extra,
         });
         let pending = inner.check(events.collect(), now).map_err(|error| Box::new(refused(&error)))?;

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::base::{EventId, Json, RunId};
+use crate::base::{EventId, Json, Millis, RunId};
 use crate::rules::{EventRow, Failure, KvRow, List, Record, RunRow, WaitKey, WaitRow};
 use crate::store::StoreError;
 
@@ -24,6 +24,8 @@ pub struct Outgoing {
     pub id: Option<Arc<str>>,
     /// The id that it has else: derived from the run and the step.
     pub derived: Arc<str>,
+    /// Its own time; none for the time of its acceptance.
+    pub ts: Option<Millis>,
     /// What is kept beside it: the trace that it belongs to.
     pub extra: Option<Json>,
 }

@@ -31,10 +31,22 @@ impl fmt::Display for Period {
 
 /// Reads an RFC 3339 time.
 pub(super) fn moment(text: &str) -> Result<Moment, Fault> {
-    match text.trim().parse::<jiff::Timestamp>() {
-        Ok(stamp) => Ok(Moment(Millis(stamp.as_millisecond()))),
-        Err(_) => Err(Thrown::last("E0407", format!("`{text}` is not a time; write it as 2026-01-31T09:30:00Z")).fault()),
+    stamp(text).ok_or_else(|| Thrown::last("E0407", format!("`{text}` is not a time; write it as 2026-01-31T09:30:00Z")).fault())
+}
+
+/// The time of an event: a time, RFC 3339 text, or milliseconds since 1970 as events have it.
+pub(super) fn stamp_of(value: &Dynamic) -> Option<Millis> {
+    if let Some(moment) = value.read_lock::<Moment>() {
+        return Some(moment.0);
     }
+    match value.as_immutable_string_ref() {
+        Ok(text) => stamp(&text).map(|moment| moment.0),
+        Err(_) => value.as_int().ok().map(Millis),
+    }
+}
+
+fn stamp(text: &str) -> Option<Moment> {
+    text.trim().parse::<jiff::Timestamp>().ok().map(|stamp| Moment(Millis(stamp.as_millisecond())))
 }
 
 /// Reads a length of time: `"1h30m"`, seconds as a number, or a period.
@@ -66,20 +78,51 @@ pub(super) fn period(value: &Dynamic) -> Result<Period, Fault> {
 
 /// A length of time that a run may sleep: at most a year.
 pub(super) fn sleep_period(value: &Dynamic) -> Result<Span, Fault> {
-    let Period(span) = period(value)?;
+    within_a_year(period(value)?.0)
+}
+
+/// Refuses what is longer than a run may sleep.
+pub(super) fn within_a_year(span: Span) -> Result<Span, Fault> {
     if span.0 > SLEEP_MOST_MS {
         return Err(Thrown::last("E0407", format!("{span} is longer than a year, the longest sleep")).fault());
     }
     Ok(span)
 }
 
-/// A length of time that a run may wait: at most a year, as a sleep.
-pub(super) fn wait_period(value: &Dynamic) -> Result<Span, Fault> {
-    let Period(span) = period(value)?;
-    if span.0 > SLEEP_MOST_MS {
-        return Err(Thrown::last("E0407", format!("{span} is longer than a year, the longest time-out of a wait")).fault());
+/// The end of a wait: at most a year away, as that of a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deadline {
+    /// So long after its beginning.
+    After(Span),
+    /// At this time; at once where that is over.
+    At(Millis),
+}
+
+impl Deadline {
+    /// Reads a length of time or a time.
+    pub(super) fn read(value: &Dynamic) -> Result<Deadline, Fault> {
+        if let Some(moment) = value.read_lock::<Moment>() {
+            return Ok(Deadline::At(moment.0));
+        }
+        if let Ok(text) = value.as_immutable_string_ref()
+            && let Some(moment) = stamp(&text)
+        {
+            return Ok(Deadline::At(moment.0));
+        }
+        period(value).map(|Period(span)| Deadline::After(span))
     }
-    Ok(span)
+
+    /// The end of a wait that begins `now`.
+    pub(super) fn from(self, now: Millis) -> Result<Millis, Fault> {
+        let (until, shown) = match self {
+            Deadline::After(span) => (now.after(span), span.to_string()),
+            Deadline::At(at) => (at, at.rfc3339()),
+        };
+        if until.since(now).0 > SLEEP_MOST_MS {
+            return Err(Thrown::last("E0407", format!("{shown} is more than a year away, the longest time-out of a wait")).fault());
+        }
+        Ok(until)
+    }
 }
 
 /// Gives the two types to scripts: arithmetic, comparison, text and fields.

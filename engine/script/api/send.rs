@@ -5,12 +5,13 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext};
 
 use crate::base::limits::{EVENT_ID_BYTES, EVENTS_PER_REQUEST};
-use crate::base::{Json, alloc};
+use crate::base::{Json, Millis, alloc};
 use crate::rules::Kind;
 
 use super::super::attempt::{Attempt, Found, Made, current};
 use super::super::error::{Fault, Thrown};
 use super::super::post::Outgoing;
+use super::super::time;
 use super::demand_between;
 use super::steps::check_name;
 use super::waits::{data_of, ids_json, recorded};
@@ -18,7 +19,7 @@ use crate::rules::row::Recorded;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("send_event", |context: NativeCallContext, name: ImmutableString, data: Dynamic| {
-        send(&context, vec![One { name: name.to_string(), data, id: None }])
+        send(&context, vec![One { name: name.to_string(), data, id: None, ts: None }])
     });
     engine.register_fn("send_event", |context: NativeCallContext, events: Array| send(&context, list(events)?));
     engine.register_fn("send_signal", |context: NativeCallContext, name: ImmutableString| signal(&context, &name, &Dynamic::UNIT));
@@ -30,6 +31,7 @@ struct One {
     name: String,
     data: Dynamic,
     id: Option<String>,
+    ts: Option<Millis>,
 }
 
 fn list(events: Array) -> Result<Vec<One>, Fault> {
@@ -40,9 +42,10 @@ fn list(events: Array) -> Result<Vec<One>, Fault> {
 }
 
 fn one(event: Dynamic) -> Result<One, Fault> {
-    let wrong = |message: String| Thrown::last("E0407", message).help("an event is #{ name: \"…\", data: #{ … }, id: \"…\" }").fault();
+    let wrong =
+        |message: String| Thrown::last("E0407", message).help("an event is #{ name: \"…\", data: #{ … }, id: \"…\", ts: now() }").fault();
     let Some(map) = event.try_cast::<Map>() else { return Err(wrong("send_event takes an array of events".to_owned())) };
-    let mut one = One { name: String::new(), data: Map::new().into(), id: None };
+    let mut one = One { name: String::new(), data: Map::new().into(), id: None, ts: None };
     for (field, value) in map {
         let text = value.as_immutable_string_ref().map(|text| text.to_string());
         match (field.as_str(), text) {
@@ -50,6 +53,10 @@ fn one(event: Dynamic) -> Result<One, Fault> {
             ("id", Ok(id)) if (1..=EVENT_ID_BYTES).contains(&id.len()) => one.id = Some(id),
             ("id", _) => return Err(wrong(format!("an event's id is a text of 1 to {EVENT_ID_BYTES} bytes"))),
             ("data", _) => one.data = value,
+            ("ts", _) => {
+                let wrong = || wrong("an event's ts is a time, RFC 3339 text, or milliseconds since 1970".to_owned());
+                one.ts = Some(time::stamp_of(&value).ok_or_else(wrong)?);
+            }
             (field, _) => return Err(wrong(format!("an event that is sent has no `{field}`, or not of this kind"))),
         }
     }
@@ -89,6 +96,7 @@ fn outgoing(attempt: &Attempt, key: &str, events: Vec<One>) -> Result<Vec<Outgoi
             data,
             id: event.id.as_deref().map(Arc::from),
             derived: Arc::from(derived.as_str()),
+            ts: event.ts,
             extra: extra.clone(),
         }));
     }

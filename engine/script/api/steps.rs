@@ -363,6 +363,10 @@ fn fail(context: &NativeCallContext<'_>, message: &Dynamic, data: Option<&Dynami
 }
 
 fn retry_after(length: Dynamic, message: ImmutableString) -> Result<Dynamic, Fault> {
-    let span = time::sleep_period(&length)?;
+    let span = match length.read_lock::<Moment>().map(|moment| moment.0) {
+        Some(at) => at.since(current()?.now()).max(Span(0)),
+        None => time::period(&length)?.0,
+    };
+    let span = time::within_a_year(span)?;
     Err(Thrown { retry_after: Some(span), ..Thrown::new("", message.to_string()) }.fault())
 }

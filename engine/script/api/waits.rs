@@ -6,14 +6,15 @@ use rhai::{Array, Dynamic, Engine, ImmutableString, Map, NativeCallContext};
 
 use crate::base::diagnostic::nearest;
 use crate::base::limits::{STEP_RESULT_BYTES, WANTED_MOST};
-use crate::base::{EventId, Json, Millis, Span, alloc, json};
+use crate::base::{EventId, Json, Millis, alloc, json};
 use crate::expr::{EventView, Expr, MATCH_VARIABLES};
 use crate::rules::row::Recorded;
 use crate::rules::{EventRow, Failure, Kind, Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
 
 use super::super::attempt::{Attempt, Found, Halt, Made, Opening, current};
 use super::super::error::{Fault, StepError, Thrown};
-use super::super::{time, value};
+use super::super::time::Deadline;
+use super::super::value;
 use super::demand_between;
 use super::steps::check_name;
 use crate::rules::run::Outcome;
@@ -41,7 +42,7 @@ pub(super) fn register(engine: &mut Engine) {
 #[derive(Debug, Default)]
 struct Options {
     condition: Option<String>,
-    timeout: Option<Span>,
+    timeout: Option<Deadline>,
     id: Option<String>,
 }
 
@@ -55,7 +56,7 @@ fn options(given: Map, what: &str, known: &[&str]) -> Result<Options, Fault> {
             return Err(Thrown::last("E0407", format!("{what} has no option `{name}`")).help(help).fault());
         }
         match name.as_str() {
-            "timeout" => options.timeout = Some(time::wait_period(&value)?),
+            "timeout" => options.timeout = Some(Deadline::read(&value)?),
             name => {
                 let Ok(text) = value.as_immutable_string_ref() else {
                     return Err(Thrown::last("E0407", format!("the option `{name}` of {what} is a text")).fault());
@@ -134,7 +135,7 @@ fn wait(
     context: &NativeCallContext<'_>,
     function: &str,
     id: &str,
-    timeout: Option<Span>,
+    timeout: Option<Deadline>,
     what: impl FnOnce(&Attempt) -> Result<What, Fault>,
 ) -> Result<Dynamic, Fault> {
     let attempt = current()?;
@@ -147,7 +148,7 @@ fn wait(
     attempt.demand_time()?;
     let (with, row) = attempt.come_to(&wait, |now| {
         let what = Arc::new(what(&attempt)?);
-        Ok(Opening { row: opened(&wait, what, now, timeout), parcel: None })
+        Ok(Opening { row: opened(&wait, what, now, timeout)?, parcel: None })
     })?;
     let result = match with {
         Resolution::Event(event) => Recorded::Value(attempt.stored_event(event)?),
@@ -158,8 +159,9 @@ fn wait(
     recorded(&attempt, result)
 }
 
-fn opened(wait: &WaitKey, what: Arc<What>, now: Millis, timeout: Option<Span>) -> WaitRow {
-    WaitRow { wait: wait.clone(), what, opened: now, until: timeout.map(|span| now.after(span)), state: WaitState::Open }
+fn opened(wait: &WaitKey, what: Arc<What>, now: Millis, timeout: Option<Deadline>) -> Result<WaitRow, Fault> {
+    let until = timeout.map(|timeout| timeout.from(now)).transpose()?;
+    Ok(WaitRow { wait: wait.clone(), what, opened: now, until, state: WaitState::Open })
 }
 
 /// The record of a wait that came to anything but an event.
@@ -221,7 +223,7 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
         }) {
             Ok((run, parcel)) => {
                 let what = Arc::new(What::Run(run));
-                Ok(Opening { row: opened(&wait, what, now, options.timeout), parcel: Some(parcel) })
+                Ok(Opening { row: opened(&wait, what, now, options.timeout)?, parcel: Some(parcel) })
             }
             Err(failure) => Err(attempt.used_up(&wait, *failure, made(now))),
         }

@@ -121,6 +121,6 @@ fn known_keys(types: &[&'static str]) -> Option<Vec<&'static str>> {
 /// The keys that either form takes; none where one takes any.
 fn both(one: Option<Vec<&'static str>>, other: Option<Vec<&'static str>>) -> Option<Vec<&'static str>> {
     let (mut keys, other) = (one?, other?);
-    keys.extend(other);
+    keys.extend(other.into_iter().filter(|key| !keys.contains(key)).collect::<Vec<_>>());
     Some(keys)
 }

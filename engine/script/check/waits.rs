@@ -6,7 +6,7 @@ use crate::base::diagnostic::nearest;
 use crate::base::{Diagnostic, Location};
 
 use super::super::api::Entry;
-use super::super::{Use, UseKind};
+use super::super::{Use, UseKind, time};
 use super::calls::not_a_duration;
 use super::{Checker, literal};
 
@@ -28,6 +28,7 @@ impl Checker<'_> {
             "send_event" if call.args.len() == 2 => self.event(UseKind::Event, named),
             "send_event" => {
                 for item in self.items(first) {
+                    self.options("an event that is sent", &item, &["name", "data", "id", "ts"]);
                     let name = item.into_iter().find(|field| field.name == "name").and_then(|field| field.text);
                     self.event(UseKind::Event, name);
                 }
@@ -84,8 +85,10 @@ impl Checker<'_> {
                 self.report(problem.help(help));
             }
             if let (Some((text, place)), "timeout") = (&field.text, field.name.as_str())
+                && time::moment(text).is_err()
                 && let Some((message, help)) = not_a_duration(text)
             {
+                let help = format!("{help}, or a time as 2026-01-31T09:30:00Z");
                 self.report(Diagnostic::error("E0310", message).at(place.clone()).help(help));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepwell::base::{EventId, RunId};
+use stepwell::base::{EventId, RunId, Span};
 use stepwell::exec::NewEvent;
 use stepwell::rules::{Failure, Kind, RunRow, RunState, WaitRow, WaitState};
 use stepwell::store::{EventQuery, RunQuery, Store};
@@ -148,6 +148,21 @@ fn an_event_with_an_id_of_its_own_is_sent_once_by_all() {
 }
 
 #[test]
+fn an_event_that_is_sent_for_later_starts_its_run_then() {
+    let script = r#"send_event([#{ name: "x/y", data: #{ n: 1 }, ts: now() + "1d" }, #{ name: "x/y", data: #{ n: 2 }, ts: "2001-01-31T09:30:00Z" }, #{ name: "x/y", data: #{ n: 3 }, ts: 7 }]); run.id"#;
+    let world = world("f: { on: a/b }, g: { on: x/y }", &[("f", script), ("g", "`${event.data.n} ${event.ts}`")]);
+    world.block_on(async {
+        world.output(world.send("a/b", "{}").await.unwrap()).await;
+        let later = world.runs_of("g").into_iter().find(|run| run.enter > run.created).unwrap();
+        assert_eq!((later.enter.since(later.created) > Span::seconds(86_000), later.state), (true, RunState::Queued));
+        for event in &world.events_of("x/y")[1..] {
+            let output = world.output(*event).await;
+            assert!([r#""2 980933400000""#, r#""3 7""#].contains(&&*output), "{output}");
+        }
+    });
+}
+
+#[test]
 fn idempotency_holds_for_events_of_one_sending_too() {
     let script = r#"send_event([#{ name: "x/y", data: #{ k: 1 } }, #{ name: "x/y", data: #{ k: 1 } }]); send_event("x/y", #{ k: 1 }); 0"#;
     let world = world("f: { on: a/b }, g: { on: x/y, idempotency: event.data.k }", &[("f", script), ("g", "1")]);
@@ -176,6 +191,26 @@ fn a_run_waits_for_the_event_of_the_same_user() {
         }
         assert_eq!(world.output(ada).await, r#""x/y 4""#);
         assert_eq!(world.output(bob).await, r#""x/y 2""#);
+        world.nothing_waits();
+    });
+}
+
+#[test]
+fn a_wait_ends_at_a_time_too() {
+    let script = r#"
+        let late = wait_for_event("x/y", #{ timeout: now() + "10m" });
+        let over = wait_for_signal("s", #{ timeout: "2001-01-31T09:30:00Z" });
+        let far = "";
+        try { wait_for_any([#{ event: "x/y" }], #{ timeout: now() + "400d" }); } catch (e) { far = e.message; }
+        [late == (), over == (), far.contains("more than a year away")]
+    "#;
+    let world = world("f: { on: a/b }", &[("f", script)]);
+    world.block_on(async {
+        let event = world.send("a/b", "{}").await.unwrap();
+        let waiting = world.until(event, WAITING).await;
+        let waits_for = waiting.wake.unwrap().since(waiting.started.unwrap());
+        assert!((Span::seconds(600)..Span::seconds(3_600)).contains(&waits_for), "{waits_for}");
+        assert_eq!(world.output(event).await, "[true,true,true]");
         world.nothing_waits();
     });
 }

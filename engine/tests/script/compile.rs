@@ -36,6 +36,8 @@ fn each_mistake_is_shown_with_its_place() {
         ("sleep(\"1 hour\")", "E0310 main.rhai:1:7 `1 hour` is not a duration"),
         ("sleep_until(\"tomorrow\")", "E0310 main.rhai:1:13 `tomorrow` is not a time"),
         ("step(\"a#b\", || 1)", "E0310 main.rhai:1:6"),
+        ("send_event([#{ name: \"x\", data: #{}, at: 1 }])", "E0310 main.rhai:1:38 an event that is sent has no option `at`"),
+        ("parallel([], #{ race: true })", "E0310 main.rhai:1:17 parallel has no option `race` | it takes limit, settle"),
         ("wait_for_event(\"x\", #{ timeout: \"1 min\" })", "E0310 main.rhai:1:33 `1 min` is not a duration"),
         (
             "let t = 1;\nwait_for_event(\"x\", #{ timout: t })",

@@ -175,6 +175,9 @@ fn retry_after_says_when_the_next_attempt_comes() {
     let mut bench = Bench::new(r#"step("x", || { if run.attempt == 1 { retry_after("7m", "busy"); } 1 })"#);
     let end = bench.finish();
     assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 420_000))));
+    let mut bench = Bench::new(r#"step("x", || { if run.attempt == 1 { retry_after(now() + "9m", "busy"); } 1 })"#);
+    let row = bench.finish().journal.attempts.remove(0);
+    assert_eq!(row.next.unwrap().since(row.ended), Span::seconds(540));
     let mut bench = Bench::new(r#"if run.attempt == 1 { retry_after(60, "busy"); } 1"#);
     let end = bench.finish();
     assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 60_000))));

@@ -15,7 +15,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Suspends the run until a time: what now() gives, or RFC 3339 text; at most a year away.",
         r#"sleep_until(now() + "14d")"#, "null"),
     entry("send_event", &["(name: text, data: map) -> text", "(events: array) -> array"], BetweenSteps,
-        "Sends an event, or several at once (each `#{name, data, id}`), and gives their ids. It is sent once, however often the run is tried again.",
+        "Sends an event, or several at once (each `#{name, data, id, ts}`), and gives their ids. It is sent once, however often the run is tried again.",
         r#"send_event("mail/wanted", #{ to: "u1" })"#, ""),
     entry("wait_for_event", &["(name: text) -> map | nothing", "(name: text, options: #{\"if\", timeout, id}) -> map | nothing"], BetweenSteps,
         "Suspends the run until an event of that name comes for which `if` holds (CEL over `event`, the run's own, and `async`, the one that came), also one that came since the run began. Gives the event, or () after the time-out.",
@@ -39,7 +39,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("fail", &["(message: any) -> nothing", "(message: any, data: any) -> nothing"], Anywhere,
         "Ends the run as failed, without another attempt; catch does not see it.",
         r#"fail("the card is declined", #{ user: "u1" })"#, ""),
-    entry("retry_after", &["(duration: duration | text | number, message: text) -> nothing"], Anywhere,
-        "Fails this attempt; the next one comes after the given time.",
+    entry("retry_after", &["(duration: duration | text | number | time, message: text) -> nothing"], Anywhere,
+        "Fails this attempt; the next one comes after so long, or at that time.",
         r#"retry_after("2m", "the service asked for a pause")"#, ""),
 ];
