@@ -243,16 +243,21 @@ impl Facts {
         self.passed.created.iter().filter(is_its).copied().collect()
     }
 
-    /// The function that the clock has started with an event.
+    /// The function that the clock has started with an event, with a run that came with it. One of a gate that collects or skips may
+    /// have had its turn without one.
     pub(super) fn ticked(&mut self, id: EventId) -> Option<usize> {
         let row = self.events.get(&id).filter(|row| &*row.name == SCHEDULED).cloned()?;
-        let function = self.created_for(id).first().and_then(|run| self.runs.get(run)).map(|run| run.function)?;
+        let of_run = |run: RunId| self.runs.get(&run).map(|run| run.function);
+        let started = self.created_for(id).first().copied().and_then(of_run);
+        let joined = self.passed.joins.iter().find(|(event, _)| *event == id).and_then(|(_, run)| of_run(*run));
+        let noted = self.passed.outcomes.iter().find(|(event, ..)| *event == id).and_then(|(_, function, _)| self.function_of(function));
+        let function = started.or(joined).or(noted)?;
         let ticks = self.passed.ticks.entry(function).or_default();
         let again = ticks.contains(&row.ts);
         ticks.push(row.ts);
         self.hold(!again, || format!("I9: the clock started function {function} twice for {}", row.ts.rfc3339()));
         self.hold(row.ts <= row.accepted, || format!("I9: the clock started function {function} before {}", row.ts.rfc3339()));
-        Some(function)
+        started
     }
 
     /// Where a function stands in its schedule.
