@@ -135,7 +135,7 @@ impl<'w> Model<'w> {
             self.runs[at].ended = end.into_iter().chain(late).find(|(at, _)| *at == now);
         }
         for at in (0..self.functions.len()).filter(|at| self.functions[*at].next_tick(before) == Some(now)).collect::<Vec<_>>() {
-            self.events.insert(OF_CLOCK + now as usize, Event::default());
+            self.events.insert(OF_CLOCK + now as usize, Event { of_clock: true, ..Event::default() });
             self.enter(now, OF_CLOCK + now as usize, at);
         }
     }
@@ -214,11 +214,11 @@ impl<'w> Model<'w> {
         if let Some((_, key)) = rate {
             self.through.entry(key).or_default().push(now);
         }
-        let collect = function.collect.filter(|collect| collect.size.is_some() || event.value(collect.key).is_some());
+        let collect = function.collect.filter(|collect| collect.takes(event));
         let head_start = if function.priority { event.p.clamp(-600, 600) * 1_000 } else { 0 };
         let ts = event.ts.unwrap_or(now).max(now);
         let (mut enter, mut collects) = (ts, None);
-        if let Some(Collect { size, quiet, timeout, key }) = collect {
+        if let Some(Collect { size, quiet, timeout, key, .. }) = collect {
             let (events, value) = (&self.events, event.value(key));
             let same = |run: &&mut Run| run.function == at && events[&run.event()].value(key) == value;
             let open = |run: &&mut Run| run.collects.is_some() && run.started.is_none() && run.ended.is_none() && run.enter > now;

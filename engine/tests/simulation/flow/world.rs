@@ -44,6 +44,8 @@ pub struct Collect {
     pub quiet: Ms,
     pub timeout: Ms,
     pub key: Key,
+    /// `if: event.data.x < …` of a batch.
+    pub below: Option<i64>,
 }
 
 /// The number from which on events of the clock are counted, by their time.
@@ -89,6 +91,16 @@ impl Rate {
     }
 }
 
+impl Collect {
+    /// Whether an event is collected, and does not start a run at once. One of the clock has no `x`, so that `if` fails.
+    pub fn takes(&self, event: &Event) -> bool {
+        match self.size {
+            Some(_) => self.below.is_none_or(|below| !event.of_clock && event.x < below),
+            None => event.value(self.key).is_some(),
+        }
+    }
+}
+
 impl Function {
     /// When the clock starts it next.
     pub fn next_tick(&self, after: Ms) -> Option<Ms> {
@@ -121,6 +133,8 @@ pub struct Event {
     pub ts: Option<Ms>,
     /// Its `id`.
     pub id: Option<i64>,
+    /// The clock has made it.
+    pub of_clock: bool,
 }
 
 impl Event {
@@ -173,7 +187,8 @@ fn function(dice: &mut Dice, number: i64) -> Function {
     let collect = dice.chance(35).then(|| {
         let (size, quiet, key) = (dice.chance(50).then(|| dice.between(2, 4) as usize), dice.between(500, 15_000), key(dice));
         let timeout = if size.is_some() || dice.chance(50) { quiet } else { quiet + dice.between(0, 20_000) };
-        Collect { size, quiet, timeout, key }
+        let below = dice.chance(40).then(|| dice.between(20, 90));
+        Collect { size, quiet, timeout, key, below }
     });
     let batch = collect.filter(|collect| collect.size.is_some());
     let singleton = if collect.is_none() && dice.chance(30) { Some((dice.chance(50), key(dice))) } else { None };
@@ -219,6 +234,7 @@ fn event(dice: &mut Dice, now: Ms) -> Event {
         fails: *dice.pick(&[0, 0, 0, 1, 2, 3]),
         ts: dice.chance(10).then(|| now + dice.between(-9_000, 40_000)),
         id: dice.chance(15).then(|| dice.between(1, 3)),
+        of_clock: false,
     }
 }
 
@@ -292,9 +308,10 @@ impl World {
                 1 => "    retries: 0".to_owned(),
                 _ => format!("    retries: {{ attempts: {attempts}, backoff: fixed, initial: {wait}ms, jitter: 0 }}"),
             });
-            if let Some(Collect { size, quiet, timeout, key }) = function.collect {
+            if let Some(Collect { size, quiet, timeout, key, below }) = function.collect {
+                let takes = below.map(|below| format!(", if: \"event.data.x < {below}\"")).unwrap_or_default();
                 line(match size {
-                    Some(size) => format!("    batch: {{ size: {size}, timeout: {timeout}ms{} }}", key_yaml(key)),
+                    Some(size) => format!("    batch: {{ size: {size}, timeout: {timeout}ms{}{takes} }}", key_yaml(key)),
                     None => format!("    debounce: {{ period: {quiet}ms, timeout: {timeout}ms{} }}", key_yaml(key)),
                 });
             }
