@@ -122,7 +122,13 @@ pub(super) async fn take(app: &App, id: RunId, dry_run: bool) -> Result<One<Migr
 }
 
 /// The runs that the body of a request about many means. `otherwise` are the statuses where it gives none.
-fn selection(body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError> {
+fn selection(app: &App, body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError> {
+    let project = app.engine.project();
+    if let (Some(here), Some(meant)) = (&project.config.app, &body.app_id)
+        && here.value != *meant
+    {
+        return Err(ApiError::bad_request(format!("this engine serves the app `{}`, not `{meant}`", here.value)));
+    }
     let words: Vec<&str> = body.status.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty()).collect();
     let words = if words.is_empty() { otherwise } else { &words };
     Ok(Selection {
@@ -145,7 +151,7 @@ pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json
 }
 
 pub(super) async fn replay_many(app: &App, body: ManyBody) -> Result<One<ManyView>, ApiError> {
-    let (selection, dry_run) = (selection(&body, &["failed"])?, body.dry_run);
+    let (selection, dry_run) = (selection(app, &body, &["failed"])?, body.dry_run);
     replay_selected(app, &selection, &keep(body.from_step, body.set), dry_run).await
 }
 
@@ -187,7 +193,12 @@ pub(super) async fn cancel_many(app: &App, body: ManyBody) -> Result<One<ManyVie
     if body.from_step.is_some() || !body.set.is_empty() {
         return Err(ApiError::bad_request("`from_step` and `set` belong to a replay"));
     }
-    let selection = selection(&body, &["Scheduled", "Running"])?;
+    // One that forgot its filter must not end everything.
+    if body.is_unbounded() && !body.dry_run {
+        let message = "a cancel of many says which runs it means: `function`, `status`, `event`, `since`, `until` or `if`";
+        return Err(ApiError::bad_request(message));
+    }
+    let selection = selection(app, &body, &["Scheduled", "Running"])?;
     cancel_selected(app, &selection, body.reason.as_deref(), body.dry_run).await
 }
 

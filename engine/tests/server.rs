@@ -31,6 +31,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 const CONFIG: &str = r#"
 version: 1
+app: test
 events:
   app/ping: {}
   app/nap: {}

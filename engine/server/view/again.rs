@@ -95,12 +95,23 @@ pub struct ManyBody {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub set: BTreeMap<String, Raw>,
+    /// The app that is meant, as Inngest's requests name it: this engine has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
     /// For a cancel: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Counts, and does nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
+}
+
+impl ManyBody {
+    /// Whether it means all runs there are, since nothing narrows it.
+    pub fn is_unbounded(&self) -> bool {
+        let narrowed = self.function.is_some() || self.event.is_some() || self.condition.is_some() || !self.status.is_empty();
+        !narrowed && self.since.is_none() && self.until.is_none()
+    }
 }
 
 /// What was done to many runs.

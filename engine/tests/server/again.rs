@@ -136,7 +136,12 @@ async fn many_are_done_again_once_and_cancelled() {
     for user in ["a", "b"] {
         server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": user}})).await;
     }
-    let cancel = json!({"function_id": "nap", "if": "event.data.userId == 'a'", "reason": "moved away"});
+    let unbounded = server.post("/v1/cancellations", json!({"reason": "a slip", "app_id": "test"})).await;
+    assert!(unbounded.is_error(400).contains("which runs it means"));
+    assert_eq!(server.post("/v1/cancellations", json!({"dry_run": true})).await.body["data"]["matched"], 2);
+    let elsewhere = server.post("/v1/cancellations", json!({"app_id": "another", "function_id": "nap"})).await;
+    assert!(elsewhere.is_error(400).contains("serves the app `test`"));
+    let cancel = json!({"app_id": "test", "function_id": "nap", "if": "event.data.userId == 'a'", "reason": "moved away"});
     let cancelled = server.post("/v1/cancellations", cancel).await.body["data"].clone();
     assert_eq!((&cancelled["matched"], &cancelled["done"]), (&json!(1), &json!(1)));
     let run = server.run(cancelled["runs"][0]["run_id"].as_str().unwrap()).await;
