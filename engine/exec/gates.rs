@@ -144,6 +144,7 @@ impl Gates {
                 bytes,
                 joining: Vec::new(),
                 is_filling: false,
+                is_due: false,
                 is_batch,
             },
         );
@@ -155,6 +156,14 @@ impl Gates {
         }
         self.open_of.insert(open.run, key.clone());
         self.open.insert(key, open);
+    }
+
+    /// The window of a run is over, as far as is stored: it collects nothing more, unless an event is on its way that puts it off.
+    pub(super) fn is_due(&mut self, run: RunId) {
+        match self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) {
+            Some(open) if !open.is_batch && !open.joining.is_empty() => open.is_due = true,
+            _ => self.close(run),
+        }
     }
 
     /// A run collects nothing more.
@@ -191,9 +200,13 @@ impl Gates {
         if open.joining.is_empty() {
             open.last = open.stored;
         }
+        // One that was put off after all does not start.
+        open.is_due &= !stands;
+        let is_over = open.is_due && open.joining.is_empty();
         match (fills, stands) {
             (true, true) => self.close(run),
             (true, false) => open.is_filling = false,
+            (false, _) if is_over => self.close(run),
             (false, _) => {}
         }
     }
@@ -497,6 +510,7 @@ impl Inner {
                         bytes: size(event),
                         joining: Vec::new(),
                         is_filling: false,
+                        is_due: false,
                         is_batch,
                     },
                 );
@@ -627,6 +641,24 @@ mod tests {
             let Some(Mark::Join(run, fills, last)) = mark else { panic!("{mark:?}") };
             gates.joined(run, (fills, last), 7, true);
             assert_eq!(closes(&gates), [then]);
+        }
+    }
+
+    #[test]
+    fn a_debounce_that_is_due_stays_open_while_an_event_is_on_its_way_that_puts_it_off() {
+        let run = RunRow { enter: Millis(20_000), ..RunRow::queued(Id(9), "f", Id(5), Millis(0)) };
+        let seat = Seat::Instead { run: Id(9), enter: Millis(30_000), own: false };
+        let join = Join { function: "f".into(), run: Id(9), seat, keys: Arc::default(), priority_ms: 0, gates: None };
+        let last = |event: i64, closes: i64| Last { event: Id(event), closes: Millis(closes) };
+        for (stands, left) in [(true, vec![last(6, 30_000)]), (false, vec![])] {
+            let mut gates = Gates::default();
+            gates.load_open(&run, &"1".into(), (1, 10), false);
+            gates.join(&join, (Id(6), 10), 7).unwrap();
+            gates.is_due(Id(9));
+            let closes = |gates: &Gates| gates.open.values().map(|open| open.last).collect::<Vec<_>>();
+            assert_eq!(closes(&gates), [last(6, 30_000)]);
+            gates.joined(Id(9), (false, Some(last(6, 30_000))), 7, stands);
+            assert_eq!(closes(&gates), left);
         }
     }
 

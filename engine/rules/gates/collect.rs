@@ -55,6 +55,8 @@ pub struct Open {
     pub joining: Vec<(u64, u64)>,
     /// The last event that fits in is on its way.
     pub is_filling: bool,
+    /// Its time was over while events were on their way that would put it off: it starts where none of them arrives.
+    pub is_due: bool,
     /// Its events are a batch. One that was made under another config may collect in the other way.
     pub is_batch: bool,
 }
@@ -148,6 +150,7 @@ mod tests {
             bytes: 0,
             joining: Vec::new(),
             is_filling: false,
+            is_due: false,
             is_batch: false,
         }
     }
