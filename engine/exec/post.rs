@@ -460,7 +460,7 @@ async fn open(inner: &Arc<Inner>, run: &RunRow, row: WaitRow, with: Option<OwnWr
     let mut row = row.clone();
     // Another wait of the run may have the event meanwhile: then there may be a next one.
     while row.state == WaitState::Open {
-        let Some(event) = look_back(inner, run, &wanted)? else {
+        let Some(event) = look_back(inner, run, &wanted).await? else {
             inner.waits_mut().looked(&row.wait);
             break;
         };
@@ -501,8 +501,8 @@ async fn store_wait(inner: &Arc<Inner>, row: &WaitRow, list: &List) -> Result<()
     }
 }
 
-/// The oldest event since the run's start that the wait takes.
-fn look_back(inner: &Inner, run: &RunRow, wanted: &[super::wait_index::Alternative]) -> Result<Option<EventId>, PostError> {
+/// The oldest event since the run's start that the wait takes. There may be many, so others have their turn between two reads.
+async fn look_back(inner: &Inner, run: &RunRow, wanted: &[super::wait_index::Alternative]) -> Result<Option<EventId>, PostError> {
     let store = |error: StoreError| {
         inner.fail(error.clone());
         PostError::Store(error)
@@ -510,6 +510,9 @@ fn look_back(inner: &Inner, run: &RunRow, wanted: &[super::wait_index::Alternati
     let rows = inner.store.waits(run.id).map_err(store)?;
     let had: Vec<EventId> = rows.iter().filter_map(WaitRow::event).collect();
     let names: HashSet<&str> = wanted.iter().map(|one| one.event()).collect();
+    let needles: Vec<Option<Arc<str>>> = wanted.iter().map(|one| one.needle()).collect();
+    let may_fit =
+        |data: &str, needle: &Option<Arc<str>>| needle.as_deref().is_none_or(|needle| data.contains(needle) || data.contains('\\'));
     let mut oldest: Option<EventId> = None;
     for name in names {
         let mut from = waits::looks_back_to(run);
@@ -524,7 +527,8 @@ fn look_back(inner: &Inner, run: &RunRow, wanted: &[super::wait_index::Alternati
             };
             let events = inner.store.events(&query).map_err(store)?;
             let fits = |event: &&EventRow| {
-                waits::may_look_at(run, &had, event.id) && {
+                let may_fit = needles.iter().any(|needle| may_fit(&event.data, needle));
+                may_fit && waits::may_look_at(run, &had, event.id) && {
                     let data = json::value(&event.data).unwrap_or_default();
                     let id = event.id.to_string();
                     let view = EventView { id: &id, name: &event.name, data: &data, ts: event.ts.0 };
@@ -539,6 +543,7 @@ fn look_back(inner: &Inner, run: &RunRow, wanted: &[super::wait_index::Alternati
                 Some(last) if events.len() == LOOK_BACK_CHUNK => from = Id(last.id.0 + 1),
                 _ => break,
             }
+            tokio::task::yield_now().await;
         }
     }
     Ok(oldest)

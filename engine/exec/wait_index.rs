@@ -162,6 +162,15 @@ impl Alternative {
         &self.kind.event
     }
 
+    /// A text that the data of an event must hold for it to be one of these, unless they write characters as escapes: so most
+    /// events need not be parsed. None where nothing is known to be in them as it stands.
+    pub(super) fn needle(&self) -> Option<Arc<str>> {
+        let bound = json::value(self.bound.as_deref().unwrap_or(NOTHING_BOUND)).ok()?;
+        let pin = self.kind.condition.as_ref()?.pin(Some(bound_view(&bound)))?;
+        let is_plain = pin.value.starts_with('"') && !pin.value.contains('\\');
+        (is_plain && pin.field.path().starts_with("async.data")).then_some(pin.value)
+    }
+
     /// Whether an event is one of these. An `if` that fails counts as false.
     pub(super) fn fits(&self, event: EventView<'_>) -> bool {
         if event.name != &*self.kind.event {

@@ -4,6 +4,7 @@ mod access;
 mod again;
 mod backlog;
 mod connection;
+mod look_back;
 mod openapi;
 mod post;
 mod read;
@@ -67,7 +68,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-const HANDLERS: [(&str, &str); 5] = [
+const HANDLERS: [(&str, &str); 6] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
     ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
     ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
@@ -78,6 +79,7 @@ const HANDLERS: [(&str, &str); 5] = [
          #{ charge: charge.id, pack: pack }",
     ),
     ("order", "step(\"take\", || event.data.amount)"),
+    ("watch", "wait_for_event(\"app/past\", #{ \"if\": \"async.data.user == event.data.user\", timeout: \"1h\" }).data.n"),
 ];
 
 /// A server on a port of its own, with a client.
@@ -216,12 +218,17 @@ impl Answer {
     }
 }
 
+/// Gives the events that a look back asks for.
+type Past = Box<dyn Fn(&EventQuery) -> Result<Vec<EventRow>, StoreError> + Send>;
+
 /// A store that treats commits of new events as the test wants.
 struct Disk {
     memory: Memory,
     ingest: Mutex<Ingest>,
     /// Commits of new events that are held up, or that found the disk full.
     hindered: watch::Sender<usize>,
+    /// What came before, where it is not what the memory holds.
+    past: Mutex<Option<Past>>,
 }
 
 /// What becomes of commits of new events.
@@ -236,7 +243,7 @@ enum Ingest {
 
 impl Disk {
     fn new(ingest: Ingest) -> Arc<Disk> {
-        Arc::new(Disk { memory: Memory::new(), ingest: Mutex::new(ingest), hindered: watch::Sender::new(0) })
+        Arc::new(Disk { memory: Memory::new(), ingest: Mutex::new(ingest), hindered: watch::Sender::new(0), past: Mutex::default() })
     }
 
     /// Carries out what waits, and whatever comes.
@@ -280,7 +287,10 @@ impl Store for Disk {
         self.memory.event(id)
     }
     fn events(&self, query: &EventQuery) -> Result<Vec<EventRow>, StoreError> {
-        self.memory.events(query)
+        match &*self.past.lock().unwrap() {
+            Some(past) if query.oldest_first => past(query),
+            _ => self.memory.events(query),
+        }
     }
     fn outcomes(&self, event: EventId) -> Result<Vec<OutcomeRow>, StoreError> {
         self.memory.outcomes(event)
