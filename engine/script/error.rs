@@ -228,6 +228,16 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("to_debug", |error: &mut Thrown| error.message.clone());
 }
 
+/// What a `catch` has caught, as a map of the fields that a script can read of it; none where it is no error.
+pub(super) fn as_json(value: &Dynamic) -> Option<serde_json::Value> {
+    if let Some(error) = value.read_lock::<StepError>() {
+        let Failure { step, message, attempts, code, data, .. } = &*error.0;
+        return Some(serde_json::json!({ "step": step, "message": message, "attempts": attempts, "code": code, "data": data }));
+    }
+    let error = value.read_lock::<Thrown>()?;
+    Some(serde_json::json!({ "message": error.message, "code": error.code, "data": error.data }))
+}
+
 fn from_json(data: Option<&serde_json::Value>) -> Dynamic {
     data.and_then(|data| value::read(&data.to_string()).ok()).unwrap_or(Dynamic::UNIT)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 
-use super::error::{Fault, Thrown};
+use super::error::{self, Fault, Thrown};
 use super::time::{Moment, Period};
 
 /// How deep arrays and maps may lie in each other.
@@ -484,6 +484,9 @@ impl Writer {
                 return Err(Refused::Secret(Arc::clone(&secret.name)));
             }
             quote(&mut self.out, &format!("«secret {}»", secret.name));
+        } else if let Some(json) = error::as_json(value) {
+            // What `settle` gives of a branch that failed is mostly what a handler returns.
+            self.out.push_str(&json.to_string());
         } else {
             let (kind, help) = match value.type_name() {
                 _ if value.is::<FnPtr>() => ("a closure", "call it and return what it gives"),
@@ -491,9 +494,6 @@ impl Writer {
                 name if name.contains("Instant") => ("a timestamp", "use now()"),
                 name if name.contains("Vec<u8>") || name == "blob" => ("a blob", "return a text or an array instead"),
                 name if name.contains("RunHandle") => ("the run itself", "return one of its fields, such as run.id"),
-                name if name.contains("StepError") || name.contains("Thrown") => {
-                    ("an error", "return one of its fields, such as e.message")
-                }
                 _ => ("of a type of the engine's own", "return a text, a number, an array or a map"),
             };
             if !self.loose {

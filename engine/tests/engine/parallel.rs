@@ -114,6 +114,15 @@ fn settled_branches_tell_each_what_became_of_them() {
         [all[0].ok, all[1].err.step, all[1].err.attempts, all[2].err]
     "#;
     assert_eq!(output(&world(script).run("{}")), r#"[1,"1 › b",1,"plain"]"#);
+    // What they give can be returned as it is.
+    let script = r#"parallel(#{ a: || 1, b: || step("b", #{ retries: 0 }, || throw "no"), c: || sleep(event.data.long) }, #{ settle: true })"#;
+    let given: serde_json::Value = serde_json::from_str(output(&world(script).run("{}"))).unwrap();
+    let (a, b, c) = (&given["a"]["ok"], &given["b"]["err"], &given["c"]["err"]);
+    assert_eq!(
+        (a.as_i64(), b["step"].as_str(), b["message"].as_str(), b["attempts"].as_i64()),
+        (Some(1), Some("b › b"), Some("no"), Some(1))
+    );
+    assert_eq!(c["code"], "E0407", "{c}");
 }
 
 #[test]

@@ -208,7 +208,9 @@ impl Facts {
         for child in std::mem::take(&mut self.talks.dropped) {
             let state = self.runs.get(&child).map(|run| run.state);
             let ended = state.is_some_and(RunState::is_terminal);
-            self.hold(ended, || format!("I3: {child} goes on ({state:?}), and nobody waits for it any more"));
+            // One that was invoked while the cancel was on its way is not known to it: it is cancelled in a list of its own.
+            let unknown = self.runs.get(&child).is_some_and(|run| run.known.is_none() && run.started.is_none());
+            self.hold(ended || unknown, || format!("I3: {child} goes on ({state:?}), and nobody waits for it any more"));
         }
     }
 
