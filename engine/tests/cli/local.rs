@@ -181,7 +181,7 @@ fn doctor_says_what_to_do_about_files_secrets_and_runs_that_cannot_go_on() {
     found.prints(" disk ").prints("✓ rights ").prints(" ms for a flush").prints("✓ clock ").prints(" files ");
     place.write("events.yaml", &with("  nap: { on: app/a }\n"));
     std::fs::set_permissions(place.path(".stepwell/stepwell.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let found = place.run(&["doctor"]).exits(0).prints("- rights     others may open the database (mode 644)");
+    let found = place.run(&["doctor"]).exits(0).prints("- rights     others may open .stepwell/stepwell.db (mode 644)");
     found
         .prints("chmod 600 .stepwell/stepwell.db")
         .prints("their function is not declared any more: 1 of other")
