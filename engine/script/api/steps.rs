@@ -257,6 +257,7 @@ fn decide(attempt: &Attempt, inside: &Inside, verdict: Verdict) -> Next {
     let mut failure = verdict.failure;
     failure.step = Some(inside.key.to_string());
     failure.attempts = Some(inside.attempt);
+    failure.allowed = next.map(|_| inside.retry.attempts);
     let failure = Arc::new(failure);
     attempt.add_attempt(AttemptRow {
         key: Arc::clone(&inside.key),

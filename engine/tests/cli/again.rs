@@ -89,7 +89,10 @@ fn a_run_that_backs_off_is_tried_again_at_once() {
     engine.line_with("backing off");
     let list = place.ask(&engine, &["runs", "ls", "--where", "run.why.contains('busy')"]).exits(0).prints("call\tbacking_off").out;
     let run = list.split('\t').next().unwrap();
-    place.ask(&engine, &["runs", "get", run]).exits(0).prints("why\tbacking off after a failed attempt (busy)").prints("in 59m");
+    place
+        .ask(&engine, &["runs", "get", run])
+        .exits(0)
+        .prints("why\tbacking off after a failed attempt (busy); attempt 2 of 2 comes in 59m");
     place.ask(&engine, &["runs", "retry-now", run]).exits(0);
     place.ask(&engine, &["runs", "logs", run, "--follow"]).exits(0);
     place.ask(&engine, &["runs", "get", run]).exits(0).prints("result\t\"hello\"\n");

@@ -226,7 +226,7 @@ fn header(shown: &Shown) -> Markup {
                 (Some(started), None) => { span { "started " (widgets::ago(started.0, now)) } }
                 (None, _) => { span { "created " (widgets::ago(run.created_at.0, now)) } }
             }
-            span { "attempt " (run.attempt) }
+            span { "attempt " (panel::attempt_of(run.attempt, &shown.trace.attempts)) }
             (version(shown))
             @if let Some(key) = &run.key { span { "key " code { (super::runs::key_text(key)) } } }
             @match event {
