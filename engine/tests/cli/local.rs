@@ -87,6 +87,14 @@ fn completions_come_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         Place::new().run(&["completions", shell]).exits(0).prints("stepwell");
     }
+    // What many runs are chosen by is completed wherever many are meant.
+    let bash = Place::new().run(&["completions", "bash"]).exits(0).out;
+    for command in ["stepwell__subcmd__replay)", "stepwell__subcmd__runs__subcmd__cancel)"] {
+        let options = bash.split(command).find_map(|rest| rest.trim_start().strip_prefix("opts=")).unwrap_or_else(|| panic!("{command}"));
+        for option in ["--function", "--status", "--since", "--until", "--where", "--dry-run", "--yes"] {
+            assert!(options.lines().next().unwrap().contains(option), "{command} {option}");
+        }
+    }
     Place::new().run(&["completions", "dos"]).exits(2);
 }
 

@@ -47,6 +47,11 @@ async fn many_are_counted_and_replayed_and_the_command_beside_it_means_no_more_o
     let keyed = page(&shop, "/runs?function=charge&key=u1&bulk=replay").await;
     assert!(keyed.plain().contains("1 run failed and pass") && keyed.text.contains(">Replay 1 run</button>"), "{}", keyed.text);
     assert!(!keyed.text.contains("stepwell replay"), "{}", keyed.text);
+    let waiting = shop.run_in(&["waiting"], "gate/asked", json!({ "gate": "north" })).await;
+    let cancel = page(&shop, "/runs?function=open-gate&bulk=cancel").await;
+    assert!(cancel.plain().contains("1 run pass the filters and have not ended."), "{}", cancel.plain());
+    assert!(cancel.plain().contains("stepwell runs cancel --function open-gate --until "), "{}", cancel.plain());
+    shop.ask(Method::DELETE, &format!("/v1/runs/{waiting}"), None).await;
     let of = page(&shop, "/runs?replay_of=0000000000101").await;
     assert!(!of.text.contains("stepwell runs ls"), "{}", of.text);
 
