@@ -86,6 +86,21 @@ async fn a_run_of_an_on_failure_script_leads_to_its_function_and_to_the_run_that
     let shown = page(&shop, &format!("/runs/{own}")).await.text;
     assert!(shown.contains("<a href=\"/functions/ask-warehouse\">ask-warehouse.on_failure</a>"), "{shown}");
     assert!(shown.contains(&format!("runs because <a class=\"mono\" href=\"/runs/{failed}\">")), "{shown}");
+    // And from the run that failed to the one that is about it, and to no other.
+    let other = shop.run_in(&["failed"], "warehouse/asked", json!({ "url": "http://127.0.0.1:1/" })).await;
+    let handled = loop {
+        let runs = runs_of(&shop, "ask-warehouse.on_failure").await;
+        if let Some(run) = runs.iter().find(|run| run["run_id"] != json!(own)) {
+            break run["run_id"].as_str().unwrap().to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    for (failed, script) in [(&failed, &own), (&other, &handled)] {
+        let from = page(&shop, &format!("/runs/{failed}")).await.text;
+        let header = from.split("on_failure <span").nth(1).unwrap_or_else(|| panic!("no link: {from}")).split("</p>").next().unwrap();
+        assert!(header.contains(&format!("href=\"/runs/{script}\"")), "{header}");
+    }
+    assert!(!shown.contains("on_failure <span"), "{shown}");
     let event = page(&shop, &format!("/events/{event}")).await.text;
     assert!(!event.contains("/functions/ask-warehouse.on_failure"), "{event}");
 
