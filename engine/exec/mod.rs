@@ -60,7 +60,7 @@ pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};
 pub use refused::{Fault, REFUSED_KEPT, Refused, RefusedEvent};
-pub use reload::{ReloadError, Reloaded, on_older};
+pub use reload::{LoadedBy, ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 pub use rested::Rested;
 use scheduler::{Message, Scheduler};
@@ -248,7 +248,7 @@ impl Engine {
             keys: Arc::default(),
             pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
             fixed: Fixed::of(&setup.project),
-            reloads: reload::Reloads::default(),
+            reloads: reload::Reloads::from(setup.clock.now()),
             refused: Mutex::default(),
             project: RwLock::new(setup.project),
             host: setup.host,
