@@ -364,13 +364,7 @@ impl Attempt {
     pub(super) fn hide(&self, mut failure: Failure) -> Failure {
         let secrets = &self.call.surroundings.secrets;
         failure.message = secrets.hide(&failure.message).into_owned();
-        if let Some(data) = &failure.data {
-            let text = data.to_string();
-            let hidden = secrets.hide(&text);
-            if *hidden != text {
-                failure.data = serde_json::from_str(&hidden).ok();
-            }
-        }
+        failure.data = failure.data.map(|data| secrets.hidden(data));
         failure
     }
 

@@ -13,7 +13,7 @@ use super::super::error::{Fault, Thrown};
 use super::super::post::Outgoing;
 use super::demand_between;
 use super::steps::check_name;
-use super::waits::{data_of, ids_json, recorded};
+use super::waits::{check_open, data_of, ids_json, recorded};
 use crate::rules::row::Recorded;
 
 pub(super) fn register(engine: &mut Engine) {
@@ -60,7 +60,9 @@ fn send(context: &NativeCallContext<'_>, events: Vec<One>) -> Result<Dynamic, Fa
     let attempt = current()?;
     demand_between(&attempt, "send_event")?;
     let name = events.first().map_or("", |event| &event.name);
-    check_name(name)?;
+    check_name(&attempt, name)?;
+    let texts = events.iter().flat_map(|event| std::iter::once(&event.name).chain(&event.id));
+    check_open(&attempt, texts, "the name or id of an event")?;
     let key = match attempt.ask(Kind::Send, name)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Send, key),
@@ -98,7 +100,7 @@ fn outgoing(attempt: &Attempt, key: &str, events: Vec<One>) -> Result<Vec<Outgoi
 fn signal(context: &NativeCallContext<'_>, name: &str, data: &Dynamic) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, "send_signal")?;
-    check_name(name)?;
+    check_name(&attempt, name)?;
     let key = match attempt.ask(Kind::Send, name)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Send, key),

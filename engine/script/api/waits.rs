@@ -71,6 +71,7 @@ fn for_event(context: &NativeCallContext<'_>, name: &str, given: Map) -> Result<
     let options = options(given, "wait_for_event", &["if", "timeout", "id"])?;
     let id = options.id.clone().unwrap_or_else(|| name.to_owned());
     let wanted = vec![(name.to_owned(), options.condition)];
+    check_wanted(&wanted)?;
     wait(context, "wait_for_event", &id, options.timeout, |attempt| events(attempt, wanted))
 }
 
@@ -91,14 +92,27 @@ fn for_any(context: &NativeCallContext<'_>, wanted: Array, given: Map) -> Result
     if all.is_empty() || all.len() > WANTED_MOST {
         return Err(Thrown::last("E0407", format!("wait_for_any takes 1 to {WANTED_MOST} entries")).fault());
     }
+    check_wanted(&all)?;
     let id = given.id.unwrap_or_else(|| all[0].0.clone());
     wait(context, "wait_for_any", &id, given.timeout, |attempt| events(attempt, all))
 }
 
 fn for_signal(context: &NativeCallContext<'_>, name: &str, given: Map) -> Result<Dynamic, Fault> {
     let options = options(given, "wait_for_signal", &["timeout", "id"])?;
+    check_open(&*current()?, [name], "the name of a signal")?;
     let id = options.id.unwrap_or_else(|| name.to_owned());
     wait(context, "wait_for_signal", &id, options.timeout, |_| Ok(What::Signal(Arc::from(name))))
+}
+
+/// Refuses secrets in what is waited for: it is stored, and shown to whoever asks why the run waits.
+fn check_wanted(wanted: &[(String, Option<String>)]) -> Result<(), Fault> {
+    let texts = wanted.iter().flat_map(|(event, condition)| std::iter::once(event).chain(condition));
+    check_open(&*current()?, texts, "the name or the `if` of a wait")
+}
+
+/// Refuses secrets in texts that are stored and shown as they are.
+pub(super) fn check_open<T: AsRef<str>>(attempt: &Attempt, texts: impl IntoIterator<Item = T>, what: &str) -> Result<(), Fault> {
+    texts.into_iter().try_for_each(|text| attempt.call.surroundings.secrets.refuse(text.as_ref(), what))
 }
 
 /// What a wait for events is stored as: each `if` checked, with as much of the run's own event as it reads.
@@ -139,7 +153,7 @@ fn wait(
 ) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, function)?;
-    check_name(id)?;
+    check_name(&attempt, id)?;
     let wait = match attempt.ask(Kind::Wait, id)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Wait, key),
@@ -206,7 +220,7 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
     demand_between(&attempt, "invoke")?;
     let options = options(given, "invoke", &["timeout", "id"])?;
     let id = options.id.as_deref().unwrap_or(function);
-    check_name(id)?;
+    check_name(&attempt, id)?;
     let wait = match attempt.ask(Kind::Invoke, id)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Invoke, key),
