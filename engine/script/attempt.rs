@@ -351,8 +351,10 @@ impl Attempt {
             data: data.map(|data| Json::from(&*secrets.hide(data))),
             step: self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key)),
         });
-        self.ports.watch.logged(&self.call.run, &line);
-        alloc::uncounted(|| own.pending.push(Write::Log { run: self.call.run.id, line }));
+        alloc::uncounted(|| {
+            self.ports.watch.logged(&self.call.run, &line);
+            own.pending.push(Write::Log { run: self.call.run.id, line });
+        });
     }
 
     /// The trace context that what the step or record with this key causes belongs to.
