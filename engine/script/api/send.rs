@@ -69,7 +69,10 @@ fn send(context: &NativeCallContext<'_>, events: Vec<One>) -> Result<Dynamic, Fa
     };
     attempt.demand_time()?;
     let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
-    let outgoing = outgoing(&attempt, &key.key, events)?;
+    let outgoing = match outgoing(&attempt, &key.key, events) {
+        Ok(outgoing) => outgoing,
+        Err(fault) => return Err(attempt.wrong(&key, fault, made)),
+    };
     let (ids, parcel) = match alloc::uncounted(|| attempt.ports.post.send(outgoing)) {
         Ok(ready) => ready,
         Err(failure) => return Err(attempt.used_up(&key, *failure, made)),
@@ -107,7 +110,10 @@ fn signal(context: &NativeCallContext<'_>, name: &str, data: &Dynamic) -> Result
     };
     attempt.demand_time()?;
     let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
-    let data: Json = data_of(&attempt, data, &format!("the data of signal `{name}`"))?;
+    let data: Json = match data_of(&attempt, data, &format!("the data of signal `{name}`")) {
+        Ok(data) => data,
+        Err(fault) => return Err(attempt.wrong(&key, fault, made)),
+    };
     let parcel = attempt.ports.post.signal(Arc::from(name), data);
     let record = attempt.record_of(&key, "null", made)?;
     attempt.hand_over(parcel, record)?;

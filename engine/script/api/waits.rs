@@ -159,16 +159,17 @@ fn wait(
         Found::New(key) => attempt.key_of(Kind::Wait, key),
     };
     attempt.demand_time()?;
-    let (with, row) = attempt.come_to(&wait, |now| {
-        let what = Arc::new(what(&attempt)?);
-        Ok(Opening { row: opened(&wait, what, now, timeout), parcel: None })
+    let made = |started: Millis| Made { attempts: 1, started, line: attempt.line_of(context) };
+    let (with, row) = attempt.come_to(&wait, |now| match what(&attempt) {
+        Ok(what) => Ok(Opening { row: opened(&wait, Arc::new(what), now, timeout), parcel: None }),
+        Err(fault) => Err(attempt.wrong(&wait, fault, made(now))),
     })?;
     let result = match with {
         Resolution::Event(event) => Recorded::Value(attempt.stored_event(event)?),
         with => plain(&wait, with),
     };
-    let made = Made { attempts: 1, started: row.opened, line: attempt.line_of(context) };
-    attempt.record_wait(row, result.clone(), made)?;
+    let started = row.opened;
+    attempt.record_wait(row, result.clone(), made(started))?;
     recorded(&attempt, result)
 }
 
@@ -228,7 +229,10 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
     attempt.demand_time()?;
     let made = |started: Millis| Made { attempts: 1, started, line: attempt.line_of(context) };
     let (with, row) = attempt.come_to(&wait, |now| {
-        let data = data_of(&attempt, data, &format!("the data for `{function}`"))?;
+        let data = match data_of(&attempt, data, &format!("the data for `{function}`")) {
+            Ok(data) => data,
+            Err(fault) => return Err(attempt.wrong(&wait, fault, made(now))),
+        };
         match alloc::uncounted(|| {
             let extra = attempt.onward(&wait.key).map(|context| context.beside(None));
             attempt.ports.post.invoke(&attempt.call.run, function, data, extra)
