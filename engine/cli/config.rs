@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{self, Model};
+use crate::script::Secrets;
 
 use super::exit::{Exit, Trouble};
 use super::out::{Cell, Out};
@@ -51,7 +52,10 @@ impl Config {
 
 /// The settings of the file, with the variables that stand over them, and which secrets and keys are set.
 fn settings(model: &Model) -> Vec<Setting> {
-    let mut all: Vec<Setting> = config::effective(model).into_iter().map(in_force).collect();
+    let secrets = model.secrets.iter().map(|name| (name.value.clone(), place::environment(&name.value)));
+    let secrets = Secrets::new(secrets.collect());
+    let hidden = |setting: Setting| Setting { value: secrets.hidden(setting.value), ..setting };
+    let mut all: Vec<Setting> = config::effective(model).into_iter().map(in_force).map(hidden).collect();
     for variable in ["STEPWELL_EVENT_KEYS", "STEPWELL_ADMIN_TOKEN", "STEPWELL_READ_TOKEN"] {
         let word = if is_set(variable) { "set" } else { "not set" };
         all.push(Setting { key: variable.to_owned(), value: json!(word), origin: "environment".to_owned() });

@@ -123,33 +123,42 @@ async fn ready(out: &Out, config: &std::path::Path) -> Result<Exit, Trouble> {
 /// Who holds the database, and how that one is: what is wrong with it is told beside the lock, which is as it should be.
 fn engine(database: &std::path::Path, config: &std::path::Path) -> Result<Vec<Check>, Trouble> {
     let Some(pid) = Sqlite::owner(database) else { return Ok(vec![Check::well("lock", "free: no engine is running")]) };
-    let lock = Check::well("lock", format!("an engine is running (process {pid})"));
-    let how = match remote(config) {
-        Ok(remote) => super::runtime()?.block_on(unwell(&remote)),
-        Err(_) => Some(Check::note("engine", "where it listens is not known, so it was not asked how it is", NAME_IT)),
-    };
-    Ok(std::iter::once(lock).chain(how).collect())
+    let mut checks = vec![Check::well("lock", format!("an engine is running (process {pid})"))];
+    match remote(config) {
+        Ok(remote) => checks.extend(super::runtime()?.block_on(told(&remote))),
+        Err(_) => checks.push(Check::note("engine", "where it listens is not known, so it was not asked how it is", NAME_IT)),
+    }
+    Ok(checks)
 }
 
 /// What helps where an engine listens elsewhere than its config says.
 const NAME_IT: &str = "if it listens elsewhere, name its address in STEPWELL_URL; `doctor --ready` asks it alone";
 
-/// What is wrong with a running engine, by its own words; none where it is well.
-async fn unwell(remote: &Remote) -> Option<Check> {
+/// This program's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a running engine says of itself: whether it is well, and whether it is this program.
+async fn told(remote: &Remote) -> Vec<Check> {
     // A process that stands still takes connections all the same, and a minute is too long for finding that out.
     let answer = if remote.answers().await { remote.get("/health", &[]).await.ok() } else { None };
     let health: serde_json::Value = answer.and_then(|answer| serde_json::from_str(&answer).ok()).unwrap_or_default();
     let reasons = health["reasons"].as_array().map_or(&[][..], Vec::as_slice);
     let reasons: Vec<&str> = reasons.iter().filter_map(serde_json::Value::as_str).collect();
-    match health["message"].as_str() {
-        Some("OK") => None,
+    let how = match health["message"].as_str() {
+        Some("OK") => Check::well("engine", format!("the one at {} is well", remote.url())),
         Some("degraded") => {
             let text = format!("the one at {} is not well: {}", remote.url(), shown(&reasons.join("; ")));
-            Some(Check::ill("engine", text, "its log has more; `stepwell reload` tries a mended config"))
+            Check::ill("engine", text, "its log has more; `stepwell reload` tries a mended config")
         }
         // Whether it stands still or listens elsewhere cannot be told from here, so this alone is no failure.
-        _ => Some(Check::note("engine", format!("no engine answers at {}, so it was not asked how it is", remote.url()), NAME_IT)),
-    }
+        _ => return vec![Check::note("engine", format!("no engine answers at {}, so it was not asked how it is", remote.url()), NAME_IT)],
+    };
+    let version = health["version"].as_str().map_or_else(|| "of a version that it does not say".to_owned(), shown);
+    let other = (version != VERSION).then(|| {
+        let text = format!("the one at {} is stepwell {version}, this program is {VERSION}", remote.url());
+        Check::note("version", text, "restart the engine with this program, or ask it with the program that it runs")
+    });
+    std::iter::once(how).chain(other).collect()
 }
 
 /// What to do about a database that does not open.
@@ -157,6 +166,9 @@ pub fn advice(error: &OpenError) -> &'static str {
     match error {
         OpenError::Locked { .. } => "stop that engine first, or give this one another --database",
         OpenError::Newer { .. } => "use the newer stepwell that wrote it",
+        OpenError::Older { .. } => {
+            "make a backup with the program that wrote it, then start the engine once with this one, which brings it there"
+        }
         OpenError::NotOurs => "name the engine's own file with --database",
         OpenError::Missing => "`stepwell dev` or `stepwell run` makes it",
         OpenError::Corrupt(_) => "restore a backup, or move the file away and start anew; the engine never does that by itself",

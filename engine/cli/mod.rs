@@ -20,6 +20,7 @@ mod invoke;
 mod keys;
 mod live;
 mod log;
+mod many;
 mod out;
 mod place;
 mod plan;

@@ -3,18 +3,14 @@
 mod check;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
 
-use crate::base::{Clock, Diagnostic, Millis};
-use crate::clock::SystemClock;
-use crate::rules::RunState;
-use crate::server::view::{ManyBody, ManyView, One, ReplayBody, ReplayView, Time, raw};
+use crate::server::view::{ManyBody, One, ReplayBody, ReplayView, raw};
 
 use super::exit::{Exit, Trouble};
+use super::many::{Chosen, Consent, Deed};
 use super::out::{DIM, Out, count, paint, shown};
 use super::reading::{EngineOption, Reader, understood};
 use super::remote::Remote;
-use super::runs::{self, Since};
 
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
@@ -28,21 +24,8 @@ pub struct Replay {
     /// Put another result in the place of a step's, also of a failed one; may stand several times
     #[arg(long, value_name = "STEP=JSON", value_parser = step_and_value)]
     set: Vec<(String, String)>,
-    /// All runs for which this holds: CEL over `run` and `event`
-    #[arg(long, value_name = "CEL", conflicts_with = "runs")]
-    r#where: Option<String>,
-    /// All runs of this function
-    #[arg(long, value_name = "ID", conflicts_with = "runs")]
-    function: Option<String>,
-    /// All runs in one of these states [default: failed; with --check all]
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::state, conflicts_with = "runs")]
-    status: Vec<RunState>,
-    /// All runs that were created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
-    since: Option<Since>,
-    /// All runs that were created before
-    #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
-    until: Option<Since>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Only say what the handlers at hand would do with stored runs, without any effect: those that have begun, and ended ones.
     /// No engine is needed
     #[arg(long, conflicts_with_all = ["from", "set", "where", "dry_run", "yes"])]
@@ -50,12 +33,8 @@ pub struct Replay {
     /// The database that --check reads [default: the config's]
     #[arg(long, value_name = "FILE", requires = "check")]
     database: Option<std::path::PathBuf>,
-    /// Check and count, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask, however many there are
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -82,10 +61,10 @@ impl Replay {
         if self.check {
             let wanted = check::Wanted {
                 runs: &self.runs,
-                function: self.function.as_deref(),
-                states: &self.status,
-                since: self.since,
-                until: self.until,
+                function: self.chosen.function.as_deref(),
+                states: &self.chosen.status,
+                since: self.chosen.since,
+                until: self.chosen.until,
             };
             let config = self.engine.config.config.as_deref();
             return check::run(out, config, self.database.as_deref(), &wanted, self.json);
@@ -105,10 +84,10 @@ impl Replay {
         for run in runs {
             ids.push(reader.run_id(run).await?);
         }
-        if ids.len() > 1 && !self.dry_run && !self.agreed(&format!("replay {}", count(ids.len(), "run")))? {
+        if ids.len() > 1 && !self.consent.dry_run && !self.consent.given(&format!("replay {}", count(ids.len(), "run")))? {
             return Ok(Exit::Failed);
         }
-        let body = ReplayBody { from_step: self.from.clone(), set: self.results(), dry_run: self.dry_run };
+        let body = ReplayBody { from_step: self.from.clone(), set: self.results(), dry_run: self.consent.dry_run };
         let body = serde_json::to_string(&body).unwrap_or_default();
         let mut views = Vec::with_capacity(ids.len());
         for id in ids {
@@ -141,96 +120,15 @@ impl Replay {
     }
 
     async fn many(&self, out: &Out, remote: &Remote) -> Result<Exit, Trouble> {
-        let says_which =
-            self.r#where.is_some() || self.function.is_some() || !self.status.is_empty() || self.since.is_some() || self.until.is_some();
-        if !says_which {
-            let trouble = Trouble::usage("it is not said which runs are to be replayed");
-            return Err(trouble.help("name their ids, or choose them by --where, --function, --status, --since and --until"));
-        }
-        let count_body = ManyBody { dry_run: true, ..self.body(SystemClock::default().now()) };
-        let counted = self.ask_many(remote, &count_body).await?;
-        let left = counted.matched - counted.replayed_before;
-        let before =
-            if counted.replayed_before > 0 { format!(", {} of them replayed before", counted.replayed_before) } else { String::new() };
-        let verb = if counted.matched == 1 { "matches" } else { "match" };
-        out.say(format!("{} {verb}{before}", count(counted.matched, "run")));
-        if left == 0 {
-            return Err(Trouble::silent(Exit::NothingMatched));
-        }
-        if self.dry_run {
-            return self.show(out, &counted);
-        }
-        if !self.agreed(&format!("replay {}; their effects happen again", count(left, "run")))? {
-            return Ok(Exit::Failed);
-        }
-        // The same moment as the count's, so that no other runs are meant.
-        let done = self.ask_many(remote, &ManyBody { dry_run: false, ..count_body }).await?;
-        self.show(out, &done)
-    }
-
-    fn body(&self, now: Millis) -> ManyBody {
-        ManyBody {
-            function: self.function.clone(),
-            status: self.status.iter().map(|state| state.word().to_owned()).collect(),
-            since: self.since.map(|since| Time(since.at(now))),
-            until: Some(self.until.map_or(Time(now), |until| Time(until.at(now)))),
-            condition: self.r#where.clone(),
-            from_step: self.from.clone(),
-            set: self.results(),
-            ..ManyBody::default()
-        }
+        const DEED: Deed<'_> =
+            Deed { path: "/v1/replays", verb: "replay", done: "replayed", beware: "their effects happen again", is_again: true };
+        let with = |body| ManyBody { from_step: self.from.clone(), set: self.results(), ..body };
+        DEED.run(out, remote, (&self.chosen, &self.consent), self.json, with).await
     }
 
     fn results(&self) -> BTreeMap<String, Box<serde_json::value::RawValue>> {
         self.set.iter().map(|(step, value)| (step.clone(), raw(value))).collect()
     }
-
-    async fn ask_many(&self, remote: &Remote, body: &ManyBody) -> Result<ManyView, Trouble> {
-        let answer = remote.post("/v1/replays", serde_json::to_string(body).unwrap_or_default()).await?;
-        Ok(understood::<One<ManyView>>(remote, answer)?.data)
-    }
-
-    fn show(&self, out: &Out, view: &ManyView) -> Result<Exit, Trouble> {
-        if self.json {
-            out.line(serde_json::to_string(view).unwrap_or_default())?;
-        } else {
-            let rows = view.runs.iter().map(|run| {
-                let new = run.replayed_as.map(|id| id.to_string()).unwrap_or_default();
-                vec![run.run_id.to_string().into(), new.into(), run.error.clone().unwrap_or_default().into()]
-            });
-            out.table(&["run", "replayed as", "not done"], rows.collect())?;
-        }
-        let failed = view.runs.iter().filter(|run| run.error.is_some()).count();
-        if failed == 0 {
-            return Ok(Exit::Done);
-        }
-        Err(Trouble::new(Exit::Failed, Diagnostic::error("E0539", format!("{} could not be replayed", count(failed, "run")))))
-    }
-
-    /// Whether the person agrees; `--yes` says so beforehand.
-    fn agreed(&self, what: &str) -> Result<bool, Trouble> {
-        if self.yes {
-            return Ok(true);
-        }
-        ask(what)
-    }
-}
-
-/// Asks whether something is to be done to many.
-///
-/// # Errors
-/// Exit 2 where nobody can be asked.
-pub fn ask(what: &str) -> Result<bool, Trouble> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Trouble::usage(format!("{what}: say so with --yes")).help("there is no terminal to ask at; --dry-run only counts"));
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{what}? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 #[cfg(test)]

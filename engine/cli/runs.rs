@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::base::{Clock, Diagnostic, Millis, RunId, Span};
 use crate::clock::SystemClock;
 use crate::rules::RunState;
-use crate::server::view::{MigratedView, NoticeView, One, RunView, Time};
+use crate::server::view::{ManyBody, MigratedView, NoticeView, One, RunView, Time};
 
 use super::exit::{Exit, Trouble};
 use super::live::{Show, has_stopped, log_line};
+use super::many::{Chosen, Consent, Deed};
 use super::out::{BOLD, Cell, DIM, Out, count, paint, relative, shown};
 use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
+use super::remote::Remote;
 use super::tree;
 
 /// How often a followed log is looked at.
@@ -43,8 +45,8 @@ enum What {
     /// Take runs to the newest version of their handler, if it fits what they have recorded; parked ones go on
     #[command(after_help = "Example:\n  stepwell runs migrate --function charge --dry-run")]
     Migrate(Migrate),
-    /// End a run from outside, whatever it is doing
-    #[command(after_help = "Example:\n  stepwell runs ls --status sleeping --function charge | cut -f1 | xargs stepwell runs cancel")]
+    /// End runs from outside, whatever they are doing: one, several, or all that match
+    #[command(after_help = "Example:\n  stepwell runs cancel --status sleeping --function charge --dry-run")]
     Cancel(Cancel),
     /// Follow what runs do, as it happens
     #[command(after_help = "Example:\n  stepwell runs tail --json")]
@@ -122,12 +124,16 @@ struct Logs {
 
 #[derive(Debug, clap::Args)]
 struct Cancel {
-    /// The run's id, or its beginning
+    /// The runs' ids, or their beginnings
     #[arg(value_name = "RUN")]
-    run: String,
-    /// Why, for the run's page and log
+    runs: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Why, for the runs' pages and logs
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    consent: Consent,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -270,7 +276,7 @@ impl Migrate {
         }
         if self.function.is_some() && !self.dry_run && !self.yes {
             let what = format!("take {} to the newest version of the handler, where it fits", count(ids.len(), "run"));
-            if !super::replay::ask(&what)? {
+            if !super::many::ask(&what)? {
                 return Ok(Exit::Failed);
             }
         }
@@ -487,16 +493,56 @@ impl Logs {
 
 impl Cancel {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        const DEED: Deed<'_> = Deed {
+            path: "/v1/cancellations",
+            verb: "cancel",
+            done: "cancelled",
+            beware: "what they have invoked is cancelled with them",
+            is_again: false,
+        };
         let remote = self.engine.engine()?;
-        let run = Reader::Engine(remote.clone()).run_id(&self.run).await?;
-        let query: Vec<(&str, String)> = self.reason.iter().map(|reason| ("reason", reason.clone())).collect();
-        let answer: One<RunView> = understood(&remote, remote.delete(&format!("/v1/runs/{run}"), &query).await?)?;
-        if self.json {
-            out.line(serde_json::to_string(&answer.data).unwrap_or_default())?;
-        } else {
-            out.say(format!("{run} {}", answer.data.state.word()));
+        if self.runs.is_empty() {
+            let with = |body| ManyBody { reason: self.reason.clone(), ..body };
+            return DEED.run(out, &remote, (&self.chosen, &self.consent), self.json, with).await;
         }
-        Ok(Exit::Done)
+        let reader = Reader::Engine(remote.clone());
+        let mut ids = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            ids.push(reader.run_id(run).await?);
+        }
+        if self.consent.dry_run {
+            for run in ids {
+                let state = understood::<One<RunView>>(&remote, remote.get(&format!("/v1/runs/{run}"), &[]).await?)?.data.state;
+                let may_be = if state.is_terminal() { "has ended" } else { "can be cancelled" };
+                out.say(format!("{run} {may_be}: it is {}", state.word()));
+            }
+            return Ok(Exit::Done);
+        }
+        if ids.len() > 1 && !self.consent.given(&format!("cancel {}", count(ids.len(), "run")))? {
+            return Ok(Exit::Failed);
+        }
+        self.named(out, &remote, ids).await
+    }
+
+    /// Cancels these; one that cannot be is told of, and keeps no other from it.
+    async fn named(&self, out: &Out, remote: &Remote, ids: Vec<RunId>) -> Result<Exit, Trouble> {
+        let query: Vec<(&str, String)> = self.reason.iter().map(|reason| ("reason", reason.clone())).collect();
+        let (mut views, mut failed) = (Vec::new(), Vec::new());
+        for run in ids {
+            match remote.delete(&format!("/v1/runs/{run}"), &query).await {
+                Ok(answer) => {
+                    let view = understood::<One<RunView>>(remote, answer)?.data;
+                    out.say(format!("{run} {}", view.state.word()));
+                    views.push(view);
+                }
+                Err(trouble) if trouble.exit == Exit::Failed => failed.extend(trouble.problems),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        if self.json {
+            out.line(serde_json::to_string(&views).unwrap_or_default())?;
+        }
+        if failed.is_empty() { Ok(Exit::Done) } else { Err(Trouble { exit: Exit::Failed, problems: failed }) }
     }
 }
 

@@ -5,7 +5,7 @@ mod flush;
 mod handlers;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -160,23 +160,50 @@ fn disk(folder: &Path) -> Check {
     }
 }
 
+/// What follows the name of a database in those of the files beside it: its log, the log's index, and the lock of who owns it.
+const BESIDE: [&str; 3] = ["-wal", "-shm", ".lock"];
+
+/// The database and the files beside it that are there, each with who may open it.
+fn own_files(database: &Path) -> std::io::Result<Vec<(PathBuf, u32)>> {
+    let mode = |path: &Path| std::fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777);
+    let mut files = vec![(database.to_owned(), mode(database)?)];
+    for end in BESIDE {
+        let mut name = database.as_os_str().to_owned();
+        name.push(end);
+        let path = PathBuf::from(name);
+        // They come and go with those that have the database open.
+        match mode(&path) {
+            Ok(mode) => files.push((path, mode)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
+}
+
 fn permissions(database: &Path, folder: &Path) -> Check {
-    let mode = match std::fs::metadata(database) {
-        Ok(meta) => meta.permissions().mode() & 0o777,
+    let files = match own_files(database) {
+        Ok(files) => files,
         Err(error) => return Check::note("rights", format!("{}: {error}", database.display()), "look at the path and its folder"),
     };
+    let shown = |files: &[&(PathBuf, u32)]| files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>();
     if rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_err() {
         let text = format!("this user may not write into {}", folder.display());
         return Check::ill("rights", text, "the engine makes its log there: give the folder to the engine's user");
     }
-    if rustix::fs::access(database, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_err() {
-        return Check::ill("rights", format!("this user may not write {}", database.display()), "give the file to the engine's user");
+    let both = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+    let (closed, open): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| rustix::fs::access(path, both).is_err());
+    if !closed.is_empty() {
+        let text = format!("this user may not write {}", shown(&closed).join(", "));
+        return Check::ill("rights", text, "give what is named to the engine's user");
     }
-    if mode & 0o077 != 0 {
-        let text = format!("others may open the database (mode {mode:03o})");
-        return Check::note("rights", text, format!("it holds every event's data: chmod 600 {}", database.display()));
+    let (bare, _): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, mode)| mode & 0o077 != 0);
+    if !bare.is_empty() {
+        let modes: Vec<String> = bare.iter().map(|(path, mode)| format!("{} (mode {mode:03o})", path.display())).collect();
+        let advice = format!("every event's data go through them: chmod 600 {}", shown(&bare).join(" "));
+        return Check::note("rights", format!("others may open {}", modes.join(", ")), advice);
     }
-    Check::well("rights", format!("the engine's user alone opens the database (mode {mode:03o})"))
+    Check::well("rights", "the engine's user alone opens the database and the files beside it")
 }
 
 fn descriptors() -> Check {
@@ -211,10 +238,12 @@ mod tests {
     fn a_database_that_others_may_open_is_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x.db");
-        std::fs::write(&file, "").expect("a file");
-        for (mode, finding) in [(0o600, Finding::Well), (0o644, Finding::Note)] {
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a mode");
-            assert_eq!(permissions(&file, folder.path()).finding, finding, "{mode:o}");
+        for beside in ["x.db", "x.db-wal", "x.db-shm", "x.db.lock"].map(|name| folder.path().join(name)) {
+            std::fs::write(&beside, "").expect("a file");
+            for (mode, finding) in [(0o644, Finding::Note), (0o600, Finding::Well)] {
+                std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode)).expect("a mode");
+                assert_eq!(permissions(&file, folder.path()).finding, finding, "{} {mode:o}", beside.display());
+            }
         }
         assert_eq!(disk(folder.path()).name, "disk");
     }

@@ -272,7 +272,7 @@ impl Inner {
             if !in_time || dooms.iter().any(|doom| doom.tree.iter().any(|doomed| doomed.id == run.id)) {
                 continue;
             }
-            let mut doom = self.doom(index, run, &format!("cancel_on: {} {} came", row.name, row.id), now)?;
+            let mut doom = self.doom(index, run, &format!("{}{} {} came", ended::CANCELLED_BY, row.name, row.id), now)?;
             doom.list.expect.insert(0, Expect::EventStored(row.id));
             dooms.push(doom);
         }

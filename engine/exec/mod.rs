@@ -15,6 +15,7 @@ mod gather;
 mod ingest;
 mod invoke;
 mod lines;
+mod logged;
 mod metrics;
 mod migrate;
 mod notice;
@@ -54,13 +55,14 @@ pub use fit::check;
 pub use flow::{Flow, LimitKey, OpenWindow, RateKey, SingletonKey, ThrottleKey};
 pub use ingest::{AcceptError, NewEvent, Refusal};
 pub use invoke::InvokeError;
+pub use logged::{LOGGED_KEPT, Logged};
 pub use metrics::{Figures, FunctionFigures};
 pub use migrate::{MigrateError, Migrated};
 pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};
 pub use refused::{Fault, REFUSED_KEPT, Refused, RefusedEvent};
-pub use reload::{ReloadError, Reloaded, on_older};
+pub use reload::{LoadedBy, ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 pub use rested::Rested;
 use scheduler::{Message, Scheduler};
@@ -248,7 +250,7 @@ impl Engine {
             keys: Arc::default(),
             pauses: RwLock::new(pause::Pauses::of(setup.store.pauses()?)),
             fixed: Fixed::of(&setup.project),
-            reloads: reload::Reloads::default(),
+            reloads: reload::Reloads::from(setup.clock.now()),
             refused: Mutex::default(),
             project: RwLock::new(setup.project),
             host: setup.host,

@@ -1,6 +1,6 @@
 //! What watchers of a running engine are told, as it happens; nothing depends on anybody listening.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -9,6 +9,8 @@ use crate::base::{Millis, RunId};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{AttemptRow, Failure, Kind, LogRow, Record, RunRow, RunState};
 use crate::script::Watch;
+
+use super::logged;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
@@ -100,14 +102,20 @@ impl Notice {
     }
 }
 
-/// Passes on what scripts report, if anybody listens.
+/// Passes on what scripts report, if anybody listens, and keeps the last lines of their logs.
 pub(super) struct Broadcast {
     notices: broadcast::Sender<Notice>,
+    lines: Mutex<logged::Ring>,
 }
 
 impl Broadcast {
     pub(super) fn new(notices: broadcast::Sender<Notice>) -> Broadcast {
-        Broadcast { notices }
+        Broadcast { notices, lines: Mutex::default() }
+    }
+
+    /// The last lines that handlers have written, the newest first.
+    pub(super) fn logged_lately(&self) -> Vec<logged::Logged> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).newest_first()
     }
 
     fn tell(&self, notice: impl FnOnce() -> Notice) {
@@ -147,6 +155,7 @@ impl Watch for Broadcast {
     }
 
     fn logged(&self, run: &RunRow, line: &LogRow) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).keep(run.id, line);
         self.tell(|| Notice::Log {
             run: run.id,
             step: Arc::clone(&line.step),

@@ -74,9 +74,20 @@ struct Broken {
     problems: Vec<Diagnostic>,
 }
 
+/// What has put a snapshot in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedBy {
+    /// The start of the engine.
+    Start,
+    /// A reload, also one that changed nothing.
+    Reload,
+}
+
 /// What an engine knows of its reloads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reloads {
+    /// When the snapshot in force was read, and what had it read.
+    loaded: Mutex<(Millis, LoadedBy)>,
     /// One at a time: the files that are read last come into force last.
     turn: tokio::sync::Mutex<()>,
     broken: Mutex<Option<Broken>>,
@@ -85,6 +96,16 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
+    /// Those of an engine that starts now.
+    pub(super) fn from(start: Millis) -> Reloads {
+        Reloads {
+            loaded: Mutex::new((start, LoadedBy::Start)),
+            turn: Default::default(),
+            broken: Mutex::default(),
+            versions: Mutex::default(),
+        }
+    }
+
     /// Versions of handlers that are needed though no run may name them: those of the snapshot in force, and of a reload that is
     /// under way.
     pub(super) fn versions(&self, project: &Project) -> HashSet<Arc<str>> {
@@ -153,6 +174,7 @@ impl Engine {
         let difference = Difference::between(&before, &project, &inner.fixed);
         inner.put_in_force(&before, &project).await?;
         inner.reloads.note(None);
+        *inner.reloads.loaded.lock().unwrap_or_else(PoisonError::into_inner) = (inner.clock.now(), LoadedBy::Reload);
         let older = inner.on_older_versions(&project, &difference).await?;
         if difference.is_empty() {
             tracing::info!("reloaded: nothing has changed");
@@ -162,6 +184,11 @@ impl Engine {
             tracing::info!(hash = %project.hash.get(..12).unwrap_or_default(), "reloaded: {}", told.join("; "));
         }
         Ok(Reloaded { hash: project.hash.clone(), difference, older, notes })
+    }
+
+    /// When the snapshot in force was read, and what had it read.
+    pub fn loaded(&self) -> (Millis, LoadedBy) {
+        *self.inner.reloads.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The problems of the last reload, where it failed, and when that was.

@@ -142,7 +142,9 @@ impl Project {
 
     /// Every option in force: its path, its value, and where it comes from. Secrets are named, never shown.
     pub fn settings(&self) -> impl Iterator<Item = (String, Value, String)> {
-        crate::config::effective(&self.config).into_iter().map(|setting| (setting.path, setting.value, setting.origin.to_string()))
+        let secrets = &self.surroundings.secrets;
+        let settings = crate::config::effective(&self.config).into_iter();
+        settings.map(|setting| (setting.path, secrets.hidden(setting.value), setting.origin.to_string()))
     }
 
     /// How long ended runs and events are kept.

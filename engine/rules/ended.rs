@@ -21,6 +21,9 @@ pub const CANCELLED: &str = "stepwell/function.cancelled";
 /// The events that the end of a run can make.
 pub const TOLD: [&str; 3] = [FAILED, FINISHED, CANCELLED];
 
+/// What the reason of a run begins with that an event cancelled: the event's name and id follow.
+pub const CANCELLED_BY: &str = "cancel_on: ";
+
 /// What follows a function's id in the id of the function that its `on_failure` script is. No declared id holds a dot.
 const ON_FAILURE: &str = ".on_failure";
 

@@ -311,6 +311,9 @@ pub struct Failure {
     /// The attempts of that step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// Of an attempt that another one follows: how many there may be in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<u32>,
     /// What was thrown or handed to `fail`, where it was more than a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,

@@ -106,6 +106,10 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: i
         }
         Outcome::Threw { error, retry_after } => {
             let next = retry::next(policy, stopped.attempt, now, unit(), retry_after);
+            let error = match next {
+                Some(_) => Arc::new(Failure { allowed: Some(policy.attempts), ..Arc::unwrap_or_clone(error) }),
+                None => error,
+            };
             writes.push(Write::Attempt {
                 run: id,
                 attempt: AttemptRow {

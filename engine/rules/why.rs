@@ -6,7 +6,7 @@ use crate::base::{Millis, Span};
 
 use super::gates::Collect;
 use super::queue::{AHEAD_MOST, Blocked};
-use super::row::{AttemptRow, Record, Recorded, RunRow, RunState};
+use super::row::{AttemptRow, Failure, Record, Recorded, RunRow, RunState};
 use super::waits::{WaitRow, WaitState, What};
 
 /// What a run's row alone tells; none where it is under way, has ended, stands in line, or waits for something from outside.
@@ -15,8 +15,12 @@ pub fn row(run: &RunRow, now: Millis) -> Option<String> {
         RunState::Parked => Some(format!("parked: {}", run.reason.as_deref().unwrap_or("no reason was recorded"))),
         RunState::Sleeping => Some(format!("sleeping; goes on {}", due(run.wake, now))),
         RunState::BackingOff => {
-            let error = run.error.as_ref().map_or("an attempt failed", |error| error.message.as_str());
-            Some(format!("backing off after a failed attempt ({error}); the next one comes {}", due(run.wake, now)))
+            let (error, next) = match &run.error {
+                // The code between steps counts its attempts in the run's row, which is one ahead by now.
+                Some(error) => (error.message.as_str(), following(error, error.attempts.unwrap_or(run.attempt.saturating_sub(1)))),
+                None => ("an attempt failed", "the next one".to_owned()),
+            };
+            Some(format!("backing off after a failed attempt ({error}); {next} comes {}", due(run.wake, now)))
         }
         RunState::Queued if run.enter > now && run.started.is_none() => {
             let starts = due(Some(run.enter), now);
@@ -43,6 +47,11 @@ pub fn collecting(run: &RunRow, how: Collect, events: usize, now: Millis) -> Opt
         }
         Collect::Batch { size, .. } => format!("collects a batch: {events} of {size} events; starts {when}, or when it is full"),
     })
+}
+
+/// The attempt that follows a failed one, with its number where it is known of how many.
+fn following(error: &Failure, failed: u32) -> String {
+    error.allowed.map_or_else(|| "the next one".to_owned(), |allowed| format!("attempt {} of {allowed}", failed + 1))
 }
 
 /// Whether a run stands in line: it is queued, or its time to go on has come.
@@ -119,12 +128,8 @@ pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, S
         if let Some(next) = attempt.next.filter(|next| is_last && *next > now)
             && !attempt.key.is_empty()
         {
-            let error = &attempt.error.message;
-            parts.push(format!(
-                "`{}` backs off after a failed attempt ({error}); the next one comes {}",
-                attempt.key,
-                due(Some(next), now)
-            ));
+            let (error, following) = (&attempt.error.message, following(&attempt.error, attempt.attempt));
+            parts.push(format!("`{}` backs off after a failed attempt ({error}); {following} comes {}", attempt.key, due(Some(next), now)));
         }
     }
     parts.extend(open.iter().filter(|(row, _)| row.state == WaitState::Open).map(|(row, text)| format!("`{}` {text}", row.wait.key)));
@@ -143,7 +148,7 @@ fn due(at: Option<Millis>, now: Millis) -> String {
 mod tests {
     use super::*;
     use crate::base::Id;
-    use crate::rules::{Failure, GateKeys, Kind, WaitKey};
+    use crate::rules::{GateKeys, Kind, WaitKey};
 
     const NOW: Millis = Millis(100_000);
 
@@ -156,6 +161,14 @@ mod tests {
         let failure = Arc::new(Failure { message: "no money".into(), ..Failure::default() });
         let backing_off = RunRow { error: Some(failure), ..run(RunState::BackingOff, Some(190_500)) };
         assert_eq!(row(&backing_off, NOW).as_deref(), Some("backing off after a failed attempt (no money); the next one comes in 1m30s"));
+        // Of a step's attempts it knows the number, of those of the code between steps the run does.
+        let of_step = Failure { message: "busy".into(), attempts: Some(2), allowed: Some(6), ..Failure::default() };
+        let between = Failure { attempts: None, ..of_step.clone() };
+        for (failure, attempt, next) in [(of_step, 1, "attempt 3 of 6"), (between, 2, "attempt 2 of 6")] {
+            let backing_off = RunRow { error: Some(Arc::new(failure)), attempt, ..run(RunState::BackingOff, Some(190_500)) };
+            let wanted = format!("backing off after a failed attempt (busy); {next} comes in 1m30s");
+            assert_eq!(row(&backing_off, NOW), Some(wanted));
+        }
         assert_eq!(row(&run(RunState::Sleeping, Some(100_200)), NOW).as_deref(), Some("sleeping; goes on in 1s"));
         assert_eq!(row(&run(RunState::Sleeping, Some(100_000)), NOW).as_deref(), Some("sleeping; goes on as soon as it gets its turn"));
         let later = RunRow { enter: Millis(160_000), started: None, ..run(RunState::Queued, None) };

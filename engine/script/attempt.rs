@@ -351,8 +351,10 @@ impl Attempt {
             data: data.map(|data| Json::from(&*secrets.hide(data))),
             step: self.inside.borrow().as_ref().map_or_else(|| Arc::from(""), |inside| Arc::clone(&inside.key)),
         });
-        self.ports.watch.logged(&self.call.run, &line);
-        alloc::uncounted(|| own.pending.push(Write::Log { run: self.call.run.id, line }));
+        alloc::uncounted(|| {
+            self.ports.watch.logged(&self.call.run, &line);
+            own.pending.push(Write::Log { run: self.call.run.id, line });
+        });
     }
 
     /// The trace context that what the step or record with this key causes belongs to.
@@ -364,13 +366,7 @@ impl Attempt {
     pub(super) fn hide(&self, mut failure: Failure) -> Failure {
         let secrets = &self.call.surroundings.secrets;
         failure.message = secrets.hide(&failure.message).into_owned();
-        if let Some(data) = &failure.data {
-            let text = data.to_string();
-            let hidden = secrets.hide(&text);
-            if *hidden != text {
-                failure.data = serde_json::from_str(&hidden).ok();
-            }
-        }
+        failure.data = failure.data.map(|data| secrets.hidden(data));
         failure
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::Value;
 
 use crate::base::limits::SECRET_LEAST_BYTES;
 
@@ -42,6 +43,7 @@ impl Secrets {
             let json = quoted(value);
             add(json[1..json.len() - 1].to_owned());
             add(url_encoded(value));
+            in_addresses(value).into_iter().for_each(&mut add);
             // Base64 of a longer text shows a part of it in one of three forms; their inner part is the same wherever it stands.
             for skip in 0..3 {
                 let padded = [vec![0; skip], value.as_bytes().to_vec()].concat();
@@ -83,6 +85,16 @@ impl Secrets {
         text
     }
 
+    /// The value with every known secret hidden in its texts.
+    pub fn hidden(&self, value: Value) -> Value {
+        let text = value.to_string();
+        match self.hide(&text) {
+            Cow::Borrowed(_) => value,
+            // A name has no character that JSON would write in another way.
+            Cow::Owned(hidden) => serde_json::from_str(&hidden).unwrap_or_default(),
+        }
+    }
+
     /// Refuses a text that contains a known secret.
     pub(super) fn refuse(&self, text: &str, what: impl std::fmt::Display) -> Result<(), Fault> {
         match self.forms.iter().find(|(form, _)| text.contains(form.as_str())) {
@@ -106,6 +118,21 @@ fn url_encoded(text: &str) -> String {
     out
 }
 
+/// A text as an address has it that it was put into as it is: each part of one leaves other characters as they are.
+fn in_addresses(text: &str) -> Vec<String> {
+    let mut forms = vec![url::form_urlencoded::byte_serialize(text.as_bytes()).collect()];
+    if let Ok(mut url) = url::Url::parse("http://user@host/") {
+        // It has a host, so it takes a user.
+        let _ = url.set_username(text);
+        url.set_path(text);
+        url.set_query(Some(text));
+        url.set_fragment(Some(text));
+        let parts = [Some(url.username()), url.path().strip_prefix('/'), url.query(), url.fragment()];
+        forms.extend(parts.into_iter().flatten().map(str::to_owned));
+    }
+    forms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +148,11 @@ mod tests {
             value.to_owned(),
             quoted(value),
             url_encoded(value),
+            url::Url::parse(&format!("http://{}@host/", url_encoded(value))).expect("an address").to_string(),
+            url::Url::parse(&format!("http://host/path/{value}")).expect("an address").to_string(),
+            url::Url::parse(&format!("http://host/?key={value}")).expect("an address").to_string(),
+            url::Url::parse(&format!("http://host/#{value}")).expect("an address").to_string(),
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("key", value).finish(),
             STANDARD_NO_PAD.encode(format!("user:{value}")),
             STANDARD_NO_PAD.encode(format!("u:{value}")),
             STANDARD_NO_PAD.encode(format!(":{value}")),

@@ -15,7 +15,7 @@ const READY_SECONDS: u32 = 1;
 /// is wrong stands in `reasons`.
 pub(super) async fn health(State(app): Shared, headers: HeaderMap) -> Response {
     let health = app.engine.health();
-    let message = if health.ok { "OK" } else { "degraded" }.to_owned();
+    let message = if health.ok { "OK" } else { "degraded" };
     let mut config = Vec::new();
     if let Some((_, problems)) = app.engine.broken()
         && app.door().auth.may(&Method::GET, &headers).is_ok()
@@ -23,18 +23,22 @@ pub(super) async fn health(State(app): Shared, headers: HeaderMap) -> Response {
         // Pictures show lines of the files, which is not for everybody.
         config.extend(problems.iter().map(Detail::of));
     }
-    Json(HealthView { status: StatusCode::OK.as_u16(), message, reasons: health.reasons, config }).into_response()
+    view(message, health.reasons, config)
 }
 
 /// `GET /ready`: 200 while events are taken.
 pub(super) async fn ready(State(app): Shared) -> Response {
     if app.engine.is_ready() {
-        return Json(HealthView { status: StatusCode::OK.as_u16(), message: "ready".to_owned(), reasons: Vec::new(), config: Vec::new() })
-            .into_response();
+        return view("ready", Vec::new(), Vec::new());
     }
     let reasons = app.engine.health().reasons;
     let why = if reasons.is_empty() { "taking up what the store holds".to_owned() } else { reasons.join("; ") };
     ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, READY_SECONDS, format!("not ready: {why}")).into_response()
+}
+
+fn view(message: &str, reasons: Vec<String>, config: Vec<Detail>) -> Response {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Json(HealthView { status: StatusCode::OK.as_u16(), message: message.to_owned(), version, reasons, config }).into_response()
 }
 
 /// `GET /`

@@ -1,9 +1,11 @@
 //! What those who run an engine look at, and what they are told to do: figures, logs, traces, the terminal view, the files of docs/.
 
+mod doctor;
 mod figures;
 mod files;
 mod logs;
 mod scrape;
+mod secrets;
 mod top;
 mod traces;
 
@@ -36,6 +38,12 @@ fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 /// Asks an engine; the status and the body.
 fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let (status, _, body) = whole(server, method, path, headers, body);
+    (status, body)
+}
+
+/// The same with the head of the answer, as it came.
+fn whole(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String, String) {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -46,7 +54,7 @@ fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-    (status, if is_chunked { unchunked(body) } else { body.to_owned() })
+    (status, head.to_owned(), if is_chunked { unchunked(body) } else { body.to_owned() })
 }
 
 fn unchunked(mut rest: &str) -> String {

@@ -3,10 +3,10 @@
 //! However much happens, a page is told twice a second at most, and one task takes the engine's notices for all pages: it rests between
 //! two looks, so that the engine wakes nobody for a notice. Where nobody watches, it ends, and the engine makes no notices.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -14,9 +14,8 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 
-use crate::base::{Json, Millis, RunId, Span};
+use crate::base::{RunId, Span};
 use crate::exec::{Engine, Notice};
-use crate::rules::row::LogLevel;
 
 use super::{Ask, Web, WebError};
 
@@ -30,8 +29,6 @@ const KEEP_ALIVE: Span = Span::seconds(15);
 const LINGER: Span = Span::seconds(30);
 /// Looks that a slow watcher may lag behind; beyond it, it is told that everything has changed.
 const LOOKS_KEPT: usize = 32;
-/// Lines of runs' logs that are kept for the page of logs.
-const LOG_LINES: usize = 2_000;
 
 /// What has happened between two looks.
 #[derive(Debug, Default)]
@@ -47,25 +44,15 @@ impl Look {
     fn is_empty(&self) -> bool {
         self.runs.is_empty() && !self.missed
     }
-}
 
-/// A line of a run's log, as it came.
-#[derive(Debug, Clone)]
-pub struct LogLine {
-    /// Counts from 1 since the engine's server started.
-    pub number: u64,
-    /// The run.
-    pub run: RunId,
-    /// The step it was written in; empty between steps.
-    pub step: Arc<str>,
-    /// When it was written.
-    pub at: Millis,
-    /// How loud.
-    pub level: LogLevel,
-    /// The text.
-    pub message: Arc<str>,
-    /// The map beside it, as JSON text.
-    pub data: Option<Json>,
+    fn note(&mut self, notice: &Notice) {
+        self.runs.insert(notice.run());
+        match notice {
+            Notice::Run { .. } => self.states = true,
+            Notice::Log { .. } => self.logs = true,
+            _ => {}
+        }
+    }
 }
 
 /// Takes the engine's notices for all who watch; clones are handles to the same one.
@@ -79,33 +66,13 @@ struct Inner {
     looks: broadcast::Sender<Arc<Look>>,
     watchers: AtomicUsize,
     is_running: AtomicBool,
-    lines: Mutex<Lines>,
-}
-
-#[derive(Default)]
-struct Lines {
-    kept: VecDeque<LogLine>,
-    last: u64,
-    missed: u64,
 }
 
 impl Hub {
     pub(super) fn new(engine: Engine) -> Hub {
         let (looks, _) = broadcast::channel(LOOKS_KEPT);
-        let inner =
-            Inner { engine, looks, watchers: AtomicUsize::new(0), is_running: AtomicBool::new(false), lines: Mutex::new(Lines::default()) };
+        let inner = Inner { engine, looks, watchers: AtomicUsize::new(0), is_running: AtomicBool::new(false) };
         Hub { inner: Arc::new(inner) }
-    }
-
-    /// The lines of runs' logs after a number, oldest first; those of the time in which somebody watched.
-    pub fn logs(&self, after: u64) -> Vec<LogLine> {
-        let lines = self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.kept.iter().filter(|line| line.number > after).cloned().collect()
-    }
-
-    /// Notices that came too fast to be looked at, among which lines of logs may have been.
-    pub fn missed(&self) -> u64 {
-        self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner).missed
     }
 
     /// Begins to take notices, if nobody does: called by every page that shows what they are kept for.
@@ -132,18 +99,18 @@ async fn take(inner: Arc<Inner>, mut notices: broadcast::Receiver<Notice>) {
         let mut look = Look::default();
         match first {
             Ok(Ok(notice)) => {
-                inner.note(&mut look, notice);
+                look.note(&notice);
                 // What happens meanwhile wakes nobody: it waits for the next look.
                 tokio::time::sleep(PACE.std()).await;
             }
-            Ok(Err(RecvError::Lagged(missed))) => inner.miss(&mut look, missed),
+            Ok(Err(RecvError::Lagged(_))) => look.missed = true,
             Ok(Err(RecvError::Closed)) => break,
             Err(_) => {}
         }
         loop {
             match notices.try_recv() {
-                Ok(notice) => inner.note(&mut look, notice),
-                Err(TryRecvError::Lagged(missed)) => inner.miss(&mut look, missed),
+                Ok(notice) => look.note(&notice),
+                Err(TryRecvError::Lagged(_)) => look.missed = true,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
@@ -162,31 +129,6 @@ async fn take(inner: Arc<Inner>, mut notices: broadcast::Receiver<Notice>) {
         }
     }
     inner.is_running.store(false, Ordering::SeqCst);
-}
-
-impl Inner {
-    fn note(&self, look: &mut Look, notice: Notice) {
-        look.runs.insert(notice.run());
-        match notice {
-            Notice::Run { .. } => look.states = true,
-            Notice::Log { run, step, at, level, message, data } => {
-                look.logs = true;
-                let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.last += 1;
-                let number = lines.last;
-                lines.kept.push_back(LogLine { number, run, step, at, level, message, data });
-                if lines.kept.len() > LOG_LINES {
-                    lines.kept.pop_front();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn miss(&self, look: &mut Look, missed: u64) {
-        look.missed = true;
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).missed += missed;
-    }
 }
 
 /// One who watches.

@@ -35,11 +35,11 @@ fn bad(message: impl Into<String>) -> Fault {
     Thrown::last("E0407", message).fault()
 }
 
-fn check_key(key: &str) -> Result<(), Fault> {
+fn check_key(attempt: &Attempt, key: &str) -> Result<(), Fault> {
     if key.is_empty() || key.len() > KV_KEY_BYTES {
         return Err(bad(format!("a key of kv has 1 to {KV_KEY_BYTES} bytes, not {}", key.len())));
     }
-    Ok(())
+    attempt.call.surroundings.secrets.refuse(key, "a key of kv")
 }
 
 /// When a value that is stored now is gone.
@@ -69,14 +69,14 @@ fn read(attempt: &Attempt, key: &str) -> Result<Option<(Dynamic, Option<Millis>)
 fn get(key: &str, default: Dynamic) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_step(&attempt, "kv::get")?;
-    check_key(key)?;
+    check_key(&attempt, key)?;
     Ok(read(&attempt, key)?.map_or(default, |(value, _)| value))
 }
 
 /// Gets hold of a key, for the time until the step is recorded or has failed.
 fn hold(attempt: &Attempt, name: &str, key: &str) -> Result<Arc<str>, Fault> {
     demand_step(attempt, name)?;
-    check_key(key)?;
+    check_key(attempt, key)?;
     let shared: Arc<str> = alloc::uncounted(|| Arc::from(key));
     if attempt.holds(key) {
         return Ok(shared);

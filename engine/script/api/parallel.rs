@@ -72,9 +72,10 @@ fn closure(value: Dynamic, name: &str) -> Result<FnPtr, Fault> {
 }
 
 fn of_map(context: &NativeCallContext<'_>, branches: Map, given: Map) -> Result<Dynamic, Fault> {
+    let attempt = current()?;
     let mut parts = Vec::with_capacity(branches.len());
     for (name, value) in branches {
-        check_name(&name)?;
+        check_name(&attempt, &name)?;
         parts.push((name.to_string(), closure(value, &name)?, Vec::new()));
     }
     let names: Vec<String> = parts.iter().map(|(name, ..)| name.clone()).collect();

@@ -14,7 +14,7 @@ use super::super::post::Outgoing;
 use super::super::time;
 use super::demand_between;
 use super::steps::check_name;
-use super::waits::{data_of, ids_json, recorded};
+use super::waits::{check_open, data_of, ids_json, recorded};
 use crate::rules::row::Recorded;
 
 pub(super) fn register(engine: &mut Engine) {
@@ -67,14 +67,19 @@ fn send(context: &NativeCallContext<'_>, events: Vec<One>) -> Result<Dynamic, Fa
     let attempt = current()?;
     demand_between(&attempt, "send_event")?;
     let name = events.first().map_or("", |event| &event.name);
-    check_name(name)?;
+    check_name(&attempt, name)?;
+    let texts = events.iter().flat_map(|event| std::iter::once(&event.name).chain(&event.id));
+    check_open(&attempt, texts, "the name or id of an event")?;
     let key = match attempt.ask(Kind::Send, name)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Send, key),
     };
     attempt.demand_time()?;
     let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
-    let outgoing = outgoing(&attempt, &key.key, events)?;
+    let outgoing = match outgoing(&attempt, &key.key, events) {
+        Ok(outgoing) => outgoing,
+        Err(fault) => return Err(attempt.wrong(&key, fault, made)),
+    };
     let (ids, parcel) = match alloc::uncounted(|| attempt.ports.post.send(outgoing)) {
         Ok(ready) => ready,
         Err(failure) => return Err(attempt.used_up(&key, *failure, made)),
@@ -106,14 +111,17 @@ fn outgoing(attempt: &Attempt, key: &str, events: Vec<One>) -> Result<Vec<Outgoi
 fn signal(context: &NativeCallContext<'_>, name: &str, data: &Dynamic) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, "send_signal")?;
-    check_name(name)?;
+    check_name(&attempt, name)?;
     let key = match attempt.ask(Kind::Send, name)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Send, key),
     };
     attempt.demand_time()?;
     let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
-    let data: Json = data_of(&attempt, data, &format!("the data of signal `{name}`"))?;
+    let data: Json = match data_of(&attempt, data, &format!("the data of signal `{name}`")) {
+        Ok(data) => data,
+        Err(fault) => return Err(attempt.wrong(&key, fault, made)),
+    };
     let parcel = attempt.ports.post.signal(Arc::from(name), data);
     let record = attempt.record_of(&key, "null", made)?;
     attempt.hand_over(parcel, record)?;

@@ -45,8 +45,8 @@ fn no_exit() -> Result<Dynamic, Fault> {
     Err(Thrown::last("E0304", "exit() does not exist in a handler").help("use `return value;`, or fail(message)").fault())
 }
 
-/// Refuses a name that cannot be a step's.
-pub(super) fn check_name(name: &str) -> Result<(), Fault> {
+/// Refuses a name that cannot be a step's, which is stored and shown as it is.
+pub(super) fn check_name(attempt: &Attempt, name: &str) -> Result<(), Fault> {
     let what = if name.is_empty() {
         "a step's name is empty".to_owned()
     } else if name.len() > STEP_NAME_BYTES {
@@ -54,7 +54,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Fault> {
     } else if name.contains('#') {
         format!("the step's name `{name}` has a `#`, which counts steps of the same name")
     } else {
-        return Ok(());
+        return attempt.call.surroundings.secrets.refuse(name, "a step's name");
     };
     Err(Thrown::last("E0401", what).fault())
 }
@@ -125,7 +125,7 @@ fn growth(word: &str) -> Result<Growth, Fault> {
 fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: FnPtr) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, "step")?;
-    check_name(name)?;
+    check_name(&attempt, name)?;
     let options = options(&attempt, given)?;
     let key = match attempt.ask(Kind::Step, name)? {
         Found::Recorded(result) => return recorded(&attempt, result),
@@ -257,6 +257,7 @@ fn decide(attempt: &Attempt, inside: &Inside, verdict: Verdict) -> Next {
     let mut failure = verdict.failure;
     failure.step = Some(inside.key.to_string());
     failure.attempts = Some(inside.attempt);
+    failure.allowed = next.map(|_| inside.retry.attempts);
     let failure = Arc::new(failure);
     attempt.add_attempt(AttemptRow {
         key: Arc::clone(&inside.key),
@@ -292,7 +293,7 @@ pub(in crate::script) fn broken_off(attempt: &Attempt, inside: &Inside, failure:
 fn sleep(context: &NativeCallContext<'_>, name: &str, length: &Dynamic) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, "sleep")?;
-    check_name(name)?;
+    check_name(&attempt, name)?;
     let span = time::sleep_period(length)?;
     rest(&attempt, context, name, |now| Ok(now.after(span)))
 }
@@ -300,7 +301,7 @@ fn sleep(context: &NativeCallContext<'_>, name: &str, length: &Dynamic) -> Resul
 fn sleep_until(context: &NativeCallContext<'_>, name: &str, time: &Dynamic) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, "sleep_until")?;
-    check_name(name)?;
+    check_name(&attempt, name)?;
     let until = if let Some(moment) = time.read_lock::<Moment>() {
         moment.0
     } else if let Ok(text) = time.as_immutable_string_ref() {

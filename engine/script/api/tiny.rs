@@ -28,10 +28,10 @@ pub(super) fn register(engine: &mut Engine) {
         draw(&context, Kind::Random, |attempt| Ok(between(&*attempt.ports.entropy, from, to).into()))
     });
     engine.register_fn("pick", |context: NativeCallContext, array: Array| {
+        if array.is_empty() {
+            return Err(Thrown::last("E0407", "pick of an empty array").fault());
+        }
         draw(&context, Kind::Pick, |attempt| {
-            if array.is_empty() {
-                return Err(Thrown::last("E0407", "pick of an empty array").fault());
-            }
             let at = between(&*attempt.ports.entropy, 0, array.len() as i64 - 1) as usize;
             Ok(array[at].clone())
         })

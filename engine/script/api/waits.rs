@@ -72,6 +72,7 @@ fn for_event(context: &NativeCallContext<'_>, name: &str, given: Map) -> Result<
     let options = options(given, "wait_for_event", &["if", "timeout", "id"])?;
     let id = options.id.clone().unwrap_or_else(|| name.to_owned());
     let wanted = vec![(name.to_owned(), options.condition)];
+    check_wanted(&wanted)?;
     wait(context, "wait_for_event", &id, options.timeout, |attempt| events(attempt, wanted))
 }
 
@@ -92,14 +93,27 @@ fn for_any(context: &NativeCallContext<'_>, wanted: Array, given: Map) -> Result
     if all.is_empty() || all.len() > WANTED_MOST {
         return Err(Thrown::last("E0407", format!("wait_for_any takes 1 to {WANTED_MOST} entries")).fault());
     }
+    check_wanted(&all)?;
     let id = given.id.unwrap_or_else(|| all[0].0.clone());
     wait(context, "wait_for_any", &id, given.timeout, |attempt| events(attempt, all))
 }
 
 fn for_signal(context: &NativeCallContext<'_>, name: &str, given: Map) -> Result<Dynamic, Fault> {
     let options = options(given, "wait_for_signal", &["timeout", "id"])?;
+    check_open(&*current()?, [name], "the name of a signal")?;
     let id = options.id.unwrap_or_else(|| name.to_owned());
     wait(context, "wait_for_signal", &id, options.timeout, |_| Ok(What::Signal(Arc::from(name))))
+}
+
+/// Refuses secrets in what is waited for: it is stored, and shown to whoever asks why the run waits.
+fn check_wanted(wanted: &[(String, Option<String>)]) -> Result<(), Fault> {
+    let texts = wanted.iter().flat_map(|(event, condition)| std::iter::once(event).chain(condition));
+    check_open(&*current()?, texts, "the name or the `if` of a wait")
+}
+
+/// Refuses secrets in texts that are stored and shown as they are.
+pub(super) fn check_open<T: AsRef<str>>(attempt: &Attempt, texts: impl IntoIterator<Item = T>, what: &str) -> Result<(), Fault> {
+    texts.into_iter().try_for_each(|text| attempt.call.surroundings.secrets.refuse(text.as_ref(), what))
 }
 
 /// What a wait for events is stored as: each `if` checked, with as much of the run's own event as it reads.
@@ -140,28 +154,32 @@ fn wait(
 ) -> Result<Dynamic, Fault> {
     let attempt = current()?;
     demand_between(&attempt, function)?;
-    check_name(id)?;
+    check_name(&attempt, id)?;
     let wait = match attempt.ask(Kind::Wait, id)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Wait, key),
     };
     attempt.demand_time()?;
-    let (with, row) = attempt.come_to(&wait, |now| {
-        let what = Arc::new(what(&attempt)?);
-        Ok(Opening { row: opened(&wait, what, now, timeout)?, parcel: None })
+    let made = |started: Millis| Made { attempts: 1, started, line: attempt.line_of(context) };
+    let (with, row) = attempt.come_to(&wait, |now| match what(&attempt).and_then(|what| Ok((what, until(timeout, now)?))) {
+        Ok((what, until)) => Ok(Opening { row: opened(&wait, Arc::new(what), now, until), parcel: None }),
+        Err(fault) => Err(attempt.wrong(&wait, fault, made(now))),
     })?;
     let result = match with {
         Resolution::Event(event) => Recorded::Value(attempt.stored_event(event)?),
         with => plain(&wait, with),
     };
-    let made = Made { attempts: 1, started: row.opened, line: attempt.line_of(context) };
-    attempt.record_wait(row, result.clone(), made)?;
+    let started = row.opened;
+    attempt.record_wait(row, result.clone(), made(started))?;
     recorded(&attempt, result)
 }
 
-fn opened(wait: &WaitKey, what: Arc<What>, now: Millis, timeout: Option<Deadline>) -> Result<WaitRow, Fault> {
-    let until = timeout.map(|timeout| timeout.from(now)).transpose()?;
-    Ok(WaitRow { wait: wait.clone(), what, opened: now, until, state: WaitState::Open })
+fn until(timeout: Option<Deadline>, now: Millis) -> Result<Option<Millis>, Fault> {
+    timeout.map(|timeout| timeout.from(now)).transpose()
+}
+
+fn opened(wait: &WaitKey, what: Arc<What>, now: Millis, until: Option<Millis>) -> WaitRow {
+    WaitRow { wait: wait.clone(), what, opened: now, until, state: WaitState::Open }
 }
 
 /// The record of a wait that came to anything but an event.
@@ -208,7 +226,7 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
     demand_between(&attempt, "invoke")?;
     let options = options(given, "invoke", &["timeout", "id"])?;
     let id = options.id.as_deref().unwrap_or(function);
-    check_name(id)?;
+    check_name(&attempt, id)?;
     let wait = match attempt.ask(Kind::Invoke, id)? {
         Found::Recorded(result) => return recorded(&attempt, result),
         Found::New(key) => attempt.key_of(Kind::Invoke, key),
@@ -216,14 +234,18 @@ fn invoke(context: &NativeCallContext<'_>, function: &str, data: &Dynamic, given
     attempt.demand_time()?;
     let made = |started: Millis| Made { attempts: 1, started, line: attempt.line_of(context) };
     let (with, row) = attempt.come_to(&wait, |now| {
-        let data = data_of(&attempt, data, &format!("the data for `{function}`"))?;
+        let data = data_of(&attempt, data, &format!("the data for `{function}`"));
+        let (data, until) = match data.and_then(|data| Ok((data, until(options.timeout, now)?))) {
+            Ok(handed) => handed,
+            Err(fault) => return Err(attempt.wrong(&wait, fault, made(now))),
+        };
         match alloc::uncounted(|| {
             let extra = attempt.onward(&wait.key).map(|context| context.beside(None));
             attempt.ports.post.invoke(&attempt.call.run, function, data, extra)
         }) {
             Ok((run, parcel)) => {
                 let what = Arc::new(What::Run(run));
-                Ok(Opening { row: opened(&wait, what, now, options.timeout)?, parcel: Some(parcel) })
+                Ok(Opening { row: opened(&wait, what, now, until), parcel: Some(parcel) })
             }
             Err(failure) => Err(attempt.used_up(&wait, *failure, made(now))),
         }

@@ -13,7 +13,7 @@ use crate::rules::waits::{self, Turn};
 use crate::rules::{AttemptRow, Expect, Failure, Kind, List, Record, Resolution, RunState, WaitKey, WaitRow, WaitState, Write};
 use crate::store::StoreError;
 
-use super::super::error::{Fault, StepError};
+use super::super::error::{Fault, StepError, verdict};
 use super::super::post::{OwnWrites, Parcel, PostError, Reply};
 use super::super::{run, value};
 use super::{Attempt, Halt, Made};
@@ -109,6 +109,16 @@ impl Attempt {
             Ok(()) => StepError::fault(failure),
             Err(fault) => fault,
         }
+    }
+
+    /// What the script hands over for something that has its place among the records is wrong. That is recorded: where the script catches
+    /// the error and goes on, it has to find the place taken when it is replayed.
+    pub(in crate::script) fn wrong(&self, key: &WaitKey, fault: Fault, made: Made) -> Fault {
+        if self.is_halted() {
+            return fault;
+        }
+        let failure = Failure { trace: Vec::new(), ..verdict(&fault, self.program.main()).failure };
+        self.used_up(key, failure, made)
     }
 
     // ---- waits ----

@@ -48,6 +48,8 @@ pub struct HealthView {
     pub status: u16,
     /// `OK`, `ready` or `degraded`.
     pub message: String,
+    /// The program's version, which may be another one than that of who asks.
+    pub version: String,
     /// What is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,

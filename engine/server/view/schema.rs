@@ -30,6 +30,8 @@ pub(super) struct FailureShape {
     step: Option<String>,
     /// The attempts of that step.
     attempts: Option<u32>,
+    /// Of an attempt that another one follows: how many there may be in all.
+    allowed: Option<u32>,
     /// What was thrown or handed to `fail`, where it was more than a text.
     data: Option<serde_json::Value>,
     /// Where in the script: the innermost place first, then its callers.

@@ -84,6 +84,14 @@ pub enum OpenError {
         /// The newest one that this program knows.
         known: u32,
     },
+    /// An older program wrote it, and this one only reads (read-only).
+    #[error("the database has version {found} of the schema, and this program reads version {known}")]
+    Older {
+        /// The file's version.
+        found: u32,
+        /// The one that this program reads.
+        known: u32,
+    },
     /// It is no database of this engine.
     #[error("the file is not a database of this engine")]
     NotOurs,

@@ -176,7 +176,7 @@ pub(super) fn foreign_reader(path: &Path) -> Result<Connection, OpenError> {
     match identify(&connection)? {
         VERSION => Ok(connection),
         0 => Err(OpenError::NotOurs),
-        older => Err(OpenError::Io(format!("its schema is version {older}; start the engine once to bring it to version {VERSION}"))),
+        found => Err(OpenError::Older { found, known: VERSION }),
     }
 }
 

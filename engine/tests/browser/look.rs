@@ -22,6 +22,46 @@ fn pages(busy: &Busy) -> Vec<(&'static str, String)> {
     pages
 }
 
+/// The page that a picture shows, by the beginning of the picture's name.
+fn name_of(page: &str) -> String {
+    match page.strip_prefix('/').unwrap_or(page) {
+        "" => "overview".to_owned(),
+        // The page of one of them.
+        one if one.ends_with("s/{id}") => one.trim_end_matches("s/{id}").to_owned(),
+        path => path.to_owned(),
+    }
+}
+
+#[test]
+fn every_page_has_its_picture_in_docs_and_every_picture_its_page() {
+    let docs = crate::program::repository().join("docs");
+    let text = std::fs::read_to_string(docs.join("dashboard.md")).unwrap();
+    let shown: Vec<&str> = text.split("](dashboard/").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    let files = std::fs::read_dir(docs.join("dashboard")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files: Vec<String> = files.collect();
+    for picture in &shown {
+        assert!(files.iter().any(|file| file == picture), "dashboard.md shows {picture}, which is not there");
+    }
+    for page in stepwell::web::PAGES {
+        let name = name_of(page.path);
+        let is_of_it =
+            |picture: &&&str| picture.strip_suffix(".png").is_some_and(|stem| stem == name || stem.starts_with(&format!("{name}-")));
+        assert!(shown.iter().any(|picture| is_of_it(&picture)), "dashboard.md has no picture of {}, {}", page.title, page.path);
+        assert!(text.contains(page.title) || page.sign.is_none(), "dashboard.md does not tell of {}", page.title);
+    }
+    // What is taken is kept, and nothing is kept that is not taken any more.
+    let mut taken: Vec<&str> = pages(&Busy::default()).into_iter().map(|(name, _)| name).collect();
+    for name in &taken {
+        assert!(files.contains(&format!("{name}.png")), "docs/dashboard has no {name}.png");
+    }
+    taken.push("login");
+    for file in &files {
+        let stem = file.strip_suffix(".png").unwrap_or_else(|| panic!("{file} is no picture"));
+        let stem = stem.strip_suffix("-dark").or_else(|| stem.strip_suffix("-narrow")).unwrap_or(stem);
+        assert!(taken.contains(&stem), "nobody takes {file}");
+    }
+}
+
 async fn looked_at(kind: Kind, suffix: &str) {
     let shop = Shop::open();
     let busy = shop.busy().await;

@@ -114,6 +114,7 @@ impl Shop {
 }
 
 /// A run of each kind.
+#[derive(Default)]
 pub struct Busy {
     /// The event of the one that waits.
     pub event: String,

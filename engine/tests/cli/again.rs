@@ -82,6 +82,40 @@ fn many_runs_are_counted_before_they_are_replayed() {
 }
 
 #[test]
+fn many_runs_are_counted_before_they_are_cancelled() {
+    let place = shop();
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    for data in ["{\"n\": 1}", "{\"n\": 2}", "{\"n\": 3}"] {
+        place.ask(&engine, &["send", "call/wanted", "--data", data]).exits(0);
+        engine.line_with("backing off");
+    }
+    let ended = run_of(&place, &engine, "{\"amount\": 1}", 0);
+    let wanted = ["runs", "cancel", "--function", "call", "--status", "backing_off", "--since", "1h", "--where", "event.data.n > 1"];
+    let ask = |more: &[&str]| place.ask(&engine, &[&wanted, more].concat());
+    place.ask(&engine, &["runs", "cancel"]).exits(2).says("it is not said which runs are to be cancelled").says("--where");
+    place.ask(&engine, &["runs", "cancel", "--where", "evnt.x == 1", "--dry-run"]).exits(1).says("event");
+    place.ask(&engine, &["runs", "cancel", &ended, "--function", "call"]).exits(2);
+    let counted = ask(&["--dry-run"]).exits(0).says("2 runs match").out;
+    assert_eq!(counted.lines().count(), 2, "{counted}");
+    ask(&[]).exits(2).says("cancel 2 runs; what they have invoked is cancelled with them: say so with --yes");
+    assert_eq!(place.ask(&engine, &["runs", "ls", "--status", "cancelled"]).exits(0).out, "", "nothing is done before somebody says so");
+    let done = ask(&["--yes", "--reason", "no more calls", "--json"]).exits(0).json();
+    assert_eq!((&done["matched"], &done["done"], &done["dry_run"]), (&2.into(), &2.into(), &false.into()), "{done}");
+    let listed = place.ask(&engine, &["runs", "ls", "--status", "cancelled", "--json"]).exits(0).json();
+    let reasons: Vec<&str> = listed.as_array().unwrap().iter().map(|run| run["why"].as_str().unwrap()).collect();
+    assert!(reasons.len() == 2 && reasons.iter().all(|reason| reason.contains("no more calls")), "{listed}");
+    ask(&["--yes"]).exits(4).says("0 runs match");
+
+    // Several by their ids, of which one has ended: the others are cancelled all the same.
+    let left = place.ask(&engine, &["runs", "ls", "--status", "backing_off"]).exits(0).out.split('\t').next().unwrap().to_owned();
+    let looked = place.ask(&engine, &["runs", "cancel", &ended, &left, "--dry-run"]).exits(0);
+    looked.says(&format!("{ended} has ended: it is completed")).says(&format!("{left} can be cancelled: it is backing_off"));
+    place.ask(&engine, &["runs", "cancel", &ended, &left]).exits(2).says("cancel 2 runs: say so with --yes");
+    let both = place.ask(&engine, &["runs", "cancel", &ended, &left, "--yes"]).exits(1);
+    both.says("the run has ended").says(&format!("{left} cancelled"));
+}
+
+#[test]
 fn a_run_that_backs_off_is_tried_again_at_once() {
     let place = shop();
     let engine = Engine::dev(&place, &[]);
@@ -89,7 +123,10 @@ fn a_run_that_backs_off_is_tried_again_at_once() {
     engine.line_with("backing off");
     let list = place.ask(&engine, &["runs", "ls", "--where", "run.why.contains('busy')"]).exits(0).prints("call\tbacking_off").out;
     let run = list.split('\t').next().unwrap();
-    place.ask(&engine, &["runs", "get", run]).exits(0).prints("why\tbacking off after a failed attempt (busy)").prints("in 59m");
+    place
+        .ask(&engine, &["runs", "get", run])
+        .exits(0)
+        .prints("why\tbacking off after a failed attempt (busy); attempt 2 of 2 comes in 59m");
     place.ask(&engine, &["runs", "retry-now", run]).exits(0);
     place.ask(&engine, &["runs", "logs", run, "--follow"]).exits(0);
     place.ask(&engine, &["runs", "get", run]).exits(0).prints("result\t\"hello\"\n");

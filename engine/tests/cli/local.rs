@@ -87,6 +87,14 @@ fn completions_come_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         Place::new().run(&["completions", shell]).exits(0).prints("stepwell");
     }
+    // What many runs are chosen by is completed wherever many are meant.
+    let bash = Place::new().run(&["completions", "bash"]).exits(0).out;
+    for command in ["stepwell__subcmd__replay)", "stepwell__subcmd__runs__subcmd__cancel)"] {
+        let options = bash.split(command).find_map(|rest| rest.trim_start().strip_prefix("opts=")).unwrap_or_else(|| panic!("{command}"));
+        for option in ["--function", "--status", "--since", "--until", "--where", "--dry-run", "--yes"] {
+            assert!(options.lines().next().unwrap().contains(option), "{command} {option}");
+        }
+    }
     Place::new().run(&["completions", "dos"]).exits(2);
 }
 
@@ -181,7 +189,7 @@ fn doctor_says_what_to_do_about_files_secrets_and_runs_that_cannot_go_on() {
     found.prints(" disk ").prints("✓ rights ").prints(" ms for a flush").prints("✓ clock ").prints(" files ");
     place.write("events.yaml", &with("  nap: { on: app/a }\n"));
     std::fs::set_permissions(place.path(".stepwell/stepwell.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let found = place.run(&["doctor"]).exits(0).prints("- rights     others may open the database (mode 644)");
+    let found = place.run(&["doctor"]).exits(0).prints("- rights     others may open .stepwell/stepwell.db (mode 644)");
     found
         .prints("chmod 600 .stepwell/stepwell.db")
         .prints("their function is not declared any more: 1 of other")

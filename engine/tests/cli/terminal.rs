@@ -95,8 +95,14 @@ fn many_runs_are_migrated_once_somebody_agrees_and_a_check_shows_how_far_it_is()
     assert!(exit == 1 && asked.contains("take 2 runs to the newest version") && !asked.contains("goes on with"), "{asked}");
     let (done, exit) = typed(&place, &url, "runs migrate --function greet", "y\n");
     assert!(exit == 0 && done.matches("goes on with").count() == 2, "{done}");
+    let (left, exit) = typed(&place, &url, "runs cancel --function greet", "n\n");
+    assert!(exit == 1 && left.contains("2 runs match") && left.contains("cancel 2 runs; what they have invoked"), "{left}");
+    assert_eq!(asleep(), 2, "nobody agreed: {left}");
     let (checked, exit) = on_terminal(&place, &url, "replay --check");
     assert!(exit == 0 && checked.contains("checking: 1 run, 0 would go otherwise"), "{checked}");
     let piped = place.run(&["replay", "--check"]).exits(0);
     assert!(!piped.err.contains("checking"), "{}", piped.err);
+    let (done, exit) = typed(&place, &url, "runs cancel --function greet", "y\n");
+    assert!(exit == 0 && done.contains("cancel 2 runs"), "{done}");
+    assert_eq!(asleep(), 0, "{done}");
 }

@@ -115,7 +115,8 @@ fn settled_branches_tell_each_what_became_of_them() {
     "#;
     assert_eq!(output(&world(script).run("{}")), r#"[1,"1 › b",1,"plain"]"#);
     // What they give can be returned as it is.
-    let script = r#"parallel(#{ a: || 1, b: || step("b", #{ retries: 0 }, || throw "no"), c: || sleep(event.data.long) }, #{ settle: true })"#;
+    let script =
+        r#"parallel(#{ a: || 1, b: || step("b", #{ retries: 0 }, || throw "no"), c: || sleep(event.data.long) }, #{ settle: true })"#;
     let given: serde_json::Value = serde_json::from_str(output(&world(script).run("{}"))).unwrap();
     let (a, b, c) = (&given["a"]["ok"], &given["b"]["err"], &given["c"]["err"]);
     assert_eq!(

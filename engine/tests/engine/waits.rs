@@ -87,6 +87,33 @@ fn an_event_that_is_sent_twice_ends_one_wait_and_leaves_the_next_one_open() {
 // ---- send_event ----
 
 #[test]
+fn what_is_wrong_with_what_a_script_hands_over_is_known_when_it_is_replayed() {
+    let script = r#"
+        let seen = [];
+        let tried = |way| { try { way.call(); seen.push("done"); } catch (error) { seen.push(error.code); } };
+        let function = || 1;
+        let operator = "==";
+        tried.call(|| send_event("x/y", #{ f: function }));
+        tried.call(|| send_event("x/y", #{ n: 1 }));
+        tried.call(|| send_signal("go", #{ f: function }));
+        tried.call(|| invoke("g", #{ f: function }));
+        tried.call(|| wait_for_event("x/z", #{ "if": "async.data.n " + operator, timeout: "1ms" }));
+        tried.call(|| wait_for_event("x/z", #{ timeout: "1ms" }));
+        tried.call(|| pick([]));
+        tried.call(|| pick([1]));
+        step("one", || 1);
+        sleep("2ms");
+        seen
+    "#;
+    let world = world("f: { on: a/b }, g: { on: x/z }", &[("f", script), ("g", "1")]);
+    world.block_on(async {
+        let id = world.send("a/b", "{}").await.unwrap();
+        assert_eq!(world.output(id).await, r#"["E0404","done","E0404","E0404","E0407","done","E0407","done"]"#);
+        assert_eq!(world.events_of("x/y").len(), 1);
+    });
+}
+
+#[test]
 fn what_a_run_sends_starts_others_once_however_often_the_run_is_tried() {
     let script = r#"
         let ids = send_event("x/y", #{ n: 1 });

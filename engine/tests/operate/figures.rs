@@ -6,29 +6,33 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::scrape::Page;
-use super::{ask, project, run_in, send, until};
+use super::{ask, get, project, run_in, send, until};
 use crate::program::{self, repository};
 
 const CONFIG: &str = r#"
 version: 1
 secrets: [HOOK_SECRET]
+http: { allow: ["127.0.0.0/8"] }
 webhooks:
   git: { scheme: github, secret: HOOK_SECRET, event: "'app/ping'" }
 events:
   app/ping: {}
   app/nap: {}
   app/fail: {}
+  app/call: {}
   app/order: { schema: { type: object, required: [amount] } }
 functions:
   ping: { on: app/ping, concurrency: { limit: 2, key: event.data.user } }
   nap: { on: app/nap, concurrency: 1 }
+  call: { on: app/call }
   stumble: { on: app/fail, retries: { attempts: 3, backoff: fixed, initial: 1ms, jitter: 0 } }
 "#;
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("events.yaml", CONFIG),
     ("handlers/ping.rhai", "step(\"one\", || 1); step(\"two\", || 2)"),
     ("handlers/nap.rhai", "sleep(\"rest\", \"1h\")"),
+    ("handlers/call.rhai", "step(\"call\", || http::get(event.data.url, #{ timeout: \"5m\" }).status)"),
     ("handlers/stumble.rhai", "step(\"trip\", || { throw \"no luck\"; });"),
 ];
 
@@ -47,6 +51,8 @@ fn scrape(server: &program::Server) -> Page {
 fn figures_tell_what_the_engine_does() {
     let folder = project(&FILES);
     let server = serve(folder.path());
+    let clock = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let began = clock();
     let sent = |name: &str, data: Value| send(&server, name, data);
     for user in ["u1", "u2", "u1"] {
         let event = sent("app/ping", json!({"user": user}));
@@ -105,13 +111,29 @@ fn figures_tell_what_the_engine_does() {
     {
         assert!(page.value(name, &[]) > 0.0, "{name}");
     }
+    for name in ["stepwell_commits_failed_total", "stepwell_spans_exported_total", "stepwell_traces_dropped_total"] {
+        assert_eq!(page.value(name, &[]), 0.0, "{name}");
+    }
+    assert_eq!((page.value("stepwell_healthy", &[]), page.value("stepwell_ready", &[])), (1.0, 1.0));
+    let config = get(&server, "/v1/config")["data"]["hash"].as_str().unwrap()[..12].to_owned();
+    assert_eq!(page.value("stepwell_info", &[("version", env!("CARGO_PKG_VERSION")), ("config", &config)]), 1.0);
+    assert_eq!(page.value("stepwell_runs_executing", &[]), 0.0);
+    // Those that sleep are in no line, and the one behind it has been there at most since it was sent.
+    let oldest = |page: &Page, function| page.value("stepwell_queue_oldest_seconds", &[("function", function)]);
+    let waited = until(|| Some(oldest(&scrape(&server), "nap")).filter(|seconds| *seconds > 0.0));
+    let at_most = clock() - began;
+    assert!(waited <= at_most, "{waited} s, of {at_most} s");
+    assert_eq!(oldest(&page, "ping"), 0.0);
     // A cancel is counted wherever it is decided.
     assert_eq!(ask(&server, "DELETE", &format!("/v1/runs/{run}"), &json_type, "").0, 200);
     let cancelled = |page: &Page| page.value("stepwell_runs_ended_total", &[("function", "nap"), ("state", "cancelled")]);
     assert_eq!(ask(&server, "POST", "/webhooks/git", &json_type, "{}").0, 401);
-    let page = scrape(&server);
-    assert_eq!(cancelled(&page), 1.0);
-    assert_eq!(page.value("stepwell_webhook_requests_total", &[("webhook", "git"), ("became", "unsigned")]), 1.0);
+    let other = scrape(&server);
+    assert_eq!(cancelled(&other), 1.0);
+    // The page has rows for webhooks and limits, whose families are there from the start.
+    assert_eq!(page.unread(), ["stepwell_webhook_requests_total"], "a figure that no test reads");
+    assert_eq!(other.value("stepwell_webhook_requests_total", &[("webhook", "git"), ("became", "unsigned")]), 1.0);
+    let page = other;
     // No key of a user is a label, so that their number has a bound.
     let labels = page.labels();
     let known = ["function", "state", "reason", "limit", "webhook", "became", "le", "version", "config"];
@@ -119,12 +141,34 @@ fn figures_tell_what_the_engine_does() {
 
     // What stands in the queue is known after a kill; what was counted begins anew.
     run_in(&server, &behind, "sleeping");
+    until(|| (oldest(&scrape(&server), "nap") == 0.0).then_some(()));
     server.kill();
     let server = serve(folder.path());
     let page = scrape(&server);
     assert_eq!(page.value("stepwell_runs", &[("function", "nap"), ("state", "sleeping")]), 1.0);
     assert_eq!(page.value("stepwell_slots_taken", &[("limit", "nap#0")]), 1.0);
     assert_eq!(page.value("stepwell_events_accepted_total", &[]), 0.0);
+}
+
+#[test]
+fn a_run_at_work_and_an_engine_that_is_not_well_are_told_of() {
+    let folder = project(&FILES);
+    let server = serve(folder.path());
+    // Whoever calls it is let in, and hears nothing as long as it is kept.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    send(&server, "app/call", json!({"url": format!("http://{}/", silent.local_addr().unwrap())}));
+    let caller = silent.accept().unwrap();
+    let value = |name: &str| scrape(&server).value(name, &[]);
+    assert_eq!(value("stepwell_runs_executing"), 1.0);
+    drop(caller);
+    let good = std::fs::read_to_string(folder.path().join("events.yaml")).unwrap();
+    let reloaded = |config: &str| {
+        std::fs::write(folder.path().join("events.yaml"), config).unwrap();
+        ask(&server, "POST", "/v1/reload", &[("content-type", "application/json")], "").0
+    };
+    assert_eq!((reloaded("version: 1\nfunktions: {}\n"), value("stepwell_healthy")), (422, 0.0));
+    assert_eq!(value("stepwell_ready"), 1.0, "events are taken all the same");
+    assert_eq!((reloaded(&good), value("stepwell_healthy")), (200, 1.0));
 }
 
 #[test]

@@ -156,6 +156,79 @@ fn a_health_check_tells_an_engine_that_takes_events_from_none() {
     assert_eq!(ready(&gone).0, 69);
 }
 
+/// Does something to a database that only a program of another version would.
+fn sql(database: &Path, text: &str) {
+    let database = rusqlite::Connection::open(database).unwrap();
+    database.execute_batch(text).unwrap();
+    database.close().unwrap();
+}
+
+#[test]
+fn an_upgrade_keeps_what_is_there_and_the_backup_before_it_is_the_way_back() {
+    let config = "version: 1\nevents: { app/order: {}, app/paid: {} }\nfunctions:\n  order: { on: app/order }\n";
+    let handler = "step(\"one\", || 1);\nlet paid = wait_for_event(\"app/paid\", #{ timeout: \"1h\" });\nstep(\"two\", || paid.data.n)\n";
+    let folder = project(&[("events.yaml", config), ("handlers/order.rhai", handler)]);
+    let database = folder.path().join(".stepwell/stepwell.db");
+    let at_once = |arguments: &[&str]| stepwell(folder.path(), arguments.iter().copied());
+    let server = serve(folder.path());
+    let event = send(&server, "app/order", json!({}));
+    let run = run_in(&server, &event, "waiting")["run_id"].as_str().unwrap().to_owned();
+    server.stop();
+    // What the program of version 2 leaves behind, and the backup that it makes.
+    sql(&database, "DROP INDEX runs_broken; PRAGMA user_version = 2");
+    let backup = folder.path().join("before.db");
+    std::fs::copy(&database, &backup).unwrap();
+
+    // The newer program says what is to be done before it is, and touches nothing.
+    for refused in [&["doctor"][..], &["backup", "late.db"], &["runs", "ls", "--database", ".stepwell/stepwell.db"]] {
+        let ended = at_once(refused);
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(
+            ended.exit == 74 && said.contains("version 2 of the schema") && said.contains("start the engine once"),
+            "{refused:?}: {said}"
+        );
+    }
+    assert_eq!(std::fs::read(&database).unwrap(), std::fs::read(&backup).unwrap());
+    let server = serve(folder.path());
+    let sound = at_once(&["doctor", "--database", ".stepwell/stepwell.db"]);
+    assert!(sound.stdout.contains("schema 3") && sound.stdout.contains("✓ integrity"), "{}", sound.stdout);
+    send(&server, "app/paid", json!({"n": 7}));
+    assert_eq!(run_in(&server, &event, "completed")["output"], 7);
+    let later = send(&server, "app/order", json!({}));
+    server.stop();
+
+    // A program refuses a version that it does not know, and leaves the database as it is.
+    let newer = folder.path().join("newer.db");
+    std::fs::copy(&database, &newer).unwrap();
+    sql(&newer, "PRAGMA user_version = 4");
+    let before = std::fs::read(&newer).unwrap();
+    for refused in [&["run", "--listen", "127.0.0.1:0", "--database", "newer.db"][..], &["doctor", "--database", "newer.db"]] {
+        let ended = at_once(refused);
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(
+            ended.exit == 74 && said.contains("version 4 of the schema") && said.contains("use the newer stepwell"),
+            "{refused:?}: {said}"
+        );
+    }
+    assert_eq!(std::fs::read(&newer).unwrap(), before);
+
+    // The way back: the database and what stands beside it go away, the copy takes its place.
+    for end in ["", "-wal", "-shm"] {
+        let mut name = database.clone().into_os_string();
+        name.push(end);
+        // After a stop there is no log.
+        let _ = std::fs::remove_file(name);
+    }
+    std::fs::copy(&backup, &database).unwrap();
+    let server = serve(folder.path());
+    assert_eq!(ask(&server, "GET", &format!("/v1/events/{later}"), &[], "").0, 404, "what came after the backup is lost");
+    assert_eq!(get(&server, &format!("/v1/runs/{run}"))["data"]["state"], "waiting");
+    send(&server, "app/paid", json!({"n": 8}));
+    assert_eq!(run_in(&server, &event, "completed")["output"], 8);
+    let steps = get(&server, &format!("/v1/runs/{run}/trace"))["data"]["steps"].as_array().unwrap().len();
+    assert_eq!(steps, 3, "no step was recorded twice");
+}
+
 #[test]
 fn the_drill_brings_runs_back_and_they_go_on() {
     let config = "version: 1\nevents: { app/order: {}, app/paid: {} }\nfunctions:\n  order: { on: app/order, concurrency: 1 }\n";

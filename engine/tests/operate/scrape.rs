@@ -1,6 +1,7 @@
 //! A strict reader of Prometheus' text format: whatever is not as its page says fails the test.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The labels of a sample, in order.
 type Labels = Vec<(String, String)>;
@@ -13,9 +14,9 @@ pub struct Family {
     pub samples: BTreeMap<(String, Labels), f64>,
 }
 
-/// The families of a page, by name.
+/// The families of a page, by name, and those of them that were asked for.
 #[derive(Debug)]
-pub struct Page(pub BTreeMap<String, Family>);
+pub struct Page(pub BTreeMap<String, Family>, RefCell<BTreeSet<String>>);
 
 impl Page {
     /// Reads a page.
@@ -41,7 +42,7 @@ impl Page {
             family.check(name);
             assert!(families.insert(name.to_owned(), family).is_none(), "{name} stands twice");
         }
-        Page(families)
+        Page(families, RefCell::default())
     }
 
     /// The value with these labels.
@@ -52,9 +53,17 @@ impl Page {
 
     /// The value with these labels, if there is one.
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let family = ["", "_bucket", "_sum", "_count"].iter().find_map(|suffix| self.0.get(name.strip_suffix(suffix)?))?;
+        let (family_name, family) =
+            ["", "_bucket", "_sum", "_count"].iter().find_map(|suffix| self.0.get_key_value(name.strip_suffix(suffix)?))?;
+        self.1.borrow_mut().insert(family_name.clone());
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         family.samples.get(&(name.to_owned(), labels)).copied()
+    }
+
+    /// The families of which no value was asked for.
+    pub fn unread(&self) -> Vec<&String> {
+        let read = self.1.borrow();
+        self.0.keys().filter(|name| !read.contains(*name)).collect()
     }
 
     /// Every label's name.

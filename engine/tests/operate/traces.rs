@@ -14,10 +14,10 @@ const HEADER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// A request that somebody made: its path, its headers by lower-case name, its body.
 #[derive(Debug, Clone)]
-struct Got {
+pub(super) struct Got {
     path: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub(super) body: String,
 }
 
 /// What a collector answers.
@@ -37,14 +37,14 @@ impl Default for Answers {
 }
 
 /// A server that keeps what it gets, unless it is told to refuse it.
-struct Collector {
-    url: String,
+pub(super) struct Collector {
+    pub(super) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     answers: Arc<Mutex<Answers>>,
 }
 
 impl Collector {
-    fn start() -> Collector {
+    pub(super) fn start() -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (got, answers): (Arc<Mutex<Vec<Got>>>, Arc<Mutex<Answers>>) = Default::default();
@@ -59,7 +59,7 @@ impl Collector {
     }
 
     /// What it has got at paths that begin so.
-    fn at(&self, path: &str) -> Vec<Got> {
+    pub(super) fn at(&self, path: &str) -> Vec<Got> {
         self.got.lock().unwrap().iter().filter(|got| got.path.starts_with(path)).cloned().collect()
     }
 
@@ -77,7 +77,7 @@ impl Collector {
     }
 
     /// The spans of a run, once its own one is there.
-    fn of(&self, run: &str) -> Vec<Value> {
+    pub(super) fn of(&self, run: &str) -> Vec<Value> {
         until(|| {
             let spans: Vec<Value> = self.spans().into_iter().filter(|span| attribute(span, "stepwell.run.id") == run).collect();
             spans.iter().any(|span| span["kind"] == 5).then_some(spans)

@@ -137,11 +137,88 @@ fn the_topology_leads_from_events_over_functions_to_events_with_counts() {
     }
 }
 
+const MORE: &str = "  app/go: {}
+  app/stop: {}
+  app/child: {}
+functions:
+  parent: { on: app/go }
+  child: { on: app/child }
+  stopped: { on: app/go, cancel_on: app/stop }
+  failing: { on: app/go, retries: 0, on_failure: handlers/sorry.rhai }
+";
+
+#[test]
+fn the_topology_counts_what_went_along_each_edge() {
+    let shop = Shop::open();
+    for (name, text) in [
+        ("parent", "invoke(\"child\", #{})"),
+        ("child", "1"),
+        ("stopped", "wait_for_signal(\"never\")"),
+        ("failing", "throw \"no\""),
+        ("sorry", "1"),
+    ] {
+        std::fs::write(shop.path().join(format!("handlers/{name}.rhai")), text).unwrap();
+    }
+    std::fs::write(shop.path().join("events.yaml"), super::CONFIG.replace("functions:\n", MORE)).unwrap();
+    assert_eq!(shop.post("/do/reload", &[]).0, 303);
+    shop.send_and_wait("order/placed", r#"{"userId":"u1","amount":30}"#);
+    for _ in 0..2 {
+        shop.send("app/go", "{}");
+    }
+    let waiting = || shop.run(&["runs", "ls", "--function", "stopped", "--status", "waiting"]).lines().count();
+    while waiting() < 2 {
+        std::thread::yield_now();
+    }
+    shop.send("app/stop", "{}");
+    let wanted = [
+        ("order/placed", "starts if event.data.amount < 1000", "charge", "1"),
+        ("charge", "sends", "order/paid", "1"),
+        ("app/go", "starts", "parent", "2"),
+        ("parent", "invokes", "child", "2"),
+        ("app/stop", "cancels", "stopped", "2"),
+        ("failing", "on failure", "failing.on_failure", "2"),
+        // Nothing of the kind has happened.
+        ("app/child", "starts", "child", "0"),
+        // A clock tells nobody how often it struck.
+        ("30 2 * * * Europe/Berlin", "starts", "nightly", ""),
+    ];
+    let mut page;
+    loop {
+        page = shop.page("/topology");
+        let rows: Vec<Vec<String>> = page.split("<tr>").skip(1).map(cells).collect();
+        if wanted.iter().all(|(from, does, to, count)| rows.iter().any(|row| *row == [*from, *does, *to, *count])) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    for label in ["1× sends", "2× invokes", "2× cancels", "2× on failure"] {
+        assert!(page.contains(label), "`{label}` is missing: {page}");
+    }
+}
+
+/// The texts of a row's cells.
+fn cells(row: &str) -> Vec<String> {
+    let text = |cell: &str| {
+        let body = cell.split_once('>').map_or("", |(_, body)| body);
+        let mut plain = String::new();
+        let mut is_tag = false;
+        for c in body.split("</td>").next().unwrap_or_default().chars() {
+            match c {
+                '<' => is_tag = true,
+                '>' => is_tag = false,
+                c if !is_tag => plain.push(c),
+                _ => {}
+            }
+        }
+        plain.replace("&lt;", "<").replace("&quot;", "\"").trim().to_owned()
+    };
+    row.split("<td").skip(1).map(text).collect()
+}
+
 #[test]
 fn logs_are_filtered_and_hide_secrets() {
     let shop = Shop::open();
-    // From then on somebody watches.
-    shop.page("/logs");
+    // What was said before somebody watches is there as well.
     shop.send_and_wait("order/placed", r#"{"userId":"u1","amount":30}"#);
     let page = shop.until("/logs", "charging");
     assert!(page.contains("«secret SHOP_TOKEN»") && !page.contains("tk-very-secret-73"), "{page}");

@@ -220,7 +220,8 @@ async fn functions_are_listed_with_what_they_were_declared_with() {
 async fn health_and_the_first_page_answer_without_more() {
     let server = Server::start().await;
     let health = server.get("/health").await;
-    assert_eq!((health.status, health.text.as_str()), (200, r#"{"status":200,"message":"OK"}"#));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((health.status, health.text), (200, format!(r#"{{"status":200,"message":"OK","version":"{version}"}}"#)));
     assert_eq!(server.get("/ready").await.status, 200);
     let page = server.get("/").await;
     assert!(page.text.contains("POST /e/KEY"), "{}", page.text);

@@ -47,6 +47,11 @@ async fn many_are_counted_and_replayed_and_the_command_beside_it_means_no_more_o
     let keyed = page(&shop, "/runs?function=charge&key=u1&bulk=replay").await;
     assert!(keyed.plain().contains("1 run failed and pass") && keyed.text.contains(">Replay 1 run</button>"), "{}", keyed.text);
     assert!(!keyed.text.contains("stepwell replay"), "{}", keyed.text);
+    let waiting = shop.run_in(&["waiting"], "gate/asked", json!({ "gate": "north" })).await;
+    let cancel = page(&shop, "/runs?function=open-gate&bulk=cancel").await;
+    assert!(cancel.plain().contains("1 run pass the filters and have not ended."), "{}", cancel.plain());
+    assert!(cancel.plain().contains("stepwell runs cancel --function open-gate --until "), "{}", cancel.plain());
+    shop.ask(Method::DELETE, &format!("/v1/runs/{waiting}"), None).await;
     let of = page(&shop, "/runs?replay_of=0000000000101").await;
     assert!(!of.text.contains("stepwell runs ls"), "{}", of.text);
 
@@ -81,6 +86,21 @@ async fn a_run_of_an_on_failure_script_leads_to_its_function_and_to_the_run_that
     let shown = page(&shop, &format!("/runs/{own}")).await.text;
     assert!(shown.contains("<a href=\"/functions/ask-warehouse\">ask-warehouse.on_failure</a>"), "{shown}");
     assert!(shown.contains(&format!("runs because <a class=\"mono\" href=\"/runs/{failed}\">")), "{shown}");
+    // And from the run that failed to the one that is about it, and to no other.
+    let other = shop.run_in(&["failed"], "warehouse/asked", json!({ "url": "http://127.0.0.1:1/" })).await;
+    let handled = loop {
+        let runs = runs_of(&shop, "ask-warehouse.on_failure").await;
+        if let Some(run) = runs.iter().find(|run| run["run_id"] != json!(own)) {
+            break run["run_id"].as_str().unwrap().to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    for (failed, script) in [(&failed, &own), (&other, &handled)] {
+        let from = page(&shop, &format!("/runs/{failed}")).await.text;
+        let header = from.split("on_failure <span").nth(1).unwrap_or_else(|| panic!("no link: {from}")).split("</p>").next().unwrap();
+        assert!(header.contains(&format!("href=\"/runs/{script}\"")), "{header}");
+    }
+    assert!(!shown.contains("on_failure <span"), "{shown}");
     let event = page(&shop, &format!("/events/{event}")).await.text;
     assert!(!event.contains("/functions/ask-warehouse.on_failure"), "{event}");
 

@@ -62,12 +62,32 @@ async fn the_overview_tells_what_needs_somebody_how_it_goes_and_which_engine_it_
         "nothing waits for long",
         "DEV",
         concat!("Versionstepwell ", env!("CARGO_PKG_VERSION")),
-        &format!("Config{}", &hash[..12]),
+        &format!("Config{} loaded ", &hash[..12]),
+        ", by a reload",
         &format!("Listens on{listens}"),
         "Runs not ended1",
     ] {
         assert!(plain.contains(part), "`{part}` is missing: {plain}");
     }
+}
+
+#[tokio::test]
+async fn the_config_says_since_when_it_is_in_force_and_by_what() {
+    let shop = Shop::open();
+    let loaded = |page: &Answer| page.plain().split("loaded").nth(1).and_then(|rest| rest.split("declares").next()).unwrap().to_owned();
+    let start = get(&shop, "/config").await;
+    assert!(loaded(&start).ends_with("by the engine's start"), "{}", loaded(&start));
+    let time = |page: &Answer| page.text.split("<dt>loaded</dt>").nth(1).and_then(|rest| rest.split('"').nth(1)).unwrap().to_owned();
+    reload(&shop, &[]).await;
+    let again = get(&shop, "/config").await;
+    assert!(loaded(&again).ends_with("by a reload"), "{}", loaded(&again));
+    assert!(time(&again) > time(&start), "{} is not after {}", time(&again), time(&start));
+    // A config that does not come into force leaves the time as it is.
+    std::fs::write(shop.folder().join("events.yaml"), "version: 1\nfunktions: {}\n").unwrap();
+    let refused = ask(&shop, Method::POST, "/do/reload", &[], &[]).await;
+    assert!(!refused.status.is_success(), "{}", refused.plain());
+    let kept = get(&shop, "/config").await;
+    assert!(kept.plain().contains("The last reload failed") && time(&kept) == time(&again), "{}", time(&kept));
 }
 
 /// Events and functions before those of the shop, for gates that its own do not have.

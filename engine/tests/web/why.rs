@@ -70,8 +70,10 @@ async fn the_page_of_a_run_says_why_it_is_not_moving_in_every_state() {
     says(
         told(&shop, &busy.backing_off).await,
         "backing off",
-        "backing off after a failed attempt (the bank is closed (503)); the next one comes in ",
+        "backing off after a failed attempt (the bank is closed (503)); attempt 2 of 6 comes in ",
     );
+    let page = get(&shop, &format!("/runs/{}", busy.backing_off)).await.plain();
+    assert!(page.contains("attempt 1 of 6") && page.contains("✗ #1 of 6 the bank is closed"), "{page}");
     assert!(told(&shop, &busy.backing_off).await.1.contains("Retry now"));
     says(told(&shop, &busy.paused).await, "paused", "export is paused for ");
     assert!(told(&shop, &busy.paused).await.1.contains("Resume the function"));
@@ -190,7 +192,7 @@ async fn the_box_tells_of_windows_limits_branches_and_pauses() {
     for branch in [
         "nap › rest sleeps; goes on in 7h",
         "key › key waits for signal key; without a time-out",
-        "bank › ask backs off after a failed attempt (it is closed); the next one comes in ",
+        "bank › ask backs off after a failed attempt (it is closed); attempt 2 of 3 comes in ",
     ] {
         says(told(&shop, &all).await, "waiting", branch);
     }

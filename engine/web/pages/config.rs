@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::base::{Diagnostic, Millis, Severity};
+use crate::exec::LoadedBy;
 use crate::server::view::{ChangeView, Detail, PlanView};
 use crate::web::actions::{self, Act};
 use crate::web::widgets::{self, Tone};
@@ -23,12 +24,14 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let settings: Vec<(String, Value, String)> = project.settings().collect();
     let shown: Vec<&(String, Value, String)> =
         settings.iter().filter(|(key, _, _)| search.as_ref().is_none_or(|search| key.to_lowercase().contains(search))).collect();
+    let (loaded, by) = web.engine().loaded();
     let missing: Vec<&str> = project.surroundings.secrets.names().filter(|name| !project.surroundings.secrets.is_set(name)).collect();
     let body = html! {
         @if let Some((at, problems)) = web.engine().broken() { (broken(at, &problems, now)) }
         (widgets::panel("In force", widgets::facts(&[
             ("folder", html! { span.mono { (folder) } }),
             ("hash", html! { span.mono { (project.hash.get(..12).unwrap_or_default()) } " " (widgets::copy("Copy hash", &project.hash)) }),
+            ("loaded", html! { (widgets::ago(loaded, now)) ", at " (widgets::clock(loaded)) ", by " (loader(by)) }),
             ("declares", html! { (count(project.config.events.len() as u64, "event")) ", " (count(project.functions.len() as u64, "function")) }),
         ])))
         section.panel {
@@ -54,6 +57,14 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         }
     };
     Ok(Content::new(body).command("stepwell config").command("stepwell plan").command("stepwell reload"))
+}
+
+/// What has put a config in force, in words.
+pub(super) fn loader(by: LoadedBy) -> &'static str {
+    match by {
+        LoadedBy::Start => "the engine's start",
+        LoadedBy::Reload => "a reload",
+    }
 }
 
 fn plain(value: &Value) -> String {

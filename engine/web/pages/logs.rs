@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::base::{Millis, RunId};
+use crate::exec::{LOGGED_KEPT, Logged};
 use crate::rules::row::LogLevel;
 use crate::web::told;
 use crate::web::widgets::{self, Tone};
@@ -28,7 +29,6 @@ struct Shown {
 /// The page.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let least = ask.one("level").and_then(|word| LEVELS.into_iter().find(|level| level.word() == word)).unwrap_or(LogLevel::Call);
-    web.hub().wake();
     let lines = lines(&web, &ask, least);
     let rows = rows(&lines);
     if ask.part() == Some("lines") {
@@ -63,7 +63,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         }
         (widgets::live("lines", "tick", &ask.with(&[("part", Some("lines"))]), rows))
         p.muted {
-            "The last lines since somebody watches (handlers) and the last " (told::LINES_KEPT) " of the engine's own, in memory. "
+            "The last " (LOGGED_KEPT) " lines of handlers and the last " (told::LINES_KEPT) " of the engine's own since it started, in memory. "
             "The log of each run is kept with it; what the engine says goes to its error output as well."
         }
     };
@@ -77,10 +77,11 @@ fn lines(web: &Web, ask: &Ask, least: LogLevel) -> Vec<Shown> {
     let of = ask.one("of");
     let mut all: Vec<Shown> = Vec::new();
     if of != Some("engine") {
-        all.extend(web.hub().logs(0).into_iter().map(|line| Shown {
+        // A secret that was set since the line was written is hidden here.
+        all.extend(web.engine().logged().into_iter().map(|Logged { run, line }| Shown {
             at: line.at,
             level: line.level,
-            run: Some(line.run),
+            run: Some(run),
             step: line.step.to_string(),
             message: secrets.hide(&line.message).into_owned(),
             beside: line.data.as_deref().map(|data| secrets.hide(data).into_owned()).unwrap_or_default(),
@@ -125,7 +126,7 @@ fn level(level: LogLevel) -> Markup {
 
 fn rows(lines: &[Shown]) -> Markup {
     html! {
-        @if lines.is_empty() { (widgets::empty("No lines", html! { "Nothing was said that fits since somebody watches." })) } @else {
+        @if lines.is_empty() { (widgets::empty("No lines", html! { "Nothing was said that fits since the engine started." })) } @else {
             div.table { table.rows.logs {
                 thead { tr { th scope="col" { "Time" } th scope="col" { "Level" } th scope="col" { "Run" } th.wide scope="col" { "Step" } th scope="col" { "Line" } } }
                 tbody { @for line in lines {

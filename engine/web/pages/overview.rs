@@ -195,10 +195,14 @@ async fn engine(web: &Web) -> Result<Markup, WebError> {
         Durability::Normal => "normal: a power cut may lose the last commits",
     };
     let health = web.engine().health();
+    let (loaded, by) = web.engine().loaded();
     let facts = [
         ("Version", html! { "stepwell " (env!("CARGO_PKG_VERSION")) }),
         ("Listens on", html! { code { (web.api().listen()) } }),
-        ("Config", html! { code title=(project.hash) { (project.hash.chars().take(12).collect::<String>()) } }),
+        (
+            "Config",
+            html! { code title=(project.hash) { (project.hash.chars().take(12).collect::<String>()) } " loaded " (widgets::ago(loaded, web.now())) ", by " (super::config::loader(by)) },
+        ),
         ("Database", html! { code { (stats.place) } " " (size(stats.bytes)) }),
         ("Durability", html! { (durability) }),
         ("Disk free", html! { @match free { Some(free) => { (size(free)) } None => { "unknown" } } }),

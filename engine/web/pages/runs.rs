@@ -53,8 +53,8 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
 
 /// The filters that `stepwell runs ls` has an option for.
 const LISTED_BY: [&str; 7] = ["status", "function", "key", "event", "since", "until", "where"];
-/// The filters that `stepwell replay` has an option for.
-const REPLAYED_BY: [&str; 5] = ["status", "function", "since", "until", "where"];
+/// The filters that `stepwell replay` and `stepwell runs cancel` have an option for.
+const DONE_BY: [&str; 5] = ["status", "function", "since", "until", "where"];
 
 /// The command that means exactly the runs that these filters mean; none where it has no option for one of them: it would mean more.
 fn command(what: &str, options: &[&str], meant: &[(String, String)]) -> Option<String> {
@@ -81,7 +81,8 @@ fn command(what: &str, options: &[&str], meant: &[(String, String)]) -> Option<S
     Some(text)
 }
 
-/// The command that cancels `count` runs. The list holds none that has ended: it would take the place of one that is meant.
+/// The command that cancels `count` runs; where it has no option for one of the filters, it is given what a list finds. That list holds none
+/// that has ended: it would take the place of one that is meant.
 fn cancelling(meant: &[(String, String)], count: usize) -> Option<String> {
     let (status, others): (Vec<_>, Vec<_>) = meant.iter().cloned().partition(|(name, _)| name == "status");
     let has_ended = |word: &str| RunState::ALL.iter().any(|state| state.is_terminal() && state.word() == word);
@@ -92,8 +93,11 @@ fn cancelling(meant: &[(String, String)], count: usize) -> Option<String> {
     if open.is_empty() {
         return None;
     }
+    if let Some(command) = command("runs cancel", &DONE_BY, meant) {
+        return Some(command);
+    }
     let meant: Vec<_> = std::iter::once(("status".to_owned(), open.join(","))).chain(others).collect();
-    Some(format!("{} --limit {count} | cut -f1 | xargs -n1 stepwell runs cancel", command("runs ls", &LISTED_BY, &meant)?))
+    Some(format!("{} --limit {count} | cut -f1 | xargs stepwell runs cancel --yes", command("runs ls", &LISTED_BY, &meant)?))
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
@@ -315,7 +319,7 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
     let runs = |count: usize| if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
     let (path, verb, tone) = if again { ("/do/replays", "Replay", Tone::Info) } else { ("/do/cancellations", "Cancel", Tone::Bad) };
     let shell = match again {
-        true => command("replay", &REPLAYED_BY, &meant),
+        true => command("replay", &DONE_BY, &meant),
         false => cancelling(&meant, count),
     };
     let shell = shell.unwrap_or_default();
@@ -332,6 +336,7 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
                 @if counted.replayed_before > 0 { " " (runs(counted.replayed_before)) " that were replayed before are left out." }
                 @if again { " Each is done again as a new run, and its effects happen again." }
             }
+            @if count > 0 && !shell.is_empty() { p.small { (widgets::command(&shell)) } }
             form.row method="post" action=(path) {
                 (actions::back(ask))
                 input type="hidden" name="sure" value="yes";
@@ -357,11 +362,11 @@ mod tests {
         let all =
             meant(&[("status", "failed, parked"), ("function", "charge"), ("since", "24h"), ("until", "0"), ("where", "run.attempt > 1")]);
         let wanted = "--status failed,parked --function charge --since 24h --until 1970-01-01T00:00:00.000Z --where 'run.attempt > 1'";
-        assert_eq!(command("replay", &REPLAYED_BY, &all), Some(format!("stepwell replay {wanted}")));
+        assert_eq!(command("replay", &DONE_BY, &all), Some(format!("stepwell replay {wanted}")));
         assert_eq!(command("runs ls", &LISTED_BY, &all), Some(format!("stepwell runs ls {wanted}")));
         let one = |name, value| meant(&[("function", "charge"), (name, value)]);
         for filters in [one("key", "u1"), one("event", "0000000000101")] {
-            assert_eq!(command("replay", &REPLAYED_BY, &filters), None, "{filters:?}");
+            assert_eq!(command("replay", &DONE_BY, &filters), None, "{filters:?}");
             assert!(command("runs ls", &LISTED_BY, &filters).is_some(), "{filters:?}");
         }
         for filters in [one("replay_of", "0000000000101"), one("prefix", "00"), one("status", "Running")] {
@@ -372,11 +377,13 @@ mod tests {
     #[test]
     fn what_has_ended_takes_no_place_among_what_a_command_cancels() {
         let some = cancelling(&meant(&[("status", "failed,queued"), ("key", "u1")]), 7).unwrap();
-        assert_eq!(some, "stepwell runs ls --status queued --key u1 --limit 7 | cut -f1 | xargs -n1 stepwell runs cancel");
-        let all = cancelling(&meant(&[("function", "charge")]), 7).unwrap();
+        assert_eq!(some, "stepwell runs ls --status queued --key u1 --limit 7 | cut -f1 | xargs stepwell runs cancel --yes");
+        let keyed = cancelling(&meant(&[("key", "u1")]), 7).unwrap();
         for state in RunState::ALL {
-            assert_eq!(all.contains(state.word()), !state.is_terminal(), "{all}");
+            assert_eq!(keyed.contains(state.word()), !state.is_terminal(), "{keyed}");
         }
+        let all = cancelling(&meant(&[("function", "charge"), ("status", "queued")]), 7);
+        assert_eq!(all.as_deref(), Some("stepwell runs cancel --function charge --status queued"));
         assert_eq!(cancelling(&meant(&[("status", "failed")]), 7), None);
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use crate::base::{EventId, Millis};
+use crate::base::{EventId, Millis, RunId};
 use crate::project::{Edge, NodeKind, Says, Topology};
-use crate::rules::RunState;
+use crate::rules::ended::CANCELLED_BY;
+use crate::rules::{EventRow, RunState};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 use crate::web::rows::{each_event, each_run};
 use crate::web::widgets::{self, Tone};
@@ -35,6 +36,12 @@ struct Seen {
     functions: HashMap<Arc<str>, (usize, usize, usize)>,
     /// Runs of a function that events of a name started.
     starts: HashMap<(Arc<str>, Arc<str>), usize>,
+    /// Events of a name that runs of a function sent.
+    sends: HashMap<(Arc<str>, Arc<str>), usize>,
+    /// Runs of a function that runs of another one invoked.
+    invokes: HashMap<(Arc<str>, Arc<str>), usize>,
+    /// Runs of a function that events of a name cancelled.
+    cancels: HashMap<(Arc<str>, Arc<str>), usize>,
     since: Option<Millis>,
     all_events: usize,
     all_runs: usize,
@@ -43,13 +50,17 @@ struct Seen {
 fn look(store: &dyn Store) -> Result<Seen, StoreError> {
     let mut seen = Seen::default();
     let mut names: HashMap<EventId, Arc<str>> = HashMap::new();
+    let mut sent: Vec<(RunId, Arc<str>)> = Vec::new();
     each_event(store, &EventQuery { limit: COUNTED, ..EventQuery::default() }, |event| {
         *seen.events.entry(Arc::clone(&event.name)).or_default() += 1;
         seen.since = Some(event.accepted);
         seen.all_events += 1;
+        sent.extend(sender(&event).map(|run| (run, Arc::clone(&event.name))));
         names.insert(event.id, event.name);
         ControlFlow::Continue(())
     })?;
+    let mut runs: HashMap<RunId, Arc<str>> = HashMap::new();
+    let mut invoked: Vec<(RunId, Arc<str>)> = Vec::new();
     each_run(store, &RunQuery { limit: COUNTED, ..RunQuery::default() }, |run| {
         let function = seen.functions.entry(Arc::clone(&run.function)).or_default();
         function.0 += 1;
@@ -59,9 +70,32 @@ fn look(store: &dyn Store) -> Result<Seen, StoreError> {
         if let Some(name) = names.get(&run.event) {
             *seen.starts.entry((Arc::clone(name), Arc::clone(&run.function))).or_default() += 1;
         }
+        if let Some(name) = run.reason.as_deref().and_then(canceller) {
+            *seen.cancels.entry((Arc::from(name), Arc::clone(&run.function))).or_default() += 1;
+        }
+        invoked.extend(run.invoked_by.map(|parent| (parent, Arc::clone(&run.function))));
+        runs.insert(run.id, run.function);
         ControlFlow::Continue(())
     })?;
+    // Of a run that is not among those that are counted, nothing is read: its row may be large.
+    for (all, counts) in [(sent, &mut seen.sends), (invoked, &mut seen.invokes)] {
+        for (by, what) in all {
+            if let Some(function) = runs.get(&by) {
+                *counts.entry((Arc::clone(function), what)).or_default() += 1;
+            }
+        }
+    }
     Ok(seen)
+}
+
+/// The run that sent an event: it stands in the id that is derived for it. Of one that the script gave its id, the event does not tell.
+fn sender(event: &EventRow) -> Option<RunId> {
+    event.sender_id.as_deref()?.split_once('.')?.0.parse().ok()
+}
+
+/// The name of the event by which a run was cancelled, from its reason.
+fn canceller(reason: &str) -> Option<&str> {
+    reason.strip_prefix(CANCELLED_BY)?.split(' ').next()
 }
 
 impl Seen {
@@ -73,10 +107,20 @@ impl Seen {
         }
     }
 
-    /// How many runs of a function an event, or a family, started.
-    fn of_start(&self, event: &str, function: &str) -> usize {
-        let fits = |name: &str| event.strip_suffix('*').map_or(name == event, |stem| name.starts_with(stem));
-        self.starts.iter().filter(|((name, of), _)| &**of == function && fits(name)).map(|(_, count)| count).sum()
+    /// How often something went along an edge; none where that is not counted.
+    fn passed(&self, edge: &Edge, topology: &Topology) -> Option<usize> {
+        let (from, to) = (&topology.nodes[edge.from], &topology.nodes[edge.to]);
+        let counted = match edge.says {
+            Says::Starts if from.kind == NodeKind::Event => &self.starts,
+            Says::Sends => &self.sends,
+            Says::Invokes => &self.invokes,
+            Says::Cancels => &self.cancels,
+            Says::Fails => return Some(self.functions.get(&*to.name).map_or(0, |(runs, ..)| *runs)),
+            Says::Starts | Says::WaitsFor | Says::Is => return None,
+        };
+        let is_it = |name: &str, wanted: &str| wanted.strip_suffix('*').map_or(name == wanted, |stem| name.starts_with(stem));
+        let passed = counted.iter().filter(|((one, other), _)| is_it(one, &from.name) && is_it(other, &to.name));
+        Some(passed.map(|(_, count)| count).sum())
     }
 }
 
@@ -88,7 +132,8 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let body = html! {
         p.muted {
             "Counted: the newest " (count(seen.all_events as u64, "event")) " and " (count(seen.all_runs as u64, "run"))
-            @if let Some(since) = seen.since { ", events since " (widgets::ago(since, web.now())) } "."
+            @if let Some(since) = seen.since { ", events since " (widgets::ago(since, web.now())) } ". "
+            "What a run sent or invoked counts where the run is one of them; what ended waits is not counted."
         }
         @if topology.nodes.is_empty() {
             (widgets::empty("Nothing is declared", html! { "Declare " code { "events" } " and " code { "functions" } " in events.yaml." }))
@@ -118,16 +163,10 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 fn words(edge: &Edge, topology: &Topology, seen: &Seen) -> String {
-    let (from, to) = (&topology.nodes[edge.from], &topology.nodes[edge.to]);
-    match edge.says {
-        Says::Starts => {
-            let condition = if edge.condition.is_empty() { String::new() } else { format!("if {}", edge.condition) };
-            let times = if from.kind == NodeKind::Event { seen.of_start(&from.name, &to.name) } else { 0 };
-            let times = if times == 0 { String::new() } else { format!("{times}×") };
-            [times, cut(&condition, LABEL_MOST)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-        }
-        says => says.word().to_owned(),
-    }
+    let times = seen.passed(edge, topology).filter(|times| *times > 0).map(|times| format!("{times}×")).unwrap_or_default();
+    let condition = if edge.condition.is_empty() { String::new() } else { format!("if {}", edge.condition) };
+    let parts = [times, edge.says.word().to_owned(), cut(&condition, LABEL_MOST)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn link(kind: NodeKind, name: &str) -> Option<String> {
@@ -233,12 +272,11 @@ fn table(topology: &Topology, seen: &Seen) -> Markup {
             div.table { table.rows {
                 thead { tr { th scope="col" { "From" } th scope="col" { "Does" } th scope="col" { "To" } th.num scope="col" { "Of late" } } }
                 tbody { @for edge in &topology.edges {
-                    @let (from, to) = (&topology.nodes[edge.from], &topology.nodes[edge.to]);
                     tr {
                         td { (name(edge.from)) }
                         td { (if edge.says == Says::Starts { "starts" } else { edge.says.word() }) @if !edge.condition.is_empty() { " " code { "if " (edge.condition) } } }
                         td { (name(edge.to)) }
-                        td.num { @if edge.says == Says::Starts && from.kind == NodeKind::Event { (seen.of_start(&from.name, &to.name)) } }
+                        td.num { @if let Some(times) = seen.passed(edge, topology) { (times) } }
                     }
                 } }
             } }

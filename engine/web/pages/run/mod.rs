@@ -7,12 +7,13 @@ mod why;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::base::{Id, Millis, RunId, Span};
-use crate::rules::{Failure, Kind, RunState, What, ended};
+use crate::rules::{Failure, Kind, RunRow, RunState, What, ended};
 use crate::server::view::{StepStatus, StepView, Trace};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
@@ -27,7 +28,8 @@ use timeline::step_id;
 const CHILDREN_MOST: usize = 20;
 /// Runs among which an invoked one is looked for, of those created when its step began.
 const CHILD_ROWS: usize = 2_000;
-/// How long after its step began an invoked run is created: within the first of these, as a rule, and within the last of them in any case.
+/// How long after its step began an invoked run is created, or after its end the run of its `on_failure` script: within the first of these, as a
+/// rule, and within the last of them in any case.
 const CHILD_WITHIN: [Span; 4] = [Span(20), Span(100), Span(500), Span(2_000)];
 /// Lines of a handler that are shown around an error.
 pub const AROUND: u32 = 4;
@@ -40,6 +42,8 @@ struct Shown {
     /// The version of the handler now; none where the function is gone.
     newest: Option<String>,
     children: Vec<(String, RunId, RunState)>,
+    /// The run of its function's `on_failure` script.
+    handled: Option<(RunId, RunState)>,
     now: Millis,
 }
 
@@ -81,7 +85,8 @@ async fn shown(web: &Web, id: RunId) -> Result<Shown, WebError> {
     let files = source.map(|source| files(&source.files)).unwrap_or_default();
     let newest = web.project().function(&trace.run.function_id).map(|function| function.program.hash().to_string());
     let children = children(web, &trace).await?;
-    Ok(Shown { trace, files, newest, children, now: web.now() })
+    let handled = handled(web, &trace).await?;
+    Ok(Shown { trace, files, newest, children, handled, now: web.now() })
 }
 
 /// A version's files in their order.
@@ -117,7 +122,10 @@ async fn children(web: &Web, trace: &Trace) -> Result<Vec<(String, RunId, RunSta
         for (key, began) in steps {
             let child = match waited_for(&key) {
                 Some(child) => store.run(child)?.map(|run| (run.id, run.state)),
-                None => created_by(store, parent, began, &|run| found.iter().any(|(_, known, _)| *known == run))?,
+                None => {
+                    let is_new = |run: &RunRow| !found.iter().any(|(_, known, _)| *known == run.id);
+                    first_created(store, None, began, &|run| run.invoked_by == Some(parent) && is_new(run))?
+                }
             };
             found.extend(child.map(|(child, state)| (key, child, state)));
         }
@@ -126,23 +134,40 @@ async fn children(web: &Web, trace: &Trace) -> Result<Vec<(String, RunId, RunSta
     .await
 }
 
-/// The first run that another one invoked from a time on and that is not known. It looks at the oldest ones first, so that it also finds it where
-/// very many have come since.
-fn created_by(
+/// The run of the `on_failure` script that the failure of a run has started. A run does not know it, but its event names the run that failed, and
+/// was made with its end.
+async fn handled(web: &Web, trace: &Trace) -> Result<Option<(RunId, RunState)>, WebError> {
+    let run = &trace.run;
+    let Some(ended) = run.ended_at.filter(|_| run.state == RunState::Failed) else { return Ok(None) };
+    let (failed, script) = (run.run_id, ended::on_failure_of(&run.function_id));
+    web.read(move |store| {
+        // A link that is missing where an event cannot be read is better than no page.
+        let is_about_it = |run: &RunRow| {
+            let event = store.event(run.event).ok().flatten();
+            event.and_then(|event| ended::failed(&event)).is_some_and(|(told, _)| told.run == failed)
+        };
+        first_created(store, Some(script.into()), ended.0, &is_about_it)
+    })
+    .await
+}
+
+/// The first run from a time on that is meant, of a function where one is given. It looks at the oldest ones first, so that it also finds it
+/// where very many have come since.
+fn first_created(
     store: &dyn Store,
-    parent: RunId,
+    function: Option<Arc<str>>,
     began: Millis,
-    is_known: &dyn Fn(RunId) -> bool,
+    is_meant: &dyn Fn(&RunRow) -> bool,
 ) -> Result<Option<(RunId, RunState)>, StoreError> {
     let (mut from, mut left) = (began, CHILD_ROWS);
     for within in CHILD_WITHIN {
         let to = began.after(within);
         let (first, last) = (RunId::first_at(from), Id(RunId::first_at(to).0 - 1));
-        let query = RunQuery { from: Some(first), to: Some(last), limit: left, ..RunQuery::default() };
+        let query = RunQuery { function: function.clone(), from: Some(first), to: Some(last), limit: left, ..RunQuery::default() };
         let mut oldest = None;
         each_run(store, &query, |run| {
             left -= 1;
-            if run.invoked_by == Some(parent) && !is_known(run.id) {
+            if is_meant(&run) {
                 // They come newest first.
                 oldest = Some((run.id, run.state));
             }
@@ -226,7 +251,7 @@ fn header(shown: &Shown) -> Markup {
                 (Some(started), None) => { span { "started " (widgets::ago(started.0, now)) } }
                 (None, _) => { span { "created " (widgets::ago(run.created_at.0, now)) } }
             }
-            span { "attempt " (run.attempt) }
+            span { "attempt " (panel::attempt_of(run.attempt, &shown.trace.attempts)) }
             (version(shown))
             @if let Some(key) = &run.key { span { "key " code { (super::runs::key_text(key)) } } }
             @match event {
@@ -235,6 +260,9 @@ fn header(shown: &Shown) -> Markup {
             }
             @if let Some(of) = run.replay_of { span { "replay of " (widgets::run_link(of)) } }
             @for by in &run.replayed_as { span { "replayed as " (widgets::run_link(*by)) } }
+            @if let Some((script, state)) = shown.handled {
+                span { "on_failure " span class={ "sign " (widgets::tone(state).class()) } aria-hidden="true" { (widgets::sign(state)) } " " (widgets::run_link(script)) }
+            }
             @if let Some(failed) = failed(&shown.trace) { span { "runs because " (widgets::run_link(failed)) " failed" } }
             @if let Some(parent) = run.invoked_by { span { "invoked by " (widgets::run_link(parent)) } }
             @for (step, child, state) in &shown.children {

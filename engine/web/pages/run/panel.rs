@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::base::{EventId, Span};
 use crate::rules::{Kind, LogRow};
-use crate::server::view::StepView;
+use crate::server::view::{AttemptView, StepView};
 use crate::web::actions::{self, Act};
 use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
@@ -59,7 +59,7 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
             h2 #step-title { (step.key) " " span.muted.small { (step.kind.word()) } }
             p.row.small {
                 span class={ "state " (tone.class()) } { span.sign aria-hidden="true" { (sign) } (word) }
-                @if !step.attempts.is_empty() { span { "attempt " (step.attempts.last().map_or(1, |attempt| attempt.attempt)) } }
+                @if let Some(last) = step.attempts.last() { span { "attempt " (attempt_of(last.attempt, &step.attempts)) } }
                 span.grow {}
                 @if let Some(ended) = step.until.filter(|_| step.kind == Kind::Sleep).or(step.ended_at) { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
             }
@@ -83,6 +83,12 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
             (step_actions(ask, shown, step))
         }
     })
+}
+
+/// An attempt's number, and of how many at most, where one that failed says so.
+pub(super) fn attempt_of(number: u32, attempts: &[AttemptView]) -> String {
+    let allowed = attempts.iter().rev().find_map(|attempt| attempt.error.as_ref()?.allowed);
+    allowed.map_or_else(|| number.to_string(), |allowed| format!("{number} of {allowed}"))
 }
 
 fn to(ask: &Ask, step: &StepView, tab: &str) -> String {
@@ -135,7 +141,7 @@ fn error(step: &StepView, shown: &Shown) -> Markup {
         @if failed.is_empty() && step.error.is_none() { p.muted { "No attempt of this step has failed." } }
         @for (at, (attempt, error)) in failed.iter().enumerate().rev() {
             section.attempt {
-                h3 { span.bad { "✗ #" (attempt.attempt) } " " (error.message.lines().next().unwrap_or_default()) }
+                h3 { span.bad { "✗ #" (attempt_of(attempt.attempt, &step.attempts)) } " " (error.message.lines().next().unwrap_or_default()) }
                 p.small.muted { (widgets::clock(attempt.ended_at.0)) " after " (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
                 // Attempts that failed alike need one picture.
                 @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files)) }
