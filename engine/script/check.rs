@@ -3,6 +3,7 @@
 mod calls;
 pub(super) mod facts;
 mod flow;
+mod loops;
 mod methods;
 mod syntax;
 mod types;

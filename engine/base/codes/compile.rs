@@ -185,4 +185,22 @@ type is certain are looked at: literals, and what functions of the handler API g
 
 docs/handlers.md lists the functions with the types of their arguments.",
     },
+    Entry {
+        code: "E0317",
+        title: "a closure outlives its turn of a loop",
+        text: "\
+All turns of a `for` have one variable, and a closure does not copy what it captures. One that is put into a list, a map or a variable
+from outside of the loop sees the last item when it runs, and so do all of its siblings:
+
+    let work = [];
+    for item in items { work.push(|| step(`send-${item.id}`, || item.id)); }
+    parallel(work)                                                          // the last item, again and again
+
+Give each item to one closure, or copy the variable first:
+
+    parallel(items, |item| step(`send-${item.id}`, || item.id))
+    for item in items { let x = item; work.push(|| step(`send-${x.id}`, || x.id)); }
+
+A closure that is used within the turn that makes it is right, as that of a `step`.",
+    },
 ];
