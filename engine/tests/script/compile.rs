@@ -270,3 +270,20 @@ fn a_step_that_assigns_what_it_captured_is_warned_of() {
         assert_eq!(found.map(|(_, line, column)| (line, column)), place, "{script}");
     }
 }
+
+#[test]
+fn a_branch_that_assigns_what_it_captured_is_warned_of() {
+    for (script, place) in [
+        ("let s = 0;\nparallel([1, 2], |x| { s += x; })", Some((2, 24))),
+        ("let s = 0;\nparallel([1, 2], |x| { s += x; }, #{ limit: 1 })", Some((2, 24))),
+        ("let s = [0];\nparallel([|| { s[0] = 1; }, || 2])", Some((2, 16))),
+        ("let s = 0;\nparallel(#{ a: || { s += 1; } }, #{ settle: true })", Some((2, 21))),
+        ("let s = 0;\nparallel([1, 2], |x| { let s = 1; s += x; s })", None),
+        ("let s = 0;\n[1, 2].for_each(|x| { s += x; });", None),
+        ("let s = 0;\nparallel([[1, 2].map(|x| { s += x; || s })[0]]);", None),
+    ] {
+        let program = Bench::new(script).program();
+        let found = program.warnings().iter().find(|warning| warning.code == "W0411").and_then(Diagnostic::position);
+        assert_eq!(found.map(|(_, line, column)| (line, column)), place, "{script}");
+    }
+}
