@@ -413,7 +413,7 @@ impl Checker<'_> {
                 }
                 let Some((text, place)) = last else { return };
                 let wrong = match entry.name {
-                    "sleep" => calls::not_a_duration(text),
+                    "sleep" => calls::not_a_rest(text),
                     _ if text.trim().parse::<jiff::Timestamp>().is_ok() => None,
                     _ => Some((format!("`{text}` is not a time"), "write it as 2026-01-31T09:30:00Z")),
                 };

@@ -88,8 +88,9 @@ message says which; the handlers are read again at each `stepwell validate`, `ru
         code: "E0310",
         title: "a literal argument is wrong",
         text: "\
-A duration, a time or a step's name that stands in the handler as a literal is not one. Durations are 500ms, 30s, 5m, 2h, 7d
-or 1h30m; times are RFC 3339; a step's name has 1 to 200 bytes and no `#`.
+A duration, a time, a number or a step's name that stands in the handler as a literal is not one, or not one that the function
+takes. Durations are 500ms, 30s, 5m, 2h, 7d or 1h30m, for a sleep or wait a year at most; times are RFC 3339; a step's name has 1 to
+200 bytes and no `#`; `limit` of `parallel` is 1 to 256, `retries` of a step 0 to 20; `wait_for_any` takes 1 to 20 entries.
 
     sleep(\"1 hour\")             // sleep(\"1h\")",
     },

@@ -34,10 +34,20 @@ fn each_mistake_is_shown_with_its_place() {
         ("step(\"a\", || {\n  step(\"b\", || 1)\n})", "E0308 main.rhai:2:3 step inside the closure of a step"),
         ("let x = 1;\nstep(\"a\", || { sleep(\"1m\"); x })", "E0308 main.rhai:2:16 sleep inside the closure of a step"),
         ("sleep(\"1 hour\")", "E0310 main.rhai:1:7 `1 hour` is not a duration"),
+        ("sleep(\"400d\")", "E0310 main.rhai:1:7 `400d` is longer than a year, the longest sleep or wait | write at most 366d"),
+        ("sleep(\"nap\", \"53w\")", "E0310 main.rhai:1:14 `53w` is longer than a year"),
         ("sleep_until(\"tomorrow\")", "E0310 main.rhai:1:13 `tomorrow` is not a time"),
         ("step(\"a#b\", || 1)", "E0310 main.rhai:1:6"),
         ("send_event([#{ name: \"x\", data: #{}, at: 1 }])", "E0310 main.rhai:1:38 an event that is sent has no option `at`"),
         ("parallel([], #{ race: true })", "E0310 main.rhai:1:17 parallel has no option `race` | it takes limit, settle"),
+        ("parallel([1], |x| x, #{ limit: 0 })", "E0310 main.rhai:1:25 limit is a whole number from 1 to 256"),
+        ("let x = 1;\nparallel(#{ a: || x }, #{ settle: true, limit: 300 })", "E0310 main.rhai:2:41 limit is a whole number"),
+        ("step(\"a\", #{ retries: 21 }, || 1)", "E0310 main.rhai:1:14 retries is a whole number from 0 to 20"),
+        ("wait_for_event(\"x\", #{ timeout: \"400d\" })", "E0310 main.rhai:1:33 `400d` is longer than a year"),
+        ("wait_for_signal(\"x\", #{ timeout: \"400d\" })", "E0310 main.rhai:1:34 `400d` is longer than a year"),
+        ("wait_for_any([#{ event: \"x\" }], #{ timeout: \"400d\" })", "E0310 main.rhai:1:45 `400d` is longer than a year"),
+        ("invoke(\"f\", #{}, #{ timeout: \"400d\" })", "E0310 main.rhai:1:30 `400d` is longer than a year"),
+        ("wait_for_any([])", "E0310 main.rhai:1:14 wait_for_any takes 1 to 20 entries"),
         ("wait_for_event(\"x\", #{ timeout: \"1 min\" })", "E0310 main.rhai:1:33 `1 min` is not a duration"),
         (
             "let t = 1;\nwait_for_event(\"x\", #{ timout: t })",
@@ -79,6 +89,13 @@ fn each_mistake_is_shown_with_its_place() {
         .map(|(script, told, expected)| format!("{script}\n  told:     {told}\n  expected: {expected}"))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wait_for_too_many_events_is_told_of() {
+    let wait = |count: usize| problem(&format!("wait_for_any([{}])", vec!["#{ event: \"x\" }"; count].join(", ")));
+    assert!(wait(20).is_empty(), "{}", wait(20));
+    assert!(wait(21).starts_with("E0310 main.rhai:1:14 wait_for_any takes 1 to 20 entries"), "{}", wait(21));
 }
 
 #[test]
@@ -231,6 +248,8 @@ fn what_is_not_certain_compiles() {
         "let f = || http::get(\"https://example.com\");\nstep(\"a\", || f.call())",
         "let m = #{ act: |x| x }; m.act(1); [1].map(|x| x + 1)",
         "fn step(a) { a }\nstep(1)",
+        "sleep(\"366d\"); wait_for_signal(\"x\", #{ timeout: \"366d\" }); sleep(\"400d\", \"1h\")",
+        "let n = 0; parallel([1], |x| x, #{ limit: n }); parallel([1], |x| x, #{ limit: 256 })",
         "for i in 0..2 { parallel([|| step(`s-${i}`, || i), || i]); parallel(#{ a: || i }); [1].map(|x| x + i); }",
         "for i in 0..2 { let fs = []; fs.push(|| i); fs += [|| i]; let m = #{}; m.f = || i; parallel(fs); parallel(m); }",
         "let fs = []; for i in 0..2 { let x = i; fs.push(|| x); } parallel(fs)",
