@@ -3,6 +3,7 @@
 mod calls;
 pub(super) mod facts;
 mod flow;
+mod loops;
 mod methods;
 mod syntax;
 mod types;
@@ -66,6 +67,8 @@ enum Place {
     Between,
     /// In a step's closure, for certain.
     InStep,
+    /// In a closure of `parallel`, for certain.
+    InBranch,
     /// In a function or another closure: that depends on who calls it.
     Unknown,
 }
@@ -152,8 +155,8 @@ struct Checker<'a> {
     source: &'a Arc<Source>,
     imports: &'a BTreeMap<String, Option<Shared<Module>>>,
     functions: Vec<Function>,
-    /// Closures by their names: whether each of their uses is as the closure of a step.
-    bodies: HashMap<String, bool>,
+    /// Closures by their names: what all of their uses make of them.
+    bodies: HashMap<String, Place>,
     /// The variables that closures capture, by the closures' names.
     captured: HashMap<String, BTreeSet<String>>,
     /// The variables that functions declare, with the functions' names.
@@ -202,6 +205,19 @@ fn call_of<'n>(node: &ASTNode<'n>) -> Option<(&'n FnCallExpr, Position)> {
     }
 }
 
+/// Where a closure's code runs that stands in a call.
+fn place_in(call: &FnCallExpr, name: &str) -> Place {
+    let is_body = |expression: &Expr| closure(expression).as_deref() == Some(name);
+    match (call.name.as_str(), &call.args[..]) {
+        _ if call.is_qualified() => Place::Unknown,
+        ("step", [_, .., body]) if is_body(body) => Place::InStep,
+        ("parallel", [Expr::Array(branches, _), ..]) if branches.iter().any(is_body) => Place::InBranch,
+        ("parallel", [Expr::Map(branches, _), ..]) if branches.0.iter().any(|(_, branch)| is_body(branch)) => Place::InBranch,
+        ("parallel", [_, each, ..]) if is_body(each) => Place::InBranch,
+        _ => Place::Unknown,
+    }
+}
+
 /// The text of a literal.
 fn literal(expression: &Expr) -> Option<&str> {
     match expression {
@@ -211,19 +227,16 @@ fn literal(expression: &Expr) -> Option<&str> {
 }
 
 impl Checker<'_> {
-    /// Notes whether a closure is a step's: it is, if every place that makes it hands it to `step`.
+    /// Notes whether a closure is a step's or a branch's: it is, if every place that makes it hands it to `step` or `parallel`.
     fn find_body(&mut self, path: &[ASTNode<'_>]) {
         let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() else { return };
         let Some(name) = value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned()) else { return };
-        let is_step = path.iter().rev().skip(1).find_map(|node| {
-            let (call, _) = call_of(node)?;
-            (call.name != "curry").then(|| {
-                let last = call.args.last().and_then(closure);
-                call.name == "step" && !call.is_qualified() && call.args.len() > 1 && last.as_deref() == Some(&name)
-            })
-        });
-        let known = self.bodies.entry(name).or_insert(true);
-        *known &= is_step.unwrap_or(false);
+        let mut calls = path.iter().rev().skip(1).filter_map(call_of).map(|(call, _)| call);
+        let place = calls.find(|call| call.name != "curry").map_or(Place::Unknown, |call| place_in(call, &name));
+        let known = self.bodies.entry(name).or_insert(place);
+        if *known != place {
+            *known = Place::Unknown;
+        }
     }
 
     /// Notes what a closure captures, and what a function declares itself.
@@ -250,18 +263,28 @@ impl Checker<'_> {
         innermost(&self.functions, root)
     }
 
-    /// An assignment in a step's closure to what the closure captured: it would be E0410 when it runs.
+    /// An assignment in a step's closure to what the closure captured: it would be E0410 when it runs, and E0411 in a branch.
     fn assignment(&mut self, target: &Expr, is_top: bool, root: Position) {
         let Some(variable) = root_variable(target) else { return };
-        if self.place(is_top, root) != Place::InStep {
-            return;
-        }
+        let problem = match self.place(is_top, root) {
+            Place::InStep => {
+                let message = format!("the step changes the captured variable `{variable}`; the change would be lost at the next replay");
+                let help = format!("return the new value from the step, and assign it outside: {variable} = step(…)");
+                Diagnostic::warning("W0410", message).help(help)
+            }
+            Place::InBranch => {
+                let message =
+                    format!("a branch of parallel changes the captured variable `{variable}`; each branch works on a copy of its own");
+                let help = "return the new value from the branch, and put the results together after parallel";
+                Diagnostic::warning("W0411", message).help(help)
+            }
+            Place::Between | Place::Unknown => return,
+        };
         let Some(name) = self.innermost(root).map(|function| function.name.clone()) else { return };
         let is_captured = self.captured.get(&name).is_some_and(|captured| captured.contains(variable));
         if is_captured && !self.declared.contains(&(name, variable.to_owned())) {
-            let message = format!("the step changes the captured variable `{variable}`; the change would be lost at the next replay");
-            let problem = Diagnostic::warning("W0410", message).at(self.at(target.start_position()));
-            self.report(problem.help(format!("return the new value from the step, and assign it outside: {variable} = step(…)")));
+            let place = self.at(target.start_position());
+            self.report(problem.at(place));
         }
     }
 
@@ -270,10 +293,7 @@ impl Checker<'_> {
         if is_top {
             return if self.is_main { Place::Between } else { Place::Unknown };
         }
-        match self.innermost(root).and_then(|function| self.bodies.get(&function.name)) {
-            Some(true) => Place::InStep,
-            _ => Place::Unknown,
-        }
+        self.innermost(root).and_then(|function| self.bodies.get(&function.name)).copied().unwrap_or(Place::Unknown)
     }
 
     fn at(&self, position: Position) -> Location {
@@ -393,7 +413,7 @@ impl Checker<'_> {
                 }
                 let Some((text, place)) = last else { return };
                 let wrong = match entry.name {
-                    "sleep" => calls::not_a_duration(text),
+                    "sleep" => calls::not_a_rest(text),
                     _ if text.trim().parse::<jiff::Timestamp>().is_ok() => None,
                     _ => Some((format!("`{text}` is not a time"), "write it as 2026-01-31T09:30:00Z")),
                 };

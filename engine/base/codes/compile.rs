@@ -88,8 +88,9 @@ message says which; the handlers are read again at each `stepwell validate`, `ru
         code: "E0310",
         title: "a literal argument is wrong",
         text: "\
-A duration, a time or a step's name that stands in the handler as a literal is not one. Durations are 500ms, 30s, 5m, 2h, 7d
-or 1h30m; times are RFC 3339; a step's name has 1 to 200 bytes and no `#`.
+A duration, a time, a number or a step's name that stands in the handler as a literal is not one, or not one that the function
+takes. Durations are 500ms, 30s, 5m, 2h, 7d or 1h30m, for a sleep or wait a year at most; times are RFC 3339; a step's name has 1 to
+200 bytes and no `#`; `limit` of `parallel` is 1 to 256, `retries` of a step 0 to 20; `wait_for_any` takes 1 to 20 entries.
 
     sleep(\"1 hour\")             // sleep(\"1h\")",
     },
@@ -184,5 +185,23 @@ type is certain are looked at: literals, and what functions of the handler API g
     hash::sha256(#{ a: 1 })             // hash::sha256(json::stringify(#{ a: 1 }))
 
 docs/handlers.md lists the functions with the types of their arguments.",
+    },
+    Entry {
+        code: "E0317",
+        title: "a closure outlives its turn of a loop",
+        text: "\
+All turns of a `for` have one variable, and a closure does not copy what it captures. One that is put into a list, a map or a variable
+from outside of the loop sees the last item when it runs, and so do all of its siblings:
+
+    let work = [];
+    for item in items { work.push(|| step(`send-${item.id}`, || item.id)); }
+    parallel(work)                                                          // the last item, again and again
+
+Give each item to one closure, or copy the variable first:
+
+    parallel(items, |item| step(`send-${item.id}`, || item.id))
+    for item in items { let x = item; work.push(|| step(`send-${x.id}`, || x.id)); }
+
+A closure that is used within the turn that makes it is right, as that of a `step`.",
     },
 ];

@@ -100,6 +100,16 @@ another result each time. Return the value, and put the results together afterwa
     let total = parts.reduce(|sum, part| sum + part, 0);",
     },
     Entry {
+        code: "W0411",
+        title: "a branch seems to change a variable from outside",
+        text: "\
+An assignment in a closure of `parallel` changes a variable that the closure captured. When the branch runs, that is the error E0411.
+
+    let total = 0;
+    parallel(items, |item| { total += item.len(); });                                    // each branch has its own `total`
+    let total = parallel(items, |item| item.len()).reduce(|sum, part| sum + part, 0);    // return the value instead",
+    },
+    Entry {
         code: "E0412",
         title: "a run needs more memory than it may",
         text: "\

@@ -4,14 +4,18 @@
 use rhai::{Expr, FnCallExpr};
 
 use crate::base::diagnostic::nearest;
+use crate::base::limits::{BRANCHES_MOST, RETRIES_MOST, SLEEP_MOST_MS};
 use crate::base::{Diagnostic, Location, Span};
 
 use super::super::api::{self, Entry};
 use super::super::{Use, UseKind};
+use super::waits::Field;
 use super::{Checker, literal};
 
 /// Calls whose maps are looked at on their own, since more is known of them.
 const ELSEWHERE: [&str; 5] = ["send_event", "wait_for_event", "wait_for_any", "wait_for_signal", "invoke"];
+/// Keys whose numbers lie between a least and a most one, with the functions that take them.
+const RANGES: [(&str, &str, i64, i64); 2] = [("parallel", "limit", 1, BRANCHES_MOST as i64), ("step", "retries", 0, RETRIES_MOST as i64)];
 /// Keys whose texts are durations, whatever they belong to.
 const DURATIONS: [&str; 4] = ["timeout", "ttl", "expires_in", "leeway"];
 
@@ -79,6 +83,8 @@ impl Checker<'_> {
                     let help = near.map_or_else(|| format!("it takes {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
                     let problem = Diagnostic::error("E0310", format!("{} has no option `{}`", entry.name, field.name));
                     self.report(problem.at(field.place.clone()).help(help));
+                } else if let Some(message) = out_of_range(entry.name, &field) {
+                    self.report(Diagnostic::error("E0310", message).at(field.place.clone()));
                 } else if let (true, Some((text, place))) = (DURATIONS.contains(&field.name.as_str()), field.text)
                     && let Some((message, help)) = not_a_duration(&text)
                 {
@@ -93,6 +99,24 @@ impl Checker<'_> {
 pub(super) fn not_a_duration(text: &str) -> Option<(String, &'static str)> {
     let is_one = text.parse::<Span>().is_ok();
     (!is_one).then(|| (format!("`{text}` is not a duration"), "write 500ms, 30s, 5m, 2h, 7d or 1h30m"))
+}
+
+/// The same of a text that has to be the length of a sleep or wait.
+pub(super) fn not_a_rest(text: &str) -> Option<(String, &'static str)> {
+    match text.parse::<Span>() {
+        Ok(span) if span.0 > SLEEP_MOST_MS => {
+            Some((format!("`{text}` is longer than a year, the longest sleep or wait"), "write at most 366d"))
+        }
+        _ => not_a_duration(text),
+    }
+}
+
+/// What is wrong with a field whose number its function does not take.
+fn out_of_range(function: &str, field: &Field) -> Option<String> {
+    let number = field.number?;
+    let (.., least, most) = RANGES.iter().find(|(of, name, ..)| (*of, *name) == (function, field.name.as_str()))?;
+    let is_taken = (*least..=*most).contains(&number);
+    (!is_taken).then(|| format!("{} is a whole number from {least} to {most}", field.name))
 }
 
 /// Whether an argument is a map that stands there.

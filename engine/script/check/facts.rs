@@ -132,10 +132,19 @@ pub enum What {
     Read(Read),
     /// The events of a batch.
     Events,
-    /// A closure.
-    Closure,
+    /// A closure, with the variables of the loops around it that it captures.
+    Closure(Vec<LoopVariable>),
     /// One of these types of the handler API's table.
     Of(Vec<&'static str>),
+}
+
+/// A variable that a loop gives its items to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoopVariable {
+    /// Its name.
+    pub name: String,
+    /// How many variables were there before it.
+    pub slot: usize,
 }
 
 /// A value and where it stands.

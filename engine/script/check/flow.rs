@@ -12,7 +12,7 @@ use rhai::{AST, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 use crate::base::{Diagnostic, Location, Source};
 
 use super::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
-use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten};
+use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten, leaves};
 use super::{Names, closure};
 
 /// Parts of a value that a variable is followed with, and how deep they lie in each other: more says nothing that a reader needs,
@@ -37,7 +37,11 @@ pub(super) struct Flow<'a> {
     /// What happens to variables after they were made.
     changes: Changes,
     /// The variables that are there, the innermost last.
-    scope: Vec<(String, What)>,
+    pub(super) scope: Vec<(String, What)>,
+    /// Which of them are those of the loops around the present expression, in its function.
+    pub(super) loops: Vec<usize>,
+    /// How many blocks of the innermost loop it lies in that leave the loop at their end.
+    pub(super) leaving: usize,
     /// How many conditions the present expression lies in.
     conditions: usize,
     /// How many `try` it lies in.
@@ -61,6 +65,8 @@ pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[
         functions,
         changes,
         scope: Vec::new(),
+        loops: Vec::new(),
+        leaving: 0,
         conditions: 0,
         shields: 0,
         tells_unknown: is_broken,
@@ -113,10 +119,12 @@ impl Flow<'_> {
     }
 
     fn statements(&mut self, statements: &[Stmt]) {
-        let depth = self.scope.len();
+        let (depth, leaving) = (self.scope.len(), self.leaving);
+        self.leaving += usize::from(statements.iter().any(leaves));
         for statement in statements {
             self.statement(statement);
         }
+        self.leaving = leaving;
         self.scope.truncate(depth);
     }
 
@@ -129,10 +137,11 @@ impl Flow<'_> {
                 self.bind(&parts.0.name, what);
             }
             Stmt::Assignment(parts) => {
-                let what = self.value(&parts.1.rhs);
+                let given = self.datum(&parts.1.rhs);
                 if let Some((.., operator, _)) = parts.0.get_op_assignment_info() {
-                    self.operand(operator.literal_syntax(), &what);
+                    self.operand(operator.literal_syntax(), &given.what);
                 }
+                self.kept(self.owner(&parts.1.lhs), &given);
                 for link in flatten(&parts.1.lhs).1.iter().filter(|link| !link.is_dot) {
                     self.value(link.expression);
                 }
@@ -156,7 +165,11 @@ impl Flow<'_> {
                 if let Some(counter) = &parts.1 {
                     self.bind(&counter.name, What::Whole(None));
                 }
+                let (loops, leaving) = (self.loops.len(), std::mem::take(&mut self.leaving));
+                self.loops.extend(depth..self.scope.len());
                 self.block(&parts.2.body);
+                self.loops.truncate(loops);
+                self.leaving = leaving;
                 self.scope.truncate(depth);
             }
             Stmt::Switch(parts, _) => {
@@ -194,10 +207,7 @@ impl Flow<'_> {
 
     fn value(&mut self, expression: &Expr) -> What {
         let what = match expression {
-            _ if closure(expression).is_some() => {
-                self.closure(expression, &[]);
-                What::Closure
-            }
+            _ if closure(expression).is_some() => self.closure(expression, &[]),
             Expr::StringConstant(text, _) => What::Text(Some(text.to_string())),
             Expr::IntegerConstant(number, _) => What::Whole(Some(*number)),
             Expr::FloatConstant(number, _) => What::Number(Some(**number)),
@@ -312,10 +322,12 @@ impl Flow<'_> {
     fn chain(&mut self, expression: &Expr) -> What {
         let (root, links) = flatten(expression);
         let mut what = self.value(root);
+        // What a method gives is no longer a part of the variable.
+        let mut owner = self.owner(root);
         for link in links {
             what = match link.expression {
                 Expr::Property(parts, position) if link.is_dot => self.field(&what, &parts.2, *position, link.is_safe),
-                Expr::MethodCall(call, position) if link.is_dot => self.method(&what, call, *position, link.is_safe),
+                Expr::MethodCall(call, position) if link.is_dot => self.method(&what, call, *position, link.is_safe, owner.take()),
                 index => {
                     let by = self.value(index);
                     let place = self.at(index.start_position());
@@ -351,7 +363,8 @@ impl Flow<'_> {
         }
     }
 
-    fn method(&mut self, what: &What, call: &FnCallExpr, position: Position, is_safe: bool) -> What {
+    /// A call of a method on a value; `owner` is the variable that the value is a part of.
+    fn method(&mut self, what: &What, call: &FnCallExpr, position: Position, is_safe: bool, owner: Option<usize>) -> What {
         let name = call.name.as_str();
         let mut given: Vec<Datum> = Vec::new();
         for argument in &call.args {
@@ -363,12 +376,13 @@ impl Flow<'_> {
                     _ if EACH.contains(&name) => vec![item],
                     _ => Vec::new(),
                 };
-                self.closure(argument, &parameters);
-                given.push(Datum { what: What::Closure, place: self.at(argument.start_position()) });
+                let what = self.closure(argument, &parameters);
+                given.push(Datum { what, place: self.at(argument.start_position()) });
             } else {
                 given.push(self.datum(argument));
             }
         }
+        self.kept_by(name, owner, &given);
         let gives = self.typed_method(what, name, position, &given);
         let What::Read(read) = what else { return gives };
         if let ("contains" | "get", Some(What::Text(Some(key)))) = (name, given.first().map(|first| &first.what)) {
@@ -384,18 +398,21 @@ impl Flow<'_> {
     }
 
     /// The body of a closure, at the place where it is made.
-    fn closure(&mut self, expression: &Expr, given: &[What]) {
-        let (Some(name), captured) = (closure(expression), captures(expression)) else { return };
-        let Some(function) = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone) else { return };
+    fn closure(&mut self, expression: &Expr, given: &[What]) -> What {
+        let what = What::Closure(self.looped(expression));
+        let (Some(name), captured) = (closure(expression), captures(expression)) else { return what };
+        let Some(function) = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone) else { return what };
         let depth = self.scope.len();
         for (at, parameter) in function.parameters.iter().skip(captured).enumerate() {
             let what = given.get(at).cloned().unwrap_or(What::Anything);
             self.bind(parameter, what);
         }
-        let conditions = std::mem::take(&mut self.conditions);
+        let (conditions, leaving) = (std::mem::take(&mut self.conditions), std::mem::take(&mut self.leaving));
+        let loops = std::mem::take(&mut self.loops);
         self.statements(&function.statements);
-        self.conditions = conditions;
+        (self.conditions, self.leaving, self.loops) = (conditions, leaving, loops);
         self.scope.truncate(depth);
+        what
     }
 
     fn call(&mut self, call: &FnCallExpr, position: Position) -> What {
@@ -411,8 +428,8 @@ impl Flow<'_> {
                     ("parallel", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
                     _ => Vec::new(),
                 };
-                self.closure(argument, &item);
-                given.push(Datum { what: What::Closure, place: self.at(argument.start_position()) });
+                let what = self.closure(argument, &item);
+                given.push(Datum { what, place: self.at(argument.start_position()) });
             } else if is_question {
                 self.conditions += 1;
                 given.push(self.datum(argument));
@@ -421,6 +438,9 @@ impl Flow<'_> {
                 given.push(self.datum(argument));
             }
         }
+        // Rhai hands a variable to its own functions by reference, where it is the first argument.
+        let owner = call.args.first().filter(|first| matches!(first, Expr::Variable(..))).and_then(|first| self.owner(first));
+        self.kept_by(&name, owner, given.get(1..).unwrap_or_default());
         if call.is_operator_call() || OPERATORS.contains(&name.as_str()) {
             return self.operator(&name, &given);
         }

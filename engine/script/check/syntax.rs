@@ -222,6 +222,25 @@ impl Changes {
     }
 }
 
+/// The variables that a closure shares with the code around it: all that it captures.
+pub(super) fn shares(expression: &Expr) -> Vec<&str> {
+    let Expr::Stmt(block) = expression else { return Vec::new() };
+    let shared = block.iter().filter_map(|statement| match statement {
+        Stmt::Share(variables) => Some(variables.iter()),
+        _ => None,
+    });
+    shared.flatten().map(|(variable, _)| variable.as_str()).collect()
+}
+
+/// Whether a statement is the last one of the loop around it.
+pub(super) fn leaves(statement: &Stmt) -> bool {
+    match statement {
+        Stmt::Return(..) => true,
+        Stmt::BreakLoop(_, flags, _) => flags.contains(ASTFlags::BREAK),
+        _ => false,
+    }
+}
+
 /// How many variables a closure captures.
 pub(super) fn captures(expression: &Expr) -> usize {
     let of_call = |call: &FnCallExpr| curried(call).map(|_| call.args.len().saturating_sub(1));

@@ -74,7 +74,7 @@ pub(super) fn kinds(what: &What) -> Kinds {
         What::Nothing => Some(vec![TypeId::of::<()>()]),
         What::List(_) | What::Events => Some(vec![TypeId::of::<Array>()]),
         What::Map(_) => Some(vec![TypeId::of::<Map>()]),
-        What::Closure => Some(vec![TypeId::of::<FnPtr>()]),
+        What::Closure(_) => Some(vec![TypeId::of::<FnPtr>()]),
         What::Of(words) => of_words(words),
         What::Read(_) => Some(plain().into_iter().chain([TypeId::of::<Map>(), TypeId::of::<()>()]).collect()),
     }

@@ -3,11 +3,12 @@
 use rhai::{Array, Dynamic, Expr, FnCallExpr, Map, Position};
 
 use crate::base::diagnostic::nearest;
+use crate::base::limits::WANTED_MOST;
 use crate::base::{Diagnostic, Location};
 
 use super::super::api::Entry;
 use super::super::{Use, UseKind, time};
-use super::calls::not_a_duration;
+use super::calls::not_a_rest;
 use super::{Checker, literal};
 
 /// A field of a map that stands in the handler as literals.
@@ -15,6 +16,8 @@ pub(super) struct Field {
     pub(super) name: String,
     /// Its text, if it is one, and where that begins.
     pub(super) text: Option<(String, Location)>,
+    /// Its whole number, if it is one.
+    pub(super) number: Option<i64>,
     pub(super) place: Location,
 }
 
@@ -42,6 +45,10 @@ impl Checker<'_> {
             }
             "wait_for_any" => {
                 self.options(entry.name, &options, &["timeout", "id"]);
+                if length(first).is_some_and(|length| !(1..=WANTED_MOST).contains(&length)) {
+                    let place = self.at(first.start_position());
+                    self.report(Diagnostic::error("E0310", format!("wait_for_any takes 1 to {WANTED_MOST} entries")).at(place));
+                }
                 for item in self.items(first) {
                     self.options("an entry of wait_for_any", &item, &["event", "if"]);
                     let event = item.iter().find(|field| field.name == "event").and_then(|field| field.text.clone());
@@ -86,7 +93,7 @@ impl Checker<'_> {
             }
             if let (Some((text, place)), "timeout") = (&field.text, field.name.as_str())
                 && time::moment(text).is_err()
-                && let Some((message, help)) = not_a_duration(text)
+                && let Some((message, help)) = not_a_rest(text)
             {
                 let help = format!("{help}, or a time as 2026-01-31T09:30:00Z");
                 self.report(Diagnostic::error("E0310", message).at(place.clone()).help(help));
@@ -112,7 +119,8 @@ impl Checker<'_> {
             Expr::Map(parts, _) => {
                 let field = |(name, value): &(rhai::Ident, Expr)| {
                     let text = literal(value).map(|text| (text.to_owned(), self.quoted(value.start_position(), text)));
-                    Field { name: name.name.to_string(), text, place: self.at(name.pos) }
+                    let number = if let Expr::IntegerConstant(number, _) = value { Some(*number) } else { None };
+                    Field { name: name.name.to_string(), text, number, place: self.at(name.pos) }
                 };
                 parts.0.iter().map(field).collect()
             }
@@ -130,7 +138,8 @@ impl Checker<'_> {
             let text = value.as_immutable_string_ref().ok().map(|text| text.to_string());
             let place = |text: &str| find(&format!("\"{text}\"")).or_else(|| find(&format!("`{text}`")));
             let text = text.map(|text| (text.clone(), place(&text).unwrap_or_else(|| self.at(position))));
-            Field { name: name.to_string(), text, place: find(name).unwrap_or_else(|| self.at(position)) }
+            let number = value.as_int().ok();
+            Field { name: name.to_string(), text, number, place: find(name).unwrap_or_else(|| self.at(position)) }
         };
         map.iter().map(field).collect()
     }
@@ -138,5 +147,14 @@ impl Checker<'_> {
     /// The place of a literal text, with its quotes.
     pub(super) fn quoted(&self, position: Position, text: &str) -> Location {
         self.at(position).quoted(text)
+    }
+}
+
+/// How many entries an array has that stands there.
+fn length(array: &Expr) -> Option<usize> {
+    match array {
+        Expr::Array(items, _) => Some(items.len()),
+        Expr::DynamicConstant(value, _) => value.read_lock::<Array>().map(|items| items.len()),
+        _ => None,
     }
 }

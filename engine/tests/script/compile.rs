@@ -34,10 +34,20 @@ fn each_mistake_is_shown_with_its_place() {
         ("step(\"a\", || {\n  step(\"b\", || 1)\n})", "E0308 main.rhai:2:3 step inside the closure of a step"),
         ("let x = 1;\nstep(\"a\", || { sleep(\"1m\"); x })", "E0308 main.rhai:2:16 sleep inside the closure of a step"),
         ("sleep(\"1 hour\")", "E0310 main.rhai:1:7 `1 hour` is not a duration"),
+        ("sleep(\"400d\")", "E0310 main.rhai:1:7 `400d` is longer than a year, the longest sleep or wait | write at most 366d"),
+        ("sleep(\"nap\", \"53w\")", "E0310 main.rhai:1:14 `53w` is longer than a year"),
         ("sleep_until(\"tomorrow\")", "E0310 main.rhai:1:13 `tomorrow` is not a time"),
         ("step(\"a#b\", || 1)", "E0310 main.rhai:1:6"),
         ("send_event([#{ name: \"x\", data: #{}, at: 1 }])", "E0310 main.rhai:1:38 an event that is sent has no option `at`"),
         ("parallel([], #{ race: true })", "E0310 main.rhai:1:17 parallel has no option `race` | it takes limit, settle"),
+        ("parallel([1], |x| x, #{ limit: 0 })", "E0310 main.rhai:1:25 limit is a whole number from 1 to 256"),
+        ("let x = 1;\nparallel(#{ a: || x }, #{ settle: true, limit: 300 })", "E0310 main.rhai:2:41 limit is a whole number"),
+        ("step(\"a\", #{ retries: 21 }, || 1)", "E0310 main.rhai:1:14 retries is a whole number from 0 to 20"),
+        ("wait_for_event(\"x\", #{ timeout: \"400d\" })", "E0310 main.rhai:1:33 `400d` is longer than a year"),
+        ("wait_for_signal(\"x\", #{ timeout: \"400d\" })", "E0310 main.rhai:1:34 `400d` is longer than a year"),
+        ("wait_for_any([#{ event: \"x\" }], #{ timeout: \"400d\" })", "E0310 main.rhai:1:45 `400d` is longer than a year"),
+        ("invoke(\"f\", #{}, #{ timeout: \"400d\" })", "E0310 main.rhai:1:30 `400d` is longer than a year"),
+        ("wait_for_any([])", "E0310 main.rhai:1:14 wait_for_any takes 1 to 20 entries"),
         ("wait_for_event(\"x\", #{ timeout: \"1 min\" })", "E0310 main.rhai:1:33 `1 min` is not a duration"),
         (
             "let t = 1;\nwait_for_event(\"x\", #{ timout: t })",
@@ -46,6 +56,17 @@ fn each_mistake_is_shown_with_its_place() {
         ("wait_for_any([#{ event: \"x\", iff: \"true\" }])", "E0310 main.rhai:1:30 an entry of wait_for_any has no option `iff`"),
         ("invoke(\"f\", #{}, #{ if: 1 })", "E0301 main.rhai:1:21"),
         ("step(\"a\", || send_event(\"x\", #{}))", "E0308 main.rhai:1:14 send_event inside the closure of a step"),
+        (
+            "let fs = [];\nfor i in event.data.xs { fs.push(|| step(\"x\", || i)); }\nparallel(fs)",
+            "E0317 main.rhai:2:34 this closure outlives its turn of the loop, and then sees the `i` of the last one | \
+             write parallel(list, |i| …), or copy it first: let x = i;",
+        ),
+        ("let out = [];\nfor (x, i) in event.data.xs { out[i] = || step(\"s\", || i); }", "E0317 main.rhai:2:40"),
+        ("let m = #{ fs: [] };\nfor i in 0..2 { m.fs.insert(0, || i); }", "E0317 main.rhai:2:32"),
+        ("let fs = [];\nfor i in 0..2 { fs += [#{ at: || i }]; }", "E0317 main.rhai:2:31"),
+        ("let fs = [];\nfor i in 0..2 { push(fs, || i); }", "E0317 main.rhai:2:26"),
+        ("let fs = [];\nfor i in 0..2 { let f = || i; fs.push(f); }", "E0317 main.rhai:2:39"),
+        ("let fs = [];\n[1].for_each(|x| { for i in 0..x { fs.push(|| i); } });", "E0317 main.rhai:2:44"),
         ("template(\"x\")", "E0305 main.rhai:1:1 template does not take 1 argument | template(text, values)"),
         ("kv::get(\"x\")", "E0307 main.rhai:1:1 kv::get acts on the world"),
         ("db::exec(\"a\", \"SELECT 1\")", "E0307 main.rhai:1:1 db::exec acts on the world"),
@@ -68,6 +89,13 @@ fn each_mistake_is_shown_with_its_place() {
         .map(|(script, told, expected)| format!("{script}\n  told:     {told}\n  expected: {expected}"))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wait_for_too_many_events_is_told_of() {
+    let wait = |count: usize| problem(&format!("wait_for_any([{}])", vec!["#{ event: \"x\" }"; count].join(", ")));
+    assert!(wait(20).is_empty(), "{}", wait(20));
+    assert!(wait(21).starts_with("E0310 main.rhai:1:14 wait_for_any takes 1 to 20 entries"), "{}", wait(21));
 }
 
 #[test]
@@ -220,6 +248,16 @@ fn what_is_not_certain_compiles() {
         "let f = || http::get(\"https://example.com\");\nstep(\"a\", || f.call())",
         "let m = #{ act: |x| x }; m.act(1); [1].map(|x| x + 1)",
         "fn step(a) { a }\nstep(1)",
+        "sleep(\"366d\"); wait_for_signal(\"x\", #{ timeout: \"366d\" }); sleep(\"400d\", \"1h\")",
+        "let n = 0; parallel([1], |x| x, #{ limit: n }); parallel([1], |x| x, #{ limit: 256 })",
+        "for i in 0..2 { parallel([|| step(`s-${i}`, || i), || i]); parallel(#{ a: || i }); [1].map(|x| x + i); }",
+        "for i in 0..2 { let fs = []; fs.push(|| i); fs += [|| i]; let m = #{}; m.f = || i; parallel(fs); parallel(m); }",
+        "let fs = []; for i in 0..2 { let x = i; fs.push(|| x); } parallel(fs)",
+        "let fs = []; for i in 0..2 { let i = i; fs.push(|| i); } parallel(fs)",
+        "let fs = []; for i in 0..2 { fs.push([1].map(|x| x + i)); fs.push(step(`s-${i}`, || i)); } fs",
+        "let fs = []; [1, 2].for_each(|i| { fs.push(|| i); }); parallel(fs)",
+        "let f = (); for i in 0..2 { if i == 1 { f = || i; break; } } f.call()",
+        "fn push(f) { f.call() }\nlet x = 1; for i in 0..2 { x.push(|| i); }",
         "for i in 0..3 { step(`s-${i}`, || i); }",
         "let x = step(\"a\", #{ retries: 0 }, || #{ success: true }); x.success",
     ] {
@@ -248,6 +286,23 @@ fn a_step_that_assigns_what_it_captured_is_warned_of() {
     ] {
         let program = Bench::new(script).program();
         let found = program.warnings().iter().find(|warning| warning.code == "W0410").and_then(Diagnostic::position);
+        assert_eq!(found.map(|(_, line, column)| (line, column)), place, "{script}");
+    }
+}
+
+#[test]
+fn a_branch_that_assigns_what_it_captured_is_warned_of() {
+    for (script, place) in [
+        ("let s = 0;\nparallel([1, 2], |x| { s += x; })", Some((2, 24))),
+        ("let s = 0;\nparallel([1, 2], |x| { s += x; }, #{ limit: 1 })", Some((2, 24))),
+        ("let s = [0];\nparallel([|| { s[0] = 1; }, || 2])", Some((2, 16))),
+        ("let s = 0;\nparallel(#{ a: || { s += 1; } }, #{ settle: true })", Some((2, 21))),
+        ("let s = 0;\nparallel([1, 2], |x| { let s = 1; s += x; s })", None),
+        ("let s = 0;\n[1, 2].for_each(|x| { s += x; });", None),
+        ("let s = 0;\nparallel([[1, 2].map(|x| { s += x; || s })[0]]);", None),
+    ] {
+        let program = Bench::new(script).program();
+        let found = program.warnings().iter().find(|warning| warning.code == "W0411").and_then(Diagnostic::position);
         assert_eq!(found.map(|(_, line, column)| (line, column)), place, "{script}");
     }
 }
