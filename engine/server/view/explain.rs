@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{Millis, RunId, Span, json};
 use crate::project::{Explained, Project};
-use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState};
+use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState, cron, ended, family};
 
 use super::schema::{IdText, StateWord};
 use super::{EventView, Time, shown_state};
@@ -133,7 +133,12 @@ impl ExplainView {
                 let gates = outcomes.iter().filter(is_noted).filter(|row| *row.function == *id).map(|row| row.outcome).collect();
                 let mut runs: Vec<&RunRow> = runs.iter().filter(|run| *run.function == *id).collect();
                 runs.sort_by_key(|run| run.id);
-                outcome(id, verdict, gates, &runs, now)
+                let is_declared = verdict.is_some() || is_started_by_the_engine(event, id, project);
+                let mut function = outcome(id, verdict, gates, &runs, now);
+                if !is_declared {
+                    function.notes.push("the config in force does not declare this function for this event".to_owned());
+                }
+                function
             })
             .collect();
         let repeated_at = outcomes.iter().find_map(|row| match row.outcome {
@@ -148,6 +153,17 @@ impl ExplainView {
         let summary = summary(event, &functions);
         ExplainView { event: EventView::of(event), summary, functions, deduplication }
     }
+}
+
+/// Whether the engine itself starts this function with such an event, whose name no trigger has: by the clock, by an invocation,
+/// or as what its function's `on_failure` declares.
+fn is_started_by_the_engine(event: &EventRow, function: &str, project: &Project) -> bool {
+    let can_be = match &*event.name {
+        cron::SCHEDULED | family::INVOKED => true,
+        ended::FAILED => ended::failing_function(function).is_some(),
+        _ => false,
+    };
+    can_be && project.function(function).is_some()
 }
 
 fn summary(event: &EventRow, functions: &[FunctionOutcome]) -> String {
@@ -197,10 +213,6 @@ fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&
         values: condition.values.iter().cloned().collect(),
         error: condition.error.clone(),
     });
-    let mut notes = verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default();
-    if verdict.is_none() {
-        notes.push("the config in force does not declare this function for this event".to_owned());
-    }
     FunctionOutcome {
         function_id: id.to_owned(),
         outcome: word.to_owned(),
@@ -208,7 +220,7 @@ fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&
         conditions: conditions.collect(),
         runs: started,
         gates: gates.into_iter().map(gate_view).collect(),
-        notes,
+        notes: verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default(),
     }
 }
 

@@ -287,6 +287,55 @@ async fn an_event_explains_what_each_gate_made_of_it() {
     }
 }
 
+/// Functions that the engine itself starts: by the clock, by hand, and once a run has failed.
+const OWN_STARTS: &str = "
+version: 1
+events: { app/pay: {}, app/ping: {} }
+functions:
+  tick: { cron: '* * * * * *', handler: handlers/ping.rhai }
+  ping: { on: app/ping }
+  pay: { on: app/pay, retries: 0, on_failure: handlers/ping.rhai }
+";
+/// The same without them.
+const WITHOUT_THEM: &str = "
+version: 1
+events: { app/pay: {} }
+functions: { pay: { on: app/pay, retries: 0 } }
+";
+
+#[tokio::test]
+async fn an_event_of_the_engines_own_says_which_function_is_gone_and_of_no_other_one() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let server = Server::of(OWN_STARTS, Arc::clone(&store), |options| options.any_key = true).await;
+    let mut notices = server.engine.subscribe();
+    let ticked = loop {
+        if let Notice::Run { run, function, state: RunState::Completed, .. } = notices.recv().await.unwrap()
+            && &*function == "tick"
+        {
+            break run.to_string();
+        }
+    };
+    let invoked = server.post("/v1/functions/ping/invoke", json!({"wait": "1m"})).await.body["data"]["event_id"].clone();
+    server.run_in(RunState::Failed, json!({"name": "app/pay", "data": {"broken": true}})).await;
+    let failed = server.get("/v1/runs?function=pay.on_failure").await.body["data"][0]["event_id"].clone();
+    let events = [("tick", server.run(&ticked).await["event_id"].clone()), ("ping", invoked), ("pay.on_failure", failed)];
+    let outcome = |server: &Server, event: &Value| {
+        let explain = server.request(Method::GET, &format!("/v1/events/{}/explain", event.as_str().unwrap()));
+        async move { Answer::of(explain).await.body["data"]["functions"][0].clone() }
+    };
+    for (function, event) in &events {
+        let told = outcome(&server, event).await;
+        assert_eq!((&told["function_id"], &told["outcome"], &told["notes"]), (&json!(function), &json!("started"), &Value::Null));
+    }
+    server.stop().await;
+    let server = Server::of(WITHOUT_THEM, store, |options| options.any_key = true).await;
+    for (function, event) in &events {
+        let told = outcome(&server, event).await;
+        assert_eq!(told["function_id"], *function);
+        assert!(told["notes"][0].as_str().unwrap().contains("does not declare this function"), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_function_is_invoked_by_hand() {
     let server = Server::start().await;
