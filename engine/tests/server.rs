@@ -67,7 +67,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-const HANDLERS: [(&str, &str); 5] = [
+const HANDLERS: [(&str, &str); 7] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
     ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
     ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
@@ -78,6 +78,14 @@ const HANDLERS: [(&str, &str); 5] = [
          #{ charge: charge.id, pack: pack }",
     ),
     ("order", "step(\"take\", || event.data.amount)"),
+    ("wait", "wait_for_event(\"app/go\");\nsleep(\"rest\", \"1h\")"),
+    (
+        "branches",
+        "parallel(#{\n\
+             naps: || sleep(\"nap\", \"20m\"),\n\
+             waits: || wait_for_signal(\"go\", #{ timeout: \"1h\" }),\n\
+         })",
+    ),
 ];
 
 /// A server on a port of its own, with a client.

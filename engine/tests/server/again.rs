@@ -287,6 +287,40 @@ async fn an_event_explains_what_each_gate_made_of_it() {
     }
 }
 
+const WAITING: &str = "
+version: 1
+events: { app/nap: {}, app/go: {}, app/stop: {} }
+functions:
+  wait: { on: app/nap, cancel_on: app/stop, handler: handlers/wait.rhai }
+";
+
+#[tokio::test]
+async fn an_event_explains_which_waits_it_ended_and_where_its_cancels_are_named() {
+    let server = Server::of(WAITING, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
+    let mut notices = server.engine.subscribe();
+    let event = server.sent(json!({"name": "app/go"})).await.remove(0);
+    until(&mut notices, run.parse().unwrap(), RunState::Sleeping).await;
+    let explained = |event: String| {
+        let server = &server;
+        async move { server.get(&format!("/v1/events/{event}/explain")).await.body["data"].clone() }
+    };
+    let view = explained(event).await;
+    let key = view["waits"][0]["key"].clone();
+    assert!(key.is_string(), "{view}");
+    assert_eq!(view["waits"], json!([{"run_id": run, "function_id": "wait", "key": key, "state": "sleeping"}]));
+    assert_eq!(view["summary"], "no function is declared `on: app/go`, so it started nothing; it ended the wait of 1 run");
+    let event = server.sent(json!({"name": "app/stop"})).await.remove(0);
+    until(&mut notices, run.parse().unwrap(), RunState::Cancelled).await;
+    assert_eq!(server.run(&run).await["why"], format!("cancel_on: app/stop {event} came"));
+    let view = explained(event).await;
+    assert_eq!(view["waits"], Value::Null);
+    assert!(
+        view["summary"].as_str().unwrap().ends_with("; runs of `wait` that it cancelled by `cancel_on` name it as their reason"),
+        "{view}"
+    );
+}
+
 /// Functions that the engine itself starts: by the clock, by hand, and once a run has failed.
 const OWN_STARTS: &str = "
 version: 1
