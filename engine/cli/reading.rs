@@ -8,7 +8,7 @@ use crate::base::{Clock, Diagnostic, EventId, Id, Millis, RunId};
 use crate::clock::SystemClock;
 use crate::exec::Condition;
 use crate::project::{Mode, Project};
-use crate::rules::{RunRow, RunState, WaitState, What, why};
+use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
 use crate::script::Host;
 use crate::server::view::{EventView, ExplainView, LogView, One, Page, RunView, Trace};
 use crate::store::sqlite::{OpenError, Options, Sqlite};
@@ -391,15 +391,19 @@ fn seen(row: &RunRow, store: &dyn Store, now: Millis) -> Result<RunView, Trouble
     }
     if view.why.is_none() && row.state == RunState::Waiting {
         let waits = store.waits(row.id).map_err(|error| store_trouble(&error))?;
-        let mut open = Vec::new();
-        for wait in waits.iter().filter(|wait| wait.state == WaitState::Open) {
+        let open: Vec<WaitRow> = waits.into_iter().filter(|wait| wait.state == WaitState::Open).collect();
+        let mut parts = Vec::new();
+        for wait in &open {
             let child = match &*wait.what {
                 What::Run(child) => store.run(*child).map_err(|error| store_trouble(&error))?,
                 _ => None,
             };
-            open.push(why::wait(wait, child.as_ref(), now));
+            parts.push(why::wait(wait, child.as_ref(), now));
         }
-        view.why = (!open.is_empty()).then(|| open.join("; "));
+        if !open.is_empty() {
+            parts.extend(why::branch(row, &open, now));
+            view.why = Some(parts.join("; "));
+        }
     }
     if view.why.is_none() && !row.state.is_terminal() {
         view.why = Some("no engine is running; goes on as soon as one does".to_owned());

@@ -56,9 +56,13 @@ impl Inner {
         }
         match run.state {
             RunState::Waiting => {
-                let open = self.open_waits(run.id, now);
-                let open: Vec<String> = open.into_iter().map(|(_, text)| text).collect();
-                Some(if open.is_empty() { "it waits; goes on as soon as it gets its turn".to_owned() } else { open.join("; ") })
+                let (open, mut parts): (Vec<WaitRow>, Vec<String>) = self.open_waits(run.id, now).into_iter().unzip();
+                if open.is_empty() {
+                    return Some("it waits; goes on as soon as it gets its turn".to_owned());
+                }
+                // What its other branches do stands in its journal, which is not read for many runs; when they do, in its row.
+                parts.extend(why::branch(run, &open, now));
+                Some(parts.join("; "))
             }
             RunState::Queued => Some(self.why_early(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
             _ => why::row(run, now),

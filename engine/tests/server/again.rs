@@ -216,6 +216,24 @@ async fn runs_are_listed_by_a_condition_over_themselves_and_their_events() {
     assert!(listed("run.state = 'x'").await.is_error(400).contains("condition"));
 }
 
+const BRANCHES: &str = "
+version: 1
+events: { app/nap: {} }
+functions: { branches: { on: app/nap } }
+";
+
+#[tokio::test]
+async fn a_listed_run_that_waits_says_when_another_branch_of_it_goes_on() {
+    let server = Server::of(BRANCHES, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
+    let listed = server.get("/v1/runs?where=run.why.contains('a+branch+goes+on+in')").await;
+    assert_eq!(listed.ids(), [run.as_str()], "{}", listed.text);
+    let why = listed.body["data"][0]["why"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("waits for signal `go`; gives up in ") && why.contains("; a branch goes on in "), "{why}");
+    let alone = server.run(&run).await;
+    assert!(alone["why"].as_str().unwrap().contains("sleeps; goes on in "), "one run alone names each branch: {alone}");
+}
+
 #[tokio::test]
 async fn an_event_explains_what_became_of_it() {
     let server = Server::start().await;
