@@ -24,12 +24,13 @@ impl Engine {
     /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.
     pub async fn whys(&self, runs: &[RunRow]) -> Vec<Option<String>> {
         let now = self.inner.clock.now();
-        let asked = |run: &&RunRow| run.state == RunState::Running || why::is_in_line(run, now);
-        let in_line: Vec<RunId> = runs.iter().filter(asked).map(|run| run.id).collect();
+        let asked = runs.iter().map(|run| (run, run.state == RunState::Running));
+        let asked = asked.filter(|(run, at_work)| *at_work || why::is_in_line(run, now));
+        let asked: Vec<(RunId, bool)> = asked.map(|(run, at_work)| (run.id, at_work)).collect();
         let mut blocked: HashMap<RunId, String> = HashMap::new();
-        if !in_line.is_empty() {
+        if !asked.is_empty() {
             let (reply, answer) = oneshot::channel();
-            self.inner.tell(Message::Why { runs: in_line, reply });
+            self.inner.tell(Message::Why { runs: asked, reply });
             // A scheduler that has stopped answers nothing.
             blocked.extend(answer.await.unwrap_or_default());
         }
