@@ -118,6 +118,9 @@ async fn many_are_done_again_once_and_cancelled() {
     let wanted = json!({"function": "pay", "if": "event.data.n >= 2", "from_step": "pack"});
     let counted = many(json!({"function": "pay", "if": "event.data.n >= 2", "dry_run": true})).await;
     assert_eq!((&counted["matched"], &counted["done"], &counted["dry_run"]), (&json!(2), &json!(0), &json!(true)));
+    let unbounded = server.post("/v1/replays", json!({"from_step": "pack"})).await;
+    assert!(unbounded.is_error(400).contains("a replay of many says which runs it means"));
+    assert_eq!(many(json!({"dry_run": true})).await["matched"], 3);
     assert_eq!(server.get("/v1/runs").await.ids().len(), 3);
     let mut notices = server.engine.subscribe();
     let done = many(wanted.clone()).await;
