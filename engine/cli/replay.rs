@@ -8,7 +8,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use crate::base::{Clock, Diagnostic, Millis};
 use crate::clock::SystemClock;
 use crate::rules::RunState;
-use crate::server::view::{ManyBody, ManyView, One, ReplayBody, ReplayView, Time, raw};
+use crate::server::view::{ManyBody, ManyView, One, ReplayBody, ReplayView, When, raw};
 
 use super::exit::{Exit, Trouble};
 use super::out::{DIM, Out, count, paint, shown};
@@ -172,8 +172,8 @@ impl Replay {
         ManyBody {
             function: self.function.clone(),
             status: self.status.iter().map(|state| state.word().to_owned()).collect(),
-            since: self.since.map(|since| Time(since.at(now))),
-            until: Some(self.until.map_or(Time(now), |until| Time(until.at(now)))),
+            since: self.since.map(|since| When::At(since.at(now))),
+            until: Some(When::At(self.until.map_or(now, |until| until.at(now)))),
             condition: self.r#where.clone(),
             from_step: self.from.clone(),
             set: self.results(),

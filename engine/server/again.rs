@@ -132,7 +132,7 @@ fn says_which(what: &str, body: &ManyBody) -> Result<(), ApiError> {
 
 /// The runs that the body of a request about many means. `otherwise` are the statuses where it gives none.
 fn selection(app: &App, body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError> {
-    let project = app.engine.project();
+    let (project, now) = (app.engine.project(), app.now());
     if let (Some(here), Some(meant)) = (&project.config.app, &body.app_id)
         && here.value != *meant
     {
@@ -144,11 +144,11 @@ fn selection(app: &App, body: &ManyBody, otherwise: &[&str]) -> Result<Selection
         query: RunQuery {
             function: body.function.as_deref().map(Arc::from),
             event: body.event,
-            since: body.since.map(|time| time.0),
+            since: body.since.map(|when| when.seen_from(now)),
             ..RunQuery::default()
         },
         filter: Filter::parse(words.iter().copied())?,
-        until: body.until.map(|time| time.0),
+        until: body.until.map(|when| when.seen_from(now)),
         condition: Selection::condition("if", body.condition.as_deref())?,
     })
 }

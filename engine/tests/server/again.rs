@@ -182,6 +182,8 @@ async fn many_are_chosen_by_their_state_and_by_when_they_were_made() {
         (json!({"started_before": middle}), vec![&early]),
         (json!({"since": start, "until": middle}), vec![&early]),
         (json!({"since": start}), vec![&early, &late]),
+        (json!({"since": "1h"}), vec![&early, &late]),
+        (json!({"until": "1h"}), vec![]),
         (json!({"status": ["sleeping"]}), vec![&early, &late]),
         (json!({"status": ["sleeping"], "if": "event.data.userId == 'b'"}), vec![&late]),
         (json!({"status": ["queued"]}), vec![]),
@@ -191,6 +193,8 @@ async fn many_are_chosen_by_their_state_and_by_when_they_were_made() {
         body["dry_run"] = json!(true);
         assert_eq!(meant("/v1/cancellations", body).await.iter().collect::<Vec<_>>(), expected, "{bounds}");
     }
+    let unread = server.post("/v1/cancellations", json!({"since": "yesterday", "dry_run": true})).await;
+    assert!(unread.is_error(400).contains("a length of time such as 2h"), "{}", unread.text);
     // A replay means the failed ones unless it says otherwise.
     let completed = json!({"function": "pay", "status": ["completed"], "dry_run": true});
     assert_eq!(meant("/v1/replays", completed).await, [done]);
