@@ -7,8 +7,8 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use crate::base::{Clock, Diagnostic, Millis};
 use crate::clock::SystemClock;
-use crate::rules::RunState;
 use crate::server::view::{ManyBody, ManyView, One, ReplayBody, ReplayView, When, raw};
+use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble};
 use super::out::{DIM, Out, count, paint, shown};
@@ -35,8 +35,8 @@ pub struct Replay {
     #[arg(long, value_name = "ID", conflicts_with = "runs")]
     function: Option<String>,
     /// All runs in one of these states [default: failed; with --check all]
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::state, conflicts_with = "runs")]
-    status: Vec<RunState>,
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::status, conflicts_with = "runs")]
+    status: Vec<Word>,
     /// All runs that were created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
     since: Option<Since>,
@@ -83,7 +83,7 @@ impl Replay {
             let wanted = check::Wanted {
                 runs: &self.runs,
                 function: self.function.as_deref(),
-                states: &self.status,
+                status: Filter(self.status.clone()),
                 since: self.since,
                 until: self.until,
             };
@@ -171,7 +171,7 @@ impl Replay {
     fn body(&self, now: Millis) -> ManyBody {
         ManyBody {
             function: self.function.clone(),
-            status: self.status.iter().map(|state| state.word().to_owned()).collect(),
+            status: self.status.iter().map(|word| word.text().to_owned()).collect(),
             since: self.since.map(|since| When::At(since.at(now))),
             until: Some(When::At(self.until.map_or(now, |until| until.at(now)))),
             condition: self.r#where.clone(),
