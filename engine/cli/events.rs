@@ -273,7 +273,12 @@ impl Get {
                 saw.join(", ").into(),
             ]
         });
-        out.table(&["function", "outcome", "why", "its `if` saw"], rows.collect())?;
+        let waits = view.waits.iter().map(|wait| {
+            let state = wait.state.word().replace('_', " ");
+            let why = format!("ended the wait `{}` of run {}, which is {state}", wait.key, wait.run_id);
+            vec![Cell::from(wait.function_id.clone()), "wait ended".to_owned().into(), why.into(), String::new().into()]
+        });
+        out.table(&["function", "outcome", "why", "its `if` saw"], rows.chain(waits).collect())?;
         Ok(Exit::Done)
     }
 }

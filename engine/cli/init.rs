@@ -68,6 +68,10 @@ const WEBHOOK: &[Page] = &[
 const CRON: &[Page] = &[
     ("events.yaml", include_str!("../../examples/cron/events.yaml")),
     ("handlers/weekday-report.rhai", include_str!("../../examples/cron/handlers/weekday-report.rhai")),
+    ("handlers/bill-day.rhai", include_str!("../../examples/cron/handlers/bill-day.rhai")),
+    ("handlers/check-doors.rhai", include_str!("../../examples/cron/handlers/check-doors.rhai")),
+    ("tests/bill-day.test.yaml", include_str!("../../examples/cron/tests/bill-day.test.yaml")),
+    ("tests/check-doors.test.yaml", include_str!("../../examples/cron/tests/check-doors.test.yaml")),
     ("tests/weekday-report.test.yaml", include_str!("../../examples/cron/tests/weekday-report.test.yaml")),
 ];
 

@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use crate::base::{Clock, Diagnostic, Millis};
 use crate::clock::SystemClock;
-use crate::rules::RunState;
-use crate::server::view::{ManyBody, ManyView, One, Time};
+use crate::server::Word;
+use crate::server::view::{ManyBody, ManyView, One, When};
 
 use super::exit::{Exit, Trouble};
 use super::out::{Out, count};
@@ -23,8 +23,8 @@ pub struct Chosen {
     #[arg(long, value_name = "ID", conflicts_with = "runs")]
     pub function: Option<String>,
     /// All runs in one of these states [default: a replay's are the failed ones, with --check all; a cancel's those that have not ended]
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::state, conflicts_with = "runs")]
-    pub status: Vec<RunState>,
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::status, conflicts_with = "runs")]
+    pub status: Vec<Word>,
     /// All runs that were created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
     pub since: Option<Since>,
@@ -67,9 +67,9 @@ impl Chosen {
     fn body(&self, now: Millis) -> ManyBody {
         ManyBody {
             function: self.function.clone(),
-            status: self.status.iter().map(|state| state.word().to_owned()).collect(),
-            since: self.since.map(|since| Time(since.at(now))),
-            until: Some(self.until.map_or(Time(now), |until| Time(until.at(now)))),
+            status: self.status.iter().map(|word| word.text().to_owned()).collect(),
+            since: self.since.map(|since| When::At(since.at(now))),
+            until: Some(When::At(self.until.map_or(now, |until| until.at(now)))),
             condition: self.r#where.clone(),
             ..ManyBody::default()
         }

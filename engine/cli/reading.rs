@@ -8,8 +8,9 @@ use crate::base::{Clock, Diagnostic, EventId, Id, Millis, RunId};
 use crate::clock::SystemClock;
 use crate::exec::Condition;
 use crate::project::{Mode, Project};
-use crate::rules::{RunRow, RunState, WaitState, What, why};
+use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
 use crate::script::Host;
+use crate::server::Filter;
 use crate::server::view::{EventView, ExplainView, LogView, One, Page, RunView, Trace};
 use crate::store::sqlite::{OpenError, Options, Sqlite};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
@@ -104,11 +105,14 @@ fn nowhere(remote: &Remote, trouble: Trouble) -> Trouble {
     Trouble { exit: Exit::Unreachable, problems }
 }
 
+/// Rows that are read from a database at once; one of them may have megabytes.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Which runs are listed.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
-    /// In one of these states; empty for any.
-    pub states: Vec<RunState>,
+    /// In one of these states or statuses.
+    pub status: Filter,
     /// Of this function.
     pub function: Option<String>,
     /// Started by this event.
@@ -175,10 +179,8 @@ impl Reader {
             Reader::Engine(remote) => {
                 let mut query = Vec::new();
                 let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
-                add(
-                    "status",
-                    Some(filter.states.iter().map(|state| state.word()).collect::<Vec<_>>().join(",")).filter(|words| !words.is_empty()),
-                );
+                let words: Vec<&str> = filter.status.0.iter().map(|word| word.text()).collect();
+                add("status", Some(words.join(",")).filter(|words| !words.is_empty()));
                 add("function", filter.function.clone());
                 add("event", filter.event.map(|id| id.to_string()));
                 add("key", filter.key.clone());
@@ -190,13 +192,8 @@ impl Reader {
             }
             Reader::Store { store, clock } => {
                 let (from, to) = bounds(filter.prefix.as_deref())?;
-                let mut states = filter.states.clone();
-                let wants = |state| filter.states.is_empty() || filter.states.contains(&state);
-                if filter.states.contains(&RunState::Paused) {
-                    states.push(RunState::Queued);
-                }
-                let query = RunQuery {
-                    states,
+                let mut query = RunQuery {
+                    states: filter.status.stored(),
                     function: filter.function.as_deref().map(Arc::from),
                     event: filter.event,
                     replay_of: None,
@@ -204,35 +201,36 @@ impl Reader {
                     since: filter.since,
                     from,
                     to,
-                    limit: if filter.until.is_none() && filter.condition.is_none() { filter.limit } else { 0 },
+                    limit: ROWS_AT_ONCE,
                 };
                 let condition = filter.condition.as_deref().map(Condition::parse).transpose();
                 let condition =
                     condition.map_err(|error| Trouble::usage(format!("--where is not a condition over `run` and `event`: {error}")))?;
-                let rows = store.runs(&query).map_err(|error| store_trouble(&error))?;
                 let paused = paused(&**store).map_err(|error| store_trouble(&error))?;
-                let view = |row: &RunRow| RunView::of(row, clock.now()).with_pause(paused.contains(&row.function));
-                // A run that is stored as queued may be shown as paused.
-                let is_wanted = |row: &&RunRow| match view(row).state {
-                    state @ (RunState::Paused | RunState::Queued) if row.state == RunState::Queued => wants(state),
-                    _ => true,
-                };
+                let is_wanted =
+                    |row: &&RunRow| filter.status.passes(row, clock.now(), &paused) && filter.until.is_none_or(|until| row.created < until);
                 let mut views = Vec::new();
-                for row in rows.iter().filter(is_wanted).filter(|row| filter.until.is_none_or(|until| row.created < until)) {
-                    let view = seen(row, &**store, clock.now())?.with_pause(paused.contains(&row.function));
-                    if let Some(condition) = &condition {
-                        let event =
-                            if condition.reads_event() { store.event(row.event).map_err(|error| store_trouble(&error))? } else { None };
-                        if !condition.holds(&serde_json::to_value(&view).unwrap_or_default(), event.as_ref()) {
-                            continue;
+                loop {
+                    let rows = store.runs(&query).map_err(|error| store_trouble(&error))?;
+                    for row in rows.iter().filter(is_wanted) {
+                        let view = seen(row, &**store, clock.now())?.with_pause(paused.contains(&row.function));
+                        if let Some(condition) = &condition {
+                            let event =
+                                if condition.reads_event() { store.event(row.event).map_err(|error| store_trouble(&error))? } else { None };
+                            if !condition.holds(&serde_json::to_value(&view).unwrap_or_default(), event.as_ref()) {
+                                continue;
+                            }
+                        }
+                        views.push(view);
+                        if views.len() == filter.limit {
+                            return Ok(views);
                         }
                     }
-                    views.push(view);
-                    if views.len() == filter.limit {
-                        break;
+                    match rows.last() {
+                        Some(last) if rows.len() == ROWS_AT_ONCE => query.to = Some(Id(last.id.0 - 1)),
+                        _ => return Ok(views),
                     }
                 }
-                Ok(views)
             }
         }
     }
@@ -348,8 +346,7 @@ impl Reader {
                 let failed = |error: StoreError| store_trouble(&error);
                 let event = store.event(id).map_err(failed)?.ok_or_else(|| missing("event", &id.to_string()))?;
                 let runs = store.runs(&RunQuery { event: Some(id), limit: PAGE_MOST, ..RunQuery::default() }).map_err(failed)?;
-                let outcomes = store.outcomes(id).map_err(failed)?;
-                Ok(ExplainView::of(&event, &project, &outcomes, &runs, clock.now()))
+                ExplainView::of(&event, &project, &runs, &**store, clock.now()).map_err(failed)
             }
         }
     }
@@ -392,15 +389,19 @@ fn seen(row: &RunRow, store: &dyn Store, now: Millis) -> Result<RunView, Trouble
     }
     if view.why.is_none() && row.state == RunState::Waiting {
         let waits = store.waits(row.id).map_err(|error| store_trouble(&error))?;
-        let mut open = Vec::new();
-        for wait in waits.iter().filter(|wait| wait.state == WaitState::Open) {
+        let open: Vec<WaitRow> = waits.into_iter().filter(|wait| wait.state == WaitState::Open).collect();
+        let mut parts = Vec::new();
+        for wait in &open {
             let child = match &*wait.what {
                 What::Run(child) => store.run(*child).map_err(|error| store_trouble(&error))?,
                 _ => None,
             };
-            open.push(why::wait(wait, child.as_ref(), now));
+            parts.push(why::wait(wait, child.as_ref(), now));
         }
-        view.why = (!open.is_empty()).then(|| open.join("; "));
+        if !open.is_empty() {
+            parts.extend(why::branch(row, &open, now));
+            view.why = Some(parts.join("; "));
+        }
     }
     if view.why.is_none() && !row.state.is_terminal() {
         view.why = Some("no engine is running; goes on as soon as one does".to_owned());

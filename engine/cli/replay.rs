@@ -4,6 +4,7 @@ mod check;
 
 use std::collections::BTreeMap;
 
+use crate::server::Filter;
 use crate::server::view::{ManyBody, One, ReplayBody, ReplayView, raw};
 
 use super::exit::{Exit, Trouble};
@@ -62,7 +63,7 @@ impl Replay {
             let wanted = check::Wanted {
                 runs: &self.runs,
                 function: self.chosen.function.as_deref(),
-                states: &self.chosen.status,
+                status: Filter(self.chosen.status.clone()),
                 since: self.chosen.since,
                 until: self.chosen.until,
             };

@@ -6,6 +6,7 @@ use crate::base::{Clock, Diagnostic, Millis, RunId, Span};
 use crate::clock::SystemClock;
 use crate::rules::RunState;
 use crate::server::view::{ManyBody, MigratedView, NoticeView, One, RunView, Time};
+use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble};
 use super::live::{Show, has_stopped, log_line};
@@ -55,9 +56,10 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Ls {
-    /// In one of these states: queued, running, sleeping, waiting, backing_off, paused, parked, completed, failed, cancelled
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
-    status: Vec<RunState>,
+    /// In one of these states: queued, running, sleeping, waiting, backing_off, paused, parked, completed, failed, cancelled; or of
+    /// Inngest's statuses, with a capital letter
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = status)]
+    status: Vec<Word>,
     /// Of this function
     #[arg(long, value_name = "ID")]
     function: Option<String>,
@@ -186,10 +188,10 @@ struct Tail {
     engine: EngineOption,
 }
 
-/// Reads a state as people write it.
-pub fn state(text: &str) -> Result<RunState, String> {
+/// Reads a state as people write it, or one of Inngest's statuses.
+pub fn status(text: &str) -> Result<Word, String> {
     let word = text.to_lowercase().replace(['-', ' '], "_");
-    let known = RunState::ALL.into_iter().find(|state| state.word() == word);
+    let known = Word::parse(text).or_else(|| Word::parse(&word));
     known.ok_or_else(|| match crate::base::diagnostic::nearest(&word, RunState::ALL.map(RunState::word)) {
         Some(right) => format!("no such state; did you mean `{right}`?"),
         None => format!("no such state; there are {}", RunState::ALL.map(RunState::word).join(", ")),
@@ -260,8 +262,13 @@ impl Migrate {
             ids.push(reader.run_id(run).await?);
         }
         if let Some(function) = &self.function {
-            let states = RunState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-            let filter = RunFilter { states, function: Some(function.clone()), limit: MIGRATED_MOST, ..RunFilter::default() };
+            let states = RunState::ALL.into_iter().filter(|state| !state.is_terminal()).map(Word::State);
+            let filter = RunFilter {
+                status: Filter(states.collect()),
+                function: Some(function.clone()),
+                limit: MIGRATED_MOST,
+                ..RunFilter::default()
+            };
             let runs = reader.runs(&filter).await?;
             let Some(oldest) = runs.last() else {
                 out.say(format!("no run of `{function}` is in flight"));
@@ -310,7 +317,7 @@ impl Ls {
             None => None,
         };
         let filter = RunFilter {
-            states: self.status.clone(),
+            status: Filter(self.status.clone()),
             function: self.function.clone(),
             event,
             key: self.key.clone(),
@@ -623,11 +630,14 @@ pub fn told(notice: &NoticeView, now: Millis, live: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::view::Status;
 
     #[test]
     fn states_are_taken_as_people_write_them() {
-        assert_eq!(state("Backing-off"), Ok(RunState::BackingOff));
-        assert!(state("failled").is_err_and(|error| error.contains("did you mean `failed`?")));
+        assert_eq!(status("Backing-off"), Ok(Word::State(RunState::BackingOff)));
+        assert_eq!(status("SLEEPING"), Ok(Word::State(RunState::Sleeping)));
+        assert_eq!((status("Scheduled"), status("Running")), (Ok(Word::Status(Status::Scheduled)), Ok(Word::Status(Status::Running))));
+        assert!(status("failled").is_err_and(|error| error.contains("did you mean `failed`?")));
     }
 
     #[test]

@@ -68,8 +68,9 @@ pub(super) enum Message {
     Appoint { at: Millis, reply: oneshot::Sender<Busy> },
     /// Functions that the clock starts stand there in their schedules.
     Ticked(Vec<CronRow>),
-    /// Why do these runs, which stand in line or are at work, not move? Answered for those about which there is something to say.
-    Why { runs: Vec<RunId>, reply: oneshot::Sender<Vec<(RunId, String)>> },
+    /// Why do these runs not move, which stand in line by their rows, or are at work (`true`)? Answered for those about which there is
+    /// something to say.
+    Why { runs: Vec<(RunId, bool)>, reply: oneshot::Sender<Vec<(RunId, String)>> },
     /// Which keys are held and waited for? At most so many are told.
     Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
     /// Where do the unfinished runs stand?
@@ -298,7 +299,7 @@ impl Scheduler {
             Message::Reload { project, reply } => self.reloading = Some((project, reply)),
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
-                let _ = reply.send(runs.into_iter().filter_map(|run| Some((run, self.why(run)?))).collect());
+                let _ = reply.send(runs.into_iter().filter_map(|(run, at_work)| Some((run, self.why(run, at_work)?))).collect());
             }
             Message::Flow { most, reply } => {
                 self.queue.advance(self.inner.clock.now());
@@ -535,13 +536,16 @@ impl Scheduler {
         }
     }
 
-    fn why(&self, run: RunId) -> Option<String> {
+    fn why(&self, run: RunId, at_work: bool) -> Option<String> {
+        let live = self.live.get(&run);
+        let stop = live.and_then(|live| live.stop.as_ref());
+        if at_work || stop.is_some() {
+            // Its row was read a moment ago: what is said has to fit the state that is shown, not the one that it has reached since.
+            let stop = stop.filter(|_| at_work)?;
+            return Some(why::running(stop.at_work().map(|at| (at.step, at.attempt, at.since)), self.inner.clock.now()));
+        }
         if self.suspects.contains(&run) {
             return Some("it was running each time when the engine crashed or was killed; it starts alone, a little later".to_owned());
-        }
-        let live = self.live.get(&run);
-        if let Some(stop) = live.and_then(|live| live.stop.as_ref()) {
-            return Some(why::running(stop.at_work().map(|at| (at.step, at.attempt, at.since)), self.inner.clock.now()));
         }
         if let Some(alone) = self.alone {
             return Some(format!("run {alone} runs alone, since it may have brought the engine down: the others go on a little later"));

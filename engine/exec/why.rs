@@ -24,12 +24,13 @@ impl Engine {
     /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.
     pub async fn whys(&self, runs: &[RunRow]) -> Vec<Option<String>> {
         let now = self.inner.clock.now();
-        let asked = |run: &&RunRow| run.state == RunState::Running || why::is_in_line(run, now);
-        let in_line: Vec<RunId> = runs.iter().filter(asked).map(|run| run.id).collect();
+        let asked = runs.iter().map(|run| (run, run.state == RunState::Running));
+        let asked = asked.filter(|(run, at_work)| *at_work || why::is_in_line(run, now));
+        let asked: Vec<(RunId, bool)> = asked.map(|(run, at_work)| (run.id, at_work)).collect();
         let mut blocked: HashMap<RunId, String> = HashMap::new();
-        if !in_line.is_empty() {
+        if !asked.is_empty() {
             let (reply, answer) = oneshot::channel();
-            self.inner.tell(Message::Why { runs: in_line, reply });
+            self.inner.tell(Message::Why { runs: asked, reply });
             // A scheduler that has stopped answers nothing.
             blocked.extend(answer.await.unwrap_or_default());
         }
@@ -56,9 +57,13 @@ impl Inner {
         }
         match run.state {
             RunState::Waiting => {
-                let open = self.open_waits(run.id, now);
-                let open: Vec<String> = open.into_iter().map(|(_, text)| text).collect();
-                Some(if open.is_empty() { "it waits; goes on as soon as it gets its turn".to_owned() } else { open.join("; ") })
+                let (open, mut parts): (Vec<WaitRow>, Vec<String>) = self.open_waits(run.id, now).into_iter().unzip();
+                if open.is_empty() {
+                    return Some("it waits; goes on as soon as it gets its turn".to_owned());
+                }
+                // What its other branches do stands in its journal, which is not read for many runs; when they do, in its row.
+                parts.extend(why::branch(run, &open, now));
+                Some(parts.join("; "))
             }
             RunState::Queued => Some(self.why_early(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
             _ => why::row(run, now),

@@ -112,6 +112,14 @@ pub fn wait(row: &WaitRow, child: Option<&RunRow>, now: Millis) -> String {
     format!("waits for {what}; {until}")
 }
 
+/// When a branch of a waiting run goes on, as far as its row tells: none where nothing does before the first of its `open` waits is
+/// given up.
+pub fn branch(run: &RunRow, open: &[WaitRow], now: Millis) -> Option<String> {
+    let given_up = open.iter().filter_map(|wait| wait.until).min();
+    let wake = run.wake.filter(|wake| *wake > now && given_up.is_none_or(|given_up| *wake < given_up))?;
+    Some(format!("a branch goes on {}", due(Some(wake), now)))
+}
+
 /// What each branch of a suspended run waits for, with the key of its step; empty where it is one thing alone, which `row`
 /// or `wait` tells. `open` has the sentence of each open wait.
 pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, String)], now: Millis) -> Vec<String> {
@@ -202,6 +210,24 @@ mod tests {
         assert_eq!(said(limit(1, Some(Id(7)))), format!("{one}; run {} has it", Id(7)));
         let two = "waits for a slot: charge allows 2 runs at a time for key \"u1\"";
         assert_eq!(said(limit(2, Some(Id(7)))), format!("{two}; run {} has one", Id(7)));
+    }
+
+    #[test]
+    fn a_waiting_run_says_when_another_branch_goes_on_before_its_waits_are_given_up() {
+        let wait = |until: Option<i64>| WaitRow {
+            wait: WaitKey { run: Id(1), kind: Kind::Wait, key: "otp".into() },
+            what: Arc::new(What::Signal("otp".into())),
+            opened: Millis(0),
+            until: until.map(Millis),
+            state: WaitState::Open,
+        };
+        let said = |wake, open: &[WaitRow]| branch(&run(RunState::Waiting, wake), open, NOW);
+        let in_12s = Some("a branch goes on in 12s".to_owned());
+        assert_eq!(said(Some(112_000), &[wait(None)]), in_12s);
+        assert_eq!(said(Some(112_000), &[wait(Some(180_000)), wait(Some(113_000)), wait(None)]), in_12s);
+        assert_eq!(said(Some(112_000), &[wait(Some(180_000)), wait(Some(112_000))]), None, "that is when a wait is given up");
+        assert_eq!(said(Some(100_000), &[wait(None)]), None, "it is on its way");
+        assert_eq!(said(None, &[wait(None)]), None);
     }
 
     #[test]

@@ -121,9 +121,18 @@ pub(super) async fn take(app: &App, id: RunId, dry_run: bool) -> Result<One<Migr
     }
 }
 
+/// One that forgot its filter must not end, or do again, everything; it may count.
+fn says_which(what: &str, body: &ManyBody) -> Result<(), ApiError> {
+    if body.is_unbounded() && !body.dry_run {
+        let filters = "`function`, `status`, `event`, `since`, `until` or `if`";
+        return Err(ApiError::bad_request(format!("a {what} of many says which runs it means: {filters}")));
+    }
+    Ok(())
+}
+
 /// The runs that the body of a request about many means. `otherwise` are the statuses where it gives none.
 fn selection(app: &App, body: &ManyBody, otherwise: &[&str]) -> Result<Selection, ApiError> {
-    let project = app.engine.project();
+    let (project, now) = (app.engine.project(), app.now());
     if let (Some(here), Some(meant)) = (&project.config.app, &body.app_id)
         && here.value != *meant
     {
@@ -135,11 +144,11 @@ fn selection(app: &App, body: &ManyBody, otherwise: &[&str]) -> Result<Selection
         query: RunQuery {
             function: body.function.as_deref().map(Arc::from),
             event: body.event,
-            since: body.since.map(|time| time.0),
+            since: body.since.map(|when| when.seen_from(now)),
             ..RunQuery::default()
         },
         filter: Filter::parse(words.iter().copied())?,
-        until: body.until.map(|time| time.0),
+        until: body.until.map(|when| when.seen_from(now)),
         condition: Selection::condition("if", body.condition.as_deref())?,
     })
 }
@@ -151,6 +160,7 @@ pub(super) async fn replays(State(app): Shared, request: Request) -> Result<Json
 }
 
 pub(super) async fn replay_many(app: &App, body: ManyBody) -> Result<One<ManyView>, ApiError> {
+    says_which("replay", &body)?;
     let (selection, dry_run) = (selection(app, &body, &["failed"])?, body.dry_run);
     replay_selected(app, &selection, &keep(body.from_step, body.set), dry_run).await
 }
@@ -193,11 +203,7 @@ pub(super) async fn cancel_many(app: &App, body: ManyBody) -> Result<One<ManyVie
     if body.from_step.is_some() || !body.set.is_empty() {
         return Err(ApiError::bad_request("`from_step` and `set` belong to a replay"));
     }
-    // One that forgot its filter must not end everything.
-    if body.is_unbounded() && !body.dry_run {
-        let message = "a cancel of many says which runs it means: `function`, `status`, `event`, `since`, `until` or `if`";
-        return Err(ApiError::bad_request(message));
-    }
+    says_which("cancel", &body)?;
     let selection = selection(app, &body, &["Scheduled", "Running"])?;
     cancel_selected(app, &selection, body.reason.as_deref(), body.dry_run).await
 }

@@ -240,7 +240,7 @@ pub(super) async fn explained(app: &App, id: Id) -> Result<One<ExplainView>, Api
     let found = app.read(move |store| {
         let Some(event) = store.event(id)? else { return Ok(None) };
         let runs = store.runs(&RunQuery { event: Some(id), limit: EXPLAINED_RUNS, ..RunQuery::default() })?;
-        Ok(Some(ExplainView::of(&event, &project, &store.outcomes(id)?, &runs, now)))
+        ExplainView::of(&event, &project, &runs, store, now).map(Some)
     });
     let view = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
     Ok(One::at(now, view))

@@ -56,7 +56,7 @@ pub use listen::serve;
 pub use openapi::document;
 pub use options::{Pages, ServerOptions};
 pub use query::Params;
-pub use runs::key_of;
+pub use runs::{Filter, Word, key_of};
 pub use session::{SESSION_LASTS, Session};
 
 /// Reads of the store at once: more would take the cores from the runs.

@@ -5,11 +5,12 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 
 use crate::base::diagnostic::nearest;
-use crate::base::{Id, Millis, Span};
+use crate::base::{Id, Millis};
 use crate::rules::{EventRow, RunRow};
 use crate::store::StoreError;
 
 use super::error::ApiError;
+use super::view::When;
 
 /// Entries of a page where the request does not say.
 const LIMIT_DEFAULT: usize = 50;
@@ -86,19 +87,8 @@ impl Params {
 
     /// A time: RFC 3339, milliseconds since 1970, or a length of time before `now`.
     pub(super) fn time(&self, name: &str, now: Millis) -> Result<Option<Millis>, ApiError> {
-        let Some(text) = self.one(name)? else { return Ok(None) };
-        if let Ok(ms) = text.parse() {
-            return Ok(Some(Millis(ms)));
-        }
-        if let Ok(ago) = text.parse::<Span>() {
-            return Ok(Some(Millis(now.0.saturating_sub(ago.0))));
-        }
-        match text.parse::<jiff::Timestamp>() {
-            Ok(stamp) => Ok(Some(Millis(stamp.as_millisecond()))),
-            Err(_) => Err(ApiError::bad_request(format!(
-                "`{name}` must be a time such as 2026-01-31T12:00:00Z, milliseconds since 1970, or a length of time such as 2h"
-            ))),
-        }
+        let bad = |why: &str| ApiError::bad_request(format!("`{name}` {why}"));
+        self.one(name)?.map(|text| text.parse::<When>().map(|when| when.seen_from(now)).map_err(bad)).transpose()
     }
 
     /// The smallest and the largest id that the page may hold, by `prefix` and `cursor`.

@@ -28,65 +28,84 @@ pub(super) const REASON_CHARACTERS: usize = 500;
 /// The functions that are paused.
 pub(super) type Paused = std::collections::HashSet<Arc<str>>;
 
-/// What states a page shows; empty for all. A store knows stored states; what is shown also depends on the time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Filter {
-    states: Vec<RunState>,
-    statuses: Vec<Status>,
+/// A word that says which runs are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Those in this precise state.
+    State(RunState),
+    /// Those of this status of Inngest's.
+    Status(Status),
 }
 
+impl Word {
+    /// Reads a word: a capital letter begins one of Inngest's statuses, a small one a precise state.
+    pub fn parse(text: &str) -> Option<Word> {
+        let state = text.replace(['-', ' '], "_");
+        let status =
+            if text == "scheduled" { Some(Status::Scheduled) } else { Status::ALL.into_iter().find(|status| status.word() == text) };
+        status.map(Word::Status).or_else(|| RunState::ALL.into_iter().find(|known| known.word() == state).map(Word::State))
+    }
+
+    /// The text that is read as this word.
+    pub fn text(self) -> &'static str {
+        match self {
+            Word::State(state) => state.word(),
+            Word::Status(status) => status.word(),
+        }
+    }
+}
+
+/// What runs a page shows: those that one of the words means; all where there is none. A store knows stored states; what is shown
+/// also depends on the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter(pub Vec<Word>);
+
 impl Filter {
-    /// Reads words: a capital letter begins one of Inngest's statuses, a small one a precise state.
-    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filter, ApiError> {
-        let mut filter = Filter::default();
-        for word in words {
-            let state = word.replace(['-', ' '], "_");
-            if let Some(status) = Status::ALL.into_iter().find(|status| status.word() == word) {
-                filter.statuses.push(status);
-            } else if let Some(state) = RunState::ALL.into_iter().find(|known| known.word() == state) {
-                filter.states.push(state);
-            } else if word == "scheduled" {
-                filter.statuses.push(Status::Scheduled);
-            } else {
+    /// Reads words.
+    pub(super) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filter, ApiError> {
+        let read = |word: &str| {
+            Word::parse(word).ok_or_else(|| {
                 let states = RunState::ALL.map(RunState::word).join(", ");
                 let statuses = Status::ALL.map(Status::word).join(", ");
                 let word: String = word.chars().take(100).collect();
-                return Err(ApiError::bad_request(format!("`{word}` is no status; there are {states}, and Inngest's {statuses}")));
-            }
-        }
-        Ok(filter)
+                ApiError::bad_request(format!("`{word}` is no status; there are {states}, and Inngest's {statuses}"))
+            })
+        };
+        words.map(read).collect::<Result<_, _>>().map(Filter)
     }
 
+    /// Whether it shows all.
     pub fn is_empty(&self) -> bool {
-        self.states.is_empty() && self.statuses.is_empty()
+        self.0.is_empty()
     }
 
+    /// Whether it shows this run, where these functions are paused.
     pub fn passes(&self, row: &RunRow, now: Millis, paused: &Paused) -> bool {
         let state = match shown_state(row, now) {
             RunState::Queued if row.started.is_none() && paused.contains(&row.function) => RunState::Paused,
             state => state,
         };
-        self.is_empty() || self.states.contains(&state) || self.statuses.contains(&Status::of(row))
+        self.is_empty() || self.0.contains(&Word::State(state)) || self.0.contains(&Word::Status(Status::of(row)))
     }
 
     /// The stored states that can pass; empty for any.
     pub fn stored(&self) -> Vec<RunState> {
-        let can_pass = |state: &RunState| {
-            let waits = matches!(state, RunState::Sleeping | RunState::Waiting | RunState::BackingOff);
-            let status = |status: &Status| match status {
-                Status::Scheduled => *state == RunState::Queued,
-                Status::Running => !state.is_terminal(),
-                Status::Completed => *state == RunState::Completed,
-                Status::Failed => *state == RunState::Failed,
-                Status::Cancelled => *state == RunState::Cancelled,
-            };
-            let is_paused = *state == RunState::Queued && self.states.contains(&RunState::Paused);
-            self.states.contains(state)
-                || is_paused
-                || (waits && self.states.contains(&RunState::Queued))
-                || self.statuses.iter().any(status)
+        let can_pass = |state: RunState, word: Word| match word {
+            Word::State(RunState::Queued) => {
+                matches!(state, RunState::Queued | RunState::Sleeping | RunState::Waiting | RunState::BackingOff)
+            }
+            Word::State(RunState::Paused) => matches!(state, RunState::Queued | RunState::Paused),
+            Word::State(wanted) => state == wanted,
+            Word::Status(Status::Scheduled) => state == RunState::Queued,
+            Word::Status(Status::Running) => !state.is_terminal(),
+            Word::Status(Status::Completed) => state == RunState::Completed,
+            Word::Status(Status::Failed) => state == RunState::Failed,
+            Word::Status(Status::Cancelled) => state == RunState::Cancelled,
         };
-        if self.is_empty() { Vec::new() } else { RunState::ALL.into_iter().filter(can_pass).collect() }
+        if self.is_empty() {
+            return Vec::new();
+        }
+        RunState::ALL.into_iter().filter(|state| self.0.iter().any(|word| can_pass(*state, *word))).collect()
     }
 }
 
@@ -308,9 +327,9 @@ mod tests {
     #[test]
     fn a_capital_letter_tells_inngests_status_from_the_precise_state() {
         let parse = |words: &str| Filter::parse(words.split(','));
-        assert_eq!(parse("Running").unwrap().statuses, [Status::Running]);
-        assert_eq!(parse("running,backing-off").unwrap().states, [RunState::Running, RunState::BackingOff]);
-        assert_eq!(parse("scheduled").unwrap().statuses, [Status::Scheduled]);
+        assert_eq!(parse("Running").unwrap().0, [Word::Status(Status::Running)]);
+        assert_eq!(parse("running,backing-off").unwrap().0, [Word::State(RunState::Running), Word::State(RunState::BackingOff)]);
+        assert_eq!(parse("scheduled").unwrap().0, [Word::Status(Status::Scheduled)]);
         assert!(parse("runing").is_err());
         let queued = parse("queued").unwrap().stored();
         assert_eq!(queued, [RunState::Queued, RunState::Sleeping, RunState::Waiting, RunState::BackingOff]);

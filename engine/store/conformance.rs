@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 36] = [
+    let examples: [fn(&dyn Store); 37] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -51,6 +51,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         collect::a_loaded_run_has_the_events_of_its_batch,
         waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
         waits::an_event_resolves_one_wait_of_a_run,
+        waits::the_waits_that_an_event_has_ended_are_found_by_it,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
         waits::a_sweep_leaves_events_that_a_wait_has_had,
         waits::an_event_that_nobody_names_any_more_goes_with_the_next_sweep,

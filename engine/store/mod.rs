@@ -234,6 +234,15 @@ pub trait Store: Send + Sync {
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
+    /// The waits that an event has ended, of runs that have not ended: one of a run, in the order of the runs' ids; at most `limit`
+    /// (0 for no limit).
+    fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
+        let mut found: Vec<WaitRow> = Vec::new();
+        self.all_waits(&mut |row| found.extend(Some(row).filter(|row| row.event() == Some(event))))?;
+        found.sort_by_key(|row| row.wait.run);
+        found.truncate(if limit == 0 { usize::MAX } else { limit });
+        Ok(found)
+    }
     /// Where each function that is started by the clock stands in its schedule, by the functions' ids.
     fn crons(&self) -> Result<Vec<CronRow>, StoreError>;
     /// Calls `each` with every stored row of a counting gate, maybe also with some that have expired.

@@ -380,6 +380,20 @@ fn what_is_older_than_it_is_kept_is_deleted() {
 const SPIN: &str = r#"step("spin", || { let i = 0; while i >= 0 { i += 1; if i > 1000 { i = 0; } } i })"#;
 
 #[test]
+fn what_is_said_of_a_run_fits_the_state_that_was_read() {
+    let world = World::new(ONE, &[("f", SPIN)]);
+    world.block_on(async {
+        let event = world.send("a/b", "{}").await.unwrap();
+        let running = world.until(event, &[RunState::Running]).await;
+        assert!(world.engine.why(&running).await.is_some());
+        // Its row as it was before a worker took it.
+        let queued = RunRow { state: RunState::Queued, ..running };
+        assert_eq!(world.engine.why(&queued).await.as_deref(), Some("queued; starts as soon as a worker is free"));
+        world.engine.cancel(queued.id, "seen").await.unwrap();
+    });
+}
+
+#[test]
 fn a_run_that_was_alone_at_the_third_crash_is_parked() {
     let mut world = World::new(ONE, &[("f", SPIN)]);
     let id = world.block_on(world.send("a/b", "{}")).unwrap();

@@ -68,7 +68,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-const HANDLERS: [(&str, &str); 6] = [
+const HANDLERS: [(&str, &str); 8] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
     ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
     ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
@@ -80,6 +80,14 @@ const HANDLERS: [(&str, &str); 6] = [
     ),
     ("order", "step(\"take\", || event.data.amount)"),
     ("watch", "wait_for_event(\"app/past\", #{ \"if\": \"async.data.user == event.data.user\", timeout: \"1h\" }).data.n"),
+    ("wait", "wait_for_event(\"app/go\");\nsleep(\"rest\", \"1h\")"),
+    (
+        "branches",
+        "parallel(#{\n\
+             naps: || sleep(\"nap\", \"20m\"),\n\
+             waits: || wait_for_signal(\"go\", #{ timeout: \"1h\" }),\n\
+         })",
+    ),
 ];
 
 /// A server on a port of its own, with a client.

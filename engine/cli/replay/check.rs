@@ -1,5 +1,6 @@
 //! `stepwell replay --check`: what the handlers at hand would do with stored runs, without any effect.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::exec::check;
 use crate::project::{Loader, Mode, Project};
 use crate::rules::{RunRow, RunState};
 use crate::script::{Held, Host};
+use crate::server::Filter;
 use crate::store::sqlite::{Options, Sqlite};
 use crate::store::{RunQuery, Store, StoreError};
 
@@ -32,8 +34,8 @@ pub struct Wanted<'a> {
     pub runs: &'a [String],
     /// Of this function.
     pub function: Option<&'a str>,
-    /// In one of these states; any where there are none.
-    pub states: &'a [RunState],
+    /// In one of these states or statuses; any where there are none.
+    pub status: Filter,
     /// Created then or later.
     pub since: Option<Since>,
     /// Created before then.
@@ -97,7 +99,7 @@ async fn all(
     // It shows itself on a terminal alone.
     let bar = ProgressBar::new_spinner();
     let mut query = RunQuery {
-        states: wanted.states.to_vec(),
+        states: wanted.status.stored(),
         function: wanted.function.map(Arc::from),
         since: wanted.since.map(|since| since.at(now)),
         limit: PAGE,
@@ -116,7 +118,9 @@ async fn all(
         };
         let last = page.last().map(|run| run.id);
         for run in &page {
-            let is_meant = wanted.until.is_none_or(|until| run.created < until.at(now));
+            // One of a paused function that is held has not begun.
+            let is_meant =
+                wanted.until.is_none_or(|until| run.created < until.at(now)) && wanted.status.passes(run, now, &HashSet::default());
             // One that has not begun begins with what is there then.
             if !is_meant || run.started.is_none() {
                 continue;

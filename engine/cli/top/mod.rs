@@ -13,6 +13,7 @@ use crate::base::{Diagnostic, Millis, RunId, Span};
 use crate::clock;
 use crate::rules::RunState;
 use crate::server::view::RunView;
+use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble, plain};
 use super::out::Out;
@@ -209,7 +210,7 @@ impl Watched {
         if scrape.sum("stepwell_runs", &[("state", state.word())]) == 0.0 {
             return Ok(Vec::new());
         }
-        self.reader.runs(&RunFilter { states: vec![state], limit: LISTED, ..RunFilter::default() }).await
+        self.reader.runs(&RunFilter { status: Filter(vec![Word::State(state)]), limit: LISTED, ..RunFilter::default() }).await
     }
 
     /// Asks for the failed runs that were made since then, unless none has failed since that was asked: an engine may have many of
@@ -217,7 +218,12 @@ impl Watched {
     async fn ask_for_failed(&mut self, scrape: &Scrape, since: Millis) -> Result<(), Trouble> {
         let counted = scrape.sum("stepwell_runs_ended_total", &[("state", RunState::Failed.word())]);
         if self.failed.as_ref().is_none_or(|(before, _)| *before != counted) {
-            let filter = RunFilter { states: vec![RunState::Failed], since: Some(since), limit: LISTED, ..RunFilter::default() };
+            let filter = RunFilter {
+                status: Filter(vec![Word::State(RunState::Failed)]),
+                since: Some(since),
+                limit: LISTED,
+                ..RunFilter::default()
+            };
             self.failed = Some((counted, self.reader.runs(&filter).await?));
         }
         Ok(())

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::RunId;
 
 use super::schema::IdText;
-use super::{Raw, Time};
+use super::{Raw, When};
 
 /// What is kept of a run that is done again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -79,12 +79,12 @@ pub struct ManyBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<IdText>")]
     pub event: Option<RunId>,
-    /// Created then or later.
+    /// Created then or later, or so long ago at most.
     #[serde(default, alias = "started_after", skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
-    /// Created before then.
+    pub since: Option<When>,
+    /// Created before then, or longer ago.
     #[serde(default, alias = "started_before", skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
+    pub until: Option<When>,
     /// CEL over `run` and `event`.
     #[serde(rename = "if", default, alias = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,

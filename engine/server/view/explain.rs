@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::limits::DEDUPE_WINDOW_MS;
-use crate::base::{Millis, RunId, Span, json};
+use crate::base::{EventId, Millis, RunId, Span, json};
 use crate::project::{Explained, Project};
-use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState};
+use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState, cron, ended, family};
+use crate::store::{Store, StoreError};
 
 use super::schema::{IdText, StateWord};
 use super::{EventView, Time, shown_state};
+
+/// The most waits that are named.
+const WAITS_MOST: usize = 100;
 
 /// An event, and what became of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +28,9 @@ pub struct ExplainView {
     /// What became of each function that its name starts, and of each one that did something for it, in the order of the
     /// config. The `if`s are evaluated anew, by the config in force now.
     pub functions: Vec<FunctionOutcome>,
+    /// The waits that it ended, of runs that have not ended since: at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<EndedWaitView>,
     /// How the same event sent again is known; none for an event without an id of its sender's that never came again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplication: Option<Deduplication>,
@@ -99,6 +106,21 @@ pub struct GateView {
     pub why: String,
 }
 
+/// A wait of a run that an event ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndedWaitView {
+    /// The run that waited.
+    #[schemars(with = "IdText")]
+    pub run_id: RunId,
+    /// Its function.
+    pub function_id: String,
+    /// The key of the wait among its steps.
+    pub key: String,
+    /// Where the run stands now.
+    #[schemars(with = "StateWord")]
+    pub state: RunState,
+}
+
 /// How the same event sent again is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deduplication {
@@ -113,8 +135,12 @@ pub struct Deduplication {
 }
 
 impl ExplainView {
-    /// What became of a stored event: by the snapshot that is asked, what its gates said, and its runs in any order.
-    pub fn of(event: &EventRow, project: &Project, outcomes: &[OutcomeRow], runs: &[RunRow], now: Millis) -> ExplainView {
+    /// What became of a stored event: by the snapshot that is asked, its runs in any order, and what the store says besides.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn of(event: &EventRow, project: &Project, runs: &[RunRow], store: &dyn Store, now: Millis) -> Result<ExplainView, StoreError> {
+        let outcomes = store.outcomes(event.id)?;
         let data = json::value(&event.data).unwrap_or_default();
         let explained = project.explain(event, &data);
         let is_noted = |row: &&OutcomeRow| !matches!(row.outcome, Outcome::Repeated { .. });
@@ -133,7 +159,12 @@ impl ExplainView {
                 let gates = outcomes.iter().filter(is_noted).filter(|row| *row.function == *id).map(|row| row.outcome).collect();
                 let mut runs: Vec<&RunRow> = runs.iter().filter(|run| *run.function == *id).collect();
                 runs.sort_by_key(|run| run.id);
-                outcome(id, verdict, gates, &runs, now)
+                let is_declared = verdict.is_some() || is_started_by_the_engine(event, id, project);
+                let mut function = outcome(id, verdict, gates, &runs, now);
+                if !is_declared {
+                    function.notes.push("the config in force does not declare this function for this event".to_owned());
+                }
+                function
             })
             .collect();
         let repeated_at = outcomes.iter().find_map(|row| match row.outcome {
@@ -145,15 +176,56 @@ impl ExplainView {
             until: Time(event.accepted.after(Span(DEDUPE_WINDOW_MS))),
             repeated_at,
         });
-        let summary = summary(event, &functions);
-        ExplainView { event: EventView::of(event), summary, functions, deduplication }
+        let waits = ended_waits(store, event.id, now)?;
+        let summary = summary(event, project, &functions, &waits);
+        Ok(ExplainView { event: EventView::of(event), summary, functions, waits, deduplication })
     }
 }
 
-fn summary(event: &EventRow, functions: &[FunctionOutcome]) -> String {
-    if functions.is_empty() {
-        return format!("no function is declared `on: {}`, so it started nothing", event.name);
+/// Whether the engine itself starts this function with such an event, whose name no trigger has: by the clock, by an invocation,
+/// or as what its function's `on_failure` declares.
+fn is_started_by_the_engine(event: &EventRow, function: &str, project: &Project) -> bool {
+    let can_be = match &*event.name {
+        cron::SCHEDULED | family::INVOKED => true,
+        ended::FAILED => ended::failing_function(function).is_some(),
+        _ => false,
+    };
+    can_be && project.function(function).is_some()
+}
+
+fn ended_waits(store: &dyn Store, event: EventId, now: Millis) -> Result<Vec<EndedWaitView>, StoreError> {
+    let mut views = Vec::new();
+    for row in store.waits_ended_by(event, WAITS_MOST)? {
+        // It may be gone by now.
+        let Some(run) = store.run(row.wait.run)? else { continue };
+        let state = shown_state(&run, now);
+        views.push(EndedWaitView { run_id: run.id, function_id: run.function.to_string(), key: row.wait.key.to_string(), state });
     }
+    Ok(views)
+}
+
+fn summary(event: &EventRow, project: &Project, functions: &[FunctionOutcome], waits: &[EndedWaitView]) -> String {
+    let mut parts = match functions {
+        [] => vec![format!("no function is declared `on: {}`, so it started nothing", event.name)],
+        functions => started(functions),
+    };
+    match waits.len() {
+        0 => {}
+        1 => parts.push("it ended the wait of 1 run".to_owned()),
+        WAITS_MOST => parts.push(format!("it ended waits of {WAITS_MOST} runs or more")),
+        more => parts.push(format!("it ended waits of {more} runs")),
+    }
+    // No index leads from an event to the runs that it cancelled.
+    let cancels = project.functions.iter().filter(|function| function.cancels.iter().any(|cancel| cancel.event == event.name));
+    let cancels: Vec<String> = cancels.map(|function| format!("`{}`", function.id)).collect();
+    if !cancels.is_empty() {
+        parts.push(format!("runs of {} that it cancelled by `cancel_on` name it as their reason", cancels.join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// What became of the functions, in words.
+fn started(functions: &[FunctionOutcome]) -> Vec<String> {
     let count = |wanted: &str| functions.iter().filter(|function| function.outcome == wanted).count();
     let started: usize = functions.iter().flat_map(|function| &function.runs).filter(|run| run.replay_of.is_none()).count();
     let functions_word = |count: usize| if count == 1 { "1 function".to_owned() } else { format!("{count} functions") };
@@ -169,7 +241,7 @@ fn summary(event: &EventRow, functions: &[FunctionOutcome]) -> String {
     if other > 0 {
         parts.push(format!("{} matched without a run of its own", functions_word(other)));
     }
-    parts.join("; ")
+    parts
 }
 
 fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&RunRow], now: Millis) -> FunctionOutcome {
@@ -197,10 +269,6 @@ fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&
         values: condition.values.iter().cloned().collect(),
         error: condition.error.clone(),
     });
-    let mut notes = verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default();
-    if verdict.is_none() {
-        notes.push("the config in force does not declare this function for this event".to_owned());
-    }
     FunctionOutcome {
         function_id: id.to_owned(),
         outcome: word.to_owned(),
@@ -208,7 +276,7 @@ fn outcome(id: &str, verdict: Option<&Explained>, gates: Vec<Outcome>, runs: &[&
         conditions: conditions.collect(),
         runs: started,
         gates: gates.into_iter().map(gate_view).collect(),
-        notes,
+        notes: verdict.map(|verdict| verdict.notes.clone()).unwrap_or_default(),
     }
 }
 

@@ -17,17 +17,18 @@ mod signal;
 mod trace;
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::base::{EventId, Millis};
+use crate::base::{EventId, Millis, Span};
 
 pub use again::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, ReplayBody, ReplayView};
 pub use error::{Detail, ErrorView, Seen};
 pub use event::EventView;
-pub use explain::{ConditionView, Deduplication, ExplainView, FunctionOutcome, GateView, StartedView};
+pub use explain::{ConditionView, Deduplication, EndedWaitView, ExplainView, FunctionOutcome, GateView, StartedView};
 pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
@@ -68,6 +69,58 @@ impl<'de> Deserialize<'de> for Time {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let stamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Time(Millis(stamp.as_millisecond())))
+    }
+}
+
+/// A point in time as a request says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Then.
+    At(Millis),
+    /// So long ago.
+    Ago(Span),
+}
+
+impl When {
+    /// The point in time, seen from now.
+    pub fn seen_from(self, now: Millis) -> Millis {
+        match self {
+            When::At(at) => at,
+            When::Ago(span) => Millis(now.0.saturating_sub(span.0)),
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<When, &'static str> {
+        if let Ok(ms) = text.parse() {
+            return Ok(When::At(Millis(ms)));
+        }
+        if let Ok(span) = text.parse() {
+            return Ok(When::Ago(span));
+        }
+        match text.parse::<jiff::Timestamp>() {
+            Ok(stamp) => Ok(When::At(Millis(stamp.as_millisecond()))),
+            Err(_) => Err("must be a time such as 2026-01-31T12:00:00Z, milliseconds since 1970, or a length of time such as 2h"),
+        }
+    }
+}
+
+impl Serialize for When {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            When::At(at) => serializer.serialize_str(&at.rfc3339()),
+            When::Ago(span) => serializer.collect_str(span),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for When {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<When, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse::<When>().map_err(|why| serde::de::Error::custom(format!("`{text}` {why}")))
     }
 }
 
@@ -166,6 +219,20 @@ mod tests {
         let text = serde_json::to_string(&time).unwrap();
         assert_eq!(text, "\"2023-11-14T22:13:20.123Z\"");
         assert_eq!(serde_json::from_str::<Time>(&text).unwrap(), time);
+    }
+
+    #[test]
+    fn a_request_says_a_time_in_three_forms() {
+        let read = |text: &str| serde_json::from_value::<When>(text.into());
+        let now = Millis(1_700_000_000_000);
+        for text in ["2023-11-14T22:13:20Z", "1700000000000", "0s"] {
+            assert_eq!(read(text).map(|when| when.seen_from(now)).ok(), Some(now), "{text}");
+        }
+        assert!(read("yesterday").unwrap_err().to_string().starts_with("`yesterday` must be a time such as "));
+        for when in [When::At(now), When::Ago(Span(5_400_000))] {
+            let text = serde_json::to_string(&when).unwrap();
+            assert_eq!(serde_json::from_str::<When>(&text).ok(), Some(when), "{text}");
+        }
     }
 
     #[test]

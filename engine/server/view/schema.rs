@@ -110,3 +110,13 @@ impl JsonSchema for super::Time {
         json_schema!({ "type": "string", "format": "date-time" })
     }
 }
+
+impl JsonSchema for super::When {
+    fn schema_name() -> Cow<'static, str> {
+        "When".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "a time such as 2026-01-31T12:00:00Z, milliseconds since 1970, or so long ago: 2h" })
+    }
+}

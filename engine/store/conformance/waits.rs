@@ -94,6 +94,28 @@ pub(super) fn an_event_resolves_one_wait_of_a_run(store: &dyn Store) {
     assert_eq!(commit(store, vec![is_open(&waits[1].wait, None)]), Ok(vec![Ok(())]));
 }
 
+pub(super) fn the_waits_that_an_event_has_ended_are_found_by_it(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let runs: Vec<RunRow> = (0..3).map(|_| run(ids.next(NOW), event.id)).collect();
+    put(store, vec![Write::InsertEvent(event.clone())]);
+    put(store, runs.iter().cloned().map(Write::CreateRun).collect());
+    let waits: Vec<WaitRow> = runs.iter().map(|run| wait(run.id, Kind::Wait, "a")).collect();
+    put(store, waits.iter().rev().cloned().map(Write::OpenWait).collect());
+    assert_eq!(store.waits_ended_by(event.id, 0), Ok(Vec::new()), "all of them are open");
+    for wait in &waits[..2] {
+        assert_eq!(commit(store, vec![resolve(&wait.wait, Resolution::Event(event.id))]), Ok(vec![Ok(())]));
+    }
+    put(store, vec![Write::RecordWait(waits[0].wait.clone())]);
+    let recorded = in_state(&waits[0], WaitState::Recorded(Some(event.id)));
+    let resolved = in_state(&waits[1], WaitState::Resolved(Resolution::Event(event.id)));
+    assert_eq!(store.waits_ended_by(event.id, 0), Ok(vec![recorded.clone(), resolved.clone()]));
+    assert_eq!(store.waits_ended_by(event.id, 1), Ok(vec![recorded]));
+    assert_eq!(store.waits_ended_by(ids.next(NOW), 0), Ok(Vec::new()), "another event");
+    put(store, vec![Write::DropWaits(runs[0].id)]);
+    assert_eq!(store.waits_ended_by(event.id, 0), Ok(vec![resolved]), "the other run's are gone");
+}
+
 pub(super) fn nothing_waits_for_a_run_that_has_ended_or_is_gone(store: &dyn Store) {
     let row = begun(store);
     let opened = wait(row.id, Kind::Wait, "a");

@@ -382,6 +382,10 @@ impl Store for Sqlite {
         ahead(|give| waits::read(&open::reader(&self.path)?, None, give), each)
     }
 
+    fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
+        self.readers.waits_ended_by(event, limit)
+    }
+
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.readers.crons()
     }

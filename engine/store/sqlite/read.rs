@@ -198,6 +198,10 @@ impl Readers {
         })
     }
 
+    pub(super) fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
+        self.within(|decoder| waits::ended_by(decoder.connection, event, limit))
+    }
+
     pub(super) fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.within(|decoder| {
             let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function ORDER BY names.text";

@@ -155,3 +155,16 @@ pub(super) fn read(connection: &Connection, run: Option<RunId>, each: &mut dyn F
     }
     Ok(())
 }
+
+/// The waits that an event has ended, in the order of their runs' ids.
+pub(super) fn ended_by(connection: &Connection, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
+    // A negative limit is none.
+    let limit = if limit == 0 { -1 } else { limit as i64 };
+    let mut statement = connection.prepare_cached(&format!("SELECT {WAIT} FROM waits WHERE event = ?1 ORDER BY run LIMIT ?2"))?;
+    let mut rows = statement.query(params![event.0, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(decode(row)?);
+    }
+    Ok(found)
+}

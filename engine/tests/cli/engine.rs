@@ -148,11 +148,13 @@ fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
         place.ask(&engine, &["send", event, &format!("user={user}"), "--wait"]).exits(exit);
     }
     let database = place.path(".stepwell/stepwell.db").display().to_string();
-    let cases: [(&[&str], usize); 12] = [
+    let cases: [(&[&str], usize); 14] = [
         (&["runs", "ls"], 3),
         (&["runs", "ls", "--function", "first"], 2),
         (&["runs", "ls", "--status", "failed"], 1),
         (&["runs", "ls", "--status", "failed,completed"], 3),
+        (&["runs", "ls", "--status", "Completed"], 2),
+        (&["runs", "ls", "--status", "Scheduled,Running,failed"], 1),
         (&["runs", "ls", "--key", "u1"], 2),
         (&["runs", "ls", "--key", "7"], 1),
         (&["runs", "ls", "--since", "1h"], 3),

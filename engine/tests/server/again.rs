@@ -118,6 +118,9 @@ async fn many_are_done_again_once_and_cancelled() {
     let wanted = json!({"function": "pay", "if": "event.data.n >= 2", "from_step": "pack"});
     let counted = many(json!({"function": "pay", "if": "event.data.n >= 2", "dry_run": true})).await;
     assert_eq!((&counted["matched"], &counted["done"], &counted["dry_run"]), (&json!(2), &json!(0), &json!(true)));
+    let unbounded = server.post("/v1/replays", json!({"from_step": "pack"})).await;
+    assert!(unbounded.is_error(400).contains("a replay of many says which runs it means"));
+    assert_eq!(many(json!({"dry_run": true})).await["matched"], 3);
     assert_eq!(server.get("/v1/runs").await.ids().len(), 3);
     let mut notices = server.engine.subscribe();
     let done = many(wanted.clone()).await;
@@ -179,6 +182,8 @@ async fn many_are_chosen_by_their_state_and_by_when_they_were_made() {
         (json!({"started_before": middle}), vec![&early]),
         (json!({"since": start, "until": middle}), vec![&early]),
         (json!({"since": start}), vec![&early, &late]),
+        (json!({"since": "1h"}), vec![&early, &late]),
+        (json!({"until": "1h"}), vec![]),
         (json!({"status": ["sleeping"]}), vec![&early, &late]),
         (json!({"status": ["sleeping"], "if": "event.data.userId == 'b'"}), vec![&late]),
         (json!({"status": ["queued"]}), vec![]),
@@ -188,6 +193,8 @@ async fn many_are_chosen_by_their_state_and_by_when_they_were_made() {
         body["dry_run"] = json!(true);
         assert_eq!(meant("/v1/cancellations", body).await.iter().collect::<Vec<_>>(), expected, "{bounds}");
     }
+    let unread = server.post("/v1/cancellations", json!({"since": "yesterday", "dry_run": true})).await;
+    assert!(unread.is_error(400).contains("a length of time such as 2h"), "{}", unread.text);
     // A replay means the failed ones unless it says otherwise.
     let completed = json!({"function": "pay", "status": ["completed"], "dry_run": true});
     assert_eq!(meant("/v1/replays", completed).await, [done]);
@@ -214,6 +221,24 @@ async fn runs_are_listed_by_a_condition_over_themselves_and_their_events() {
     assert_eq!((&behind.body["data"][0]["state"], &behind.body["data"][0]["function_id"]), (&json!("queued"), &json!("nap")));
     assert_eq!(listed("run.attempt > 99").await.ids().len(), 0);
     assert!(listed("run.state = 'x'").await.is_error(400).contains("condition"));
+}
+
+const BRANCHES: &str = "
+version: 1
+events: { app/nap: {} }
+functions: { branches: { on: app/nap } }
+";
+
+#[tokio::test]
+async fn a_listed_run_that_waits_says_when_another_branch_of_it_goes_on() {
+    let server = Server::of(BRANCHES, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
+    let listed = server.get("/v1/runs?where=run.why.contains('a+branch+goes+on+in')").await;
+    assert_eq!(listed.ids(), [run.as_str()], "{}", listed.text);
+    let why = listed.body["data"][0]["why"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("waits for signal `go`; gives up in ") && why.contains("; a branch goes on in "), "{why}");
+    let alone = server.run(&run).await;
+    assert!(alone["why"].as_str().unwrap().contains("sleeps; goes on in "), "one run alone names each branch: {alone}");
 }
 
 #[tokio::test]
@@ -284,6 +309,89 @@ async fn an_event_explains_what_each_gate_made_of_it() {
         let named = if names_run { run } else { Value::Null };
         assert_eq!((&said["outcome"], &said["run_id"], said["until"].is_string()), (&json!(gate), &named, !names_run), "{view}");
         assert!(said["why"].as_str().unwrap().starts_with(why), "{view}");
+    }
+}
+
+const WAITING: &str = "
+version: 1
+events: { app/nap: {}, app/go: {}, app/stop: {} }
+functions:
+  wait: { on: app/nap, cancel_on: app/stop, handler: handlers/wait.rhai }
+";
+
+#[tokio::test]
+async fn an_event_explains_which_waits_it_ended_and_where_its_cancels_are_named() {
+    let server = Server::of(WAITING, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
+    let mut notices = server.engine.subscribe();
+    let event = server.sent(json!({"name": "app/go"})).await.remove(0);
+    until(&mut notices, run.parse().unwrap(), RunState::Sleeping).await;
+    let explained = |event: String| {
+        let server = &server;
+        async move { server.get(&format!("/v1/events/{event}/explain")).await.body["data"].clone() }
+    };
+    let view = explained(event).await;
+    let key = view["waits"][0]["key"].clone();
+    assert!(key.is_string(), "{view}");
+    assert_eq!(view["waits"], json!([{"run_id": run, "function_id": "wait", "key": key, "state": "sleeping"}]));
+    assert_eq!(view["summary"], "no function is declared `on: app/go`, so it started nothing; it ended the wait of 1 run");
+    let event = server.sent(json!({"name": "app/stop"})).await.remove(0);
+    until(&mut notices, run.parse().unwrap(), RunState::Cancelled).await;
+    assert_eq!(server.run(&run).await["why"], format!("cancel_on: app/stop {event} came"));
+    let view = explained(event).await;
+    assert_eq!(view["waits"], Value::Null);
+    assert!(
+        view["summary"].as_str().unwrap().ends_with("; runs of `wait` that it cancelled by `cancel_on` name it as their reason"),
+        "{view}"
+    );
+}
+
+/// Functions that the engine itself starts: by the clock, by hand, and once a run has failed.
+const OWN_STARTS: &str = "
+version: 1
+events: { app/pay: {}, app/ping: {} }
+functions:
+  tick: { cron: '* * * * * *', handler: handlers/ping.rhai }
+  ping: { on: app/ping }
+  pay: { on: app/pay, retries: 0, on_failure: handlers/ping.rhai }
+";
+/// The same without them.
+const WITHOUT_THEM: &str = "
+version: 1
+events: { app/pay: {} }
+functions: { pay: { on: app/pay, retries: 0 } }
+";
+
+#[tokio::test]
+async fn an_event_of_the_engines_own_says_which_function_is_gone_and_of_no_other_one() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let server = Server::of(OWN_STARTS, Arc::clone(&store), |options| options.any_key = true).await;
+    let mut notices = server.engine.subscribe();
+    let ticked = loop {
+        if let Notice::Run { run, function, state: RunState::Completed, .. } = notices.recv().await.unwrap()
+            && &*function == "tick"
+        {
+            break run.to_string();
+        }
+    };
+    let invoked = server.post("/v1/functions/ping/invoke", json!({"wait": "1m"})).await.body["data"]["event_id"].clone();
+    server.run_in(RunState::Failed, json!({"name": "app/pay", "data": {"broken": true}})).await;
+    let failed = server.get("/v1/runs?function=pay.on_failure").await.body["data"][0]["event_id"].clone();
+    let events = [("tick", server.run(&ticked).await["event_id"].clone()), ("ping", invoked), ("pay.on_failure", failed)];
+    let outcome = |server: &Server, event: &Value| {
+        let explain = server.request(Method::GET, &format!("/v1/events/{}/explain", event.as_str().unwrap()));
+        async move { Answer::of(explain).await.body["data"]["functions"][0].clone() }
+    };
+    for (function, event) in &events {
+        let told = outcome(&server, event).await;
+        assert_eq!((&told["function_id"], &told["outcome"], &told["notes"]), (&json!(function), &json!("started"), &Value::Null));
+    }
+    server.stop().await;
+    let server = Server::of(WITHOUT_THEM, store, |options| options.any_key = true).await;
+    for (function, event) in &events {
+        let told = outcome(&server, event).await;
+        assert_eq!(told["function_id"], *function);
+        assert!(told["notes"][0].as_str().unwrap().contains("does not declare this function"), "{told}");
     }
 }
 

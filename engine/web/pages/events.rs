@@ -150,7 +150,7 @@ fn find(
         // It may be gone by now.
         let Some(event) = store.event(id)? else { continue };
         let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_LISTED, ..RunQuery::default() })?;
-        let view = ExplainView::of(&event, project, &store.outcomes(id)?, &runs, now);
+        let view = ExplainView::of(&event, project, &runs, store, now)?;
         rows.push((EventRow { data: Arc::from(cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view));
     }
     Ok(Found { rows, next, looked_at: ended_early })
@@ -205,6 +205,9 @@ fn caused(view: &ExplainView) -> Markup {
 
 /// Why an event has no run of its own.
 fn why_nothing(view: &ExplainView) -> &'static str {
+    if !view.waits.is_empty() {
+        return "ended a wait";
+    }
     let telling = view.functions.iter().find(|function| function.outcome != "not_matched").or(view.functions.first());
     telling.map_or("no function listens", outcome_word)
 }
@@ -237,19 +240,23 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
     let read = web.read(move |store| {
         let Some(event) = store.event(id)? else { return Ok(None) };
         let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_SHOWN, ..RunQuery::default() })?;
-        let view = ExplainView::of(&event, &project, &store.outcomes(id)?, &runs, now);
+        let view = ExplainView::of(&event, &project, &runs, store, now)?;
         Ok(Some((event, view)))
     });
     let (event, view) = read.await?.ok_or_else(|| WebError::not_found(format!("there is no event {id}")))?;
     let became = html! {
         p { (view.summary) "." }
         @for function in &view.functions { (outcome(function)) }
+        @for wait in &view.waits {
+            p { (widgets::state(wait.state)) " " (widgets::run_link(wait.run_id)) " of " (widgets::function_link(&wait.function_id)) " waited for it at " code { (wait.key) } }
+        }
     };
     if ask.part() == Some("became") {
         return Ok(Content::new(became));
     }
-    let is_over =
-        view.functions.iter().flat_map(|function| &function.runs).all(|run| run.state.is_terminal() || run.state == RunState::Parked);
+    let mut states =
+        view.functions.iter().flat_map(|function| &function.runs).map(|run| run.state).chain(view.waits.iter().map(|wait| wait.state));
+    let is_over = states.all(|state| state.is_terminal() || state == RunState::Parked);
     let send = send_command(&event.name, &event.data);
     let mut facts = vec![
         ("Name", html! { a href={ "/events?name=" (event.name) } { (event.name) } }),

@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use crate::base::{Millis, RunId, Span};
 use crate::rules::RunState;
-use crate::server::view::RunView;
+use crate::server::Word;
+use crate::server::view::{RunView, Status};
 use crate::web::actions;
 use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
@@ -66,8 +67,7 @@ fn command(what: &str, options: &[&str], meant: &[(String, String)]) -> Option<S
         let value = match (name.as_str(), value.parse::<i64>()) {
             ("status", _) => {
                 let states: Vec<&str> = words(value).collect();
-                // Inngest's statuses are no states that the command knows.
-                if !states.iter().all(|word| RunState::ALL.iter().any(|state| state.word() == *word)) {
+                if !states.iter().all(|word| Word::parse(word).is_some()) {
                     return None;
                 }
                 states.join(",")
@@ -85,7 +85,11 @@ fn command(what: &str, options: &[&str], meant: &[(String, String)]) -> Option<S
 /// that has ended: it would take the place of one that is meant.
 fn cancelling(meant: &[(String, String)], count: usize) -> Option<String> {
     let (status, others): (Vec<_>, Vec<_>) = meant.iter().cloned().partition(|(name, _)| name == "status");
-    let has_ended = |word: &str| RunState::ALL.iter().any(|state| state.is_terminal() && state.word() == word);
+    let has_ended = |word: &str| match Word::parse(word) {
+        Some(Word::State(state)) => state.is_terminal(),
+        Some(Word::Status(status)) => matches!(status, Status::Completed | Status::Failed | Status::Cancelled),
+        None => false,
+    };
     let open: Vec<&str> = match status.is_empty() {
         true => RunState::ALL.into_iter().filter(|state| !state.is_terminal()).map(RunState::word).collect(),
         false => status.iter().flat_map(|(_, value)| words(value)).filter(|word| !has_ended(word)).collect(),
@@ -369,7 +373,9 @@ mod tests {
             assert_eq!(command("replay", &DONE_BY, &filters), None, "{filters:?}");
             assert!(command("runs ls", &LISTED_BY, &filters).is_some(), "{filters:?}");
         }
-        for filters in [one("replay_of", "0000000000101"), one("prefix", "00"), one("status", "Running")] {
+        let running = "stepwell runs ls --function charge --status Running";
+        assert_eq!(command("runs ls", &LISTED_BY, &one("status", "Running")).as_deref(), Some(running));
+        for filters in [one("replay_of", "0000000000101"), one("prefix", "00"), one("status", "Runing")] {
             assert_eq!((command("runs ls", &LISTED_BY, &filters), cancelling(&filters, 1)), (None, None), "{filters:?}");
         }
     }
@@ -384,7 +390,9 @@ mod tests {
         }
         let all = cancelling(&meant(&[("function", "charge"), ("status", "queued")]), 7);
         assert_eq!(all.as_deref(), Some("stepwell runs cancel --function charge --status queued"));
-        assert_eq!(cancelling(&meant(&[("status", "failed")]), 7), None);
+        for ended in ["failed", "Failed"] {
+            assert_eq!(cancelling(&meant(&[("status", ended)]), 7), None);
+        }
     }
 
     #[test]
