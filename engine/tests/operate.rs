@@ -1,5 +1,6 @@
 //! What those who run an engine look at, and what they are told to do: figures, logs, traces, the terminal view, the files of docs/.
 
+mod beside;
 mod doctor;
 mod figures;
 mod files;
