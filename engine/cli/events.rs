@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::base::{EventId, Millis};
-use crate::server::view::{Deduplication, EventView, ExplainView, RunView, Time};
+use crate::server::view::{Deduplication, EventView, ExplainView, RunView, Time, When};
 
 use super::exit::{Exit, Trouble};
 use super::out::{BOLD, Cell, DIM, Out, cut, paint, relative, shown};
 use super::reading::{EngineOption, EventFilter, Reader, RunFilter, Target};
-use super::runs::{self, Since};
+use super::runs;
 
 /// The longest data in a list, in characters.
 const DATA_MOST: usize = 60;
@@ -48,8 +48,8 @@ struct Ls {
     #[arg(long, value_name = "EVENT")]
     name: Option<String>,
     /// Accepted since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = runs::since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "WHEN")]
+    since: Option<When>,
     /// At most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -81,8 +81,8 @@ struct Tail {
     #[arg(long, value_name = "EVENT")]
     name: Option<String>,
     /// Begin with those accepted since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z [default: now]
-    #[arg(long, value_name = "WHEN", value_parser = runs::since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "WHEN")]
+    since: Option<When>,
     /// Print one JSON document a line
     #[arg(long)]
     json: bool,
@@ -109,7 +109,7 @@ impl Events {
 impl Ls {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
-        let since = self.since.map(|since| since.at(reader.now()));
+        let since = self.since.map(|since| since.seen_from(reader.now()));
         let filter = EventFilter { name: self.name.clone(), since, prefix: None, limit: self.limit as usize };
         let events = reader.events(&filter).await?;
         if self.json {
@@ -137,7 +137,7 @@ impl Tail {
         let reader = Reader::Engine(remote.clone());
         let newest =
             async |since: Option<Millis>, limit| reader.events(&EventFilter { name: self.name.clone(), since, prefix: None, limit }).await;
-        let since = self.since.map(|since| since.at(reader.now()));
+        let since = self.since.map(|since| since.seen_from(reader.now()));
         // Events become visible when they are durable, which is not always in the order of their ids: so those that were told are known
         // by their ids. What was there before is not told, unless it is asked for.
         let mut told: BTreeSet<EventId> = BTreeSet::new();

@@ -11,7 +11,7 @@ use super::exit::{Exit, Trouble};
 use super::out::{Out, count};
 use super::reading::understood;
 use super::remote::Remote;
-use super::runs::{self, Since};
+use super::runs;
 
 /// Runs that are chosen by what they are like, instead of by their ids.
 #[derive(Debug, clap::Args)]
@@ -26,11 +26,11 @@ pub struct Chosen {
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = runs::status, conflicts_with = "runs")]
     pub status: Vec<Word>,
     /// All runs that were created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
-    pub since: Option<Since>,
+    #[arg(long, value_name = "WHEN", conflicts_with = "runs")]
+    pub since: Option<When>,
     /// All runs that were created before
-    #[arg(long, value_name = "WHEN", value_parser = runs::since, conflicts_with = "runs")]
-    pub until: Option<Since>,
+    #[arg(long, value_name = "WHEN", conflicts_with = "runs")]
+    pub until: Option<When>,
 }
 
 /// Whether it is done at once.
@@ -68,8 +68,8 @@ impl Chosen {
         ManyBody {
             function: self.function.clone(),
             status: self.status.iter().map(|word| word.text().to_owned()).collect(),
-            since: self.since.map(|since| When::At(since.at(now))),
-            until: Some(When::At(self.until.map_or(now, |until| until.at(now)))),
+            since: self.since.map(|since| When::At(since.seen_from(now))),
+            until: Some(When::At(self.until.map_or(now, |until| until.seen_from(now)))),
             condition: self.r#where.clone(),
             ..ManyBody::default()
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::base::{Clock, Diagnostic, Millis, RunId, Span};
+use crate::base::{Clock, Diagnostic, Millis, RunId};
 use crate::clock::SystemClock;
 use crate::rules::RunState;
-use crate::server::view::{ManyBody, MigratedView, NoticeView, One, RunView, Time};
+use crate::server::view::{ManyBody, MigratedView, NoticeView, One, RunView, Time, When};
 use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble};
@@ -70,11 +70,11 @@ struct Ls {
     #[arg(long, value_name = "ID")]
     event: Option<String>,
     /// Created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "WHEN")]
+    since: Option<When>,
     /// Created before
-    #[arg(long, value_name = "WHEN", value_parser = since)]
-    until: Option<Since>,
+    #[arg(long, value_name = "WHEN")]
+    until: Option<When>,
     /// For which this holds: CEL over `run`, as --json shows it, and `event`, such as run.why.contains('slot')
     #[arg(long, value_name = "CEL")]
     r#where: Option<String>,
@@ -198,36 +198,6 @@ pub fn status(text: &str) -> Result<Word, String> {
     })
 }
 
-/// A time in the past, as it was said.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Since {
-    /// So long ago.
-    Ago(Span),
-    /// Then.
-    Then(Millis),
-}
-
-impl Since {
-    /// The point in time, seen from now.
-    pub fn at(self, now: Millis) -> Millis {
-        match self {
-            Since::Ago(span) => Millis(now.0.saturating_sub(span.0)),
-            Since::Then(at) => at,
-        }
-    }
-}
-
-/// Reads `2h` or an RFC 3339 time.
-pub fn since(text: &str) -> Result<Since, String> {
-    if let Ok(span) = text.parse() {
-        return Ok(Since::Ago(span));
-    }
-    match text.parse::<jiff::Timestamp>() {
-        Ok(stamp) => Ok(Since::Then(Millis(stamp.as_millisecond()))),
-        Err(_) => Err("write a length of time such as 2h, or a time such as 2026-01-31T12:00:00Z".to_owned()),
-    }
-}
-
 impl Runs {
     /// Carries out what is asked.
     ///
@@ -321,8 +291,8 @@ impl Ls {
             function: self.function.clone(),
             event,
             key: self.key.clone(),
-            since: self.since.map(|since| since.at(reader.now())),
-            until: self.until.map(|until| until.at(reader.now())),
+            since: self.since.map(|since| since.seen_from(reader.now())),
+            until: self.until.map(|until| until.seen_from(reader.now())),
             condition: self.r#where.clone(),
             prefix: None,
             limit: self.limit as usize,
@@ -638,12 +608,5 @@ mod tests {
         assert_eq!(status("SLEEPING"), Ok(Word::State(RunState::Sleeping)));
         assert_eq!((status("Scheduled"), status("Running")), (Ok(Word::Status(Status::Scheduled)), Ok(Word::Status(Status::Running))));
         assert!(status("failled").is_err_and(|error| error.contains("did you mean `failed`?")));
-    }
-
-    #[test]
-    fn since_is_a_span_or_a_time() {
-        assert_eq!(since("2h").map(|since| since.at(Millis(10_000_000))), Ok(Millis(2_800_000)));
-        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::Then(Millis(1_000))));
-        assert!(since("yesterday").is_err());
     }
 }

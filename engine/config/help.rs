@@ -34,14 +34,7 @@ pub(super) fn for_unknown_key(problem: Diagnostic, key: &str, known: &[&'static 
     }
     let owners = owners(&snake, shape);
     if owners.is_empty() || owners.len() > 2 {
-        // One that is read in two ways was asked for twice.
-        let mut named: Vec<String> = Vec::with_capacity(known.len());
-        for name in known.iter().map(|name| format!("`{name}`")) {
-            if !named.contains(&name) {
-                named.push(name);
-            }
-        }
-        return problem.help(format!("its keys are {}", named.join(", ")));
+        return problem.help(format!("its keys are {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")));
     }
     problem.help(format!("`{snake}` is a key of {}", owners.join(" and of ")))
 }

@@ -187,7 +187,10 @@ impl<'n, 'r> Fields<'n, 'r> {
 
     /// The key's place and value, if it is there.
     pub fn entry(&mut self, key: &'static str) -> Option<(&'n Spanned<String>, &'n Node)> {
-        self.asked.push(key);
+        // One that is read in two ways is asked for twice.
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.entries.iter().find(|(name, _)| name.value == key).map(|(name, node)| (name, node))
     }
 
@@ -204,7 +207,6 @@ impl<'n, 'r> Fields<'n, 'r> {
             self.reader.note(problem);
             return None;
         }
-        self.asked.pop();
         self.optional(key)
     }
 

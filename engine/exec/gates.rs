@@ -159,7 +159,7 @@ impl Gates {
     }
 
     /// The window of a run is over, as far as is stored: it collects nothing more, unless an event is on its way that puts it off.
-    pub(super) fn is_due(&mut self, run: RunId) {
+    pub(super) fn falls_due(&mut self, run: RunId) {
         match self.open_of.get(&run).and_then(|key| self.open.get_mut(key)) {
             Some(open) if !open.is_batch && !open.joining.is_empty() => open.is_due = true,
             _ => self.close(run),
@@ -654,7 +654,7 @@ mod tests {
             let mut gates = Gates::default();
             gates.load_open(&run, &"1".into(), (1, 10), false);
             gates.join(&join, (Id(6), 10), 7).unwrap();
-            gates.is_due(Id(9));
+            gates.falls_due(Id(9));
             let closes = |gates: &Gates| gates.open.values().map(|open| open.last).collect::<Vec<_>>();
             assert_eq!(closes(&gates), [last(6, 30_000)]);
             gates.joined(Id(9), (false, Some(last(6, 30_000))), 7, stands);

@@ -463,7 +463,7 @@ impl Scheduler {
                 }
                 let order = Order { fresh: !live.begun, enter_ms: live.enter_ms, run };
                 if live.collects {
-                    self.inner.gates().is_due(run);
+                    self.inner.gates().falls_due(run);
                 }
                 // A run that was read from the store but has not begun is not known to the queue yet.
                 let wants = match self.fresh.get(&run) {

@@ -14,6 +14,7 @@ use crate::project::{Loader, Mode, Project};
 use crate::rules::{RunRow, RunState};
 use crate::script::{Held, Host};
 use crate::server::Filter;
+use crate::server::view::When;
 use crate::store::sqlite::{Options, Sqlite};
 use crate::store::{RunQuery, Store, StoreError};
 
@@ -23,7 +24,6 @@ use super::super::exit::{Exit, Trouble};
 use super::super::out::{Cell, Out, count};
 use super::super::place;
 use super::super::reading::Reader;
-use super::super::runs::Since;
 
 /// Runs that are read at once.
 const PAGE: usize = 500;
@@ -37,9 +37,9 @@ pub struct Wanted<'a> {
     /// In one of these states or statuses; any where there are none.
     pub status: Filter,
     /// Created then or later.
-    pub since: Option<Since>,
+    pub since: Option<When>,
     /// Created before then.
-    pub until: Option<Since>,
+    pub until: Option<When>,
 }
 
 /// A run that the handlers at hand would do otherwise.
@@ -101,7 +101,7 @@ async fn all(
     let mut query = RunQuery {
         states: wanted.status.stored(),
         function: wanted.function.map(Arc::from),
-        since: wanted.since.map(|since| since.at(now)),
+        since: wanted.since.map(|since| since.seen_from(now)),
         limit: PAGE,
         ..RunQuery::default()
     };
@@ -120,7 +120,7 @@ async fn all(
         for run in &page {
             // One of a paused function that is held has not begun.
             let is_meant =
-                wanted.until.is_none_or(|until| run.created < until.at(now)) && wanted.status.passes(run, now, &HashSet::default());
+                wanted.until.is_none_or(|until| run.created < until.seen_from(now)) && wanted.status.passes(run, now, &HashSet::default());
             // One that has not begun begins with what is there then.
             if !is_meant || run.started.is_none() {
                 continue;

@@ -319,33 +319,13 @@ fn a_run_that_moved_on_writes_nothing_more() {
     assert!(bench.end().journal.records.is_empty());
 }
 
-#[test]
-fn a_drain_ends_the_script_at_the_next_step() {
+/// What a handler has recorded that calls `drain()` and is interrupted by that, and what it gives once it goes on.
+fn drained(script: &str) -> (Vec<String>, String) {
     let stop = Stop::new();
     let host = Host::with(|natives| {
         let stop = Arc::clone(&stop);
         natives.engine().register_fn("drain", move || stop.drain());
     });
-    let mut bench = Bench::on(host, r#"step("a", || { drain(); 1 }); step("b", || 2)"#);
-    bench.stop = Arc::clone(&stop);
-    bench.create();
-    let program = bench.program();
-    let stopped = bench.attempt(&program).unwrap();
-    assert_eq!(stopped.outcome, Outcome::Interrupted);
-    bench.follow(stopped);
-    assert_eq!(bench.end().keys(), ["step a"]);
-    bench.stop = Stop::new();
-    assert_eq!(bench.finish_with(&program).output(), "2");
-}
-
-#[test]
-fn a_drain_leaves_a_branch_its_place_among_those_that_a_limit_lets_in() {
-    let stop = Stop::new();
-    let host = Host::with(|natives| {
-        let stop = Arc::clone(&stop);
-        natives.engine().register_fn("drain", move || stop.drain());
-    });
-    let script = r#"parallel([|| { step("a", || { drain(); 1 }); step("b", || 2) }, || { sleep("nap", "1s"); 3 }], #{ limit: 1 })"#;
     let mut bench = Bench::on(host, script);
     bench.stop = Arc::clone(&stop);
     bench.create();
@@ -353,9 +333,22 @@ fn a_drain_leaves_a_branch_its_place_among_those_that_a_limit_lets_in() {
     let stopped = bench.attempt(&program).unwrap();
     assert_eq!(stopped.outcome, Outcome::Interrupted);
     bench.follow(stopped);
-    assert_eq!(bench.end().keys(), ["step 0 › a"], "the second one has not begun");
+    let recorded = bench.end().keys();
     bench.stop = Stop::new();
-    assert_eq!(bench.finish_with(&program).output(), "[2,3]");
+    (recorded, bench.finish_with(&program).output().to_owned())
+}
+
+#[test]
+fn a_drain_ends_the_script_at_the_next_step() {
+    let (recorded, output) = drained(r#"step("a", || { drain(); 1 }); step("b", || 2)"#);
+    assert_eq!((recorded, &*output), (vec!["step a".to_owned()], "2"));
+}
+
+#[test]
+fn a_drain_leaves_a_branch_its_place_among_those_that_a_limit_lets_in() {
+    let script = r#"parallel([|| { step("a", || { drain(); 1 }); step("b", || 2) }, || { sleep("nap", "1s"); 3 }], #{ limit: 1 })"#;
+    let (recorded, output) = drained(script);
+    assert_eq!((recorded, &*output), (vec!["step 0 › a".to_owned()], "[2,3]"), "the second one has not begun");
 }
 
 #[test]
