@@ -148,7 +148,7 @@ fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
         place.ask(&engine, &["send", event, &format!("user={user}"), "--wait"]).exits(exit);
     }
     let database = place.path(".stepwell/stepwell.db").display().to_string();
-    let cases: [(&[&str], usize); 14] = [
+    let cases: [(&[&str], usize); 17] = [
         (&["runs", "ls"], 3),
         (&["runs", "ls", "--function", "first"], 2),
         (&["runs", "ls", "--status", "failed"], 1),
@@ -161,6 +161,9 @@ fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
         (&["runs", "ls", "--since", "2100-01-01T00:00:00Z"], 0),
         (&["runs", "ls", "--limit", "2"], 2),
         (&["events", "ls", "--name", "a/second"], 1),
+        (&["events", "ls", "--name", "a/*"], 3),
+        (&["events", "ls", "--name", "a/*", "--limit", "1"], 1),
+        (&["events", "ls", "--where", "event.name == 'a/second' || event.data.none == 1"], 1),
         (&["events", "ls", "--since", "2100-01-01T00:00:00Z"], 0),
         (&["events", "ls", "--since", "1h", "--limit", "2"], 2),
     ];

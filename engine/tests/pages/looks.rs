@@ -64,12 +64,40 @@ fn events_say_what_they_caused_and_why_others_caused_nothing() {
     assert_eq!(rows("/events?name=order/placed&part=rows"), 2);
     assert_eq!(rows("/events?name=order/*&part=rows"), 3);
     assert_eq!(rows("/events?where=event.data.amount%20%3E%20100&part=rows"), 1);
+    // The command beside the page means the same events.
+    let page = shop.page("/events?name=order/*&where=event.data.amount%20%3E%20100");
+    assert!(page.contains("stepwell events ls --name 'order/*' --where 'event.data.amount &gt; 100'"), "{page}");
+    let listed = shop.run(&["events", "ls", "--name", "order/*", "--where", "event.data.amount > 100"]);
+    assert!(listed.lines().count() == 1 && listed.contains("5000"), "{listed}");
     let wrong = shop.page("/events?where=event.data.amount%20%3E");
     assert!(wrong.contains("id=\"where-fault\"") && wrong.contains("at character"), "{wrong}");
     let page = shop.page(&format!("/events/{dear}"));
     for text in ["event.data.amount &lt; 1000", "✗ false", "5000", "curl -X POST", "Send again", "it started nothing"] {
         assert!(page.contains(text), "`{text}` is missing: {page}");
     }
+}
+
+#[test]
+fn runs_come_by_pages_and_their_pictures_by_scales() {
+    let shop = Shop::open();
+    let events: Vec<String> = (0..51).map(|n| shop.send("order/placed", &format!(r#"{{"userId":"u{n}","amount":5000}}"#))).collect();
+    assert_eq!(events.len(), 51);
+    // None of them starts a run, so what is paged is their list; runs are paged by the same link.
+    let rows = |page: &str| page.matches("<tr data-row").count();
+    let first = shop.page("/events");
+    let older = first.split("<p class=\"more\"><a href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a link to older ones");
+    assert_eq!((rows(&first), rows(&shop.page(&older.replace("&amp;", "&")))), (50, 1));
+    for n in 0..51 {
+        shop.send("order/placed", &format!(r#"{{"userId":"u{n}","amount":30}}"#));
+    }
+    let first = shop.until("/runs?function=charge", "rel=\"next\"");
+    let older = first.split("<p class=\"more\"><a href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a link to older ones");
+    assert!(older.contains("cursor=") && older.contains("function=charge"), "{older}");
+    let rest = shop.page(&older.replace("&amp;", "&"));
+    assert!(rows(&rest) >= 1 && !rest.contains("rel=\"next\""), "{rest}");
+    let run: String = first.split("<tr data-row=\"").nth(1).expect("a row").chars().take_while(|c| *c != '"').collect();
+    let picture = |scale: &str| shop.page(&format!("/runs/{run}?scale={scale}")).contains("height=\"14\" width=\"");
+    assert_eq!((picture("real"), picture("fit"), picture("compress")), (true, false, false));
 }
 
 #[test]

@@ -85,11 +85,8 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             div id="rows" { (rows) }
         }
     };
-    let mut command = "stepwell events ls".to_owned();
-    if let Some(name) = &name {
-        command.push_str(&format!(" --name {}", quoted(name)));
-    }
-    Ok(Content::new(body).command(&command))
+    let options = ["name", "where"].into_iter().filter_map(|option| Some(format!(" --{option} {}", quoted(ask.one(option)?))));
+    Ok(Content::new(body).command(format!("stepwell events ls{}", options.collect::<String>())))
 }
 
 fn tabs(web: &Web, is_refused: bool) -> Markup {

@@ -164,10 +164,10 @@ fn whole(trace: &Trace, busy: &[(Millis, Millis)], end: Millis) -> Vec<Segment> 
 fn drawn(segments: &[Segment], scale: &Scale) -> Vec<(What, f64, f64)> {
     let mut drawn: Vec<(What, f64, f64)> = Vec::new();
     for (from, to, what) in segments {
-        let (x, end) = (scale.x(*from), scale.x(*to));
-        // What was done is seen, however short it was.
+        // What was done is seen, however short it was, and where it was done last, too.
         let least = if what.is_thin() { 0.0 } else { 3.0 };
-        let end = x + (end - x).max(least).min(WIDTH);
+        let x = scale.x(*from).min(WIDTH - least);
+        let end = scale.x(*to).max(x + least).min(WIDTH);
         match drawn.last_mut() {
             Some((kind, _, last)) if *kind == *what && x <= *last => *last = last.max(end),
             _ => drawn.push((*what, x, end)),
@@ -275,5 +275,7 @@ mod tests {
         assert_eq!(drawn(&others, &scale).len(), 3);
         let many: Vec<Segment> = (0..1_000).map(|at| piece(at, at, What::Busy)).collect();
         assert_eq!(drawn(&many, &scale).len(), 1);
+        assert_eq!(drawn(&[piece(1_000, 1_000, What::Failed)], &scale), [(What::Failed, 997.0, 1_000.0)], "within the picture");
+        assert_eq!(drawn(&[piece(990, 2_000, What::Busy)], &scale), [(What::Busy, 990.0, 1_000.0)]);
     }
 }
