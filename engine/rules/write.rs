@@ -43,6 +43,13 @@ impl List {
     pub fn weight(&self) -> usize {
         self.writes.iter().map(rows).sum::<usize>().max(1)
     }
+
+    /// Whether a power loss may take it back as long as nothing that came after it is durable: true of a list that does nothing
+    /// but mark a run as started. Nobody was told of that as a fact, the script has nothing recorded yet, and a run whose start
+    /// is lost starts once more, as one does whose engine was killed. A crash of the process takes nothing back.
+    pub fn may_be_lost(&self) -> bool {
+        self.writes.iter().all(|write| matches!(write, Write::Start { .. }))
+    }
 }
 
 /// What one write costs, in rows.

@@ -259,6 +259,9 @@ impl Owner {
             fault: Arc::clone(fault),
             checkpoint,
             log_is_long,
+            durability: options.durability,
+            // So it was opened.
+            flushes: Cell::new(options.durability == Durability::Full),
             flush_delay: options.flush_delay,
             timer: options.timer,
             meter: Arc::clone(meter),

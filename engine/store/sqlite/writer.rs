@@ -14,6 +14,7 @@ use crate::rules::List;
 
 use super::super::figures::Meter;
 use super::super::{Answer, StoreError, Verdict};
+use super::Durability;
 use super::apply::Applier;
 use super::{error, open};
 
@@ -21,6 +22,9 @@ use super::{error, open};
 const CHECKPOINT_ROWS: usize = 8_000;
 /// Pages in the log from which on the writer itself finishes the copy, so that the log starts anew: 64 MB.
 const LOG_PAGES: i64 = 16_384;
+
+/// How often the writer looks for more before it falls asleep: some tens of microseconds on an idle machine.
+const LINGERS: u32 = 100;
 
 /// How often the file is looked after, at least.
 const LOOK_AFTER_FILE: Duration = Duration::from_secs(1);
@@ -63,6 +67,9 @@ pub(super) struct Writer {
     pub(super) checkpoint: Sender<()>,
     /// Set by the checkpointer: the log has grown so long that the writer has to finish the copy.
     pub(super) log_is_long: Arc<AtomicBool>,
+    pub(super) durability: Durability,
+    /// Whether the connection flushes at each commit, as it was told last.
+    pub(super) flushes: Cell<bool>,
     pub(super) flush_delay: Span,
     /// Tells microseconds, to measure transactions with.
     pub(super) timer: Option<fn() -> u64>,
@@ -87,6 +94,7 @@ impl Writer {
         loop {
             let mut batch = Batch::default();
             if !closing {
+                self.linger();
                 select_biased! {
                     recv(self.steps) -> commit => batch.extend(commit.ok()),
                     recv(self.ingest) -> commit => batch.extend(commit.ok()),
@@ -110,6 +118,17 @@ impl Writer {
             if self.log_is_long.swap(false, Ordering::Relaxed) {
                 self.finish_checkpoint(connection);
             }
+        }
+    }
+
+    /// Stays awake for a moment, since what was just answered is most often followed by the next commit: to fall asleep and be
+    /// woken again costs an unloaded run more than its statements. Whoever has something to do has the processor meanwhile.
+    fn linger(&self) {
+        for _ in 0..LINGERS {
+            if !(self.steps.is_empty() && self.ingest.is_empty() && self.orders.is_empty()) {
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -144,6 +163,11 @@ impl Writer {
 
     fn transact(&self, connection: &Connection, applier: &mut Applier<'_>, batch: &Batch) -> Result<Vec<Vec<Verdict>>, StoreError> {
         self.make_room(connection)?;
+        let flushes = self.durability == Durability::Full && !batch.may_be_lost;
+        if self.flushes.get() != flushes {
+            connection.pragma_update(None, "synchronous", if flushes { "full" } else { "normal" })?;
+            self.flushes.set(flushes);
+        }
         begin(connection)?;
         let outcome = batch
             .commits
@@ -151,7 +175,7 @@ impl Writer {
             .map(|commit| commit.lists.iter().map(|list| applier.carry_out(list)).collect())
             .collect::<Result<Vec<Vec<Verdict>>, StoreError>>()
             .and_then(|verdicts| {
-                if self.flush_delay.0 > 0 {
+                if self.flush_delay.0 > 0 && !batch.may_be_lost {
                     std::thread::sleep(self.flush_delay.std());
                 }
                 connection.prepare_cached("COMMIT")?.execute([])?;
@@ -211,16 +235,24 @@ fn begin(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// The commits of one transaction.
-#[derive(Default)]
 struct Batch {
     commits: Vec<Commit>,
     rows: usize,
+    /// Nothing in it has to outlast a power loss by itself: see `List::may_be_lost`.
+    may_be_lost: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch { commits: Vec::new(), rows: 0, may_be_lost: true }
+    }
 }
 
 impl Batch {
     fn extend(&mut self, commit: Option<Commit>) {
         if let Some(commit) = commit {
             self.rows += commit.lists.iter().map(List::weight).sum::<usize>();
+            self.may_be_lost &= commit.lists.iter().all(List::may_be_lost);
             self.commits.push(commit);
         }
     }
