@@ -163,10 +163,11 @@ impl Inner {
                 Err(_) => index.found_closed(&wait),
             }
         }
-        drop(index);
+        // While nobody else sees the index: whoever finds a wait closed has been told, or is about to be (see the scheduler's `deadlock`).
         if !runs.is_empty() {
             self.tell(Message::Resolved(runs));
         }
+        drop(index);
     }
 
     /// The waits that an event resolves, if they are open still and no wait of their run before them has it: that is for the

@@ -4,6 +4,7 @@
 
 mod census;
 mod collect;
+mod deadlock;
 mod entry;
 mod reload;
 mod start;
@@ -171,6 +172,7 @@ pub(super) struct Scheduler {
     draining: Vec<oneshot::Sender<()>>,
     appointments: Appointments,
     held: Held,
+    deadlocks: deadlock::Watch,
 }
 
 impl Scheduler {
@@ -210,6 +212,7 @@ impl Scheduler {
             draining: Vec::new(),
             appointments: Appointments::default(),
             held: Held::default(),
+            deadlocks: deadlock::Watch::default(),
         }
     }
 
@@ -235,8 +238,8 @@ impl Scheduler {
             }
             let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
             // An engine that drains starts nothing more.
-            let cron = self.crons.next().filter(|_| self.draining.is_empty());
-            let due = timer.into_iter().chain(self.appointments.next()).chain(self.queue.next_start()).chain(cron).min();
+            let beside = self.crons.next().into_iter().chain(self.deadlocks.next()).filter(|_| self.draining.is_empty());
+            let due = timer.into_iter().chain(self.appointments.next()).chain(self.queue.next_start()).chain(beside).min();
             let next = due.unwrap_or(now.after(IDLE));
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.
             let under_way = self.executing > 0 || self.inner.errands.load(Ordering::Relaxed) > 0 || !self.inbox.is_empty();
@@ -372,7 +375,7 @@ impl Scheduler {
         match now.wake {
             Some(wake) => self.timers.push(Reverse((wake, run, Due::Wake))),
             None if now.state == RunState::Queued => self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]),
-            None => {}
+            None => self.deadlocks.stir(),
         }
     }
 
@@ -443,6 +446,7 @@ impl Scheduler {
             self.tick(now);
             let runs = self.next_runs(now);
             self.start(runs, now);
+            self.watch_lines(now);
         }
         self.inner.queued.store(self.queue.queued() + self.held.count() + self.suspects.len(), Ordering::Relaxed);
         self.inner.executing.store(self.executing, Ordering::Relaxed);
@@ -473,6 +477,9 @@ impl Scheduler {
                 };
                 let Some(function) = self.live.get(&run).map(|live| Arc::clone(&live.function)) else { return };
                 self.enqueue(&function, order, wants);
+                if order.fresh {
+                    self.deadlocks.entered(run);
+                }
             }
             Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => self.start_timeout(at, run),
             Due::FinishTimeout => self.finish_timeout(at, run),
@@ -551,6 +558,6 @@ impl Scheduler {
             return Some(format!("run {alone} runs alone, since it may have brought the engine down: the others go on a little later"));
         }
         let function = live.map_or("", |live| &live.function);
-        self.queue.blocked_by(run).map(|blocked| why::blocked(function, &blocked, self.inner.clock.now()))
+        self.why_in_line(run, function)
     }
 }

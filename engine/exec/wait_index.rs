@@ -397,6 +397,21 @@ impl Index {
         open.filter_map(|entry| if let Filed::Run(child) = entry.what { Some(child) } else { None }).collect()
     }
 
+    /// The runs that a run waits for, where it waits for at least one, and for nothing else.
+    pub(super) fn waits_for_runs(&self, run: RunId) -> Option<Vec<RunId>> {
+        let mut children = Vec::new();
+        for entry in self.runs.get(&run)?.iter().filter_map(|seq| self.entries.get(&seq)) {
+            let Filed::Run(child) = entry.what else { return None };
+            children.push(child);
+        }
+        (!children.is_empty()).then_some(children)
+    }
+
+    /// Whether a run is waited for by the one that invoked it.
+    pub(super) fn is_awaited(&self, child: RunId) -> bool {
+        self.children.contains_key(&child)
+    }
+
     /// An invoked run is on its way to the disk.
     pub(super) fn is_coming(&mut self, member: Member) {
         self.unborn.insert(member.run.id, member);
@@ -540,6 +555,24 @@ mod tests {
         assert!(!index.has_to_look(&row.wait));
         index.found_closed(&row.wait);
         assert!(index.on_signal("s").is_empty());
+    }
+
+    #[test]
+    fn a_run_that_waits_for_anything_but_runs_says_so() {
+        let mut index = Index::default();
+        let waits = |key: &str, what| WaitRow { wait: WaitKey { key: key.into(), ..row(1, What::Run(Id(8))).wait }, ..row(1, what) };
+        assert_eq!(index.waits_for_runs(Id(1)), None);
+        index.put(&waits("one", What::Run(Id(8))), false);
+        index.put(&waits("other", What::Run(Id(9))), false);
+        assert_eq!(index.waits_for_runs(Id(1)), Some(vec![Id(8), Id(9)]));
+        let signal = waits("third", What::Signal("s".into()));
+        index.put(&signal, false);
+        assert_eq!(index.waits_for_runs(Id(1)), None);
+        index.close(&signal.wait);
+        index.close(&waits("one", What::Run(Id(8))).wait);
+        assert_eq!((index.waits_for_runs(Id(1)), index.is_awaited(Id(8)), index.is_awaited(Id(9))), (Some(vec![Id(9)]), false, true));
+        index.close(&waits("other", What::Run(Id(9))).wait);
+        assert_eq!(index.waits_for_runs(Id(1)), None, "it is about to go on");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs that invoke each other: what the end of one means for the one that waits for it, the cancel of a run with all
-//! that it has started, and the one thing that an invoked run can never get past: a slot of its own ancestor.
+//! that it has started, and what an invoked run can never get past: a slot of its own ancestor, or of runs that wait for others in
+//! the same line (`rules::deadlock` finds those).
 
 use std::sync::Arc;
 
@@ -93,6 +94,16 @@ pub fn deadlock<'w>(wants: &'w [Want], ancestors: &[Vec<Want>]) -> Option<&'w Wa
     wants.iter().find(|want| held_by(want) >= want.limit as usize)
 }
 
+/// Why an invoked run is cancelled that would stand in line for ever, and what the one is told that waits for it. `limit` says what the
+/// limit allows.
+pub fn deadlocked(run: &RunRow, limit: &str) -> (String, Failure) {
+    let circle = format!("deadlock: {limit}, and all that have a slot wait for runs that wait for one");
+    let help = "`hold: active` frees the slot while a run waits; a higher limit, or a `timeout` of `invoke`, helps as well";
+    let message = format!("{circle}; run {} of `{}` was cancelled", run.id, run.function);
+    let failure = Failure { message, code: "E0424".to_owned(), help: Some(help.to_owned()), ..Failure::default() };
+    (format!("{circle}; {help}"), failure)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +160,15 @@ mod tests {
         assert_eq!((wait, why(end)), (&parent(), "enough".to_owned()));
         let [Write::DropWaits(Id(2)), end] = &second[..] else { panic!("{second:?}") };
         assert_eq!(why(end), "the run that invoked it was cancelled: enough");
+    }
+
+    #[test]
+    fn a_deadlock_names_the_limit_and_the_way_out_of_it() {
+        let (reason, failure) = deadlocked(&example(), "pay allows 2 runs at a time");
+        let circle = "deadlock: pay allows 2 runs at a time, and all that have a slot wait for runs that wait for one";
+        assert!(reason.starts_with(circle) && reason.contains("`hold: active`"), "{reason}");
+        let said = (failure.message, &*failure.code, failure.help.is_some_and(|help| help.contains("`hold: active`")));
+        assert_eq!(said, (format!("{circle}; run 0000000000007 of `pay` was cancelled"), "E0424", true));
     }
 
     #[test]

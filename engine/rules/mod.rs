@@ -4,6 +4,7 @@
 //! here waits, asks a clock, opens a file, or knows of YAML, Rhai, SQLite, tokio or HTTP.
 
 pub mod cron;
+pub mod deadlock;
 pub mod ended;
 pub mod family;
 pub mod fit;

@@ -8,6 +8,7 @@
 //!
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
+mod holders;
 mod refit;
 mod slots;
 mod survey;
@@ -21,6 +22,7 @@ use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
+pub use holders::SlotId;
 pub use slots::Slots;
 
 pub use refit::{Refit, Rethrottle, Stage};

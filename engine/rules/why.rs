@@ -65,13 +65,10 @@ pub fn is_in_line(run: &RunRow, now: Millis) -> bool {
 
 /// What a run of `function` that stands in line waits for.
 pub fn blocked(function: &str, blocked: &Blocked, now: Millis) -> String {
-    let of = |key: &str| if key == "null" { String::new() } else { format!(" for key {key}") };
-    let plural = |count: u32, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
     match blocked {
         Blocked::Limit { scope, key, limit, holder } => {
-            let scope = scope.split('#').next().unwrap_or_default();
             let holder = holder.map(|run| format!("; run {run} has {}", if *limit == 1 { "it" } else { "one" })).unwrap_or_default();
-            format!("waits for a slot: {scope} allows {} at a time{}{holder}", plural(*limit, "run"), of(key))
+            format!("waits for a slot: {}{holder}", allows(scope, key, *limit))
         }
         Blocked::Throttle { key, rule, ahead, at } => {
             let (line, starts) = match *ahead {
@@ -84,6 +81,19 @@ pub fn blocked(function: &str, blocked: &Blocked, now: Millis) -> String {
             format!("throttled: {function} allows {rule}; {line}, {starts} {}", due(Some(*at), now))
         }
     }
+}
+
+/// What a limit with this scope, as `Want` has it, allows for a key: "charge allows 2 runs at a time for key 7".
+pub fn allows(scope: &str, key: &str, limit: u32) -> String {
+    format!("{} allows {} at a time{}", scope.split('#').next().unwrap_or_default(), plural(limit, "run"), of(key))
+}
+
+fn of(key: &str) -> String {
+    if key == "null" { String::new() } else { format!(" for key {key}") }
+}
+
+fn plural(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// What a run that a worker has is at work on: a step, the number of its attempt, and since when; none between the steps.

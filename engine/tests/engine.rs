@@ -3,6 +3,7 @@
 mod again;
 mod collect;
 mod crons;
+mod deadlock;
 mod ends;
 mod flow;
 mod gates;

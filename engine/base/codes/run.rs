@@ -205,11 +205,13 @@ run came to that line; a later try would find the same, so the step fails at onc
     },
     Entry {
         code: "E0424",
-        title: "an invoked run would wait for its own ancestor",
+        title: "an invoked run would wait for its turn for ever",
         text: "\
-The function comes under a concurrency limit whose slots are held by the run that invokes it, or by one that invoked that.
-Those hold them until they end, and they wait for this one: neither would ever go on. Give the functions different keys or
-limits, raise the limit, or write `hold: active`, so that a run frees its slot while it waits.",
+The function comes under a concurrency limit whose slots are held by runs that wait for it, or for others behind it in line: the run
+that invokes it, one that invoked that, or several that each invoked one. They hold their slots until they end, so none would ever go
+on. A run's own slots are looked at before the other run is stored; a circle of several runs is found a second or so after it has come
+to be, and broken at its youngest run in line, which is cancelled. Give the functions different keys or limits, raise the limit, write
+`hold: active`, so that a run frees its slot while it waits, or give `invoke` a `timeout`. The StepError can be caught.",
     },
     Entry {
         code: "E0425",

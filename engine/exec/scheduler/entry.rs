@@ -83,7 +83,12 @@ impl Scheduler {
                 self.suspects.push_back(run);
                 self.timers.push(Reverse((self.quiet_until, run, Due::Company)));
             }
-            _ => self.enqueue(&row.function, Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, wants),
+            _ => {
+                self.enqueue(&row.function, Order { fresh: row.started.is_none(), enter_ms: live.enter_ms, run }, wants);
+                if row.invoked_by.is_some() {
+                    self.deadlocks.entered(run);
+                }
+            }
         }
         self.live.insert(run, live);
     }
@@ -107,6 +112,7 @@ impl Scheduler {
                 continue;
             }
             for order in self.held.end(&function).into_keys() {
+                self.deadlocks.entered(order.run);
                 self.queue.push(order, &[]);
             }
         }
@@ -129,6 +135,7 @@ impl Scheduler {
         self.crons.resume(function);
         for (order, wants) in self.held.end(function) {
             self.arm_start(order.run, function, *since);
+            self.deadlocks.entered(order.run);
             self.queue.push(order, &wants);
         }
     }

@@ -61,6 +61,8 @@ impl Scheduler {
         }
         self.hold_paused();
         let mut writes = self.refit(&rows, &others, &before, &project);
+        // What kept a run from waiting for ever may be gone.
+        self.deadlocks.stir();
         for row in rows.values() {
             let other = others.get(&row.function).copied().unwrap_or_default();
             if (row.started.is_none() && other.start) || (row.started.is_some() && other.finish) {
