@@ -3,6 +3,7 @@
 mod acts;
 mod door;
 mod event;
+mod paint;
 mod run;
 mod shown;
 mod why;
