@@ -81,6 +81,13 @@ async fn get(shop: &Shop, path: &str) -> Answer {
     ask(shop, Method::GET, path, &[], &[]).await
 }
 
+/// A page that is there.
+async fn page(shop: &Shop, path: &str) -> Answer {
+    let answer = get(shop, path).await;
+    assert_eq!(answer.status, StatusCode::OK, "{path} {}", answer.plain());
+    answer
+}
+
 /// Waits until a page has what is looked for.
 async fn until<T>(shop: &Shop, path: &str, find: impl Fn(&Answer) -> Option<T>) -> T {
     let mut last = String::new();

@@ -4,13 +4,6 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A page that is there.
-async fn page(shop: &Shop, path: &str) -> Answer {
-    let answer = get(shop, path).await;
-    assert_eq!(answer.status, StatusCode::OK, "{path} {}", answer.plain());
-    answer
-}
-
 /// A run of a charge that has come to its end, with the receipt that it asked for.
 async fn paid(shop: &Shop) -> String {
     shop.run_in(&["completed"], "payment/initiate", json!({ "userId": "u31", "amount": 4321, "hurry": true })).await
