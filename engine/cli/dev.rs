@@ -19,9 +19,9 @@ use super::exit::{Exit, Trouble};
 use super::log::{Format, Hidden, LogOptions};
 use super::out::{BOLD, DIM, Out, YELLOW, count, paint};
 use super::place::{self, ConfigArgument, Throwaway};
-use super::runs;
 use super::serve::{Service, all_cores, options};
 use super::settings::{Keys, Overrides, Settings};
+use super::tail;
 use super::traces::TraceOptions;
 use super::watch::Watch;
 
@@ -160,8 +160,8 @@ impl Dev {
 async fn show(engine: Engine, mut notices: Receiver<Notice>, out: Out) {
     loop {
         match notices.recv().await {
-            Ok(notice) => out.say(runs::told(&NoticeView::of(&notice), engine.clock().now(), true)),
-            Err(RecvError::Lagged(missed)) => out.say(runs::told(&NoticeView::Missed { missed }, engine.clock().now(), true)),
+            Ok(notice) => out.say(tail::told(&NoticeView::of(&notice), engine.clock().now(), true)),
+            Err(RecvError::Lagged(missed)) => out.say(tail::told(&NoticeView::Missed { missed }, engine.clock().now(), true)),
             Err(RecvError::Closed) => return,
         }
     }

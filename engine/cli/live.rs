@@ -353,7 +353,7 @@ fn going_on(known: &BTreeMap<EventId, Vec<Trace>>) -> Vec<EventId> {
 }
 
 /// The run that a notice is about; none where some were missed.
-fn run_of(notice: &NoticeView) -> Option<RunId> {
+pub fn run_of(notice: &NoticeView) -> Option<RunId> {
     match notice {
         NoticeView::Run { run, .. }
         | NoticeView::StepBegun { run, .. }

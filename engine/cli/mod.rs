@@ -38,6 +38,7 @@ mod serve;
 mod settings;
 mod signal;
 mod sql;
+mod tail;
 mod test;
 mod then;
 mod top;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::base::{Clock, Diagnostic, Millis, RunId};
-use crate::clock::SystemClock;
+use crate::base::{Millis, RunId};
 use crate::rules::RunState;
-use crate::server::view::{ManyBody, MigratedView, NoticeView, One, RunView, Time, When};
+use crate::server::view::{ManyBody, MigratedView, One, RunView, Time, When};
 use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble};
@@ -14,6 +13,7 @@ use super::many::{Chosen, Consent, Deed};
 use super::out::{BOLD, Cell, DIM, Out, count, paint, relative, shown};
 use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
 use super::remote::Remote;
+use super::tail::Tail;
 use super::tree;
 
 /// How often a followed log is looked at.
@@ -50,7 +50,7 @@ enum What {
     #[command(after_help = "Example:\n  stepwell runs cancel --status sleeping --function charge --dry-run")]
     Cancel(Cancel),
     /// Follow what runs do, as it happens
-    #[command(after_help = "Example:\n  stepwell runs tail --json")]
+    #[command(after_help = "Example:\n  stepwell runs tail --status failed,parked --function charge")]
     Tail(Tail),
 }
 
@@ -170,18 +170,6 @@ struct Migrate {
     #[arg(long)]
     yes: bool,
     /// Print one JSON document
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    engine: EngineOption,
-}
-
-#[derive(Debug, clap::Args)]
-struct Tail {
-    /// Only these runs; the beginnings of their ids serve
-    #[arg(value_name = "RUN")]
-    runs: Vec<String>,
-    /// Print one JSON document a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -534,66 +522,6 @@ impl RetryNow {
             out.say(format!("{run} {}", answer.data.state.word()));
         }
         Ok(Exit::Done)
-    }
-}
-
-impl Tail {
-    async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
-        let remote = self.engine.engine()?;
-        let reader = Reader::Engine(remote.clone());
-        let mut query = Vec::with_capacity(self.runs.len());
-        for run in &self.runs {
-            query.push(("run", reader.run_id(run).await?.to_string()));
-        }
-        let mut notices = remote.stream(&query).await?;
-        if out.terminal {
-            out.say(paint(DIM, format!("following {}; Ctrl-C ends it", remote.url())));
-        }
-        loop {
-            let sent = tokio::select! {
-                sent = notices.next() => sent,
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-            };
-            let Some(sent) = sent else {
-                let problem = Diagnostic::error("E0531", format!("the engine at {} has ended the stream", remote.url()));
-                return Err(Trouble::new(Exit::Unreachable, problem));
-            };
-            if self.json {
-                out.line(&sent.data)?;
-            } else if let Ok(notice) = serde_json::from_str::<NoticeView>(&sent.data) {
-                out.line(told(&notice, SystemClock::default().now(), out.terminal))?;
-            }
-        }
-    }
-}
-
-/// A notice as a line; for a person who looks on, the time of day is enough.
-pub fn told(notice: &NoticeView, now: Millis, live: bool) -> String {
-    let at = |at: &Time| {
-        let text = at.to_string();
-        paint(DIM, if live { text.get(11..23).unwrap_or(&text).to_owned() } else { text })
-    };
-    match notice {
-        NoticeView::Run { run, function, state, at: time } => {
-            format!("{} {run} {} {}", at(time), shown(function), paint(BOLD, state.word().replace('_', " ")))
-        }
-        NoticeView::StepBegun { run, key, attempt, at: time } => format!("{} {run}   ▸ {} attempt {attempt}", at(time), shown(key)),
-        NoticeView::Recorded { run, key, ended_at, until: Some(until), .. } => {
-            format!("{} {run}   ◷ {} wakes {}", at(ended_at), shown(key), relative(now, until.0))
-        }
-        NoticeView::Recorded { run, key, ended_at, error: Some(error), .. } => {
-            format!("{} {run}   ✗ {}: {}", at(ended_at), shown(key), shown(&error.message))
-        }
-        NoticeView::Recorded { run, key, ended_at, .. } => format!("{} {run}   ✓ {}", at(ended_at), shown(key)),
-        NoticeView::AttemptFailed { run, key, attempt, at: time, next_at, error } => {
-            let next = next_at.map(|next| format!("; again {}", relative(now, next.0))).unwrap_or_default();
-            format!("{} {run}   ✗ {} attempt {attempt}: {}{next}", at(time), shown(key), shown(&error.message))
-        }
-        NoticeView::Log { run, at: time, message, data, .. } => {
-            let data = data.as_ref().map(|data| paint(DIM, format!("  {}", super::out::cut(&data.to_string(), 120)))).unwrap_or_default();
-            format!("{} {run}   {}{data}", at(time), shown(message))
-        }
-        NoticeView::Missed { missed } => format!("({missed} notices went by too fast)"),
     }
 }
 

@@ -178,7 +178,11 @@ pub fn failed(attempt: &AttemptView, now: Millis) -> String {
     let Some(error) = &attempt.error else { return String::new() };
     let place = error.trace.first().map(|place| format!(" ({}:{})", shown(&place.file), place.line)).unwrap_or_default();
     let next = match attempt.next_at {
-        Some(Time(next)) if next > now => format!("; again {}", relative(now, next)),
+        Some(Time(next)) if next > now => format!("; again {}{}", relative(now, next), error.asked_words()),
+        // The table of back-offs is known; what was asked for stands nowhere else.
+        Some(Time(next)) if error.asked.is_some() => {
+            format!("; retried after {}{}", short(next.since(attempt.ended_at.0)), error.asked_words())
+        }
         _ => String::new(),
     };
     format!("attempt {} failed after {took}: {}{place}{next}", attempt.attempt, cut(&error.message, MESSAGE_MOST))

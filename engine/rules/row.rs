@@ -314,6 +314,9 @@ pub struct Failure {
     /// Of an attempt that another one follows: how many there may be in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<u32>,
+    /// Of an attempt that another one follows: who asked for the wait between them; none where it is the back-off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedBy>,
     /// What was thrown or handed to `fail`, where it was more than a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
@@ -323,6 +326,27 @@ pub struct Failure {
     /// A line of advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+/// Who asked for the wait before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedBy {
+    /// The handler, by `retry_after`.
+    Script,
+    /// A server, by the `Retry-After` of its answer.
+    Server,
+}
+
+impl Failure {
+    /// Who asked for the wait before the next attempt, as it stands behind that wait; empty where nobody did.
+    pub fn asked_words(&self) -> &'static str {
+        match self.asked {
+            Some(AskedBy::Script) => " (asked by script)",
+            Some(AskedBy::Server) => " (asked by server)",
+            None => "",
+        }
+    }
 }
 
 /// A place in a script.
@@ -401,4 +425,21 @@ pub struct SourceRow {
     pub hash: Arc<str>,
     /// A JSON object: path below the config's folder to text; the handler itself first.
     pub files: Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_an_older_engine_is_read_and_one_that_nobody_asked_a_wait_for_is_written_as_ever() {
+        let old = r#"{"message":"busy","step":"charge","attempts":2,"allowed":6}"#;
+        let read: Failure = serde_json::from_str(old).unwrap();
+        assert_eq!((read.asked, read.asked_words()), (None, ""));
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+        let asked = Failure { asked: Some(AskedBy::Script), ..read };
+        let text = serde_json::to_string(&asked).unwrap();
+        assert!(text.contains(r#""asked":"script""#), "{text}");
+        assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), asked);
+    }
 }

@@ -7,7 +7,7 @@ use crate::base::{Json, Millis, RunId, Span};
 use super::fit::Unfit;
 use super::policy::Retry;
 use super::retry;
-use super::row::{AttemptRow, Failure, RunRow, RunState};
+use super::row::{AskedBy, AttemptRow, Failure, RunRow, RunState};
 use super::write::{Expect, List, Write};
 
 /// How an attempt of a script stopped.
@@ -30,8 +30,8 @@ pub enum Outcome {
     Threw {
         /// What was thrown.
         error: Arc<Failure>,
-        /// The wait that the script asked for.
-        retry_after: Option<Span>,
+        /// The wait that was asked for, and by whom.
+        retry_after: Option<(Span, AskedBy)>,
     },
     /// It was stopped from outside (drain): the attempt does not count.
     Interrupted,
@@ -105,9 +105,10 @@ pub fn next(run: &RunRow, stopped: Stopped, policy: &Retry, now: Millis, unit: i
             (state, wake)
         }
         Outcome::Threw { error, retry_after } => {
-            let next = retry::next(policy, stopped.attempt, now, unit(), retry_after);
+            let (wait, asked) = retry_after.unzip();
+            let next = retry::next(policy, stopped.attempt, now, unit(), wait);
             let error = match next {
-                Some(_) => Arc::new(Failure { allowed: Some(policy.attempts), ..Arc::unwrap_or_clone(error) }),
+                Some(_) => Arc::new(Failure { allowed: Some(policy.attempts), asked, ..Arc::unwrap_or_clone(error) }),
                 None => error,
             };
             writes.push(Write::Attempt {

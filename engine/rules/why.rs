@@ -20,7 +20,8 @@ pub fn row(run: &RunRow, now: Millis) -> Option<String> {
                 Some(error) => (error.message.as_str(), following(error, error.attempts.unwrap_or(run.attempt.saturating_sub(1)))),
                 None => ("an attempt failed", "the next one".to_owned()),
             };
-            Some(format!("backing off after a failed attempt ({error}); {next} comes {}", due(run.wake, now)))
+            let asked = run.error.as_ref().map_or("", |error| error.asked_words());
+            Some(format!("backing off after a failed attempt ({error}); {next} comes {}{asked}", due(run.wake, now)))
         }
         RunState::Queued if run.enter > now && run.started.is_none() => {
             let starts = due(Some(run.enter), now);
@@ -147,7 +148,8 @@ pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, S
             && !attempt.key.is_empty()
         {
             let (error, following) = (&attempt.error.message, following(&attempt.error, attempt.attempt));
-            parts.push(format!("`{}` backs off after a failed attempt ({error}); {following} comes {}", attempt.key, due(Some(next), now)));
+            let (due, asked) = (due(Some(next), now), attempt.error.asked_words());
+            parts.push(format!("`{}` backs off after a failed attempt ({error}); {following} comes {due}{asked}", attempt.key));
         }
     }
     parts.extend(open.iter().filter(|(row, _)| row.state == WaitState::Open).map(|(row, text)| format!("`{}` {text}", row.wait.key)));
@@ -166,6 +168,7 @@ fn due(at: Option<Millis>, now: Millis) -> String {
 mod tests {
     use super::*;
     use crate::base::Id;
+    use crate::rules::row::AskedBy;
     use crate::rules::{GateKeys, Kind, WaitKey};
 
     const NOW: Millis = Millis(100_000);
@@ -187,6 +190,10 @@ mod tests {
             let wanted = format!("backing off after a failed attempt (busy); {next} comes in 1m30s");
             assert_eq!(row(&backing_off, NOW), Some(wanted));
         }
+        let asked = Failure { message: "busy".into(), asked: Some(AskedBy::Server), ..Failure::default() };
+        let backing_off = RunRow { error: Some(Arc::new(asked)), ..run(RunState::BackingOff, Some(190_500)) };
+        let wanted = "backing off after a failed attempt (busy); the next one comes in 1m30s (asked by server)";
+        assert_eq!(row(&backing_off, NOW).as_deref(), Some(wanted));
         assert_eq!(row(&run(RunState::Sleeping, Some(100_200)), NOW).as_deref(), Some("sleeping; goes on in 1s"));
         assert_eq!(row(&run(RunState::Sleeping, Some(100_000)), NOW).as_deref(), Some("sleeping; goes on as soon as it gets its turn"));
         let later = RunRow { enter: Millis(160_000), started: None, ..run(RunState::Queued, None) };

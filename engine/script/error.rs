@@ -6,7 +6,7 @@ use rhai::{Dynamic, Engine, EvalAltResult, Map, Position};
 
 use crate::base::Span;
 use crate::rules::Failure;
-use crate::rules::row::Place;
+use crate::rules::row::{AskedBy, Place};
 
 use super::value;
 
@@ -25,7 +25,7 @@ pub(super) struct Thrown {
     /// Whether another attempt of the step is pointless.
     pub(super) last: bool,
     /// The wait before the next attempt, where the script or a server asked for one.
-    pub(super) retry_after: Option<Span>,
+    pub(super) retry_after: Option<(Span, AskedBy)>,
     /// A line of advice.
     pub(super) help: Option<String>,
 }
@@ -82,8 +82,8 @@ pub(super) struct Verdict {
     pub(super) failure: Failure,
     /// Whether another attempt is pointless.
     pub(super) last: bool,
-    /// The wait that was asked for.
-    pub(super) retry_after: Option<Span>,
+    /// The wait that was asked for, and by whom.
+    pub(super) retry_after: Option<(Span, AskedBy)>,
     /// The failure of a used-up step, where that is what came up.
     pub(super) step: Option<Arc<Failure>>,
 }

@@ -132,6 +132,7 @@ pub fn failure(message: &str) -> Arc<Failure> {
         step: Some("charge-card".to_owned()),
         attempts: Some(4),
         allowed: Some(6),
+        asked: Some(crate::rules::row::AskedBy::Script),
         data: Some(serde_json::json!({"big": 9_007_199_254_740_993_i64, "text": "ü\u{1F600}\n"})),
         trace: vec![crate::rules::row::Place { file: "handlers/charge.rhai".to_owned(), line: 7, column: 3, within: None }],
         help: Some("look at it".to_owned()),

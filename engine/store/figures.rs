@@ -25,12 +25,14 @@ pub struct Figures {
     pub log_bytes: u64,
     /// Bytes that are free where the store is kept; none where nobody says.
     pub free_bytes: Option<u64>,
+    /// Whether a commit is flushed before it is answered, so that it survives the loss of power.
+    pub flushes: bool,
 }
 
 impl Default for Figures {
     fn default() -> Figures {
         let sizes = || Reading::empty(SIZES);
-        Figures { micros: Reading::empty(MICROS), lists: sizes(), rows: sizes(), failed: 0, log_bytes: 0, free_bytes: None }
+        Figures { micros: Reading::empty(MICROS), lists: sizes(), rows: sizes(), failed: 0, log_bytes: 0, free_bytes: None, flushes: false }
     }
 }
 

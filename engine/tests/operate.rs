@@ -7,6 +7,7 @@ mod files;
 mod logs;
 mod scrape;
 mod secrets;
+mod sizing;
 mod top;
 mod traces;
 

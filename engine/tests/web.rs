@@ -2,8 +2,13 @@
 
 mod acts;
 mod door;
+mod event;
+mod paint;
+mod run;
 mod shown;
 mod why;
+
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
@@ -11,8 +16,11 @@ use reqwest::{Method, StatusCode};
 
 use crate::browser::shop::Shop;
 
+/// How long a page may take to show something, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// An answer of the dashboard.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -36,8 +44,23 @@ impl Answer {
                 _ => {}
             }
         }
-        plain.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        unescaped(&plain)
     }
+
+    /// What its buttons of this label copy, in their order.
+    fn copies(&self, label: &str) -> Vec<String> {
+        let copied = |button: &str| -> Option<String> {
+            let (text, rest) = button.split_once('"')?;
+            let (_, rest) = rest.split_once('>')?;
+            (rest.split('<').next() == Some(label)).then(|| unescaped(text))
+        };
+        self.text.split(" data-copy=\"").skip(1).filter_map(copied).collect()
+    }
+}
+
+/// A text of HTML as people see it.
+fn unescaped(text: &str) -> String {
+    text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
 /// Asks as a browser does that follows nobody.
@@ -56,6 +79,30 @@ async fn ask(shop: &Shop, method: Method, path: &str, headers: &[(&str, &str)], 
 
 async fn get(shop: &Shop, path: &str) -> Answer {
     ask(shop, Method::GET, path, &[], &[]).await
+}
+
+/// A page that is there.
+async fn page(shop: &Shop, path: &str) -> Answer {
+    let answer = get(shop, path).await;
+    assert_eq!(answer.status, StatusCode::OK, "{path} {}", answer.plain());
+    answer
+}
+
+/// Waits until a page has what is looked for.
+async fn until<T>(shop: &Shop, path: &str, find: impl Fn(&Answer) -> Option<T>) -> T {
+    let mut last = String::new();
+    let looking = async {
+        loop {
+            let page = get(shop, path).await;
+            if let Some(found) = find(&page) {
+                return found;
+            }
+            last = page.plain();
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    found.unwrap_or_else(|_| panic!("{path} does not come to show it: {last}"))
 }
 
 /// Changes the shop's config by what replaces what, and has it come into force.

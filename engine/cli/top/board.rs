@@ -214,3 +214,65 @@ fn seconds(value: f64) -> String {
         value => short(Span((value * 1e3).round() as i64)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `/metrics` answers once so much has been counted.
+    fn page(accepted: u64, refused: u64, ended: [u64; 2], retried: u64, commits: [u64; 2], bounds: [u64; 2], steps: [u64; 2]) -> String {
+        let ([completed, failed], [transactions, rows]) = (ended, commits);
+        let ([fast, all], [short, long]) = (bounds, steps);
+        format!(
+            "# HELP stepwell_info Which engine it is.\nstepwell_info{{version=\"1.2.3\"}} 1\n\
+             stepwell_events_accepted_total {accepted}\nstepwell_requests_refused_total{{reason=\"key\"}} {refused}\n\
+             stepwell_runs_ended_total{{function=\"pay\",state=\"completed\"}} {completed}\n\
+             stepwell_runs_ended_total{{function=\"pay\",state=\"failed\"}} {failed}\n\
+             stepwell_runs_ended_total{{function=\"mail\",state=\"completed\"}} 10\n\
+             stepwell_retries_total{{function=\"pay\"}} {retried}\n\
+             stepwell_queue_depth{{function=\"mail\"}} 0\nstepwell_queue_depth{{function=\"pay\"}} 7\n\
+             stepwell_queue_oldest_seconds{{function=\"pay\"}} 65\n\
+             stepwell_runs{{function=\"pay\",state=\"running\"}} 2\nstepwell_runs{{function=\"pay\",state=\"sleeping\"}} 3\n\
+             stepwell_runs{{function=\"pay\",state=\"waiting\"}} 4\nstepwell_runs{{function=\"pay\",state=\"backing_off\"}} 5\n\
+             stepwell_runs{{function=\"pay\",state=\"parked\"}} 1\n\
+             stepwell_runs_executing 2\nstepwell_runs_unfinished 22\n\
+             stepwell_commit_rows_count {transactions}\nstepwell_commit_rows_sum {rows}\n\
+             stepwell_commit_duration_seconds_bucket{{le=\"0.001\"}} {fast}\n\
+             stepwell_commit_duration_seconds_bucket{{le=\"0.005\"}} {all}\nstepwell_commit_duration_seconds_bucket{{le=\"+Inf\"}} {all}\n\
+             stepwell_step_duration_seconds_bucket{{function=\"pay\",le=\"0.01\"}} {short}\n\
+             stepwell_step_duration_seconds_bucket{{function=\"pay\",le=\"0.1\"}} {long}\n\
+             stepwell_step_duration_seconds_bucket{{function=\"pay\",le=\"+Inf\"}} {long}\n"
+        )
+    }
+
+    #[test]
+    fn rates_are_what_has_come_between_two_looks_by_the_time_between_them() {
+        let before = Scrape::read(&page(100, 4, [50, 2], 0, [10, 100], [10, 10], [5, 5]), 7_000_000);
+        // Two seconds later.
+        let after = Scrape::read(&page(220, 10, [90, 8], 3, [30, 700], [29, 30], [8, 10]), 9_000_000);
+        let board = Board::of("http://here", &before, &after, Vec::new(), Vec::new());
+        let [who, rates, store] = board.head();
+        assert_eq!(who, "stepwell 1.2.3 at http://here: well");
+        assert_eq!(
+            rates,
+            "60.0/s accepted, 3.0/s refused   23.0/s ended, 3.0/s failed, 1.5/s retried   7 in line, 2 executing, 22 unfinished, 1 parked"
+        );
+        assert!(store.starts_with("10.0/s commits of 30.0 rows, p99 5ms   database "), "{store}");
+        let cells: Vec<Vec<String>> = board.functions.iter().map(FunctionLine::cells).collect();
+        assert_eq!(
+            cells,
+            [
+                ["mail", "0", "0", "-", "0", "0", "0", "0", "0", "-", "-"],
+                ["pay", "2", "7", "1m5s", "7", "5", "1", "23.0", "3.0", "10ms", "100ms"]
+            ]
+        );
+        // In twice the time it is half as much, and nothing where nothing has happened.
+        let mut later = after.clone();
+        later.micros = 11_000_000;
+        assert_eq!(Board::of("", &before, &later, Vec::new(), Vec::new()).accepted, 30.0);
+        let still = Board::of("", &after, &later, vec!["the disk is full".into()], Vec::new());
+        assert_eq!((still.accepted, still.ended, still.commit_rows, still.commit_p99), (0.0, 0.0, 0.0, None));
+        assert!(still.head()[0].ends_with(": the disk is full"), "{:?}", still.head());
+        assert!(still.attention_title().starts_with("nothing needs attention: "), "{}", still.attention_title());
+    }
+}

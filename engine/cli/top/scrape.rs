@@ -37,7 +37,8 @@ impl Scrape {
 
     /// All values of this name with these labels, together.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.of(name, labels).map(|sample| sample.value).sum()
+        // The sum of no floats is -0.0, and would be shown as that.
+        self.of(name, labels).map(|sample| sample.value).fold(0.0, |all, value| all + value)
     }
 
     /// The values that a label has in a family.

@@ -7,7 +7,7 @@ use rhai::{Dynamic, Engine, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallC
 use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
 use crate::base::{Json, Millis, Span, alloc};
 use crate::rules::policy::{Growth, Waits};
-use crate::rules::row::Recorded;
+use crate::rules::row::{AskedBy, Recorded};
 use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Backoff, Failure, Kind, Retry, RunState, retry};
 
@@ -253,11 +253,13 @@ enum Next {
 fn decide(attempt: &Attempt, inside: &Inside, verdict: Verdict) -> Next {
     let now = attempt.now();
     let unit = attempt.ports.entropy.jitter();
-    let next = if verdict.last { None } else { retry::next(&inside.retry, inside.attempt, now, unit, verdict.retry_after) };
+    let (wait, asked) = verdict.retry_after.unzip();
+    let next = if verdict.last { None } else { retry::next(&inside.retry, inside.attempt, now, unit, wait) };
     let mut failure = verdict.failure;
     failure.step = Some(inside.key.to_string());
     failure.attempts = Some(inside.attempt);
     failure.allowed = next.map(|_| inside.retry.attempts);
+    failure.asked = next.and(asked);
     let failure = Arc::new(failure);
     attempt.add_attempt(AttemptRow {
         key: Arc::clone(&inside.key),
@@ -369,5 +371,5 @@ fn retry_after(length: Dynamic, message: ImmutableString) -> Result<Dynamic, Fau
         None => time::period(&length)?.0,
     };
     let span = time::within_a_year(span)?;
-    Err(Thrown { retry_after: Some(span), ..Thrown::new("", message.to_string()) }.fault())
+    Err(Thrown { retry_after: Some((span, AskedBy::Script)), ..Thrown::new("", message.to_string()) }.fault())
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use crate::base::alloc;
 use crate::base::diagnostic::nearest;
 use crate::base::{Millis, Span};
-use crate::rules::row::LogLevel;
+use crate::rules::row::{AskedBy, LogLevel};
 use crate::rules::trace::TRACEPARENT;
 
 use super::apart::{self, Outcome};
@@ -203,7 +203,7 @@ fn refused(shown: &str, answer: &Answer, now: Millis) -> Fault {
     text.truncate(text.trim_end().len());
     let message = format!("{shown}: {}", answer.status);
     let thrown = if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
-        Thrown { retry_after: retry_after(&answer.headers, now), ..Thrown::new("E0419", message) }
+        Thrown { retry_after: retry_after(&answer.headers, now).map(|span| (span, AskedBy::Server)), ..Thrown::new("E0419", message) }
     } else {
         Thrown::last("E0419", message).help(format!("to go on with this answer, allow it: allow_status: [{status}]"))
     };

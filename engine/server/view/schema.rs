@@ -32,6 +32,8 @@ pub(super) struct FailureShape {
     attempts: Option<u32>,
     /// Of an attempt that another one follows: how many there may be in all.
     allowed: Option<u32>,
+    /// Of an attempt that another one follows: who asked for the wait between them, `script` or `server`; none where it is the back-off.
+    asked: Option<String>,
     /// What was thrown or handed to `fail`, where it was more than a text.
     data: Option<serde_json::Value>,
     /// Where in the script: the innermost place first, then its callers.

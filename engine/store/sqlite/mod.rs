@@ -116,6 +116,7 @@ pub struct Sqlite {
     end: Ending,
     fault: Arc<Fault>,
     meter: Arc<Meter>,
+    durability: Durability,
     owner: Option<Owner>,
 }
 
@@ -151,7 +152,7 @@ impl Sqlite {
         let path = path.to_owned();
         if options.read_only {
             open::foreign_reader(&path)?;
-            return Ok(Sqlite { path, readers, end: Ending::Clean, fault, meter, owner: None });
+            return Ok(Sqlite { path, readers, end: Ending::Clean, fault, meter, durability: options.durability, owner: None });
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| OpenError::io(folder, &error))?;
@@ -163,7 +164,7 @@ impl Sqlite {
             connection.pragma_update(None, "max_page_count", options.most_pages)?;
         }
         let owner = Owner::start(&path, connection, lock, end, &fault, (&meter, options))?;
-        Ok(Sqlite { path, readers, end, fault, meter, owner: Some(owner) })
+        Ok(Sqlite { path, readers, end, fault, meter, durability: options.durability, owner: Some(owner) })
     }
 
     /// Carries out what was handed to `commit` so far, closes the file and gives its ownership up. Later commits answer
@@ -443,7 +444,8 @@ impl Store for Sqlite {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Where the system does not say, nobody is alarmed for it.
         let free_bytes = rustix::fs::statvfs(folder).ok().map(|system| system.f_bavail.saturating_mul(system.f_frsize));
-        Figures { log_bytes: self.bytes().1, free_bytes, ..self.meter.read() }
+        let flushes = self.durability == Durability::Full;
+        Figures { log_bytes: self.bytes().1, free_bytes, flushes, ..self.meter.read() }
     }
 
     fn fault(&self) -> Option<StoreError> {

@@ -164,7 +164,57 @@ fn events_are_followed_as_they_come() {
         last += 1;
     }
     let all = Following::start(folder.path(), &server, &["events", "tail", "--since", "1h"]);
-    assert!(all.line(|| {}).contains(&before), "it begins with the oldest");
+    let oldest = all.line(|| {});
+    let cells: Vec<&str> = oldest.splitn(4, ' ').collect();
+    assert_eq!(cells[1..], [&*before, "app/ping", "{\"n\":0}"], "it begins with the oldest");
+    assert!(cells[0].ends_with('Z') && cells[0].contains('T'), "{oldest}");
+    assert!(all.line(|| {}).contains(" app/fail {}"), "and tells of the others, too");
+}
+
+#[test]
+fn runs_are_followed_as_text_and_by_function_key_event_state_and_condition() {
+    const KEYED: &str = "  stumble: { on: app/fail, retries: 0, concurrency: { limit: 9, key: event.data.user } }";
+    let config = CONFIG.replace("  stumble: { on: app/fail, retries: 0 }", KEYED);
+    let folder = project(&[&[("events.yaml", config.as_str())][..], &FILES[1..]].concat());
+    let server = serve(folder.path());
+    let follow = |arguments: &[&str]| Following::start(folder.path(), &server, &[&["runs", "tail"][..], arguments].concat());
+    let fail = |n: u32| {
+        let event = send(&server, "app/fail", json!({ "n": n, "user": format!("u{n}") }));
+        run_in(&server, &event, "failed")["run_id"].as_str().unwrap().to_owned()
+    };
+
+    let mut wanted = Vec::new();
+    let mut again = || {
+        drop(send(&server, "app/ping", json!({ "n": 2, "user": "u2" })));
+        fail(1);
+        wanted.push(fail(2));
+    };
+    // Each of these tells of the second of the two runs alone. What a condition asks for is known by the time of the change.
+    let change = follow(&["--status", "failed,parked", "--function", "stumble", "--where", "event.data.n > 1"]).line(&mut again);
+    let of_key = follow(&["--key", "u2", "--status", "Failed"]).line(&mut again);
+    let seen = follow(&["--where", "run.error.message == \"no luck\" && event.data.n == 2", "--status", "failed"]).line(&mut again);
+    for line in [&change, &of_key, &seen] {
+        let cells: Vec<&str> = line.split(' ').collect();
+        assert!(cells.len() == 4 && cells[0].ends_with('Z') && cells[2..] == ["stumble", "failed"], "{line}");
+        assert!(wanted.iter().any(|run| run == cells[1]), "{line} is none of {wanted:?}");
+    }
+    let steps = follow(&["--function", "stumble"]);
+    let trip = until(|| Some(steps.line(|| drop(fail(1)))).filter(|line| line.contains(" trip")));
+    assert!(trip.contains("▸ trip attempt 1") || trip.contains("✗ trip"), "{trip}");
+
+    // A run that goes on with each event of the other name, so that there is something to tell whenever the tail begins.
+    let event = send(&server, "app/beat", json!({}));
+    let run = run_in(&server, &event, "waiting")["run_id"].as_str().unwrap().to_owned();
+    let of_event = follow(&["--event", &event, "--json"]);
+    for _ in 0..3 {
+        let told: Value = serde_json::from_str(&of_event.line(|| drop(send(&server, "app/ping", json!({}))))).unwrap();
+        assert_eq!(told["run"], json!(run), "{told}");
+    }
+
+    let (exit, _, said) = call(folder.path(), &server, &["runs", "tail", "--where", "run.state =="]);
+    assert!(exit == 1 && said.contains("where"), "{exit} {said}");
+    let (exit, _, said) = call(folder.path(), &server, &["runs", "tail", "--status", "skipped"]);
+    assert!(exit == 2 && said.contains("no such state"), "{exit} {said}");
 }
 
 #[test]

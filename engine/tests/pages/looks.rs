@@ -115,6 +115,15 @@ fn a_function_shows_its_limits_in_words_its_yaml_and_its_versions() {
         assert!(page.contains(text), "`{text}` is missing: {page}");
     }
     assert!(page.contains("4 of 5 starts left") || page.contains("5 of 5 starts left"), "{page}");
+    // The words of the handler, its steps, its texts and the comment of the YAML are told apart.
+    for piece in [
+        "<span class=\"w\">let</span> id = <span class=\"f\">step</span>(<span class=\"s\">&quot;charge&quot;</span>",
+        "<span class=\"f\">send_event</span>",
+        "<span class=\"c\"># Takes the money.</span>",
+        "<span class=\"k\">throttle:</span>",
+    ] {
+        assert!(page.contains(piece), "`{piece}` is missing: {page}");
+    }
     let handler = shop.path().join("handlers/charge.rhai");
     let before = std::fs::read_to_string(&handler).unwrap();
     std::fs::write(&handler, before.replace("\"c1\"", "\"c2\"")).unwrap();
@@ -152,6 +161,9 @@ fn flow_control_names_who_holds_a_key_and_what_is_left() {
         assert!(page.contains(text), "`{text}` is missing: {page}");
     }
     assert!(page.contains("in 59m") || page.contains("in 1h"), "{page}");
+    // The page of the function has the same as a meter: two events of three are taken.
+    let meter = "aria-label=\"rate limit: 1 of 3 left: 1 of 3\"";
+    shop.until("/functions/hold", meter);
     assert!(!shop.page("/flow?part=keys&key=bob").contains("ada"));
 }
 

@@ -1,5 +1,7 @@
 //! Steps, records, keys, sleeps, attempts and errors.
 
+use stepwell::rules::row::AskedBy;
+
 use super::*;
 
 #[test]
@@ -175,12 +177,18 @@ fn retry_after_says_when_the_next_attempt_comes() {
     let mut bench = Bench::new(r#"step("x", || { if run.attempt == 1 { retry_after("7m", "busy"); } 1 })"#);
     let end = bench.finish();
     assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 420_000))));
+    assert_eq!(end.journal.attempts[0].error.asked, Some(AskedBy::Script));
     let mut bench = Bench::new(r#"step("x", || { if run.attempt == 1 { retry_after(now() + "9m", "busy"); } 1 })"#);
     let row = bench.finish().journal.attempts.remove(0);
     assert_eq!(row.next.unwrap().since(row.ended), Span::seconds(540));
     let mut bench = Bench::new(r#"if run.attempt == 1 { retry_after(60, "busy"); } 1"#);
     let end = bench.finish();
     assert_eq!((end.output(), end.row.ended), ("1", Some(Millis(START + 60_000))));
+    assert_eq!(end.journal.attempts[0].error.asked, Some(AskedBy::Script), "also of the code between steps");
+    // A back-off is asked for by nobody, and no wait comes after the last attempt.
+    let script = r#"step("x", || { if run.attempt == 1 { throw "no"; } retry_after("7m", "busy"); })"#;
+    let end = Bench::new(script).attempts(2).finish();
+    assert_eq!(end.journal.attempts.iter().map(|row| row.error.asked).collect::<Vec<_>>(), [None, None]);
 }
 
 #[test]

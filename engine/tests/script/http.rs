@@ -3,6 +3,8 @@
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 
+use stepwell::rules::row::AskedBy;
+
 use super::*;
 
 /// A server that answers each request by a function of its number and text, and remembers the requests.
@@ -145,6 +147,8 @@ fn busy_servers_are_asked_again_when_they_say_and_other_refusals_are_final() {
     assert_eq!(end.output(), "200");
     let next: Vec<i64> = end.journal.attempts.iter().map(|row| row.next.unwrap().0 - START).collect();
     assert_eq!(next, [90_000, 100_000, 300_000]);
+    let asked: Vec<_> = end.journal.attempts.iter().map(|row| row.error.asked).collect();
+    assert_eq!(asked, [Some(AskedBy::Server), None, Some(AskedBy::Server)]);
     assert_eq!(end.journal.attempts[0].error.code, "E0419");
 
     let server = Server::new(|_, _| answer("402 Payment Required", "", r#"{"why":"declined"}"#));

@@ -11,13 +11,6 @@ async fn act(shop: &Shop, path: &str, form: &[(&str, &str)]) -> String {
     answer.header("location").to_owned()
 }
 
-/// A page that is there.
-async fn page(shop: &Shop, path: &str) -> Answer {
-    let answer = get(shop, path).await;
-    assert_eq!(answer.status, StatusCode::OK, "{path} {}", answer.plain());
-    answer
-}
-
 /// The run whose page an action leads to.
 fn led_to(path: &str) -> String {
     let run = path.strip_prefix("/runs/").and_then(|rest| rest.split('?').next());

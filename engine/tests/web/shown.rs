@@ -1,30 +1,8 @@
 //! What the overview and the page of flow control show.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
-
-/// How long a page may take to show something, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Waits until a page has what is looked for.
-async fn until<T>(shop: &Shop, path: &str, find: impl Fn(&Answer) -> Option<T>) -> T {
-    let mut last = String::new();
-    let looking = async {
-        loop {
-            let page = get(shop, path).await;
-            if let Some(found) = find(&page) {
-                return found;
-            }
-            last = page.plain();
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(PATIENCE, looking).await;
-    found.unwrap_or_else(|_| panic!("{path} does not come to show it: {last}"))
-}
 
 #[tokio::test]
 async fn the_overview_tells_what_needs_somebody_how_it_goes_and_which_engine_it_is() {
@@ -69,6 +47,56 @@ async fn the_overview_tells_what_needs_somebody_how_it_goes_and_which_engine_it_
     ] {
         assert!(plain.contains(part), "`{part}` is missing: {plain}");
     }
+}
+
+#[tokio::test]
+async fn the_overview_tells_what_backs_off_how_late_runs_start_and_what_the_engine_stands_on() {
+    let shop = Shop::open();
+    let run = shop.run_in(&["backing_off"], "refund/wanted", json!({ "payment": "p1", "amount": 300 })).await;
+    let card = |page: &Answer| {
+        let cards = page.text.split("<div class=\"card");
+        cards.map(|card| Answer { text: card.to_owned(), ..page.clone() }).find(|card| card.plain().contains("1 backing off"))
+    };
+    let card = until(&shop, "/", card).await;
+    for part in ["href=\"/runs?status=backing_off\"", &format!("href=\"/runs/{run}\">refund</a>"), "title=\"the bank is closed (503)\""] {
+        assert!(card.text.contains(part), "`{part}` is missing: {}", card.text);
+    }
+    // One run has started, so that both are known.
+    let delays = |page: &Answer| {
+        let told = page.text.split("\"Start delay: p50 ").nth(1)?.split('"').next()?.to_owned();
+        let (half, most) = told.split_once(", p95 ")?;
+        let is_known = |figure: &str| figure.strip_suffix(" ms").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()));
+        (is_known(half) && is_known(most)).then_some(())
+    };
+    until(&shop, "/", delays).await;
+    let facts = get(&shop, "/").await.plain();
+    let free = facts.split("Disk free").nth(1).unwrap_or_else(|| panic!("{facts}"));
+    assert!(free.starts_with(|c: char| c.is_ascii_digit()), "{free}");
+    assert!(facts.contains("Durabilityfull: each commit is flushed"), "{facts}");
+    drop(shop);
+    let quick = Shop::with(&["run", "--durability", "normal"], &[]);
+    let facts = get(&quick, "/").await.plain();
+    assert!(facts.contains("Durabilitynormal: a power cut may lose the last commits") && facts.contains("PROD"), "{facts}");
+}
+
+#[tokio::test]
+async fn the_next_starts_of_a_schedule_are_told_in_its_zone_and_in_utc() {
+    let shop = Shop::open();
+    // At three in Vienna it is one or two in UTC, by the time of the year.
+    let is_pair = |local: &str, utc: &str| {
+        let (day, at) = local.split_once("T03:00:00+0").unwrap_or(("", ""));
+        [("1:00", "T02:00:00Z"), ("2:00", "T01:00:00Z")].iter().any(|(offset, time)| at == *offset && utc == format!("{day}{time}"))
+    };
+    let page = get(&shop, "/functions/nightly-report").await;
+    let table = page.text.split("<th scope=\"col\">Europe/Vienna</th><th scope=\"col\">UTC</th>").nth(1);
+    let table = table.and_then(|rest| rest.split("</table>").next()).unwrap_or_else(|| panic!("no times: {}", page.text));
+    let cells: Vec<&str> = table.split("<td class=\"mono\">").skip(1).map(|cell| cell.split('<').next().unwrap()).collect();
+    assert!(cells.len() == 6 && cells.chunks(2).all(|pair| is_pair(pair[0], pair[1])), "{cells:?}");
+    let all = get(&shop, "/functions").await;
+    let row = all.text.split("<tr data-row").find(|row| row.contains("/functions/nightly-report\"")).unwrap();
+    let next = Answer { text: row.split("next ").nth(1).unwrap().split("</p>").next().unwrap().to_owned(), ..all.clone() }.plain();
+    let (local, utc) = next.split_once(": ").and_then(|(_, times)| times.split_once(" = ")).unwrap_or_else(|| panic!("{next}"));
+    assert!(is_pair(local, utc), "{next}");
 }
 
 #[tokio::test]

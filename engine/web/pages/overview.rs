@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 
 use crate::base::{Millis, RunId, Span, size};
-use crate::config::Durability;
 use crate::exec::Flow;
 use crate::rules::RunState;
 use crate::server::view::RunView;
@@ -189,10 +188,11 @@ async fn figures(web: &Web) -> Result<Markup, WebError> {
 
 async fn engine(web: &Web) -> Result<Markup, WebError> {
     let project = web.project();
-    let (stats, free) = web.read(|store| Ok((store.stats()?, store.figures().free_bytes))).await?;
-    let durability = match project.config.engine.durability() {
-        Durability::Full => "full: each commit is flushed",
-        Durability::Normal => "normal: a power cut may lose the last commits",
+    let (stats, figures) = web.read(|store| Ok((store.stats()?, store.figures()))).await?;
+    // As the store was opened: the command line may say another one than the config, and a reload changes the config alone.
+    let durability = match figures.flushes {
+        true => "full: each commit is flushed",
+        false => "normal: a power cut may lose the last commits",
     };
     let health = web.engine().health();
     let (loaded, by) = web.engine().loaded();
@@ -205,7 +205,7 @@ async fn engine(web: &Web) -> Result<Markup, WebError> {
         ),
         ("Database", html! { code { (stats.place) } " " (size(stats.bytes)) }),
         ("Durability", html! { (durability) }),
-        ("Disk free", html! { @match free { Some(free) => { (size(free)) } None => { "unknown" } } }),
+        ("Disk free", html! { @match figures.free_bytes { Some(free) => { (size(free)) } None => { "unknown" } } }),
         ("Runs not ended", html! { (stats.unfinished) }),
         ("Health", html! { @if health.ok { span.good { "✓ well" } } @else { @for reason in &health.reasons { p.bad { "✗ " (reason) } } } }),
     ];

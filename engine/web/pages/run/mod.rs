@@ -322,7 +322,7 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
                     }
                 }
             }
-            @if may_replay { (replay_menu(ask, &id, &recorded, asked == Some("replay"))) }
+            @if may_replay { (replay_menu(ask, &id, &recorded, asked == Some("replay"))) } @else { (replay_later(&id, asked == Some("replay"))) }
             @if matches!(run.state, RunState::BackingOff | RunState::Parked) {
                 (actions::button(ask, Act {
                     path: "/do/retry-now", label: "Retry now", fields: &[("run", &id)], command: &format!("stepwell runs retry-now {id}"), ..Act::default()
@@ -335,6 +335,20 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
             span.small.muted { "Copy" }
             (widgets::copy("CLI", &format!("stepwell runs trace {id}")))
             button.copy type="button" data-copy-url={ "/runs/" (id) "?part=json" } title="Copy the whole run as JSON" { "JSON" }
+        }
+    }
+}
+
+/// What stands in the place of the menu while a run is in flight: it can be neither done again nor is it plain why.
+fn replay_later(id: &str, is_open: bool) -> Markup {
+    html! {
+        details.menu open[is_open] {
+            summary.button data-key="r" { "Replay ▾" }
+            div.stack {
+                p { "Only a run that has ended or is parked is replayed. Cancel this one first, or wait for its end." }
+                p.small { (widgets::command(&format!("stepwell runs cancel {id}"))) }
+                p.small { (widgets::command(&format!("stepwell replay {id}"))) }
+            }
         }
     }
 }

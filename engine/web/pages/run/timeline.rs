@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::base::{Millis, Span};
-use crate::rules::Kind;
+use crate::rules::{Failure, Kind};
 use crate::server::view::{AttemptView, StepStatus, StepView, Trace};
 use crate::web::Ask;
 use crate::web::widgets;
@@ -219,12 +219,14 @@ fn row(ask: &Ask, number: usize, step: &StepView, segments: &[Segment], scale: &
 
 fn attempt_line(attempt: &AttemptView, now: Millis) -> Markup {
     let message = attempt.error.as_ref().map(|error| error.message.lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
+    let asked = attempt.error.as_ref().map_or("", Failure::asked_words);
     html! {
         li {
             span.bad { "#" (attempt.attempt) " " span title=(message) { (message) } }
             @if let Some(next) = attempt.next_at {
                 span.muted {
                     @if next.0 > now { " · next " (widgets::ago(next.0, now)) } @else { " · retried after " (widgets::took(next.0.since(attempt.ended_at.0))) }
+                    (asked)
                 }
             }
         }
