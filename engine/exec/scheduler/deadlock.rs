@@ -82,7 +82,7 @@ impl Scheduler {
         watch.stirred |= !entered.is_empty();
         watch.in_line.append(&mut entered);
         if watch.next.is_some_and(|next| next <= now) {
-            self.look(now);
+            self.look();
         }
         let watch = &mut self.deadlocks;
         // What stirs while a look is to come is seen by it.
@@ -92,7 +92,7 @@ impl Scheduler {
     }
 
     /// Looks whether those in line can ever move, and breaks the circles of those that cannot.
-    fn look(&mut self, now: Millis) {
+    fn look(&mut self) {
         let inner = Arc::clone(&self.inner);
         let index = inner.waits();
         // A wait that has been closed looks as if its run waited for the others alone; of that run there is a message then.
