@@ -21,7 +21,7 @@ use super::dice::{Dice, SeededEntropy};
 use super::number;
 use super::plan::WakePlan;
 use model::Model;
-use world::{Act, Event, LAST_TICK, Ms, OF_CLOCK, Ticks, World};
+use world::{Act, Event, LAST_TICK, Missed, Ms, OF_CLOCK, Ticks, World};
 
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
@@ -225,6 +225,30 @@ fn differ(seed: u64) -> Option<Result<usize, String>> {
 #[test]
 fn the_model_is_short_enough_to_be_seen_through() {
     assert!(include_str!("flow/model.rs").lines().count() <= 300);
+}
+
+/// A model that says the same whether something is there or not would hold nothing against the engine.
+#[test]
+fn what_the_model_knows_of_matters_in_some_worlds() {
+    type Without = fn(&mut World);
+    let all: [(&str, Without); 5] = [
+        ("hold: active", |world| world.functions.iter_mut().flat_map(|one| &mut one.limits).for_each(|limit| limit.holds = true)),
+        ("an invocation", |world| world.functions.iter_mut().for_each(|one| one.invokes = None)),
+        ("a pause", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Pause(..)))),
+        ("a kill", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Kill))),
+        ("a missed start", |world| world.functions.iter_mut().for_each(|one| one.missed = Missed::Skip)),
+    ];
+    let fates = |world: &World| Model::fates(&world.functions, &world.acts, &Ticks::new()).ok();
+    for (what, without) in all {
+        let matters = |seed: &u64| {
+            let (whole, mut less) = (world::world(*seed), world::world(*seed));
+            without(&mut less);
+            fates(&whole).zip(fates(&less)).is_some_and(|(one, other)| one != other)
+        };
+        let count = (0..WORLDS).filter(matters).count();
+        println!("{what} matters in {count} worlds");
+        assert!(count > 0, "{what} never matters");
+    }
 }
 
 #[test]
