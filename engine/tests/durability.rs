@@ -7,15 +7,19 @@
 mod backup;
 mod counts;
 pub mod ledger;
+mod limits;
 mod load;
 mod soak;
 mod syscalls;
 mod verify;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use stepwell::base::{Clock as _, Millis};
+use stepwell::clock::SystemClock;
 
 use crate::cli::support::{Engine, Place};
 use ledger::Ledger;
@@ -32,7 +36,7 @@ app: durable
 env: { LEDGER: "LEDGER_URL" }
 http: { timeout: 20s, allow: ["127.0.0.0/8"] }
 defaults: { retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 } }
-events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {} }
+events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {}, work/limited: {} }
 functions:
   plain: { on: work/plain }
   flaky: { on: work/plain }
@@ -45,6 +49,16 @@ functions:
   debounced: { on: work/collected, debounce: { period: 100ms, timeout: 400ms, key: event.data.user } }
   throttled: { on: work/collected, throttle: { limit: 40, period: 1s, burst: 2 } }
   ticking: { cron: { schedule: "* * * * * *", missed: run-all } }
+  limited: { on: work/limited, rate_limit: { limit: 2, period: 10s, key: event.data.user } }
+  single: { on: work/limited, singleton: { key: event.data.user } }
+  once: { on: work/limited, idempotency: event.data.n / 100 }
+  left: { on: work/limited, concurrency: { limit: 2, shared: desk } }
+  right: { on: work/limited, concurrency: { limit: 2, shared: desk } }
+  active: { on: work/limited, concurrency: { limit: 1, hold: active } }
+  preferred:
+    on: work/limited
+    priority: "event.data.n % 2 == 1 ? 2 : 0"
+    concurrency: { limit: 1, key: event.data.user }
 "#;
 
 /// The effects' helper: one request to the ledger, with everything that `verify` asks about.
@@ -54,7 +68,7 @@ fn post(url, run, step, part, user) {
 }
 "#;
 
-const HANDLERS: [(&str, &str); 11] = [
+const HANDLERS: [(&str, &str); 18] = [
     (
         "plain",
         r#"
@@ -103,6 +117,54 @@ step("sum", || effect::post(env("LEDGER"), run.id, "sum", 1, ()));
     ("debounced", "step(\"last\", || effect::post(env(\"LEDGER\"), run.id, \"last\", 1, ()));\n#{ n: event.data.n }\n"),
     ("throttled", "step(\"slow\", || effect::post(env(\"LEDGER\"), run.id, \"slow\", 1, ()));\n#{ n: event.data.n }\n"),
     ("ticking", "step(\"tick\", || effect::post(env(\"LEDGER\"), run.id, \"tick\", 1, ()));\n#{ at: event.data.at }\n"),
+    ("limited", "step(\"pass\", || effect::post(env(\"LEDGER\"), run.id, \"pass\", 1, ()));\n"),
+    (
+        "single",
+        r#"
+step("enter", || effect::post(env("LEDGER"), run.id, "enter", 1, ()));
+sleep("nap", "150ms");
+step("leave", || effect::post(env("LEDGER"), run.id, "leave", 1, ()));
+"#,
+    ),
+    ("once", "step(\"do\", || effect::post(env(\"LEDGER\"), run.id, \"do\", 1, ()));\n"),
+    (
+        "left",
+        r#"
+step("take", || effect::post(env("LEDGER"), run.id, "take", 1, ()));
+sleep("nap", "60ms");
+step("give", || effect::post(env("LEDGER"), run.id, "give", 1, ()));
+"#,
+    ),
+    (
+        "right",
+        r#"
+step("take", || effect::post(env("LEDGER"), run.id, "take", 1, ()));
+step("give", || effect::post(env("LEDGER"), run.id, "give", 1, ()));
+"#,
+    ),
+    (
+        // It is at work from the first part of a step to the second one.
+        "active",
+        r#"
+step("before", || {
+    effect::post(env("LEDGER"), run.id, "before", 1, ());
+    effect::post(env("LEDGER"), run.id, "before", 2, ())
+});
+sleep("nap", "120ms");
+step("after", || {
+    effect::post(env("LEDGER"), run.id, "after", 1, ());
+    effect::post(env("LEDGER"), run.id, "after", 2, ())
+});
+"#,
+    ),
+    (
+        "preferred",
+        r#"
+step("open", || effect::post(env("LEDGER"), run.id, "open", 1, ()));
+sleep("nap", "100ms");
+step("close", || effect::post(env("LEDGER"), run.id, "close", 1, ()));
+"#,
+    ),
 ];
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -133,7 +195,7 @@ fn project(ledger: &Ledger) -> Place {
     place
 }
 
-fn command(place: &Place) -> std::process::Command {
+fn command(place: &Place) -> Command {
     let mut command = place.command();
     command.args(["run", "--listen", "127.0.0.1:0"]);
     command
@@ -145,6 +207,8 @@ struct Experiment {
     ledger: Ledger,
     place: Place,
     load: Load,
+    /// When each engine was started: those before it were dead by then.
+    starts: Vec<Millis>,
 }
 
 impl Experiment {
@@ -154,20 +218,28 @@ impl Experiment {
         println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
         let ledger = Ledger::start();
         let place = project(&ledger);
-        Experiment { random: Random(seed), ledger, place, load: Load::start() }
+        Experiment { random: Random(seed), ledger, place, load: Load::start(), starts: Vec::new() }
+    }
+
+    /// The next engine, whose effects tell the ledger which one it is. To be started at once.
+    fn next_engine(&mut self) -> Command {
+        self.starts.push(SystemClock::default().now());
+        let mut command = command(&self.place);
+        command.env("LEDGER", format!("{}/{}", self.ledger.url, self.starts.len()));
+        command
     }
 
     /// Kills an engine that has just been started, wherever in its start it is.
     fn kill_early(&mut self) {
-        let mut child = command(&self.place).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = self.next_engine().stderr(std::process::Stdio::null()).spawn().unwrap();
         self.random.while_away(200);
         self.ledger.note_kill();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    fn start(&self) -> Engine {
-        let engine = Engine::start(command(&self.place));
+    fn start(&mut self) -> Engine {
+        let engine = Engine::start(self.next_engine());
         self.load.engine_is_at(Some(&engine.url));
         engine
     }
@@ -180,7 +252,7 @@ impl Experiment {
     }
 
     /// After the last kill: lets everything come to its end and holds the promises against what there is then.
-    fn verify(self) {
+    fn verify(mut self) {
         let mut engine = self.start();
         let acknowledged = self.load.finish();
         let database = self.place.path(".stepwell/stepwell.db");
@@ -188,7 +260,7 @@ impl Experiment {
         // The clock goes on starting runs, which a drain lets come to the end of their step.
         engine.signal(Signal::TERM);
         assert_eq!(engine.exit_code(), 0, "a clean end after all");
-        verify::verify(&database, &acknowledged, &self.ledger.entries());
+        verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts);
     }
 }
 

@@ -13,11 +13,13 @@ const BATCH: usize = 3;
 const INTERVAL_MS: i64 = 25;
 const BURST: usize = 2;
 
-fn of<'a>(runs: &'a [RunRow], function: &'a str) -> impl Iterator<Item = &'a RunRow> {
+/// The runs of a function.
+pub fn of<'a>(runs: &'a [RunRow], function: &'a str) -> impl Iterator<Item = &'a RunRow> {
     runs.iter().filter(move |run| &*run.function == function)
 }
 
-fn data(event: &EventRow) -> serde_json::Value {
+/// What an event says.
+pub fn data(event: &EventRow) -> serde_json::Value {
     serde_json::from_str(&event.data).unwrap()
 }
 

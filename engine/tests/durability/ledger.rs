@@ -38,6 +38,8 @@ pub struct Effect {
     pub more: serde_json::Value,
     /// The header that makes it recognisable.
     pub idempotency_key: String,
+    /// The number of the engine that it came from, where that was told the ledger's address with a number; else 0.
+    pub life: u64,
     pub at: Millis,
 }
 
@@ -109,11 +111,14 @@ impl Ledger {
 fn serve(stream: TcpStream, book: &Book, clock: &SystemClock) -> std::io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     let mut reader = BufReader::new(&stream);
-    let (mut length, mut idempotency_key) = (0, String::new());
+    let (mut length, mut idempotency_key, mut life) = (0, String::new(), 0);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
+        }
+        if let Some(path) = line.strip_prefix("POST /") {
+            life = path.split('/').next().and_then(|part| part.parse().ok()).unwrap_or(0);
         }
         match line.trim_end().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
@@ -133,6 +138,7 @@ fn serve(stream: TcpStream, book: &Book, clock: &SystemClock) -> std::io::Result
         user: text("user"),
         more: body["more"].clone(),
         idempotency_key,
+        life,
         at: clock.now(),
     };
     let status = book.write_down(effect);

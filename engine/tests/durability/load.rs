@@ -152,13 +152,16 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mute
     }
 }
 
-/// The events of a request: one to three of them.
+/// The events of a request: one to three of them, or in every fifth one four at once that meet limits.
 fn events(job: u64) -> Vec<Event> {
     // A user's events come from one client, so that there is one order in which they are accepted.
     let user = format!("user-{}", job % (2 * CLIENTS));
+    let event = |name: &'static str, n: u64| Event { name, n, user: user.clone(), has_id: true };
+    if job % 5 == 4 {
+        return (0..4).map(|at| event("work/limited", job * 10 + at)).collect();
+    }
     let name = |n: u64| ["work/plain", "work/keyed", "work/collected", "work/asked"][(n % 4) as usize];
-    let event = |n: u64| Event { name: name(n), n, user: user.clone(), has_id: true };
-    (0..=job % 3).map(|at| event(job * 10 + at)).collect()
+    (0..=job % 3).map(|at| job * 10 + at).map(|n| event(name(n), n)).collect()
 }
 
 impl Whereabouts {

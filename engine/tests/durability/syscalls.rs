@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::{Experiment, command};
+use super::Experiment;
 use crate::cli::support::{Engine, Place};
 
 /// The flushes at which an engine is killed, each thread's first, second and so on.
@@ -12,10 +12,10 @@ const FLUSHES: std::ops::RangeInclusive<u32> = 1..=24;
 const WRITES: [u32; 14] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610];
 
 /// The engine, to be killed when one of its threads enters this system call for the n-th time.
-fn doomed(place: &Place, calls: &str, number: u32) -> Command {
-    let program = command(place);
+fn doomed(place: &Place, program: &Command, calls: &str, number: u32) -> Command {
     let mut traced = Command::new("strace");
     traced.current_dir(place.path("")).env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
+    traced.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // With -D the engine itself is our child, and gets our signals.
     traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     traced.args(["-e", &format!("inject={calls}:signal=KILL:when={number}")]);
@@ -23,8 +23,9 @@ fn doomed(place: &Place, calls: &str, number: u32) -> Command {
     traced
 }
 
-fn kill_at(experiment: &Experiment, calls: &str, number: u32) {
-    match Engine::try_start(doomed(&experiment.place, calls, number)) {
+fn kill_at(experiment: &mut Experiment, calls: &str, number: u32) {
+    let program = experiment.next_engine();
+    match Engine::try_start(doomed(&experiment.place, &program, calls, number)) {
         Ok(mut engine) => {
             experiment.load.engine_is_at(Some(&engine.url));
             // It gets work until it has flushed often enough.
@@ -42,18 +43,18 @@ fn kill_at(experiment: &Experiment, calls: &str, number: u32) {
 
 #[test]
 fn an_engine_killed_at_each_flush_keeps_every_promise() {
-    let experiment = Experiment::new();
+    let mut experiment = Experiment::new();
     for number in FLUSHES {
-        kill_at(&experiment, "fdatasync,fsync", number);
+        kill_at(&mut experiment, "fdatasync,fsync", number);
     }
     experiment.verify();
 }
 
 #[test]
 fn an_engine_killed_in_the_midst_of_writing_keeps_every_promise() {
-    let experiment = Experiment::new();
+    let mut experiment = Experiment::new();
     for number in WRITES {
-        kill_at(&experiment, "pwrite64", number);
+        kill_at(&mut experiment, "pwrite64", number);
     }
     experiment.verify();
 }

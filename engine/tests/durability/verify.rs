@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use stepwell::base::Id;
+use stepwell::base::{Id, Millis};
 use stepwell::rules::row::Recorded;
 use stepwell::rules::{EventRow, Kind, RunRow, RunState};
 use stepwell::store::sqlite::{Options, Sqlite};
 use stepwell::store::{EventQuery, Journal, RunQuery, Store};
 
-use super::counts;
 use super::ledger::{Effect, Entry};
 use super::load::Acknowledged;
+use super::{counts, limits};
 
 /// How long the last runs may take before they count as stuck (I3).
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The records of a finished run of each function.
-const RECORDS: [(&str, &[&str]); 11] = [
+const RECORDS: [(&str, &[&str]); 18] = [
     ("plain", &["reserve", "nap", "confirm"]),
     ("flaky", &["unsure"]),
     ("third", &["note"]),
@@ -31,6 +31,13 @@ const RECORDS: [(&str, &[&str]); 11] = [
     ("debounced", &["last"]),
     ("throttled", &["slow"]),
     ("ticking", &["tick"]),
+    ("limited", &["pass"]),
+    ("single", &["enter", "nap", "leave"]),
+    ("once", &["do"]),
+    ("left", &["take", "nap", "give"]),
+    ("right", &["take", "give"]),
+    ("active", &["before", "nap", "after"]),
+    ("preferred", &["open", "nap", "close"]),
 ];
 
 /// The records of a run of a function.
@@ -68,8 +75,8 @@ fn open_runs(store: &Sqlite) -> Vec<RunRow> {
     rows
 }
 
-/// Everything at once; the first promise that is broken is named.
-pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry]) {
+/// Everything at once; the first promise that is broken is named. `starts` is when each engine was started.
+pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry], starts: &[Millis]) {
     let store = open(database);
     assert_eq!(store.check(), Ok(Vec::new()), "I8: the database is sound");
     let events = store.events(&EventQuery::default()).unwrap();
@@ -89,6 +96,7 @@ pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry])
     }
     story.keys_are_told_apart();
     story.runs_of_a_key_come_one_by_one_in_order();
+    limits::verify(&store, &events, &runs, &story, starts);
     assert!(story.effects.iter().all(|(_, effect)| ids.contains(&effect.run)), "an effect of a run that is not stored");
     println!("{} events, {} runs, {} effects, {} kills", events.len(), runs.len(), story.effects.len(), story.kills.len());
 }
@@ -162,6 +170,8 @@ fn every_event_has_its_runs(events: &[EventRow], runs: &[RunRow]) {
             "work/answer" => Vec::new(),
             "stepwell/invoked" => vec!["child"],
             "stepwell/scheduled.timer" => vec!["ticking"],
+            // What it has beside is told where it may be skipped.
+            "work/limited" => vec!["active", "left", "preferred", "right"],
             // What it has beside is counted where runs collect.
             _ => vec!["throttled"],
         };
@@ -169,7 +179,7 @@ fn every_event_has_its_runs(events: &[EventRow], runs: &[RunRow]) {
             expected.push("third");
         }
         let mut functions = started.remove(&event.id).unwrap_or_default();
-        functions.retain(|function| !["batched", "debounced"].contains(function));
+        functions.retain(|function| !["batched", "debounced", "limited", "once", "single"].contains(function));
         functions.sort_unstable();
         assert_eq!(functions, expected, "I2: the runs of {}", event.id);
     }
@@ -189,9 +199,9 @@ fn every_run_has_completed(store: &Sqlite, runs: &[RunRow]) {
 }
 
 /// The ledger, sorted for questions. Positions are those in the ledger.
-struct Story {
-    effects: Vec<(usize, Effect)>,
-    kills: Vec<usize>,
+pub struct Story {
+    pub effects: Vec<(usize, Effect)>,
+    pub kills: Vec<usize>,
     of_run: HashMap<String, Vec<usize>>,
 }
 
@@ -210,7 +220,8 @@ impl Story {
         story
     }
 
-    fn of_run(&self, run: &RunRow) -> impl Iterator<Item = &(usize, Effect)> {
+    /// The effects of a run, in the order of their coming.
+    pub fn of_run(&self, run: &RunRow) -> impl Iterator<Item = &(usize, Effect)> {
         self.of_run.get(&run.id.to_string()).into_iter().flatten().map(|at| &self.effects[*at])
     }
 
@@ -218,7 +229,7 @@ impl Story {
     fn effects_are_as_often_as_they_may_be(&self, run: &RunRow, journal: &Journal) {
         let mut before = 0;
         for record in journal.records.iter().filter(|record| record.kind == Kind::Step) {
-            let parts = if &*record.key == "confirm" { 2 } else { 1 };
+            let parts = if ["confirm", "before", "after"].contains(&&*record.key) { 2 } else { 1 };
             let mut last = before;
             for part in 1..=parts {
                 let positions: Vec<usize> = self
@@ -249,7 +260,8 @@ impl Story {
     fn naps_are_never_cut_short(&self, run: &RunRow, journal: &Journal) {
         let Some(record) = journal.records.iter().find(|record| &*record.key == "nap") else { return };
         let Recorded::Until(until) = &record.result else { panic!("a sleep that is none: {record:?}") };
-        for (_, effect) in self.of_run(run).filter(|(_, effect)| effect.step == "confirm") {
+        let later: Vec<&str> = records_of(&run.function).iter().copied().skip_while(|step| *step != "nap").collect();
+        for (_, effect) in self.of_run(run).filter(|(_, effect)| later.contains(&&*effect.step)) {
             assert!(effect.at >= *until, "I9: {} woke at {:?}, before {until:?}", run.id, effect.at);
         }
     }

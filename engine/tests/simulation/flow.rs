@@ -1,5 +1,6 @@
 //! Random mixes of all that limits when and how often functions start, through the real engine on a simulated clock, against
-//! a model that says the same as plainly as it can be said. `STEPWELL_FLOW_SEED=…` runs one world again and prints it.
+//! a model that says the same as plainly as it can be said: functions that work, sleep, back off and invoke each other under all kinds of
+//! gates and limits, start by the clock, are paused, and whose engine is killed. `STEPWELL_FLOW_SEED=…` runs one world again.
 
 mod model;
 mod world;
@@ -7,25 +8,27 @@ mod world;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use stepwell::base::{Clock, Id, Millis, RunId};
+use stepwell::base::{Clock, Id, Millis, RunId, Span};
 use stepwell::exec::{Assembled, Engine, NewEvent, Setup};
 use stepwell::rules::cron::SCHEDULED;
 use stepwell::rules::ended::failing_function;
 use stepwell::rules::{RunRow, RunState};
-use stepwell::script::Host;
-use stepwell::store::{Memory, RunQuery, Store};
+use stepwell::script::{Entry, Host, Where};
+use stepwell::store::{EventQuery, Memory, RunQuery, Store};
 
 use super::clock::SimClock;
 use super::dice::{Dice, SeededEntropy};
 use super::number;
 use super::plan::WakePlan;
 use model::Model;
-use world::{Act, Event, Ms, OF_CLOCK, World};
+use world::{Act, Event, LAST_TICK, Missed, Ms, OF_CLOCK, Ticks, World};
 
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
 /// Worlds that are tried where nothing else is said.
 const WORLDS: u64 = 200;
+/// Whatever has not ended by then never will.
+const HORIZON: Millis = Millis(START.0 + 24 * 3_600_000);
 
 /// How a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,8 @@ struct Fate {
 fn request(events: &[Event], number: usize) -> Vec<NewEvent> {
     let new = |(at, event): (usize, &Event)| {
         let data = serde_json::json!({
-            "n": number + at, "a": event.a, "b": event.b, "x": event.x, "p": event.p, "sleeps": event.sleeps,
-            "fails": event.fails,
+            "n": number + at, "a": event.a, "b": event.b, "x": event.x, "p": event.p, "works": event.works,
+            "sleeps": event.sleeps, "fails": event.fails,
         });
         let id: Option<Arc<str>> = event.id.map(|id| id.to_string().into());
         NewEvent {
@@ -83,11 +86,24 @@ fn number_of(store: &dyn Store, event: Id) -> usize {
     serde_json::from_str::<serde_json::Value>(&row.data).expect("JSON")["n"].as_u64().expect("a number") as usize
 }
 
-/// Lets the world pass through the real engine.
-fn real(world: &World, until: Ms) -> HashMap<(usize, usize), Fate> {
-    let host = Host::new();
-    let project = world.load(&host);
+/// A script host with a step's work, which takes time and does nothing.
+fn host(clock: &Arc<SimClock>) -> Arc<Host> {
+    let clock = Arc::clone(clock);
+    Host::with(move |natives| {
+        natives.engine().register_fn("work", move |ms: i64| {
+            stepwell::script::demand_step("work")?;
+            stepwell::script::wait_in_step(clock.sleep(Span(ms)))
+        });
+        let forms: &'static [&'static str] = &["(ms: whole) -> nothing"];
+        natives.declare(Entry { name: "work", forms, place: Where::InStep, doc: "", example: "", gives: "" });
+    })
+}
+
+/// Lets the world pass through the real engine; gives what became of the runs, and the starts by the clock that may be late.
+fn real(world: &World) -> (HashMap<(usize, usize), Fate>, Ticks) {
     let clock = SimClock::new(START, WakePlan { late: 0, late_ms: 0 }, Dice::new(1));
+    let host = host(&clock);
+    let project = world.load(&host);
     let mut store = Arc::new(Memory::new());
     let (mut acts, mut sent) = (world.acts.iter(), 0);
     loop {
@@ -124,9 +140,15 @@ fn real(world: &World, until: Ms) -> HashMap<(usize, usize), Fate> {
                             let _ = engine.cancel(run, "enough").await;
                         }
                     }
+                    Act::Pause(function, paused) => {
+                        engine.pause(&format!("f{function}"), *paused).await.expect("it is declared");
+                    }
                 }
             }
-            clock.sleep_until(Millis(START.0 + until)).await;
+            clock.sleep_until(Millis(START.0 + LAST_TICK + 10_000)).await;
+            while store.stats().expect("memory can be read").unfinished > 0 && clock.now() < HORIZON {
+                clock.sleep(Span::seconds(60)).await;
+            }
             false
         });
         drop(local);
@@ -156,15 +178,39 @@ fn real(world: &World, until: Ms) -> HashMap<(usize, usize), Fate> {
         };
         ((number_of(&*store, run.event), function), fate)
     };
-    runs.into_iter().map(fate).collect()
+    (runs.into_iter().map(fate).collect(), ticks(world, &*store))
+}
+
+/// When the clock has started the functions whose starts may be late: each time of the schedule once, and not later than it may.
+fn ticks(world: &World, store: &dyn Store) -> Ticks {
+    let events = store.events(&EventQuery::default()).expect("memory can be read");
+    let mut ticks = Ticks::new();
+    for (at, function) in world.functions.iter().enumerate().filter(|(_, function)| function.jitter > 0) {
+        let schedule = function.cron.map(world::schedule);
+        for event in events.iter().filter(|event| *event.name == *SCHEDULED) {
+            let data: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
+            if data["cron"].as_str() == schedule.as_deref() {
+                let again = ticks.insert((at, event.ts.0 - START.0), event.accepted.0 - START.0);
+                assert_eq!(again, None, "the clock has started f{at} twice for {}", event.ts.rfc3339());
+            }
+        }
+        for slot in function.schedule() {
+            let started = ticks.get(&(at, slot));
+            assert!(started.is_some_and(|started| (slot..=slot + function.jitter).contains(started)), "f{at} at {slot}: {started:?}");
+        }
+    }
+    ticks
 }
 
 /// Compares a world with the model; none where two things happen at once.
 fn differ(seed: u64) -> Option<Result<usize, String>> {
     let world = world::world(seed);
-    let expected = Model::fates(&world.functions, &world.acts).ok()?;
-    let until = expected.values().map(|fate| fate.ended).chain(world.acts.iter().map(|(at, _)| *at)).max().unwrap_or(0) + 10_000;
-    let found = real(&world, until);
+    if world.functions.iter().all(|function| function.jitter == 0) {
+        // It is known beforehand whether there is anything to compare.
+        Model::fates(&world.functions, &world.acts, &Ticks::new()).ok()?;
+    }
+    let (found, ticks) = real(&world);
+    let expected = Model::fates(&world.functions, &world.acts, &ticks).ok()?;
     let mut all: Vec<_> = expected.keys().chain(found.keys()).copied().collect();
     all.sort_unstable();
     all.dedup();
@@ -181,11 +227,36 @@ fn the_model_is_short_enough_to_be_seen_through() {
     assert!(include_str!("flow/model.rs").lines().count() <= 300);
 }
 
+/// A model that says the same whether something is there or not would hold nothing against the engine.
+#[test]
+fn what_the_model_knows_of_matters_in_some_worlds() {
+    type Without = fn(&mut World);
+    let all: [(&str, Without); 5] = [
+        ("hold: active", |world| world.functions.iter_mut().flat_map(|one| &mut one.limits).for_each(|limit| limit.holds = true)),
+        ("an invocation", |world| world.functions.iter_mut().for_each(|one| one.invokes = None)),
+        ("a pause", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Pause(..)))),
+        ("a kill", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Kill))),
+        ("a missed start", |world| world.functions.iter_mut().for_each(|one| one.missed = Missed::Skip)),
+    ];
+    let fates = |world: &World| Model::fates(&world.functions, &world.acts, &Ticks::new()).ok();
+    for (what, without) in all {
+        let matters = |seed: &u64| {
+            let (whole, mut less) = (world::world(*seed), world::world(*seed));
+            without(&mut less);
+            fates(&whole).zip(fates(&less)).is_some_and(|(one, other)| one != other)
+        };
+        let count = (0..WORLDS).filter(matters).count();
+        println!("{what} matters in {count} worlds");
+        assert!(count > 0, "{what} never matters");
+    }
+}
+
 #[test]
 fn flow_control_does_what_the_plain_model_does() {
     let seeds = number("STEPWELL_FLOW_SEED").map_or(0..number("STEPWELL_FLOW_SEEDS").unwrap_or(WORLDS), |seed| seed..seed + 1);
     let (mut compared, mut runs) = (0, 0);
     for seed in seeds.clone() {
+        println!("seed {seed}");
         match differ(seed) {
             None => {}
             Some(Ok(count)) => (compared, runs) = (compared + 1, runs + count),

@@ -1,5 +1,6 @@
 //! Worlds of flow control: what is declared, and what happens from outside, drawn from a seed.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use stepwell::project::{Mode, Project};
 use stepwell::script::Host;
 
 use super::super::dice::Dice;
-use super::End;
+use super::{End, START};
 
 /// Milliseconds since the world began.
 pub type Ms = i64;
@@ -25,7 +26,7 @@ pub enum Field {
 pub struct Limit {
     pub limit: usize,
     pub key: Key,
-    /// `hold: run`; no time passes while a run is active, so that `hold: active` never keeps another one waiting.
+    /// `hold: run`, or `active`.
     pub holds: bool,
     pub shared: bool,
 }
@@ -51,9 +52,38 @@ pub struct Collect {
 /// The number from which on events of the clock are counted, by their time.
 pub const OF_CLOCK: usize = 1_000_000;
 /// The clock starts nothing later than this.
-const LAST_TICK: Ms = 119_000;
+pub const LAST_TICK: Ms = 119_000;
+/// The number of an invoked run's event is that of the invoking one's, and this for each function up to the invoking one.
+pub const OF_CHILD: usize = 100_000;
+/// Odd to the seconds of the clock: what its runs work is the rest of their time.
+const CLOCK_WORKS: Ms = 2_999;
 
-/// A function; its run sleeps once, for as long as its event says, and a little longer; then it fails as often as its event says.
+/// When the clock has started a function, by its number and the time of its schedule.
+pub type Ticks = HashMap<(usize, Ms), Ms>;
+
+/// What becomes of starts by the clock that were missed.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Missed {
+    Skip,
+    #[default]
+    RunOnce,
+    RunAll,
+}
+
+/// A piece of what a run does.
+#[derive(Debug, Clone, Copy)]
+pub enum Phase {
+    /// It is at work for so long.
+    Work(Ms),
+    /// It sleeps, or backs off, for so long.
+    Rest(Ms),
+    /// It has a run of this function done, and waits for its end.
+    Invoke(usize),
+    End(End),
+}
+
+/// A function. Its run works, sleeps for as long as its event says, may work and invoke another one, and then works until that succeeds,
+/// which fails as often as its event says.
 #[derive(Debug, Clone, Default)]
 pub struct Function {
     /// The names of the events that start it.
@@ -72,14 +102,19 @@ pub struct Function {
     pub start_timeout: Option<Ms>,
     pub finish_timeout: Option<Ms>,
     pub collect: Option<Collect>,
-    /// Starts by the clock: the seconds between two of them, in each of the first two minutes.
+    /// Starts by the clock: the seconds between two of them, in each of the first two minutes. Each function has others.
     pub cron: Option<Ms>,
+    /// The most time that such a start is delayed: less than there ever is between two of them.
+    pub jitter: Ms,
+    pub missed: Missed,
+    /// The function that its runs invoke: one behind it, which shares no limit.
+    pub invokes: Option<usize>,
     /// Attempts, and the time between them.
     pub retries: (i64, Ms),
     pub on_failure: bool,
     /// The name of an event that cancels the runs whose own event has the same `a`.
     pub cancel_on: Option<usize>,
-    /// How much longer its runs sleep than their event says, so that those of one event do not end at once.
+    /// How much longer its runs work and sleep than their event says, so that those of one event do not end at once.
     pub longer: Ms,
 }
 
@@ -102,17 +137,42 @@ impl Collect {
 }
 
 impl Function {
-    /// When the clock starts it next.
-    pub fn next_tick(&self, after: Ms) -> Option<Ms> {
-        let seconds = self.cron?;
-        (1..=LAST_TICK / 1_000).filter(|at| at % 60 % seconds == 0).map(|at| at * 1_000).find(|at| *at > after)
+    /// When the clock starts it.
+    pub fn schedule(&self) -> impl Iterator<Item = Ms> + use<> {
+        let cron = self.cron;
+        let comes = move |at: &Ms| cron.is_some_and(|seconds| at % 60 % seconds == 0);
+        (1..=LAST_TICK / 1_000).filter(comes).map(|at| at * 1_000)
     }
 
-    /// How long a run with this event takes from its start, and what it comes to.
-    pub fn takes(&self, event: &Event) -> (Ms, End) {
+    /// The starts by the clock that are made up for by one that was paused since then.
+    pub fn makes_up_for(&self, since: Ms, now: Ms) -> Vec<Ms> {
+        let missed: Vec<Ms> = self.schedule().filter(|at| *at > since && *at <= now).collect();
+        match self.missed {
+            Missed::Skip => missed.into_iter().filter(|at| *at == now).collect(),
+            Missed::RunOnce => missed.last().copied().into_iter().collect(),
+            Missed::RunAll => missed,
+        }
+    }
+
+    /// The head start of a run with this event.
+    pub fn head_start(&self, event: &Event) -> Ms {
+        if self.priority { event.p.clamp(-600, 600) * 1_000 } else { 0 }
+    }
+
+    /// What a run with this event does, from its start to its end.
+    pub fn plan(&self, event: &Event) -> Vec<Phase> {
         let (attempts, wait) = self.retries;
-        let end = if event.fails < attempts { End::Completed } else { End::Failed };
-        (event.sleeps + self.longer + event.fails.min(attempts - 1) * wait, end)
+        let works = event.works + self.longer;
+        let mut plan = vec![Phase::Work(works), Phase::Rest(event.sleeps + self.longer)];
+        if let Some(invoked) = self.invokes.filter(|_| !event.of_clock) {
+            plan.extend([Phase::Work(works), Phase::Invoke(invoked)]);
+        }
+        plan.push(Phase::Work(works));
+        for _ in 1..attempts.min(event.fails + 1) {
+            plan.extend([Phase::Rest(wait), Phase::Work(works)]);
+        }
+        plan.push(Phase::End(if event.fails < attempts { End::Completed } else { End::Failed }));
+        plan
     }
 }
 
@@ -125,9 +185,11 @@ pub struct Event {
     pub x: i64,
     /// Seconds of head start.
     pub p: i64,
-    /// How long its runs sleep.
+    /// How long its runs are at work at a time.
+    pub works: Ms,
+    /// How long they sleep.
     pub sleeps: Ms,
-    /// How often they fail then.
+    /// How often they fail at the end.
     pub fails: i64,
     /// Its `ts`.
     pub ts: Option<Ms>,
@@ -138,6 +200,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// The event of a start by the clock at this time.
+    pub fn of_clock(at: Ms) -> Event {
+        Event { of_clock: true, works: (START.0 + at) % CLOCK_WORKS, ..Event::default() }
+    }
+
     /// The value of a key: `Some(None)` where there is no key, none where it is null.
     pub fn value(&self, key: Key) -> Option<Option<i64>> {
         match key {
@@ -155,8 +222,10 @@ pub enum Act {
     Send(Vec<Event>),
     /// The run of this event (counted over all requests) and function is cancelled.
     Cancel(usize, usize),
-    /// The engine is killed and starts again, which changes nothing.
+    /// The engine is killed and starts again: what was at work begins that anew, and nothing else changes.
     Kill,
+    /// The function is paused, or goes on.
+    Pause(usize, bool),
 }
 
 /// A world: what is declared, and what happens from outside.
@@ -175,12 +244,13 @@ fn rate(dice: &mut Dice, most: i64) -> Rate {
     Rate { limit: dice.between(1, most), period: dice.between(500, 60_000), key: key(dice) }
 }
 
-fn function(dice: &mut Dice, number: i64) -> Function {
-    let limit = |dice: &mut Dice| Limit { limit: dice.between(1, 3) as usize, key: key(dice), holds: dice.chance(80), shared: false };
+/// Draws a function; all who share a limit hold it in the same way.
+fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
+    let limit = |dice: &mut Dice| Limit { limit: dice.between(1, 3) as usize, key: key(dice), holds: dice.chance(50), shared: false };
     let mut limits: Vec<Limit> = (0..*dice.pick(&[0, 0, 1, 1, 2])).map(|_| limit(dice)).collect();
     if dice.chance(25) {
         limits.truncate(1);
-        limits.push(Limit { limit: 2, key: Some(Field::A), holds: true, shared: true });
+        limits.push(Limit { limit: 2, key: Some(Field::A), holds: shared_holds, shared: true });
     }
     let throttle = if dice.chance(40) { Some((rate(dice, 5), dice.between(0, 2))) } else { None };
     let rate_limit = if dice.chance(35) { Some(rate(dice, 4)) } else { None };
@@ -204,12 +274,18 @@ fn function(dice: &mut Dice, number: i64) -> Function {
         start_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
         finish_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
         collect,
-        cron: dice.chance(20).then(|| dice.between(7, 29)),
+        cron: dice.chance(25).then(|| dice.between(3, 9) * 3 + number),
+        jitter: if dice.chance(40) { dice.between(500, 1_900) } else { 0 },
+        missed: *dice.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]),
+        invokes: None,
         retries: *dice.pick(&[(1, 0), (1, 0), (2, 3_217), (3, 1_511)]),
         on_failure: dice.chance(30),
         cancel_on: dice.chance(15).then(|| dice.below(2)),
-        longer: number * 7,
+        longer: 1 + number * 7,
     };
+    if function.cron.is_none() {
+        function.jitter = 0;
+    }
     if let Some(batch) = batch {
         // What goes with a batch: no other keys than its own, and none of these.
         function.limits.retain(|limit| !limit.shared || batch.key == limit.key);
@@ -230,6 +306,7 @@ fn event(dice: &mut Dice, now: Ms) -> Event {
         b: value(dice),
         x: dice.between(0, 99),
         p: if dice.chance(50) { 0 } else { dice.between(-700, 700) },
+        works: dice.between(0, 4_000),
         sleeps: dice.between(1, 40_000),
         fails: *dice.pick(&[0, 0, 0, 1, 2, 3]),
         ts: dice.chance(10).then(|| now + dice.between(-9_000, 40_000)),
@@ -241,15 +318,27 @@ fn event(dice: &mut Dice, now: Ms) -> Event {
 /// The world of a seed.
 pub fn world(seed: u64) -> World {
     let mut dice = Dice::new(seed);
-    let functions: Vec<Function> = (0..dice.between(1, 3)).map(|number| function(&mut dice, number)).collect();
+    let shared_holds = dice.chance(50);
+    let mut functions: Vec<Function> = (0..dice.between(1, 3)).map(|number| function(&mut dice, number, shared_holds)).collect();
+    for at in 0..functions.len() - 1 {
+        let invoked = at + 1 + dice.below(functions.len() - at - 1);
+        if dice.chance(40) {
+            functions[at].invokes = Some(invoked);
+            // A run would wait for a slot that the one has which waits for it.
+            functions[invoked].limits.retain(|limit| !limit.shared);
+        }
+    }
+    // How late a start comes that has a jitter is not known beforehand, nor whether a pause finds it.
+    let paused: Vec<usize> = (0..functions.len()).filter(|at| functions[*at].jitter == 0).collect();
     let (mut now, mut sent) = (0, 0);
     let mut acts = Vec::new();
-    for _ in 0..dice.between(5, 45) {
+    for _ in 0..dice.between(5, 35) {
         now += dice.between(1, 6_000);
         let act = match dice.below(20) {
             0 if sent > 0 => Act::Cancel(dice.below(sent), dice.below(functions.len())),
             1 => Act::Kill,
             2 => Act::Send((0..dice.between(2, 5)).map(|_| event(&mut dice, now)).collect()),
+            3 | 4 if !paused.is_empty() => Act::Pause(*dice.pick(&paused), dice.chance(60)),
             _ => Act::Send(vec![event(&mut dice, now)]),
         };
         if let Act::Send(events) = &act {
@@ -257,7 +346,16 @@ pub fn world(seed: u64) -> World {
         }
         acts.push((now, act));
     }
+    for function in paused {
+        now += dice.between(1, 6_000);
+        acts.push((now, Act::Pause(function, false)));
+    }
     World { functions, acts }
+}
+
+/// Each function's own, by its seconds.
+pub fn schedule(seconds: Ms) -> String {
+    format!("*/{seconds} 0-1 0 1 1 *")
 }
 
 fn key_yaml(key: Key) -> String {
@@ -265,6 +363,38 @@ fn key_yaml(key: Key) -> String {
         None => String::new(),
         Some(Field::A) => ", key: event.data.a".to_owned(),
         Some(Field::B) => ", key: event.data.b".to_owned(),
+    }
+}
+
+impl Function {
+    /// Its handler, which does as its plan says; `work` takes time.
+    fn script(&self, number: usize) -> String {
+        let longer = self.longer;
+        let invokes = self.invokes.map(|invoked| {
+            let own = OF_CHILD * (number + 1);
+            format!(
+                "if told {{
+                     step(\"middle\", || work(works));
+                     let said = #{{ n: data.n + {own}, a: data.a, b: data.b, x: data.x, p: data.p, works: data.works,
+                                   sleeps: data.sleeps, fails: data.fails }};
+                     let well = true;
+                     try {{ invoke(\"f{invoked}\", said); }} catch (e) {{ well = false; }}
+                 }}"
+            )
+        });
+        format!(
+            "let data = event.data;
+             let told = \"n\" in data;
+             let works = if told {{ data.works + {longer} }} else {{ event.ts % {CLOCK_WORKS} + {longer} }};
+             let sleeps = if told {{ data.sleeps + {longer} }} else {{ {longer} }};
+             let fails = if told {{ data.fails }} else {{ 0 }};
+             step(\"first\", || work(works));
+             sleep(\"w\", sleeps + \"ms\");
+             {}
+             step(\"last\", || {{ work(works); if run.attempt <= fails {{ throw \"no\" }} 1 }});
+             1",
+            invokes.unwrap_or_default()
+        )
     }
 }
 
@@ -316,7 +446,13 @@ impl World {
                 });
             }
             if let Some(seconds) = function.cron {
-                line(format!("    cron: \"*/{seconds} 0-1 0 1 1 *\""));
+                let missed = match function.missed {
+                    Missed::Skip => "skip",
+                    Missed::RunOnce => "run-once",
+                    Missed::RunAll => "run-all",
+                };
+                let jitter = if function.jitter > 0 { format!(", jitter: {}ms", function.jitter) } else { String::new() };
+                line(format!("    cron: {{ schedule: \"{}\", missed: {missed}{jitter} }}", schedule(seconds)));
             }
             if function.on_failure {
                 line("    on_failure: handlers/failed.rhai".to_owned());
@@ -335,13 +471,7 @@ impl World {
         std::fs::write(folder.path().join("events.yaml"), self.yaml()).expect("the project's file");
         std::fs::write(folder.path().join("handlers/failed.rhai"), "run.id").expect("the script for failures");
         for (number, function) in self.functions.iter().enumerate() {
-            let script = format!(
-                "let data = event.data; let sleeps = if \"sleeps\" in data {{ data.sleeps }} else {{ 0 }};
-                 if sleeps + {0} > 0 {{ sleep(\"w\", (sleeps + {0}) + \"ms\"); }}
-                 if \"fails\" in data && run.attempt <= data.fails {{ throw \"no\" }} 1",
-                function.longer
-            );
-            std::fs::write(folder.path().join(format!("handlers/f{number}.rhai")), script).expect("the handler");
+            std::fs::write(folder.path().join(format!("handlers/f{number}.rhai")), function.script(number)).expect("the handler");
         }
         match Project::load(&folder.path().join("events.yaml"), host, &|_| None, Mode::Run) {
             Ok((project, _)) => Arc::new(project),
