@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::clock::Stopwatch;
 
-use super::called::plain;
+use super::called::plain_apart;
 use super::plot::{Curve, Series};
 use super::project::{self, IN_FLIGHT, Site};
 use super::report::{Aim, Figure, short};
 use super::served::Served;
 use super::{MANY, SENDERS, Taken, load, percentile, raw};
 
+/// What calls are held against.
+const PLAIN: &str = "a plain loop of tokio and reqwest";
 /// Calls a second that one run in flight can make at most: a call takes 20 ms.
 const CALLS_OF_ONE: u64 = 50;
 /// Of so many runs under load, one is a probe.
@@ -26,17 +28,21 @@ pub fn in_flight(site: &Site) -> io::Result<Taken> {
         // Long enough for a rate, and every place is taken twice where there are many.
         let least = (CALLS_OF_ONE * in_flight as u64).min(site.scale.runs);
         let calls = least.max(2 * in_flight as u64).div_ceil(MANY) * MANY;
-        let raw = plain(site.called()?.url(), in_flight, calls)?;
+        let (raw, raw_mb) = plain_apart(site.called()?.url(), in_flight, calls)?;
         let served = Served::start(site, "calls")?;
         let value = super::throughput::rate(&served, &format!("bench/call-{in_flight}"), calls)?;
         ours.push((in_flight as f64, value));
         theirs.push((in_flight as f64, raw));
         let name = format!("a 20 ms HTTP call in the step, {} runs in flight", short(in_flight as f64));
-        let figure = Figure::new(&*name, "calls/s", value).against(raw, "a plain loop of tokio and reqwest");
+        let figure = Figure::new(&*name, "calls/s", value).against(raw, PLAIN);
         // With few in flight the call itself is all there is.
         if in_flight == 10_000 {
             figures.push(figure.aims(Aim::Share(0.5)));
-            figures.push(Figure::new(format!("{name}: most resident memory"), "MB", served.peak_mb()?).aims(Aim::AtMost(400.0)));
+            figures.push(
+                Figure::new(format!("{name}: most resident memory"), "MB", served.peak_mb()?)
+                    .against(raw_mb, PLAIN)
+                    .aims(Aim::AtMost(400.0)),
+            );
         } else if in_flight == 1_000 {
             figures.push(figure);
         }

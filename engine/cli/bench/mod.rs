@@ -16,6 +16,7 @@ mod project;
 mod raw;
 mod reloads;
 mod report;
+mod roles;
 mod served;
 mod standing;
 mod throughput;
@@ -129,9 +130,9 @@ pub struct Bench {
     /// Folder for the databases, on the disk to be measured [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Be the server that the measured steps call
-    #[arg(long, hide = true)]
-    answer_calls: bool,
+    /// Be one of the processes that the engine is held against
+    #[arg(long = "as", value_name = "ROLE", hide = true, num_args = 1..)]
+    role: Vec<String>,
 }
 
 impl Bench {
@@ -142,8 +143,8 @@ impl Bench {
     /// could not be taken is never left out in silence.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let failed = |error: io::Error| Trouble::new(Exit::Io, Diagnostic::error("E0550", format!("the measurement failed: {error}")));
-        if self.answer_calls {
-            called::serve(|url| out.line(url)).map_err(failed)?;
+        if !self.role.is_empty() {
+            roles::play(&self.role, |line| out.line(line)).map_err(failed)?;
             return Ok(Exit::Done);
         }
         let wanted: Vec<&(&str, Measure)> = GROUPS.iter().filter(|(name, _)| name.contains(&self.only)).collect();
