@@ -181,13 +181,14 @@ impl Bench {
         if self.quick {
             let part = |number: u64, of: u64| (number / of).max(1_000);
             Scale {
+                quick: true,
                 runs: part(self.runs, 10),
                 waiting: part(self.waiting, 50),
                 finished: part(self.finished, 100),
-                latencies: part(self.runs, 500).min(200),
+                latencies: (self.runs / 500).clamp(50, 200),
             }
         } else {
-            Scale { runs: self.runs, waiting: self.waiting, finished: self.finished, latencies: 1_000 }
+            Scale { quick: false, runs: self.runs, waiting: self.waiting, finished: self.finished, latencies: 1_000 }
         }
     }
 
