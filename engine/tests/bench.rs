@@ -54,7 +54,7 @@ const FIGURES: [&str; 56] = [
     "a reload beside these events",
     "1-step runs, 1,000 keys with limit 1",
     "one hot key with limit 1, 1,000 runs queued",
-    "runs of this key in turn, 1,000 queued",
+    "runs of one hot key in turn, 1,000 queued",
     "another run beside 1,000 queued ones",
     "1,000 sleeping runs that wake in one second",
     "an event that one of 1,000 open waits fits, sent to its run's end, p50",

@@ -73,7 +73,7 @@ pub fn hot_key(site: &Site) -> io::Result<Taken> {
         Figure::new(format!("one hot key with limit 1, {queued} runs queued"), "runs/s", long)
             .against(short, "the same key with a short queue")
             .aims(SHARE),
-        Figure::new(format!("runs of this key in turn, {queued} queued"), "runs/s", long).against(in_turn, "one-row commits in turn"),
+        Figure::new(format!("runs of one hot key in turn, {queued} queued"), "runs/s", long).against(in_turn, "one-row commits in turn"),
         Figure::new(format!("another run beside {queued} queued ones of one key, p50"), "ms", beside).against(alone, "with nothing queued"),
     ];
     Ok(figures.into())
