@@ -93,22 +93,41 @@ fn bench_writes_every_figure_beside_its_raw_limit() {
         let svg = place.read(&format!("pages/docs/plots/{plot}.svg"));
         assert!(svg.matches("<circle").count() >= 3, "{svg}");
     }
+    let took = ran.err.lines().last().and_then(|line| line.strip_prefix("taken in ")).unwrap();
+    assert!(page.contains(&format!("\nTaken in {took}.\n")) && report["seconds"].as_f64().unwrap() > 0.0, "{page}");
     let mut left: Vec<_> = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["figures.json", "pages"], "the databases are gone");
 }
 
 #[test]
-fn bench_tells_the_change_since_the_page_that_is_there() {
+fn bench_tells_the_change_since_the_page_that_is_there_and_takes_rounds() {
     let place = Place::new();
-    place.write("BENCHMARKS.md", "| measure | stepwell |\n|---|---|\n| start-up to ready, empty | 0.001 ms |\n");
-    let only = ["--only", "start-up", "--times", "3", "--dir", "."];
-    let ran = place.run(&[&TINY[..], &only].concat()).exits(0).says("1/1 start-up and memory with waiting runs (3 of 3)");
-    let row = ran.out.lines().find(|line| line.starts_with("start-up to ready, empty")).unwrap();
-    let change = row.rsplit('\t').next().unwrap();
-    assert!(change.starts_with('+') && change.ends_with(" %"), "{row}");
-    let json = place.run(&[&TINY[..], &only, &["--json"]].concat()).exits(0).json();
-    assert_eq!((&json["figures"][0]["before"], &json["times"]), (&Value::from(0.001), &Value::from(3)), "{json:#}");
+    let head = "- stepwell 0.1.0 (release build), 2026-01-01T00:00:00Z\n- 99 cores, Abacus, 1 GB\n";
+    let row = "events accepted, one a request, 64 connections | 1.000 events/s | 50,000 events/s (bare axum) | 0.0001";
+    place.write("BENCHMARKS.md", &format!("{head}\n| measure | stepwell | raw limit | ratio |\n|---|---|---|---|\n| {row} |\n"));
+    let both = ["--only", "a request", "--times", "3", "--dir", ".", "--markdown", "figures.md"];
+    let ran = place.run(&[&TINY[..], &both].concat()).exits(0);
+    let ran = ran.says("BENCHMARKS.md was taken ").says("on 99 cores, Abacus (here ").says("with all of the work (here a part)");
+    let rounds: Vec<&str> = ran.err.lines().filter(|line| line.ends_with(" of 3) …")).collect();
+    let (one, many) = ("1/2 events accepted, one a request", "2/2 events accepted, 100 a request");
+    let of = |time: u32| [one, many].map(|name| format!("{name} ({time} of 3) …"));
+    assert_eq!(rounds, [of(1), of(2), of(3)].concat(), "{}", ran.err);
+    let cells: Vec<&str> = ran.out.lines().find(|line| line.starts_with("events accepted, one")).unwrap().split('\t').collect();
+    let [_, _, _, _, spread, aim, _, change, of_ratio] = cells[..] else { panic!("{cells:?}") };
+    assert!(spread.contains(" to ") && aim == "≥ 0.6", "{cells:?}");
+    assert!([change, of_ratio].iter().all(|told| told.starts_with('+') && told.ends_with(" %")), "{cells:?}");
+    let page = place.read("figures.md");
+    for text in ["each figure the middle one of 3 takings", "| ratio | least to most | aim |", &format!("| {spread} | ≥ 0.6 |")] {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    let once = ["--only", "one a request", "--dir", ".", "--json", "--against", "figures.md"];
+    let ran = place.run(&[&TINY[..], &once].concat()).exits(0);
+    assert!(!ran.err.contains("was taken"), "the page is this machine's own: {}", ran.err);
+    let json = ran.json();
+    let figure = &json["figures"][0];
+    assert!(figure["before"].as_f64().is_some_and(|before| before > 1.0) && figure["ratio_before"].is_f64(), "{json:#}");
+    assert_eq!((&figure["values"], &json["otherwise"]), (&Value::Array(Vec::new()), &Value::Null), "{json:#}");
 }
 
 #[test]
