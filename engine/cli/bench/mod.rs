@@ -213,7 +213,7 @@ impl Bench {
         let site = Site::new(self.dir.as_deref(), self.scale(), bar)?;
         let machine = report::machine(site.folder());
         let mut takings: Vec<Vec<Vec<Figure>>> = vec![Vec::new(); wanted.len()];
-        let mut curves = Vec::new();
+        let mut curves: Vec<Curve> = Vec::new();
         // Round by round: what a machine gives drifts, and takings of one figure right after each other would drift together.
         for time in 1..=self.times {
             site.new_round();
