@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::project::Site;
+use super::project::{Part, Site};
 use super::report::{Aim, Figure};
 use super::served::Served;
 use super::throughput::rate;
@@ -17,7 +17,7 @@ const SLOW: Duration = Duration::from_millis(2);
 const READERS: usize = 4;
 const EVERY: Duration = Duration::from_millis(40);
 /// How long is read while nothing runs.
-const WHILE_IDLE: Duration = Duration::from_secs(2);
+const WHILE_IDLE: Part<Duration> = Part { whole: Duration::from_secs(2), quick: Duration::from_secs(1) };
 /// What runs on the slow disk are held against: the same disk, as slow.
 const ALONE_ON_IT: &str = "rusqlite alone on it, the same rows, 512 operations a transaction";
 /// What is read: the newest runs and events.
@@ -26,7 +26,7 @@ const PATHS: [&str; 2] = ["/v1/runs?limit=50", "/v1/events?limit=50"];
 /// 3-step runs and the time of one, on a disk whose flushes take 2 ms longer.
 pub fn slow_disk(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
-    let raw = raw::lives(site, runs, 3, SLOW)?;
+    let raw = raw::lives(site, runs, 3, SLOW)?.rate;
     let served = Served::on(site, site.database("slow"), SLOW.as_millis() as u64)?;
     let value = rate(&served, "bench/three", runs)?;
     let times = site.scale.latencies / 2;
@@ -50,7 +50,7 @@ pub fn readers(site: &Site) -> io::Result<Taken> {
     let served = Served::start(site, "readers")?;
     let (value, mut busy) = while_reading(&served, || rate(&served, "bench/three", runs))?;
     let (_, mut idle) = while_reading(&served, || {
-        std::thread::sleep(WHILE_IDLE);
+        std::thread::sleep(site.scale.of(WHILE_IDLE));
         Ok(0.0)
     })?;
     let figures = vec![

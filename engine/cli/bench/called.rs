@@ -3,8 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::Stopwatch;
 
+use super::roles::Role;
+
 /// How long `/wait` takes.
 const ANSWERS_AFTER: Duration = Duration::from_millis(20);
 /// Connections that may stand in line for the server.
@@ -24,8 +25,7 @@ const HEAD_BYTES: usize = 4_096;
 
 /// The server's process; killed when it goes out of scope.
 pub struct Called {
-    process: Child,
-    url: String,
+    role: Role,
 }
 
 impl Called {
@@ -34,19 +34,12 @@ impl Called {
     /// # Errors
     /// Where the process does not say where it listens.
     pub fn start() -> io::Result<Called> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", "--answer-calls"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn()?;
-        let mut url = String::new();
-        if let Some(stdout) = process.stdout.take() {
-            BufReader::new(stdout).read_line(&mut url)?;
-        }
-        Ok(Called { process, url: url.trim().to_owned() })
+        Ok(Called { role: Role::start(&["calls"])? })
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
-        &self.url
+        self.role.said()
     }
 
     /// The times from the answer to a run's `/begin` to its `/end` that were noted since the last call.
@@ -55,18 +48,10 @@ impl Called {
     /// Those of the connection.
     pub fn gaps(&self) -> io::Result<Vec<Duration>> {
         let text = on_one_thread(async {
-            let response = client()?.get(format!("{}/gaps", self.url)).send().await.map_err(io::Error::other)?;
+            let response = client()?.get(format!("{}/gaps", self.url())).send().await.map_err(io::Error::other)?;
             response.text().await.map_err(io::Error::other)
         })?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).map(Duration::from_micros).collect())
-    }
-}
-
-impl Drop for Called {
-    fn drop(&mut self) {
-        // It may have ended with its stdin already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -88,16 +73,11 @@ struct Notes {
     gaps: Vec<Duration>,
 }
 
-/// Serves until stdin ends, which it does with the process that has started this one. `listening` is told the URL.
+/// Serves as long as the process lives. `listening` is told the URL.
 ///
 /// # Errors
 /// Where no port can be opened.
 pub fn serve(listening: impl FnOnce(&str) -> io::Result<()>) -> io::Result<()> {
-    std::thread::Builder::new().name("parent".to_owned()).spawn(|| {
-        // Whatever ends the reading, nobody is there to be served.
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        std::process::exit(0);
-    })?;
     on_one_thread(async {
         // Thousands connect at once; the system cuts the line to what it allows.
         let socket = TcpSocket::new_v4()?;
@@ -144,6 +124,16 @@ async fn converse(mut stream: TcpStream, notes: Rc<RefCell<Notes>>) -> io::Resul
             notes.borrow_mut().begun.insert(run.to_owned(), Stopwatch::start());
         }
     }
+}
+
+/// What the plain loop comes to in a process of its own: calls a second, and the most resident memory in megabytes.
+///
+/// # Errors
+/// Where the process cannot be started, or a call fails.
+pub fn plain_apart(url: &str, in_flight: usize, calls: u64) -> io::Result<(f64, f64)> {
+    let role = Role::start(&["loop", url, &in_flight.to_string(), &calls.to_string()])?;
+    let told = role.said().split_once(' ').and_then(|(rate, peak)| Some((rate.parse::<f64>().ok()?, peak.parse::<f64>().ok()?)));
+    told.ok_or_else(|| io::Error::other(format!("the plain loop said `{}`", role.said())))
 }
 
 /// Calls a second of a plain loop: `in_flight` tasks on two threads, each with one call after the other, `calls` in all.

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use crate::clock::Stopwatch;
 
-use super::called::plain;
+use super::called::plain_apart;
 use super::plot::{Curve, Series};
-use super::project::{self, IN_FLIGHT, Site};
+use super::project::{self, IN_FLIGHT, Part, Site};
 use super::report::{Aim, Figure, short};
 use super::served::Served;
+use super::throughput::rate;
 use super::{MANY, SENDERS, Taken, load, percentile, raw};
 
-/// Calls a second that one run in flight can make at most: a call takes 20 ms.
-const CALLS_OF_ONE: u64 = 50;
+/// What calls are held against.
+const PLAIN: &str = "a plain loop of tokio and reqwest";
+/// Calls that each run in flight makes where there are few: a second's worth or half of it, since a call takes 20 ms.
+const CALLS_OF_ONE: Part<u64> = Part { whole: 50, quick: 25 };
+/// The fewest runs in flight: one alone takes two seconds for a hundred calls.
+const FEWEST: Part<usize> = Part { whole: 1, quick: 10 };
 /// Of so many runs under load, one is a probe.
 const PROBES: u64 = 50;
 
@@ -21,22 +26,27 @@ const PROBES: u64 = 50;
 pub fn in_flight(site: &Site) -> io::Result<Taken> {
     let mut figures = Vec::new();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let fewest = site.scale.of(FEWEST);
     // More places than runs would say nothing.
-    for in_flight in IN_FLIGHT.into_iter().filter(|places| *places as u64 <= site.scale.runs) {
+    for in_flight in IN_FLIGHT.into_iter().filter(|places| *places >= fewest && *places as u64 <= site.scale.runs) {
         // Long enough for a rate, and every place is taken twice where there are many.
-        let least = (CALLS_OF_ONE * in_flight as u64).min(site.scale.runs);
+        let least = (site.scale.of(CALLS_OF_ONE) * in_flight as u64).min(site.scale.runs);
         let calls = least.max(2 * in_flight as u64).div_ceil(MANY) * MANY;
-        let raw = plain(site.called()?.url(), in_flight, calls)?;
+        let (raw, raw_mb) = plain_apart(site.called()?.url(), in_flight, calls)?;
         let served = Served::start(site, "calls")?;
-        let value = super::throughput::rate(&served, &format!("bench/call-{in_flight}"), calls)?;
+        let value = rate(&served, &format!("bench/call-{in_flight}"), calls)?;
         ours.push((in_flight as f64, value));
         theirs.push((in_flight as f64, raw));
         let name = format!("a 20 ms HTTP call in the step, {} runs in flight", short(in_flight as f64));
-        let figure = Figure::new(&*name, "calls/s", value).against(raw, "a plain loop of tokio and reqwest");
+        let figure = Figure::new(&*name, "calls/s", value).against(raw, PLAIN);
         // With few in flight the call itself is all there is.
         if in_flight == 10_000 {
             figures.push(figure.aims(Aim::Share(0.5)));
-            figures.push(Figure::new(format!("{name}: most resident memory"), "MB", served.peak_mb()?).aims(Aim::AtMost(400.0)));
+            figures.push(
+                Figure::new(format!("{name}: most resident memory"), "MB", served.peak_mb()?)
+                    .against(raw_mb, PLAIN)
+                    .aims(Aim::AtMost(400.0)),
+            );
         } else if in_flight == 1_000 {
             figures.push(figure);
         }
@@ -57,6 +67,7 @@ pub fn in_flight(site: &Site) -> io::Result<Taken> {
 pub fn commits_under_load(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
     let mut raw = raw::commits(site, site.scale.latencies, std::time::Duration::ZERO)?;
+    let without = rate(&Served::start(site, "plain")?, "bench/three", runs)?;
     let served = Served::start(site, "commits")?;
     let called = site.called()?;
     called.gaps()?;
@@ -69,13 +80,13 @@ pub fn commits_under_load(site: &Site) -> io::Result<Taken> {
     let watch = Stopwatch::start();
     load::send(served.address, SENDERS, runs / MANY, &body).map_err(|error| served.explained(error))?;
     served.until_all_ended()?;
-    let rate = (runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64();
+    let beside = (runs / MANY * MANY) as f64 / watch.elapsed().as_secs_f64();
     let mut gaps = called.gaps()?;
     let (half, most) = (percentile(&mut gaps, 0.5), percentile(&mut gaps, 0.99));
     let figures = vec![
         Figure::new("a step's commit under load, p50", "ms", half).against(percentile(&mut raw, 0.5), "one-row commit"),
         Figure::new("a step's commit under load, p99", "ms", most).against(half, "its own p50").aims(Aim::Times(10.0)),
-        Figure::new("runs beside these commits", "runs/s", rate),
+        Figure::new("runs beside these commits", "runs/s", beside).against(without, "3-step runs alone"),
     ];
     Ok(figures.into())
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::clock::Stopwatch;
 
 use super::Taken;
-use super::project::Site;
+use super::project::{Part, Site};
 use super::report::{Aim, Figure};
 
 const FUNCTIONS: usize = 100;
 /// Runs of the check, of which the middle one is told.
-const TIMES: usize = 9;
+const TIMES: Part<usize> = Part { whole: 9, quick: 3 };
 
 /// What a handler of the project looks like: reads, steps, a loop, a wait, what is sent.
 const HANDLER: &str = r#"let data = event.data;
@@ -60,7 +60,7 @@ pub fn hundred(site: &Site) -> io::Result<Taken> {
     let folder = site.folder().join("checked");
     write(&folder)?;
     let (mut checks, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..TIMES {
+    for _ in 0..site.scale.of(TIMES) {
         bare.push(run(&["--version"], &folder)?);
         checks.push(run(&["validate", "--format", "json", "--deny-warnings"], &folder)?);
     }

@@ -7,6 +7,7 @@ mod beside;
 mod called;
 mod calls;
 mod checks;
+mod compare;
 mod dashboard;
 mod fill;
 mod flow;
@@ -16,6 +17,7 @@ mod project;
 mod raw;
 mod reloads;
 mod report;
+mod roles;
 mod served;
 mod standing;
 mod throughput;
@@ -27,11 +29,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::{Clock, Diagnostic};
-use crate::clock::SystemClock;
+use crate::clock::{Stopwatch, SystemClock};
 
 use super::exit::{Exit, Trouble};
 use super::out::{Cell, Out};
 use super::serve::more_descriptors;
+use compare::Page;
 use plot::Curve;
 use project::{Scale, Site};
 use report::{Figure, Report};
@@ -108,7 +111,7 @@ pub struct Bench {
     /// Finished runs in the file of the figure about a large one; they take a minute or two to write
     #[arg(long, value_name = "N", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     finished: u64,
-    /// Take each figure so many times, and tell the middle one
+    /// Take each figure so many times, round by round, and tell the middle one and how far they lie apart
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     times: u32,
     /// Take only the groups of figures whose name holds this text
@@ -129,9 +132,9 @@ pub struct Bench {
     /// Folder for the databases, on the disk to be measured [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Be the server that the measured steps call
-    #[arg(long, hide = true)]
-    answer_calls: bool,
+    /// Be one of the processes that the engine is held against
+    #[arg(long = "as", value_name = "ROLE", hide = true, num_args = 1..)]
+    role: Vec<String>,
 }
 
 impl Bench {
@@ -142,8 +145,8 @@ impl Bench {
     /// could not be taken is never left out in silence.
     pub fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let failed = |error: io::Error| Trouble::new(Exit::Io, Diagnostic::error("E0550", format!("the measurement failed: {error}")));
-        if self.answer_calls {
-            called::serve(|url| out.line(url)).map_err(failed)?;
+        if !self.role.is_empty() {
+            roles::play(&self.role, |line| out.line(line)).map_err(failed)?;
             return Ok(Exit::Done);
         }
         let wanted: Vec<&(&str, Measure)> = GROUPS.iter().filter(|(name, _)| name.contains(&self.only)).collect();
@@ -151,28 +154,34 @@ impl Bench {
             let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
             return Err(Trouble::usage(format!("--only `{}` names no figure", self.only)).help(format!("there are: {}", names.join("; "))));
         }
-        let before = self.before()?;
+        let page = self.compared_with()?;
         let mut report = self.measure(out, &wanted).map_err(failed)?;
-        for figure in &mut report.figures {
-            figure.before = before.iter().find(|(name, _)| *name == figure.name).map(|(_, value)| *value);
-        }
+        page.tell(&mut report);
         self.write(&report)?;
         if self.json {
             out.json(&serde_json::to_value(&report).unwrap_or_default())?;
         } else {
-            let rows = report.figures.iter().map(|figure| figure.cells().into_iter().map(Cell::from).collect());
-            out.table(&["measure", "stepwell", "raw limit", "ratio", "aim", "", "change"], rows.collect())?;
+            let (heads, rows) = report.table();
+            out.table(&heads, rows.into_iter().map(|cells| cells.into_iter().map(Cell::from).collect()).collect())?;
         }
+        if let Some(otherwise) = &report.otherwise {
+            let page = self.page().display();
+            out.say(format!("{page} {otherwise}: what changed is told by ratios rather than by figures"));
+        }
+        out.say(format!("taken in {}", report.took()));
         Ok(Exit::Done)
     }
 
-    /// The figures that this run is compared with.
-    fn before(&self) -> Result<Vec<(String, f64)>, Trouble> {
-        let path = self.against.as_deref().unwrap_or(Path::new(PAGE));
-        match std::fs::read_to_string(path) {
-            Ok(page) => Ok(report::kept(&page)),
-            Err(_) if self.against.is_none() => Ok(Vec::new()),
-            Err(error) => Err(Trouble::file(path, "read", &error)),
+    /// The page whose figures this run is compared with, where it is there.
+    fn page(&self) -> &Path {
+        self.against.as_deref().unwrap_or(Path::new(PAGE))
+    }
+
+    fn compared_with(&self) -> Result<Page, Trouble> {
+        match std::fs::read_to_string(self.page()) {
+            Ok(page) => Ok(Page::read(&page)),
+            Err(_) if self.against.is_none() => Ok(Page::default()),
+            Err(error) => Err(Trouble::file(self.page(), "read", &error)),
         }
     }
 
@@ -180,13 +189,14 @@ impl Bench {
         if self.quick {
             let part = |number: u64, of: u64| (number / of).max(1_000);
             Scale {
+                quick: true,
                 runs: part(self.runs, 10),
                 waiting: part(self.waiting, 50),
                 finished: part(self.finished, 100),
-                latencies: part(self.runs, 500).min(200),
+                latencies: (self.runs / 500).clamp(50, 200),
             }
         } else {
-            Scale { runs: self.runs, waiting: self.waiting, finished: self.finished, latencies: 1_000 }
+            Scale { quick: false, runs: self.runs, waiting: self.waiting, finished: self.finished, latencies: 1_000 }
         }
     }
 
@@ -199,12 +209,17 @@ impl Bench {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed}  {msg}") {
             bar.set_style(style);
         }
+        let watch = Stopwatch::start();
         let site = Site::new(self.dir.as_deref(), self.scale(), bar)?;
         let machine = report::machine(site.folder());
-        let (mut figures, mut curves) = (Vec::new(), Vec::new());
-        for (at, (name, measure)) in wanted.iter().enumerate() {
-            let mut takings = Vec::new();
-            for time in 1..=self.times {
+        let mut takings: Vec<Vec<Vec<Figure>>> = vec![Vec::new(); wanted.len()];
+        let mut curves: Vec<Curve> = Vec::new();
+        // Round by round: what a machine gives drifts, and takings of one figure right after each other would drift together.
+        for time in 1..=self.times {
+            site.new_round();
+            // The last round's are drawn.
+            curves.clear();
+            for (at, (name, measure)) in wanted.iter().enumerate() {
                 let again = if self.times > 1 { format!(" ({time} of {})", self.times) } else { String::new() };
                 let doing = format!("{}/{} {name}{again} …", at + 1, wanted.len());
                 site.bar.suspend(|| out.say(&doing));
@@ -212,12 +227,9 @@ impl Bench {
                 site.bar.enable_steady_tick(TICK);
                 let taken = measure(&site)?;
                 site.clear()?;
-                takings.push(taken.figures);
-                if time == self.times {
-                    curves.extend(taken.curves);
-                }
+                takings[at].push(taken.figures);
+                curves.extend(taken.curves);
             }
-            figures.extend(report::middle(takings));
         }
         site.bar.finish_and_clear();
         Ok(Report {
@@ -226,8 +238,10 @@ impl Bench {
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             times: self.times,
             quick: self.quick,
+            seconds: watch.elapsed().as_secs_f64(),
+            otherwise: None,
             machine,
-            figures,
+            figures: takings.into_iter().flat_map(report::middle).collect(),
             curves,
         })
     }

@@ -67,9 +67,20 @@ fn crons() -> String {
     (0..CRONS).map(function).collect()
 }
 
+/// Something of which `--quick` takes less.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<T> {
+    /// For figures that count.
+    pub whole: T,
+    /// For a first look.
+    pub quick: T,
+}
+
 /// How much work the figures are taken with.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
+    /// Whether a first look is enough.
+    pub quick: bool,
     /// Runs of a throughput figure.
     pub runs: u64,
     /// Runs that wait when an engine starts.
@@ -78,6 +89,13 @@ pub struct Scale {
     pub finished: u64,
     /// Takings of a latency.
     pub latencies: u64,
+}
+
+impl Scale {
+    /// What of `part` is meant.
+    pub fn of<T>(&self, part: Part<T>) -> T {
+        if self.quick { part.quick } else { part.whole }
+    }
 }
 
 /// A folder with the project, deleted when it goes out of scope, and what all figures share.
@@ -89,6 +107,7 @@ pub struct Site {
     pub bar: ProgressBar,
     called: OnceCell<Called>,
     databases: Cell<u32>,
+    idle_mb: Cell<Option<f64>>,
 }
 
 impl Site {
@@ -100,7 +119,7 @@ impl Site {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let folder = parent.join(format!("stepwell-bench-{}", std::process::id()));
         fs::create_dir_all(folder.join("handlers"))?;
-        let site = Site { folder, scale, bar, called: OnceCell::new(), databases: Cell::new(0) };
+        let site = Site { folder, scale, bar, called: OnceCell::new(), databases: Cell::new(0), idle_mb: Cell::new(None) };
         let line = |make: &dyn Fn(usize) -> String| IN_FLIGHT.map(make).join("\n");
         let events = line(&|limit| format!("  bench/call-{limit}: {{}}"));
         let functions =
@@ -145,6 +164,24 @@ impl Site {
         }
         let called = Called::start()?;
         Ok(self.called.get_or_init(|| called))
+    }
+
+    /// The memory of an idle engine in megabytes, as this round has found it: looked at once, by whichever figure needs it first.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub fn idle_mb(&self, look: impl FnOnce() -> io::Result<f64>) -> io::Result<f64> {
+        if let Some(mb) = self.idle_mb.get() {
+            return Ok(mb);
+        }
+        let mb = look()?;
+        self.idle_mb.set(Some(mb));
+        Ok(mb)
+    }
+
+    /// Forgets what the round before has found.
+    pub fn new_round(&self) {
+        self.idle_mb.set(None);
     }
 
     /// Deletes the databases of the figures that have been taken.

@@ -16,16 +16,29 @@ const OPERATIONS: u64 = 512;
 /// Ids as far apart as the engine's own, which grow by one within a millisecond.
 const FIRST_ID: i64 = 1 << 60;
 
-/// Lives of runs a second: event, run, start, `steps` records and end of each, in transactions of 512 operations, each
-/// flush of which takes `delay` longer than it does.
+/// What rusqlite alone makes of the lives of runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Lives {
+    /// Lives a second.
+    pub rate: f64,
+    /// Bytes that each takes in the file.
+    pub bytes: f64,
+}
+
+/// Writes lives of runs: event, run, start, `steps` records and end of each, in transactions of 512 operations, each flush of
+/// which takes `delay` longer than it does.
 ///
 /// # Errors
 /// Where the database fails.
-pub fn lives(site: &Site, runs: u64, steps: u64, delay: Duration) -> io::Result<f64> {
-    let connection = open(&site.database("raw")).map_err(io::Error::other)?;
+pub fn lives(site: &Site, runs: u64, steps: u64, delay: Duration) -> io::Result<Lives> {
+    let path = site.database("raw");
+    let connection = open(&path).map_err(io::Error::other)?;
     let watch = Stopwatch::start();
     write_lives(&connection, runs, steps, delay).map_err(io::Error::other)?;
-    Ok(runs as f64 / watch.elapsed().as_secs_f64())
+    let rate = runs as f64 / watch.elapsed().as_secs_f64();
+    // Whoever closes a file last moves its write-ahead log into it.
+    connection.close().map_err(|(_, error)| io::Error::other(error))?;
+    Ok(Lives { rate, bytes: std::fs::metadata(&path)?.len() as f64 / runs as f64 })
 }
 
 /// The times of `times` commits of one row each, which take `delay` longer than they do.

@@ -1,12 +1,16 @@
 //! Reloads beside senders: what accepting an event takes while the config comes into force again and again, or is found broken.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
+use crate::project::{Mode, Project};
+use crate::script::Host;
 
+use super::super::place;
 use super::project::{self, Site};
 use super::report::{Aim, Figure};
 use super::served::Served;
@@ -23,6 +27,8 @@ const LIMIT: &str = "concurrency: { limit: 1, key: event.name }";
 /// are. A file that is no YAML would be given up at its first line, and cost nearly nothing.
 const DECLARED: &str = "on: bench/fifty }";
 const UNDECLARED: &str = "on: bench/undeclared }";
+/// How often the files are read alone.
+const ALONE: usize = 9;
 
 /// The 99th percentile of accepting an event, with and without reloads beside it, and the time of a reload.
 pub fn beside_senders(site: &Site) -> io::Result<Taken> {
@@ -71,7 +77,24 @@ pub fn beside_senders(site: &Site) -> io::Result<Taken> {
         Figure::new("an event accepted while the config is reloaded, 40 % broken, p99", "ms", percentile(&mut beside, 0.99))
             .against(percentile(&mut alone, 0.99), "the same without reloads")
             .aims(Aim::Times(2.0)),
-        Figure::new("a reload beside these events, p50", "ms", percentile(&mut taken, 0.5)),
+        Figure::new("a reload beside these events, p50", "ms", percentile(&mut taken, 0.5))
+            .against(percentile(&mut read_alone(&config, &sound)?, 0.5), "reading and checking the files alone"),
     ];
     Ok(figures.into())
+}
+
+/// The times that it takes to read and check a sound config with its files, in this process and with nothing beside it.
+fn read_alone(config: &Path, sound: &str) -> io::Result<Vec<Duration>> {
+    std::fs::write(config, sound)?;
+    let host = Host::new();
+    let mut taken = Vec::new();
+    for _ in 0..ALONE {
+        let watch = Stopwatch::start();
+        let read = Project::load(config, &host, &place::environment, Mode::Check);
+        taken.push(watch.elapsed());
+        if let Err(problems) = read {
+            return Err(io::Error::other(format!("the measured project has {} problems", problems.len())));
+        }
+    }
+    Ok(taken)
 }

@@ -56,6 +56,12 @@ pub struct Figure {
     pub met: Option<bool>,
     /// The value on the page that this report is compared with.
     pub before: Option<f64>,
+    /// The ratio there.
+    pub ratio_before: Option<f64>,
+    /// `value` of each taking, in order, where there were several.
+    pub values: Vec<f64>,
+    /// `ratio` of each taking likewise.
+    pub ratios: Vec<f64>,
     #[serde(skip)]
     aims_at: Aim,
 }
@@ -63,8 +69,21 @@ pub struct Figure {
 impl Figure {
     /// A figure that stands for itself.
     pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Figure {
-        let name = name.into();
-        Figure { name, unit, value, raw: None, limit: "", ratio: None, aim: String::new(), met: None, before: None, aims_at: Aim::None }
+        Figure {
+            name: name.into(),
+            unit,
+            value,
+            raw: None,
+            limit: "",
+            ratio: None,
+            aim: String::new(),
+            met: None,
+            before: None,
+            ratio_before: None,
+            values: Vec::new(),
+            ratios: Vec::new(),
+            aims_at: Aim::None,
+        }
     }
 
     /// The same beside its raw limit.
@@ -89,18 +108,30 @@ impl Figure {
         self
     }
 
+    /// Whether its ratio is what counts: where one is there, and the aim is not about the value alone.
+    fn goes_by_ratio(&self) -> bool {
+        self.ratio.is_some() && !matches!(self.aims_at, Aim::AtMost(_))
+    }
+
     /// What decides which of several takings is the middle one.
     fn rank(&self) -> f64 {
-        self.ratio.unwrap_or(self.value)
+        self.ratio.filter(|_| self.goes_by_ratio()).unwrap_or(self.value)
     }
 
-    /// How the value has changed since the page that it is compared with, in percent.
-    pub fn change(&self) -> Option<f64> {
-        self.before.filter(|before| *before != 0.0).map(|before| (self.value / before - 1.0) * 100.0)
+    /// The least and the most of several takings, of what decides which is the middle one: ratios without a unit, or values.
+    fn spread(&self) -> Option<String> {
+        let takings = if self.goes_by_ratio() { &self.ratios } else { &self.values };
+        let least = takings.iter().copied().reduce(f64::min)?;
+        let most = takings.iter().copied().reduce(f64::max)?;
+        Some(if self.goes_by_ratio() {
+            format!("{least:.2} to {most:.2}")
+        } else {
+            format!("{} to {} {}", number(least), number(most), self.unit)
+        })
     }
 
-    /// The cells of its row: name, value, raw limit, ratio, aim, whether it is met, change.
-    pub fn cells(&self) -> [String; 7] {
+    /// The cells of its row, as `HEADS` names them.
+    fn cells(&self) -> [String; 9] {
         let with_unit = |value: f64| format!("{} {}", number(value), self.unit);
         let met = match self.met {
             Some(true) => "met",
@@ -112,14 +143,28 @@ impl Figure {
             with_unit(self.value),
             self.raw.map(with_unit).unwrap_or_default(),
             self.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            self.spread().unwrap_or_default(),
             self.aim.clone(),
             met.to_owned(),
-            self.change().map(|change| format!("{change:+.1} %")).unwrap_or_default(),
+            change(Some(self.value), self.before),
+            change(self.ratio, self.ratio_before),
         ]
     }
 }
 
-/// Of several takings of the same figures, the middle one of each, by its ratio or, where it has none, by its value.
+/// What stands above the cells of a figure.
+const HEADS: [&str; 9] = ["measure", "stepwell", "raw limit", "ratio", SPREAD, "aim", "", "change", "change of the ratio"];
+/// The head of the cell that is there where each figure was taken several times.
+const SPREAD: &str = "least to most";
+
+/// How something has changed since `before`, in percent.
+fn change(now: Option<f64>, before: Option<f64>) -> String {
+    let before = before.filter(|before| *before != 0.0);
+    now.zip(before).map(|(now, before)| format!("{:+.1} %", (now / before - 1.0) * 100.0)).unwrap_or_default()
+}
+
+/// Of several takings of the same figures, the middle one of each: by its ratio, or by its value where it has none or the aim is
+/// about that alone. It knows what the others came to.
 pub fn middle(takings: Vec<Vec<Figure>>) -> Vec<Figure> {
     let mut columns: Vec<Vec<Figure>> = Vec::new();
     for taking in takings {
@@ -131,14 +176,19 @@ pub fn middle(takings: Vec<Vec<Figure>>) -> Vec<Figure> {
         }
     }
     let of = |mut column: Vec<Figure>| {
+        let (mut values, mut ratios) = (Vec::new(), Vec::new());
+        if column.len() > 1 {
+            values.extend(column.iter().map(|figure| figure.value));
+            ratios.extend(column.iter().filter_map(|figure| figure.ratio));
+        }
         column.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
-        column.swap_remove(column.len() / 2)
+        Figure { values, ratios, ..column.swap_remove(column.len() / 2) }
     };
     columns.into_iter().map(of).collect()
 }
 
 /// All figures of one run, with the machine they were taken on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// stepwell's version.
     pub version: &'static str,
@@ -150,7 +200,11 @@ pub struct Report {
     pub times: u32,
     /// Whether there was less work than usual (`--quick`).
     pub quick: bool,
-    /// Processor, cores, memory, kernel, file system: a line each.
+    /// How long all of it took, in seconds.
+    pub seconds: f64,
+    /// How the page that this is compared with was taken, where that was otherwise, as what is said of the page.
+    pub otherwise: Option<String>,
+    /// Cores with processor and memory, kernel, load, file system: a line each.
     pub machine: Vec<String>,
     /// The figures, in order.
     pub figures: Vec<Figure>,
@@ -184,6 +238,16 @@ pub fn short(value: f64) -> String {
 }
 
 impl Report {
+    /// The report as a table: its heads, and a row a figure.
+    pub fn table(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
+        // A column that is empty in every row is left out.
+        let is_told = |head: &str| self.times > 1 || head != SPREAD;
+        let row = |figure: &Figure| {
+            HEADS.into_iter().zip(figure.cells()).filter(|(head, _)| is_told(head)).map(|(_, cell)| cell).collect::<Vec<String>>()
+        };
+        (HEADS.into_iter().filter(|head| is_told(head)).collect(), self.figures.iter().map(row).collect())
+    }
+
     /// The report as a page; in place of the figures that `page` holds already, where it holds some.
     pub fn markdown(&self, page: Option<&str>) -> String {
         let figures = format!("{BEGIN}\n\n{}\n{END}", self.figures_as_markdown());
@@ -194,45 +258,44 @@ impl Report {
         match around {
             Some((before, after)) => format!("{before}{figures}{after}"),
             None => format!(
-                "# Benchmarks\n\n`stepwell bench` takes these figures: each stands beside its raw limit, or the same without what it is about, where there is one,\nfrom the same run on the same machine. Ratios are what counts; absolute figures depend on the machine and on what else it does.\n\n{figures}\n"
+                "# Benchmarks\n\n`stepwell bench` takes these figures: each stands beside its raw limit, or the same without what it is about,\nfrom the same run on the same machine. Ratios are what counts; absolute figures depend on the machine and on what else it does.\n\n{figures}\n"
             ),
         }
     }
 
+    /// How long all of it took, as people read it.
+    pub fn took(&self) -> String {
+        format!("{} s", short(self.seconds.round()))
+    }
+
     fn figures_as_markdown(&self) -> String {
         let mut page = String::new();
-        let times = if self.times > 1 { format!(", each figure the middle one of {} takings", self.times) } else { String::new() };
+        let times = match self.times {
+            0 | 1 => String::new(),
+            times => format!(", each figure the middle one of {times} takings in as many rounds"),
+        };
         let quick = if self.quick { ", with a part of the work (`--quick`)" } else { "" };
         // Writing to a String does not fail.
         let _ = writeln!(page, "- stepwell {} ({} build), {}{times}{quick}", self.version, self.build, self.taken);
         for line in &self.machine {
             let _ = writeln!(page, "- {line}");
         }
-        page.push_str("\n| measure | stepwell | raw limit | ratio | aim | |\n|---|---:|---:|---:|---|---|\n");
+        let (head, rule) = if self.times > 1 { (format!(" {SPREAD} |"), "---|") } else { (String::new(), "") };
+        let _ = writeln!(page, "\n| measure | stepwell | raw limit | ratio |{head} aim | |\n|---|---:|---:|---:|{rule}---|---|");
         for figure in &self.figures {
-            let [name, value, raw, ratio, aim, met, _] = figure.cells();
+            let [name, value, raw, ratio, spread, aim, met, ..] = figure.cells();
+            let spread = if self.times > 1 { format!(" {spread} |") } else { String::new() };
             let dash = |text: String| if text.is_empty() { "–".to_owned() } else { text };
             let raw = if figure.limit.is_empty() { raw } else { format!("{raw} ({})", figure.limit) };
             let met = if figure.met == Some(false) { format!("**{met}**") } else { met };
-            let _ = writeln!(page, "| {name} | {value} | {} | {} | {} | {met} |", dash(raw), dash(ratio), dash(aim));
+            let _ = writeln!(page, "| {name} | {value} | {} | {} |{spread} {} | {met} |", dash(raw), dash(ratio), dash(aim));
         }
         for curve in &self.curves {
             let _ = writeln!(page, "\n![{}]({})", curve.title, curve.link());
         }
+        let _ = writeln!(page, "\nTaken in {}.", self.took());
         page
     }
-}
-
-/// The figures of a page, by name: what the next report is compared with.
-pub fn kept(page: &str) -> Vec<(String, f64)> {
-    page.lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
-            let (name, value) = (cells.next()?, cells.next()?);
-            let value = value.split(' ').next()?.replace(',', "").parse().ok()?;
-            Some((name.to_owned(), value))
-        })
-        .collect()
 }
 
 /// What can be known of the machine without asking anybody else: a line each.
@@ -273,8 +336,15 @@ mod tests {
     use super::*;
 
     fn report(figures: Vec<Figure>) -> Report {
-        let machine = vec!["2 cores".into()];
-        Report { version: "0", taken: "now".into(), build: "release", times: 1, quick: false, machine, figures, curves: Vec::new() }
+        Report {
+            version: "0",
+            taken: "now".into(),
+            build: "release",
+            times: 1,
+            machine: vec!["2 cores".into()],
+            figures,
+            ..Report::default()
+        }
     }
 
     #[test]
@@ -302,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_a_row_a_figure_and_is_read_back() {
+    fn a_page_has_a_row_a_figure() {
         let figures = vec![
             Figure::new("runs", "runs/s", 1500.0).against(2000.0, "rusqlite").aims(Aim::Share(0.8)),
             Figure::new("memory", "MB", 20.0).aims(Aim::AtMost(30.0)),
@@ -316,7 +386,8 @@ mod tests {
         ] {
             assert!(page.contains(row), "{row}\n{page}");
         }
-        assert_eq!(kept(&page), [("runs".to_owned(), 1500.0), ("memory".to_owned(), 20.0), ("keys".to_owned(), 5.0)]);
+        let whole = Report { seconds: 43.4, ..report(Vec::new()) }.markdown(None);
+        assert!(whole.ends_with("\nTaken in 43 s.\n\n<!-- end of the figures -->\n"), "{whole}");
     }
 
     #[test]
@@ -336,8 +407,33 @@ mod tests {
     }
 
     #[test]
+    fn several_takings_stand_beside_the_middle_one() {
+        let taking = |value: f64, raw: f64| {
+            let of_memory = Figure::new("memory", "MB", value).against(raw, "raw").aims(Aim::AtMost(30.0));
+            vec![Figure::new("rate", "runs/s", value).against(raw, "raw"), of_memory]
+        };
+        let figures = middle(vec![taking(20.0, 10.0), taking(30.0, 30.0), taking(25.0, 5.0)]);
+        assert_eq!((figures[0].value, figures[1].value), (20.0, 25.0), "a value that is aimed at is not chosen by its ratio");
+        let page = Report { times: 3, ..report(figures) }.markdown(None);
+        for text in [
+            ", now, each figure the middle one of 3 takings in as many rounds\n",
+            "| measure | stepwell | raw limit | ratio | least to most | aim | |\n|---|---:|---:|---:|---|---|---|\n",
+            "| rate | 20.0 runs/s | 10.0 runs/s (raw) | 2.00 | 1.00 to 5.00 | – |  |",
+            "| memory | 25.0 MB | 5.000 MB (raw) | 5.00 | 20.0 to 30.0 MB | ≤ 30 | met |",
+        ] {
+            assert!(page.contains(text), "{text}\n{page}");
+        }
+    }
+
+    #[test]
     fn a_change_is_told_in_percent() {
-        let figure = Figure { before: Some(80.0), ..Figure::new("a", "runs/s", 100.0) };
-        assert_eq!(figure.cells()[6], "+25.0 %");
+        let figure = Figure::new("a", "runs/s", 100.0).against(200.0, "raw");
+        let report = report(vec![Figure { before: Some(80.0), ratio_before: Some(1.0), ..figure }, Figure::new("b", "ms", 1.0)]);
+        let (heads, rows) = report.table();
+        assert_eq!(heads, ["measure", "stepwell", "raw limit", "ratio", "aim", "", "change", "change of the ratio"]);
+        assert_eq!(
+            (&rows[0][6..], &rows[1][6..]),
+            (&["+25.0 %".to_owned(), "-50.0 %".to_owned()][..], &[String::new(), String::new()][..])
+        );
     }
 }

@@ -14,6 +14,7 @@ use crate::clock::Stopwatch;
 
 use super::load::Connection;
 use super::project::Site;
+use super::roles;
 
 /// The longest wait for the engine's process, and for the end of all runs.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -195,7 +196,7 @@ impl Served {
     /// # Errors
     /// Where `/proc` does not tell.
     pub fn resident_mb(&self) -> io::Result<f64> {
-        self.status_mb("VmRSS:")
+        roles::resident_mb(self.process.borrow().id())
     }
 
     /// The most resident memory that its process has had, in megabytes.
@@ -203,14 +204,7 @@ impl Served {
     /// # Errors
     /// As `resident_mb`.
     pub fn peak_mb(&self) -> io::Result<f64> {
-        self.status_mb("VmHWM:")
-    }
-
-    fn status_mb(&self, line: &str) -> io::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.borrow().id()))?;
-        let kb =
-            status.lines().find_map(|text| text.strip_prefix(line)).and_then(|rest| rest.trim().split(' ').next()?.parse::<f64>().ok());
-        kb.map(|kb| kb / 1024.0).ok_or_else(|| io::Error::other(format!("no {line} in /proc")))
+        roles::peak_mb(self.process.borrow().id())
     }
 
     /// Stops it, and gives the bytes of the database's file, once its write-ahead log is part of it.

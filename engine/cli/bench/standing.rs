@@ -11,7 +11,7 @@ use crate::rules::Write;
 
 use super::fill::{Filler, New};
 use super::plot::{Curve, Series};
-use super::project::Site;
+use super::project::{Part, Site};
 use super::report::{Aim, Figure, number};
 use super::served::Served;
 use super::throughput::rate;
@@ -19,20 +19,22 @@ use super::{Taken, raw};
 
 /// How long an engine is left alone before its memory is looked at, so that it can give back what its start took: it does that a
 /// second after its start, and may be late.
-const SETTLES: Duration = Duration::from_secs(2);
+const SETTLES: Part<Duration> = Part { whole: Duration::from_secs(2), quick: Duration::from_millis(1_200) };
+/// What the memory of a waiting run is held against.
+pub const ROWS: &str = "its rows in the file";
 /// Far enough that nobody wakes.
 const FAR: Span = Span::seconds(30 * 24 * 60 * 60);
 /// Starts of an empty engine, of which the middle one is told.
-const STARTS: usize = 5;
+const STARTS: Part<usize> = Part { whole: 5, quick: 3 };
 
 /// Start-up to the first answer that says ready, without and with runs that wait, and the memory of each of those.
 pub fn start_up(site: &Site) -> io::Result<Taken> {
     let (mut empty, mut process) = (Vec::new(), Vec::new());
-    for _ in 0..STARTS {
+    for _ in 0..site.scale.of(STARTS) {
         process.push(process_alone()?);
         empty.push(Served::start(site, "empty")?.ready_after);
     }
-    let idle = settled(&Served::start(site, "empty")?)?;
+    let idle = idle_mb(site)?;
     let ms = |times: &mut [Duration]| super::percentile(times, 0.5);
     let first = Figure::new("start-up to ready, empty", "ms", ms(&mut empty));
     let mut figures = vec![first.against(ms(&mut process), "the process alone (`stepwell --version`)").aims(Aim::AtMost(60.0))];
@@ -42,9 +44,14 @@ pub fn start_up(site: &Site) -> io::Result<Taken> {
 }
 
 /// The memory of an engine that has nothing to do, in megabytes.
-pub fn settled(served: &Served) -> io::Result<f64> {
-    std::thread::sleep(SETTLES);
+pub fn settled(site: &Site, served: &Served) -> io::Result<f64> {
+    std::thread::sleep(site.scale.of(SETTLES));
     served.resident_mb()
+}
+
+/// The memory of an engine on an empty file that has nothing to do, in megabytes.
+pub fn idle_mb(site: &Site) -> io::Result<f64> {
+    site.idle_mb(|| settled(site, &Served::start(site, "idle")?))
 }
 
 /// The time that the system takes to start the program and to end it.
@@ -67,24 +74,27 @@ fn with_waiting(
     let far = filler.now.after(FAR);
     filler.fill(waiting, &site.bar, |new| make(new, far))?;
     filler.close()?;
+    let rows = std::fs::metadata(&database)?.len() as f64 / waiting as f64;
     let raw = raw::read_open_runs(&database)?.as_secs_f64() * 1000.0;
     let served = Served::on(site, database, 0)?;
     let ready = served.ready_after.as_secs_f64() * 1000.0;
     let most = served.peak_mb()?;
-    let each = (settled(&served)? - idle_mb) * 1_048_576.0 / waiting as f64;
+    let stays = settled(site, &served)?;
+    let each = (stays - idle_mb) * 1_048_576.0 / waiting as f64;
     let many = number(waiting as f64);
     Ok(vec![
         Figure::new(format!("start-up to ready, {many} {what}"), "ms", ready)
             .against(raw, "rusqlite alone reading their rows")
             .aims(Aim::AtMost(1_000.0)),
-        Figure::new(format!("memory each, {many} {what}"), "bytes", each).aims(memory),
-        Figure::new(format!("most memory while it starts, {many} {what}"), "MB", most),
+        Figure::new(format!("memory each, {many} {what}"), "bytes", each).against(rows, ROWS).aims(memory),
+        Figure::new(format!("most memory while it starts, {many} {what}"), "MB", most).against(stays, "what stays"),
     ])
 }
 
 /// 3-step runs in a file that holds many finished ones, against an empty one.
 pub fn finished(site: &Site) -> io::Result<Taken> {
     let database = site.database("finished");
+    let raw = raw::lives(site, site.scale.runs, 3, Duration::ZERO)?.bytes / 1_048_576.0;
     let mut points = Vec::new();
     let mut there = 0;
     // In an empty file, a quarter full, and full.
@@ -105,7 +115,8 @@ pub fn finished(site: &Site) -> io::Result<Taken> {
         Figure::new(format!("3-step no-op runs with {many} finished ones in the file"), "runs/s", full)
             .against(empty, "the same with an empty file")
             .aims(Aim::Share(0.85)),
-        Figure::new(format!("the file with {many} finished 3-step runs"), "MB", size),
+        Figure::new(format!("the file with {many} finished 3-step runs"), "MB", size)
+            .against(raw * there as f64, "as many times a run that rusqlite alone wrote"),
     ];
     let curve = Curve {
         file: "runs-by-file-size",

@@ -1,6 +1,7 @@
 //! How much comes in and goes through: events accepted, runs from the first send to the last finish, and the time of one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::clock::Stopwatch;
 
 use super::project::{self, Site};
 use super::report::{Aim, Figure, number};
+use super::roles::Role;
 use super::served::Served;
 use super::standing::settled;
 use super::{CONNECTIONS, MANY, SENDERS, Taken, bare, load, percentile, raw};
@@ -54,7 +56,7 @@ pub fn rate(served: &Served, event: &str, runs: u64) -> io::Result<f64> {
 /// Runs of one step, against rusqlite alone writing the same rows.
 pub fn one_step(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
-    let raw = raw::lives(site, runs, 1, Duration::ZERO)?;
+    let raw = raw::lives(site, runs, 1, Duration::ZERO)?.rate;
     let value = rate(&Served::start(site, "runs")?, "bench/one", runs)?;
     Ok(running(1, value, raw).aims(Aim::Share(0.5)).into())
 }
@@ -67,23 +69,35 @@ fn running(steps: u64, value: f64, raw: f64) -> Figure {
 pub fn three_steps(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
     let raw = raw::lives(site, runs, 3, Duration::ZERO)?;
+    let bare = bare_mb()?;
     let served = Served::start(site, "runs")?;
-    let idle = settled(&served)?;
+    let idle = site.idle_mb(|| settled(site, &served))?;
     let value = rate(&served, "bench/three", runs)?;
     let after = format!("resident memory after {} runs", number(runs as f64));
     let figures = vec![
-        running(3, value, raw).aims(Aim::Share(0.5)),
-        Figure::new("resident memory, idle", "MB", idle).aims(Aim::AtMost(30.0)),
-        Figure::new(after, "MB", served.resident_mb()?).aims(Aim::AtMost(150.0)),
-        Figure::new("disk a 3-step run with its event", "bytes", served.bytes_on_disk()? / runs as f64).aims(Aim::AtMost(700.0)),
+        running(3, value, raw.rate).aims(Aim::Share(0.5)),
+        Figure::new("resident memory, idle", "MB", idle).against(bare, "bare axum").aims(Aim::AtMost(30.0)),
+        Figure::new(after, "MB", served.resident_mb()?).against(idle, "idle").aims(Aim::AtMost(150.0)),
+        Figure::new("disk a 3-step run with its event", "bytes", served.bytes_on_disk()? / runs as f64)
+            .against(raw.bytes, "rusqlite alone, the same rows")
+            .aims(Aim::AtMost(700.0)),
     ];
     Ok(figures.into())
+}
+
+/// The resident memory of a bare axum server that has answered once, in megabytes.
+fn bare_mb() -> io::Result<f64> {
+    let server = Role::start(&["axum"])?;
+    let address: SocketAddr = server.said().parse().map_err(io::Error::other)?;
+    let body: load::Body = Arc::new(|request| project::body("bench/accepted", request, 1));
+    load::send(address, 1, 1, &body)?;
+    server.resident_mb()
 }
 
 /// Runs of fifty steps.
 pub fn long_runs(site: &Site) -> io::Result<Taken> {
     let runs = (site.scale.runs / 10).div_ceil(MANY) * MANY;
-    let raw = raw::lives(site, runs, LONG, Duration::ZERO)?;
+    let raw = raw::lives(site, runs, LONG, Duration::ZERO)?.rate;
     let value = rate(&Served::start(site, "runs")?, "bench/fifty", runs)?;
     Ok(running(LONG, value, raw).into())
 }
