@@ -1,13 +1,16 @@
 //! The socket: connections are counted, slow ones are closed, and a stop lets requests under way finish.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt as _;
@@ -20,7 +23,7 @@ use crate::exec::Engine;
 use super::error::ApiError;
 use super::options::ServerOptions;
 use super::stall::Stall;
-use super::{App, routes};
+use super::{App, guard, routes};
 
 /// Most bytes of a request's line and headers, and of a piece of its body.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -30,7 +33,7 @@ const HEADERS_MOST: usize = 100;
 const ACCEPT_REST: Span = Span(100);
 
 /// A connection while its requests are answered.
-type Connection = http1::Connection<TokioIo<Stall<TcpStream>>, TowerToHyperService<Router>>;
+type Connection<S> = http1::Connection<TokioIo<Stall<TcpStream>>, S>;
 
 /// Serves the API on `listener` until `stop` is ready; then takes no more connections, ends the streams, and lets
 /// requests under way finish within `stop_grace`.
@@ -46,7 +49,7 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
     let room = Arc::new(Semaphore::new(places as usize));
     let (grace, header_timeout, write_timeout) = (options.stop_grace, options.header_timeout, options.write_timeout);
     let app = App::new(engine, options, address);
-    let service = TowerToHyperService::new(routes(Arc::clone(&app)));
+    let routes = TowerToHyperService::new(routes(&app));
     let mut stop = std::pin::pin!(stop);
     loop {
         let next = async {
@@ -59,8 +62,13 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
             _ = &mut stop => break,
         };
         let connection = TokioIo::new(Stall::new(connection, write_timeout));
-        let connection = builder.serve_connection(connection, service.clone());
         let stopping = app.stopping.subscribe();
+        let (app, routes) = (Arc::clone(&app), routes.clone());
+        let answer = move |request| {
+            let answer = guard(Arc::clone(&app), routes.clone(), request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        };
+        let connection = builder.serve_connection(connection, service_fn(answer));
         tokio::spawn(async move {
             let _permit = permit;
             converse(connection, stopping, header_timeout).await;
@@ -75,7 +83,10 @@ pub async fn serve(listener: TcpListener, engine: Engine, options: ServerOptions
 }
 
 /// Answers a connection's requests until either side has enough.
-async fn converse(mut connection: Connection, mut stopping: watch::Receiver<bool>, header_timeout: Span) {
+async fn converse<S>(mut connection: Connection<S>, mut stopping: watch::Receiver<bool>, header_timeout: Span)
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
     let served = tokio::select! {
         served = &mut connection => Some(served),
         // A server that is gone stops, too.

@@ -35,8 +35,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
 use crate::base::Millis;
@@ -141,19 +143,15 @@ impl App {
     }
 }
 
-/// The routes, for a server at `listen`: what `serve` puts behind a socket.
-pub fn router(engine: Engine, options: ServerOptions, listen: SocketAddr) -> Router {
-    routes(App::new(engine, options, listen))
-}
-
-fn routes(app: Arc<App>) -> Router {
+/// The routes, behind which nothing stands but `guard`.
+fn routes(app: &Arc<App>) -> Router {
     let pages = app.door().options.pages.clone();
-    let api = openapi::router(pages.is_some()).with_state(Arc::clone(&app));
+    let api = openapi::router(pages.is_some()).with_state(Arc::clone(app));
     let all = match pages {
-        Some(pages) => api.merge(pages(Api::new(Arc::clone(&app)))),
+        Some(pages) => api.merge(pages(Api::new(Arc::clone(app)))),
         None => api,
     };
-    all.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(middleware::from_fn_with_state(app, guard))
+    all.fallback(unknown).method_not_allowed_fallback(wrong_method)
 }
 
 async fn unknown(request: Request) -> ApiError {
@@ -166,8 +164,8 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// What every request has to pass, whatever it asks for. Routes below `/v1/`, and the figures, are closed
-/// unless a right opens them.
-async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
+/// unless a right opens them. It stands before the routes and not in layers of them, which would cost each request several boxes.
+async fn guard(app: Arc<App>, routes: TowerToHyperService<Router>, request: hyper::Request<Incoming>) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let door = app.door();
     let origin = match door.auth.knows_host(uri, headers).and_then(|()| door.auth.knows_origin(method, uri, headers)) {
@@ -182,7 +180,11 @@ async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
     {
         return finished(error.into_response(), origin);
     }
-    finished(next.run(request).await, origin)
+    drop(door);
+    match routes.call(request).await {
+        Ok(response) => finished(response, origin),
+        Err(never) => match never {},
+    }
 }
 
 /// The answer to a browser that asks whether a page of a listed origin may call.
