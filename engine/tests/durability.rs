@@ -13,6 +13,7 @@ mod syscalls;
 mod verify;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -163,7 +164,8 @@ impl Experiment {
         self.random.while_away(200);
         self.ledger.note_kill();
         child.kill().unwrap();
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "it had ended by itself: {ended}");
     }
 
     fn start(&self) -> Engine {
@@ -176,7 +178,7 @@ impl Experiment {
         self.ledger.note_kill();
         engine.signal(Signal::KILL);
         self.load.engine_is_at(None);
-        engine.exit_code();
+        engine.is_ended_by(Signal::KILL);
     }
 
     /// After the last kill: lets everything come to its end and holds the promises against what there is then.

@@ -260,7 +260,7 @@ impl Soak {
         self.ledger.note_kill();
         engine.signal(Signal::KILL);
         self.load.engine_is_at(None);
-        engine.exit_code();
+        engine.is_ended_by(Signal::KILL);
     }
 
     fn row(&self, watch: &Stopwatch, effects: usize) -> String {

@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::{Experiment, command};
 use crate::cli::support::{Engine, Place};
 
@@ -33,7 +35,7 @@ fn kill_at(experiment: &Experiment, calls: &str, number: u32) {
                 experiment.ledger.wait_for_more(3);
             }
             experiment.load.engine_is_at(None);
-            assert_eq!(engine.exit_code(), -1, "killed at {calls} {number}");
+            engine.is_ended_by(Signal::KILL);
         }
         Err((code, said)) => assert_eq!(code, -1, "killed at {calls} {number}: {said}"),
     }
