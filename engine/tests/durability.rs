@@ -4,6 +4,7 @@
 //! A client sends events and notes each 200. After the last kill one `verify` holds the ledger and the client's notes
 //! against the database: I1 to I9 of the guarantees.
 
+mod answers;
 mod backup;
 mod counts;
 pub mod ledger;
