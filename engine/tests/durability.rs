@@ -14,7 +14,6 @@ mod syscalls;
 mod verify;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -166,7 +165,7 @@ impl Experiment {
         self.ledger.note_kill();
         child.kill().unwrap();
         let ended = child.wait().unwrap();
-        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()), "it had ended by itself: {ended}");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(Signal::KILL.as_raw()), "it had ended by itself: {ended}");
     }
 
     fn start(&self) -> Engine {

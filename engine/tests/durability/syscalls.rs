@@ -3,8 +3,6 @@
 
 use std::process::Command;
 
-use rustix::process::Signal;
-
 use super::{Experiment, command};
 use crate::cli::support::{Engine, Place};
 
@@ -35,7 +33,7 @@ fn kill_at(experiment: &Experiment, calls: &str, number: u32) {
                 experiment.ledger.wait_for_more(3);
             }
             experiment.load.engine_is_at(None);
-            engine.is_ended_by(Signal::KILL);
+            engine.is_ended_by(rustix::process::Signal::KILL);
         }
         Err((code, said)) => assert_eq!(code, -1, "killed at {calls} {number}: {said}"),
     }
