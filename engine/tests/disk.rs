@@ -2,6 +2,7 @@
 //! not what they should be. strace (installed by scripts/test) makes the system calls fail.
 
 mod bytes;
+mod flushes;
 mod tmpfs;
 
 use std::io::{Read as _, Write as _};
@@ -56,52 +57,6 @@ fn post_to(address: &str, body: &str) -> Option<(u16, String)> {
 fn id(body: &str) -> String {
     let answer: serde_json::Value = serde_json::from_str(body).unwrap();
     answer["ids"][0].as_str().unwrap().to_owned()
-}
-
-/// The flushes of one thread that fail, from this one on: in the engine's start, at its first commit, and later.
-const FAILING: [u32; 8] = [1, 2, 3, 5, 8, 13, 21, 30];
-
-#[test]
-fn a_failed_flush_ends_the_engine_and_nothing_is_answered_after_it() {
-    let folder = project();
-    let mut accepted = Vec::new();
-    for first in FAILING {
-        let traced = with_faults(folder.path(), "fdatasync,fsync", &format!("error=EIO:when={first}+"));
-        accepted.extend(ends_by_itself(traced, first));
-    }
-    assert!(!accepted.is_empty());
-    let again = Server::start(command("stepwell", folder.path()).arg("run"));
-    for id in accepted {
-        let found = stepwell(folder.path(), ["events", "get", &id, "--json", "--url", &again.url()]);
-        assert_eq!(found.exit, 0, "event {id} was answered and is not there: {}", found.stderr);
-    }
-}
-
-/// Starts an engine whose flushes fail from one on, and sends to it until it ends; what it has accepted.
-fn ends_by_itself(mut traced: Command, first: u32) -> Vec<String> {
-    traced.args(["--listen", "127.0.0.1:0"]);
-    let mut accepted = Vec::new();
-    let (code, said) = match Engine::try_start(traced) {
-        Ok(mut engine) => {
-            let mut refused = false;
-            // Every event needs a flush, so the one that fails comes soon.
-            while let Some((status, body)) = post_to(engine.url.trim_start_matches("http://"), &hello("Ann")) {
-                match status {
-                    200 => {
-                        assert!(!refused, "a 200 after a refusal: the disk is not to be trusted any more");
-                        accepted.push(id(&body));
-                    }
-                    _ => refused = true,
-                }
-                assert!(accepted.len() < 1_000, "the flush was never refused");
-            }
-            engine.last_words()
-        }
-        Err(ended) => ended,
-    };
-    assert_eq!(code, 74, "flush {first} fails: {said}");
-    assert!(said.contains("the disk failed") || said.contains("cannot be opened"), "flush {first} fails: {said}");
-    accepted
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! A client sends events and notes each 200. After the last kill one `verify` holds the ledger and the client's notes
 //! against the database: I1 to I9 of the guarantees.
 
+mod answers;
 mod backup;
 mod counts;
 pub mod ledger;
@@ -235,7 +236,8 @@ impl Experiment {
         self.random.while_away(200);
         self.ledger.note_kill();
         child.kill().unwrap();
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(Signal::KILL.as_raw()), "it had ended by itself: {ended}");
     }
 
     fn start(&mut self) -> Engine {
@@ -248,7 +250,7 @@ impl Experiment {
         self.ledger.note_kill();
         engine.signal(Signal::KILL);
         self.load.engine_is_at(None);
-        engine.exit_code();
+        engine.is_ended_by(Signal::KILL);
     }
 
     /// After the last kill: lets everything come to its end and holds the promises against what there is then.

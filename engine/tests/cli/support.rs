@@ -1,6 +1,7 @@
 //! Calls the real binary and keeps what it said.
 
 use std::io::{BufRead as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -220,6 +221,13 @@ impl Engine {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end and checks that this signal ended it. One that had ended by itself before it was sent shows what it said.
+    #[track_caller]
+    pub fn is_ended_by(&mut self, signal: rustix::process::Signal) {
+        let status = self.child.wait().unwrap();
+        assert!(status.signal() == Some(signal.as_raw()), "{status}, not by {signal:?}:\n{}", self.lines_to_the_end().join("\n"));
     }
 
     /// Waits for its end and gives its exit code.

@@ -181,7 +181,7 @@ impl Whereabouts {
 }
 
 /// The ids of a 200; an error for no answer or a broken one. Any other answer is none that the engine may give here.
-fn post(address: &str, body: &str) -> std::io::Result<Vec<String>> {
+pub fn post(address: &str, body: &str) -> std::io::Result<Vec<String>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(ANSWER))?;
     let length = body.len();
