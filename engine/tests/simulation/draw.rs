@@ -6,7 +6,7 @@ use stepwell::rules::{Ending, Hold};
 use super::dice::Dice;
 use super::edit;
 use super::plan::{
-    Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Request, Signal, Trigger,
+    Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request, Signal, Trigger,
     WakePlan, Way,
 };
 use super::program::{self, Around};
@@ -112,7 +112,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
             deaths.push(death);
         }
     }
-    Plan {
+    let mut plan = Plan {
         functions,
         events,
         requests,
@@ -120,6 +120,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         signals,
         pauses,
         retries,
+        reloads: Vec::new(),
         disk,
         wakes,
         deaths,
@@ -127,7 +128,18 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         kept,
         dice: dice.fork(1),
         sabotage: None,
-    }
+    };
+    // Drawn from dice of their own, so that the rest of the world does not hang on them.
+    let mut own = dice.fork(7);
+    plan.reloads = reloads(&mut own, editions);
+    plan
+}
+
+/// Edits while an engine lives: as many at most as there are editions to come to.
+fn reloads(dice: &mut Dice, editions: usize) -> Vec<Reload> {
+    let spread = *dice.pick(&[1_000, 60_000, 600_000]);
+    let count = dice.between(0, editions as i64);
+    (0..count).map(|_| Reload { at_ms: dice.between(0, spread) }).collect()
 }
 
 /// How far the clock is set, forward and back. What looks after old rows does so each second, so a world with it must not

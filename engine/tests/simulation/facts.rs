@@ -2,6 +2,7 @@
 //! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9; W1 is that
 //! a wait comes to one thing, which fits it, and W2 that it misses nothing.
 
+mod editions;
 mod gates;
 mod order;
 mod outside;
@@ -38,6 +39,8 @@ pub struct Facts {
     clock: Arc<SimClock>,
     /// The edition of the project in force, and the versions of handlers by hash: the function's number and the version's.
     edition: usize,
+    /// The editions that came into force in the engine's life, each with the time; the first one was there before.
+    editions: Vec<(Millis, usize)>,
     versions: HashMap<Arc<str>, (usize, usize)>,
     events: BTreeMap<EventId, EventRow>,
     senders: HashMap<Arc<str>, EventId>,
@@ -124,6 +127,7 @@ impl Facts {
             plan,
             clock,
             edition: 0,
+            editions: Vec::new(),
             versions: HashMap::new(),
             events: BTreeMap::new(),
             senders: HashMap::new(),
@@ -321,7 +325,8 @@ impl Facts {
         let stored: Vec<String> = row.keys.iter().map(|key| key.to_string()).collect();
         self.hold(keys == stored, || format!("run {} has keys {stored:?} instead of {keys:?}", row.id));
         let input = event.data["n"].as_i64().unwrap_or(3);
-        self.hold(declared.is_there(self.edition), || format!("I2: run {} is of a function that is gone", row.id));
+        let is_there = self.editions_at(row.created).any(|edition| declared.is_there(edition));
+        self.hold(is_there, || format!("I2: run {} is of a function that is gone", row.id));
         let version = declared.version_in(self.edition);
         let straight = straight::evaluate(&declared.versions[version], declared.attempts, input, &[]);
         let Some(straight) = straight else { return self.broken(format!("run {}: an empty journal does not fit", row.id)) };
@@ -361,7 +366,7 @@ impl Facts {
         wanted.extend(self.invoked(id));
         wanted.extend(self.ticked(id));
         for (at, function) in plan.functions.iter().enumerate() {
-            if !function.is_there(self.edition) || !function.starts_on(&event) {
+            if !function.starts_on(&event) || !self.may_start(id, at, accepted) {
                 continue;
             }
             // G8: one run for each value of an idempotency key.
@@ -408,16 +413,21 @@ impl Facts {
             self.check_throttle(id, at);
             self.check_pause(id, at);
         }
-        self.go_on(id, version, now);
+        self.go_on(id, version, at, now);
     }
 
-    /// G25: the run goes on with the newest version of its handler where its journal fits that, else with the one that
-    /// its journal was made with.
-    fn go_on(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
+    /// G25: the run goes on with the version of its handler that is the newest when its start is decided, where its journal fits
+    /// that, else with the one that its journal was made with. It keeps it until it is suspended or ends, whatever comes into force.
+    fn go_on(&mut self, id: RunId, version: &Arc<str>, at: Millis, now: Millis) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let function = &plan.functions[run.function];
-        let newest = function.version_in(self.edition);
+        let of_run = run.function;
+        let started_on = self.versions.get(version).copied();
+        let in_force: Vec<usize> =
+            self.editions_at(at).filter(|edition| function.is_there(*edition)).map(|edition| function.version_in(edition)).collect();
+        let fine = started_on.is_some_and(|(of, version)| of == of_run && in_force.contains(&version));
+        let newest = started_on.filter(|_| fine).map_or_else(|| function.version_in(self.edition), |(_, version)| version);
         let input = self.input_of(run);
         let fits = |version: usize| straight::evaluate(&function.versions[version], function.attempts, input, &run.records);
         let made_with = run.made_with.unwrap_or(newest);
@@ -425,10 +435,7 @@ impl Facts {
             Some(straight) => (newest, Some(straight)),
             None => (made_with, fits(made_with)),
         };
-        let started_on = self.versions.get(version).copied();
-        self.hold(started_on == Some((run_function(&self.runs, id), newest)), || {
-            format!("{id} started on another version than the newest")
-        });
+        self.hold(fine, || format!("G25: {id} started on {started_on:?}, in force was {in_force:?} of function {of_run}"));
         let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that fits no version it ran on")) };
         if runs_on != newest {
             self.note(now, &format!("{id} goes on with version {runs_on} instead of {newest}"));
@@ -626,10 +633,6 @@ fn keys(due: &[Wanted]) -> Vec<String> {
 fn planned(row: &EventRow) -> Event {
     let name = row.name.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(usize::MAX);
     Event { name, data: serde_json::from_str(&row.data).unwrap_or_default(), later_ms: None }
-}
-
-fn run_function(runs: &BTreeMap<RunId, Run>, id: RunId) -> usize {
-    runs.get(&id).map_or(usize::MAX, |run| run.function)
 }
 
 fn fits(wanted: &straight::Result, record: &Record) -> bool {

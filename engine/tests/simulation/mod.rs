@@ -6,6 +6,7 @@
 //! `STEPWELL_SIM_SEEDS=…` says how many worlds are tried; `STEPWELL_SIM_MINUTES=…` lets them go on for so long, from the
 //! seed `STEPWELL_SIM_FROM` on (scripts/soak does that).
 
+mod aside;
 mod clock;
 mod dice;
 mod disk;
@@ -66,7 +67,7 @@ fn describe(plan: &Plan) {
     }
     plan.requests.iter().for_each(|request| println!("{request:?}"));
     println!("cancels {:?}\nsignals {:?}\npauses {:?}\nretries {:?}", plan.cancels, plan.signals, plan.pauses, plan.retries);
-    println!("deaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.deaths, plan.jumps, plan.disk, plan.wakes);
+    println!("reloads {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.reloads, plan.deaths, plan.jumps, plan.disk, plan.wakes);
 }
 
 /// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made.
@@ -160,6 +161,7 @@ fn single(seed: u64) -> Plan {
     plan.requests[0].events[0].name = plan.events - 2;
     plan.requests[0].has_ids = true;
     (plan.cancels, plan.signals, plan.pauses, plan.retries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    plan.reloads.clear();
     plan.jumps.clear();
     plan.deaths.clear();
     (plan.disk.batch, plan.disk.full, plan.disk.slow, plan.disk.late, plan.kept) = (1, 0, 0, 0, None);

@@ -28,6 +28,8 @@ pub struct Plan {
     pub pauses: Vec<Pause>,
     /// Runs that back off are tried again at once.
     pub retries: Vec<Cancel>,
+    /// The project is edited while an engine lives, and reloaded.
+    pub reloads: Vec<Reload>,
     pub disk: DiskPlan,
     pub wakes: WakePlan,
     /// How each engine but the last one ends.
@@ -161,6 +163,12 @@ pub struct Jump {
     pub by_ms: i64,
 }
 
+/// Somebody edits the project's files, and the engine reloads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload {
+    pub at_ms: i64,
+}
+
 /// How an engine ends, and how long it takes until the next one starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Death {
@@ -231,6 +239,7 @@ impl Plan {
             + self.signals.len()
             + self.pauses.len()
             + self.retries.len()
+            + self.reloads.len()
             + self.deaths.len()
             + self.jumps.len()
     }

@@ -97,6 +97,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (1, |plan, _| without(plan, |plan| (!plan.cancels.is_empty()).then(|| plan.cancels.clear()))),
         (1, |plan, _| without(plan, |plan| (!plan.signals.is_empty()).then(|| plan.signals.clear()))),
         (1, |plan, _| without(plan, |plan| (!plan.jumps.is_empty()).then(|| plan.jumps.clear()))),
+        (1, |plan, _| without(plan, |plan| (!plan.reloads.is_empty()).then(|| plan.reloads.clear()))),
         (CALMS, calmer),
         (plan.functions.len() * FUNCTION_WAYS, |plan, at| {
             without(plan, |plan| simpler(&mut plan.functions[at / FUNCTION_WAYS], at % FUNCTION_WAYS))
@@ -132,6 +133,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (plan.pauses.len(), |plan, at| without(plan, |plan| removed(&mut plan.pauses, at))),
         (plan.retries.len(), |plan, at| without(plan, |plan| removed(&mut plan.retries, at))),
         (plan.signals.len(), |plan, at| without(plan, |plan| removed(&mut plan.signals, at))),
+        (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
         (plan.deaths.len() * DEATH_WAYS, |plan, at| {
             without(plan, |plan| {

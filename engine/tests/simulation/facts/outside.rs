@@ -95,7 +95,7 @@ impl Facts {
 
     pub fn engine_starts(&mut self, edition: usize, now: Millis) {
         self.life += 1;
-        self.edition = edition;
+        (self.edition, self.editions) = (edition, vec![(Millis(i64::MIN), edition)]);
         self.refused.clear();
         for run in self.runs.values_mut() {
             run.known.get_or_insert(now);
