@@ -46,8 +46,8 @@ struct Lanes {
 struct Commit {
     lists: Vec<List>,
     answer: Answer,
-    /// Whether it is the engine's first one.
-    recovers: bool,
+    /// What each of its lists is for.
+    sites: Vec<Option<Site>>,
 }
 
 impl Disk {
@@ -90,7 +90,7 @@ impl Disk {
             }
             let moment = self.dies_of(number, &batch);
             number += 1;
-            idle += u64::from(batch.iter().flat_map(Commit::sites).all(|site| site == Some(Site::Sweep)));
+            idle += u64::from(batch.iter().flat_map(|commit| &commit.sites).all(|site| *site == Some(Site::Sweep)));
             self.world.count_flush();
             if number - idle > MOST_FLUSHES {
                 self.world.facts().broken("I3: the engine commits and commits, and comes to no end".to_owned());
@@ -104,7 +104,7 @@ impl Disk {
 
     /// Whether this flush is the engine's last one.
     fn dies_of(&self, number: u64, batch: &[Commit]) -> Option<Moment> {
-        let sites: Vec<Site> = batch.iter().flat_map(Commit::sites).flatten().collect();
+        let sites: Vec<Site> = batch.iter().flat_map(|commit| &commit.sites).copied().flatten().collect();
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         let dies = match self.death {
             Some(Way::Flush { number: last, moment }) => (last == number).then_some(moment),
@@ -122,7 +122,7 @@ impl Disk {
     /// Carries out one transaction; true where the engine dies of it.
     fn flush(self: &Arc<Disk>, batch: Vec<Commit>, death: Option<Moment>, full: bool, plan: &mut DiskPlan) -> bool {
         if death == Some(Moment::Before) {
-            self.world.facts().cut(batch.iter().flat_map(Commit::sites), false);
+            self.world.facts().cut(batch.iter().flat_map(|commit| &commit.sites).copied().flatten(), false);
             self.lanes().never.extend(batch);
             return true;
         }
@@ -137,10 +137,7 @@ impl Disk {
             batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
             return false;
         }
-        if let Some(Moment::After | Moment::Answered) = death {
-            self.world.facts().cut(batch.iter().flat_map(Commit::sites), true);
-        }
-        let mut answers = Vec::new();
+        let (mut answers, mut done_at) = (Vec::new(), Vec::new());
         for mut commit in batch {
             self.world.facts().commit();
             if let Some(sabotage) = self.sabotage {
@@ -156,11 +153,17 @@ impl Disk {
                     self.world.facts().refused(std::iter::once(list));
                 }
             }
-            let done = commit.lists.iter().zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
-            for (list, _) in done {
+            let sited = commit.lists.iter().zip(&commit.sites);
+            let done = sited.zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
+            for ((list, site), _) in done {
                 self.world.facts().applied(list.clone(), now);
+                done_at.extend(*site);
             }
             answers.push((verdicts, commit));
+        }
+        if let Some(Moment::After | Moment::Answered) = death {
+            // One that was refused is not there to be cut off from what follows.
+            self.world.facts().cut(done_at.into_iter(), true);
         }
         self.world.facts().check_doomed();
         self.world.look();
@@ -237,13 +240,6 @@ impl Disk {
     }
 }
 
-impl Commit {
-    /// What its lists are for.
-    fn sites(&self) -> impl Iterator<Item = Option<Site>> {
-        self.lists.iter().map(|list| Site::of(list, self.recovers))
-    }
-}
-
 fn failure() -> StoreError {
     StoreError::Io("the disk is broken".to_owned())
 }
@@ -262,7 +258,11 @@ impl Store for Disk {
         let hasty = self.sabotage == Some(Sabotage::HastyAnswers);
         let (answer, ticket) = if hasty { hasty_answer(&lists) } else { (answer, ticket) };
         let recovers = !self.recovered.swap(true, Ordering::SeqCst);
-        let commit = Commit { lists, answer, recovers };
+        let sites: Vec<Option<Site>> = lists.iter().map(|list| Site::of(list, recovers)).collect();
+        if let Some((list, _)) = lists.iter().zip(&sites).find(|(_, site)| site.is_none()) {
+            self.world.facts().broken(format!("a list of no site: {list:?}"));
+        }
+        let commit = Commit { lists, answer, sites };
         let mut lanes = self.lanes();
         match lane {
             _ if self.world.is_frozen() => lanes.never.push(commit),

@@ -262,7 +262,7 @@ fn death(dice: &mut Dice) -> Death {
     let moment = *dice.pick(&[Moment::Before, Moment::Before, Moment::After, Moment::Answered, failed]);
     let way = match dice.below(16) {
         0..=4 => Way::Flush { number: dice.between(0, 25) as u64, moment },
-        5..=9 => Way::Site { site: *dice.pick(&sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
+        5..=9 => Way::Site { site: *dice.pick(sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
         10 | 11 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },
         12 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
         13 => Way::Read { number: dice.between(0, 60) as u64 },

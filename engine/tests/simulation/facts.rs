@@ -175,8 +175,8 @@ impl Facts {
     }
 
     /// The engine dies in this flush: what it writes is not on disk, or just is.
-    pub fn cut(&mut self, lists: impl Iterator<Item = Option<Site>>, is_on_disk: bool) {
-        for site in lists.flatten() {
+    pub fn cut(&mut self, lists: impl Iterator<Item = Site>, is_on_disk: bool) {
+        for site in lists {
             *self.cuts.entry((site, if is_on_disk { AFTER } else { BEFORE })).or_insert(0) += 1;
         }
     }

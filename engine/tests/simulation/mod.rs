@@ -14,6 +14,7 @@ mod draw;
 mod edit;
 mod facts;
 mod flow;
+mod places;
 mod plan;
 mod print;
 mod program;
