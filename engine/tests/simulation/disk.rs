@@ -1,12 +1,12 @@
 //! A store whose flushes take their time and may be the last thing that an engine does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
+use stepwell::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
@@ -198,6 +198,7 @@ impl Disk {
     }
 
     async fn tell_later(self: Arc<Disk>, verdicts: Result<Vec<Verdict>, StoreError>, commit: Commit, late: Span) {
+        self.world.facts().note(self.world.now(), "an answer comes late");
         self.world.clock.sleep(late).await;
         if self.world.is_frozen() {
             self.lanes().never.push(commit);
@@ -310,13 +311,17 @@ impl Store for Disk {
     }
 
     fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.read()?;
         self.memory.batch(run)
     }
+
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.read()?;
         self.memory.waits(run)
     }
 
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        self.read()?;
         self.memory.all_waits(each)
     }
 
@@ -330,12 +335,16 @@ impl Store for Disk {
         self.memory.all_windows(each)
     }
 
-    fn value(&self, key: &str) -> Result<Option<stepwell::rules::KvRow>, StoreError> {
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.read()?;
         self.memory.value(key)
     }
-    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+
+    fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        self.read()?;
         self.memory.pauses()
     }
+
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.read()?;
         self.memory.logs(run, from, limit)
@@ -344,6 +353,13 @@ impl Store for Disk {
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
         self.read()?;
         self.memory.source(hash)
+    }
+
+    fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.read()?;
+        let named: BTreeSet<Arc<str>> = self.memory.runs(&RunQuery::default())?.into_iter().filter_map(|run| run.version).collect();
+        let stored = self.world.facts().sources();
+        Ok(stored.into_iter().filter(|hash| !named.contains(hash)).collect())
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {

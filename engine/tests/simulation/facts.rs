@@ -8,7 +8,7 @@ mod order;
 mod outside;
 mod waits;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -42,6 +42,8 @@ pub struct Facts {
     /// The editions that came into force in the engine's life, each with the time; the first one was there before.
     editions: Vec<(Millis, usize)>,
     versions: HashMap<Arc<str>, (usize, usize)>,
+    /// The versions whose sources are stored.
+    sources: BTreeSet<Arc<str>>,
     events: BTreeMap<EventId, EventRow>,
     senders: HashMap<Arc<str>, EventId>,
     /// Idempotency keys that were taken last, by function, with the event that took them and when.
@@ -129,6 +131,7 @@ impl Facts {
             edition: 0,
             editions: Vec::new(),
             versions: HashMap::new(),
+            sources: BTreeSet::new(),
             events: BTreeMap::new(),
             senders: HashMap::new(),
             once: HashMap::new(),
@@ -276,8 +279,9 @@ impl Facts {
             Write::Pause(row) => self.paused(&row, now),
             Write::PutValue(_) | Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
-            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::DropSource(_) => {
-            }
+            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } => {}
+            Write::PutSource(row) => drop(self.sources.insert(row.hash)),
+            Write::DropSource(hash) => self.source_dropped(&hash),
             Write::NoteOutcome { event, function, outcome } => self.noted(event, function, outcome, now),
             Write::PutWindow(row) | Write::RaiseWindow(row) => self.counted(&row),
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
@@ -427,6 +431,7 @@ impl Facts {
         let in_force: Vec<usize> =
             self.editions_at(at).filter(|edition| function.is_there(*edition)).map(|edition| function.version_in(edition)).collect();
         let fine = started_on.is_some_and(|(of, version)| of == of_run && in_force.contains(&version));
+        let is_stored = self.sources.contains(version);
         let newest = started_on.filter(|_| fine).map_or_else(|| function.version_in(self.edition), |(_, version)| version);
         let input = self.input_of(run);
         let fits = |version: usize| straight::evaluate(&function.versions[version], function.attempts, input, &run.records);
@@ -435,6 +440,7 @@ impl Facts {
             Some(straight) => (newest, Some(straight)),
             None => (made_with, fits(made_with)),
         };
+        self.hold(is_stored, || format!("G25: {id} started on {started_on:?}, whose sources are not stored"));
         self.hold(fine, || format!("G25: {id} started on {started_on:?}, in force was {in_force:?} of function {of_run}"));
         let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that fits no version it ran on")) };
         if runs_on != newest {

@@ -15,13 +15,16 @@ use super::world::Outcome;
 use super::{each_plan, pass};
 
 /// What has to come up somewhere in as many worlds as the tests try, as their stories tell it.
-const INCIDENTS: [&str; 26] = [
+const INCIDENTS: [&str; 29] = [
     "engine died",
     "drain",
     "the disk fails",
     "the engine gives up",
     "the disk is full",
     "the clock is set",
+    "wake-ups were late",
+    "wake-ups were lost",
+    "an answer comes late",
     "reloaded while runs were in flight",
     "reloaded in the middle of an attempt",
     "goes on with version",

@@ -134,6 +134,7 @@ pub fn run(plan: Plan) -> Outcome {
         }
     }
     world.compare(&memory);
+    world.tell_delays();
     let mut facts = world.facts();
     facts.check_end();
     Outcome {
@@ -199,6 +200,9 @@ impl World {
     fn new(plan: &Arc<Plan>) -> Arc<World> {
         let mut dice = plan.dice.clone();
         let clock = SimClock::new(START, plan.wakes.clone(), dice.fork(3));
+        if plan.sabotage == Some(Sabotage::LostTimers) {
+            clock.lose_timers();
+        }
         let hand = clock.hand(Span(0));
         Arc::new(World {
             plan: Arc::clone(plan),
@@ -459,6 +463,16 @@ impl World {
             && client.retries == self.plan.retries.len()
             && client.reloads == self.plan.reloads.len();
         done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()
+    }
+
+    /// What the clock has done to the engines, for those who count it.
+    fn tell_delays(&self) {
+        let (now, (late, forgotten)) = (self.now(), self.clock.delays());
+        for (count, what) in [(late, "late"), (forgotten, "lost until the clock looked again")] {
+            if count > 0 {
+                self.facts().note(now, &format!("wake-ups were {what}: {count}"));
+            }
+        }
     }
 
     /// The rows are what the writes have made of them.

@@ -1,5 +1,8 @@
 //! Which edition of the project was in force when something was decided.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use stepwell::base::{EventId, Millis};
 use stepwell::rules::RunState;
 
@@ -28,6 +31,20 @@ impl Facts {
     pub fn must_be_in_force(&mut self, edition: usize) {
         let now = self.edition;
         self.hold(now == edition, || format!("G25: edition {edition} was reloaded, and {now} is in force"));
+    }
+
+    /// The versions whose sources are stored.
+    pub fn sources(&self) -> BTreeSet<Arc<str>> {
+        self.sources.clone()
+    }
+
+    /// G25: the sources of a version stay as long as an unfinished run names it.
+    pub(super) fn source_dropped(&mut self, hash: &Arc<str>) {
+        self.sources.remove(hash);
+        let version = self.versions.get(hash).copied();
+        let names = |run: &super::Run| run.made_with.map(|made_with| (run.function, made_with)) == version && !run.state.is_terminal();
+        let is_named = version.is_some() && self.runs.values().any(names);
+        self.hold(!is_named, || format!("G25: the sources of {version:?} were deleted, which a run is on"));
     }
 
     /// The editions by which the engine may have decided at a time: one, or both where it was swapped in that millisecond.
