@@ -6,14 +6,16 @@ use stepwell::rules::{Ending, Hold};
 use super::dice::Dice;
 use super::edit;
 use super::plan::{
-    Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request, Signal, Trigger,
-    WakePlan, Way,
+    Backoff, Call, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request, Signal,
+    Trigger, WakePlan, Way,
 };
 use super::program::{self, Around};
 use super::sites;
 use super::swarm::{Feature, Swarm};
 
 const KEYS: [&str; 2] = ["a", "b"];
+/// Percent of the worlds in which somebody has runs done again, and of those in which somebody invokes functions.
+const OTHERS: u64 = 30;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -120,6 +122,8 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         signals,
         pauses,
         retries,
+        replays: Vec::new(),
+        calls: Vec::new(),
         reloads: Vec::new(),
         disk,
         wakes,
@@ -132,7 +136,20 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     // Drawn from dice of their own, so that the rest of the world does not hang on them.
     let mut own = dice.fork(7);
     plan.reloads = reloads(&mut own, editions);
+    if own.chance(OTHERS) {
+        plan.replays = (0..own.between(1, 3)).map(|_| cancel(&mut own)).collect();
+    }
+    if own.chance(OTHERS) {
+        let functions = plan.functions.len();
+        plan.calls = (0..own.between(1, 4)).map(|_| call(&mut own, functions)).collect();
+    }
     plan
+}
+
+fn call(dice: &mut Dice, functions: usize) -> Call {
+    let spread = *dice.pick(&[1_000, 120_000]);
+    let data = json!({ "n": dice.between(0, 99), "b": dice.between(0, 1) });
+    Call { at_ms: dice.between(0, spread), function: dice.below(functions), data }
 }
 
 /// Edits while an engine lives: as many at most as there are editions to come to.

@@ -106,6 +106,8 @@ pub struct Run {
     pub straight: Straight,
     /// Somebody asked for its cancel.
     pub cancelled: bool,
+    /// Whether it does another one again.
+    replays: bool,
     /// What the deaths of engines in which it was running weigh, since its last record: 3 for a crash, 1 for a kill.
     deaths: u32,
 }
@@ -280,7 +282,9 @@ impl Facts {
             Write::PutValue(_) | Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
             Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } => {}
-            Write::PutSource(row) => drop(self.sources.insert(row.hash)),
+            Write::PutSource(row) => {
+                self.sources.insert(row.hash);
+            }
             Write::DropSource(hash) => self.source_dropped(&hash),
             Write::NoteOutcome { event, function, outcome } => self.noted(event, function, outcome, now),
             Write::PutWindow(row) | Write::RaiseWindow(row) => self.counted(&row),
@@ -315,7 +319,10 @@ impl Facts {
             &format!("{} created: {} of event {} keys {:?} enters {}", row.id, row.function, row.event, row.keys, row.enter.rfc3339()),
         );
         let plan = Arc::clone(&self.plan);
-        if let Some(event) = self.events.get(&row.event).cloned() {
+        // One that does another one again passes no gate.
+        if row.replay_of.is_some() {
+            self.note(now, &format!("{} is done again", row.event));
+        } else if let Some(event) = self.events.get(&row.event).cloned() {
             self.created_by(row, &event, now);
         }
         let Some(function) = plan.functions.iter().position(|function| *function.id == *row.function) else {
@@ -356,6 +363,7 @@ impl Facts {
             failed: HashMap::new(),
             straight,
             cancelled: false,
+            replays: row.replay_of.is_some(),
             deaths: 0,
         };
         self.runs.insert(row.id, run);

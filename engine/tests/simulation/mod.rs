@@ -68,6 +68,7 @@ fn describe(plan: &Plan) {
     }
     plan.requests.iter().for_each(|request| println!("{request:?}"));
     println!("cancels {:?}\nsignals {:?}\npauses {:?}\nretries {:?}", plan.cancels, plan.signals, plan.pauses, plan.retries);
+    println!("replays {:?}\ncalls {:?}", plan.replays, plan.calls);
     println!("reloads {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.reloads, plan.deaths, plan.jumps, plan.disk, plan.wakes);
 }
 
@@ -168,6 +169,8 @@ fn single(seed: u64) -> Plan {
     plan.requests[0].events[0].name = plan.events - 2;
     plan.requests[0].has_ids = true;
     (plan.cancels, plan.signals, plan.pauses, plan.retries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    plan.replays.clear();
+    plan.calls.clear();
     plan.reloads.clear();
     plan.jumps.clear();
     plan.deaths.clear();

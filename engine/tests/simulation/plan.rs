@@ -28,6 +28,10 @@ pub struct Plan {
     pub pauses: Vec<Pause>,
     /// Runs that back off are tried again at once.
     pub retries: Vec<Cancel>,
+    /// Runs that have ended are done again.
+    pub replays: Vec<Cancel>,
+    /// Functions are invoked from outside.
+    pub calls: Vec<Call>,
     /// The project is edited while an engine lives, and reloaded.
     pub reloads: Vec<Reload>,
     pub disk: DiskPlan,
@@ -163,6 +167,14 @@ pub struct Jump {
     pub by_ms: i64,
 }
 
+/// Somebody invokes a function from outside.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at_ms: i64,
+    pub function: usize,
+    pub data: Value,
+}
+
 /// Somebody edits the project's files, and the engine reloads them.
 #[derive(Debug, Clone, Copy)]
 pub struct Reload {
@@ -239,6 +251,8 @@ impl Plan {
             + self.signals.len()
             + self.pauses.len()
             + self.retries.len()
+            + self.replays.len()
+            + self.calls.len()
             + self.reloads.len()
             + self.deaths.len()
             + self.jumps.len()

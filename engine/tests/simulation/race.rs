@@ -35,6 +35,8 @@ fn calm(functions: Vec<Function>, requests: Vec<Request>, dice: &mut Dice) -> Pl
         signals: Vec::new(),
         pauses: Vec::new(),
         retries: Vec::new(),
+        replays: Vec::new(),
+        calls: Vec::new(),
         reloads: Vec::new(),
         disk,
         wakes: WakePlan { late: 0, late_ms: 1 },

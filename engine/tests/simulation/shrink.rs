@@ -133,6 +133,8 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (plan.pauses.len(), |plan, at| without(plan, |plan| removed(&mut plan.pauses, at))),
         (plan.retries.len(), |plan, at| without(plan, |plan| removed(&mut plan.retries, at))),
         (plan.signals.len(), |plan, at| without(plan, |plan| removed(&mut plan.signals, at))),
+        (plan.replays.len(), |plan, at| without(plan, |plan| removed(&mut plan.replays, at))),
+        (plan.calls.len(), |plan, at| without(plan, |plan| removed(&mut plan.calls, at))),
         (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
         (plan.deaths.len() * DEATH_WAYS, |plan, at| {
@@ -163,6 +165,8 @@ fn without_function(plan: &mut Plan, at: usize) -> Option<()> {
     let gone = plan.functions.remove(at);
     plan.pauses.retain(|pause| pause.function != at);
     plan.pauses.iter_mut().for_each(|pause| pause.function -= usize::from(pause.function > at));
+    plan.calls.retain(|call| call.function != at);
+    plan.calls.iter_mut().for_each(|call| call.function -= usize::from(call.function > at));
     for function in &mut plan.functions {
         function.versions = function.versions.iter().map(|program| edit::without_invoke(program, &gone.id)).collect();
     }

@@ -461,6 +461,8 @@ impl World {
             && client.signals == self.plan.signals.len()
             && client.pauses == 2 * self.plan.pauses.len()
             && client.retries == self.plan.retries.len()
+            && client.replays == self.plan.replays.len()
+            && client.calls == self.plan.calls.len()
             && client.reloads == self.plan.reloads.len();
         done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()
     }

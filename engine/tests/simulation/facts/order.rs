@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepwell::base::{EventId, Millis, RunId, Span};
+use stepwell::base::{Millis, RunId, Span};
 use stepwell::rules::{Hold, RunState, family};
 
 use super::super::plan::Function;
@@ -23,7 +23,7 @@ impl Facts {
             }
             // Before its answer nobody knows it; answers that are not late come in the order of the commits. What a script asks for
             // and what comes from outside are told by different tasks, and two answers of one moment in either order.
-            let same_way = self.is_invoked(other.event) == self.is_invoked(run.event);
+            let same_way = self.way(other) == self.way(run);
             let in_order = self.plan.disk.late == 0 && same_way && other.created_in <= run.created_in;
             let known = other.known.is_some_and(|known| known < at) || in_order;
             let before = (place(other), *other_id) < (place(run), id) && other.enter <= at;
@@ -47,8 +47,14 @@ impl Facts {
         }
     }
 
-    fn is_invoked(&self, event: EventId) -> bool {
-        self.events.get(&event).is_some_and(|event| &*event.name == family::INVOKED)
+    /// By whom an engine hears of a run.
+    fn way(&self, run: &Run) -> Way {
+        match self.events.get(&run.event) {
+            _ if run.replays => Way::Replay,
+            _ if self.is_called(run.event) => Way::Call,
+            Some(event) if &*event.name == family::INVOKED => Way::Invoke,
+            _ => Way::Event,
+        }
     }
 
     /// I6: no limit is exceeded.
@@ -75,6 +81,19 @@ impl Facts {
         }
         over.into_iter().for_each(|what| self.broken(what));
     }
+}
+
+/// Who tells an engine of a run that is new.
+#[derive(PartialEq, Eq)]
+enum Way {
+    /// Whoever takes in events.
+    Event,
+    /// The script that has invoked it.
+    Invoke,
+    /// Whoever has invoked it from outside.
+    Call,
+    /// Whoever has another run done again.
+    Replay,
 }
 
 /// Its place in line, with its head start.
