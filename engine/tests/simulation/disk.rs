@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
 use stepwell::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
+use stepwell::store::memory::Disk as Held;
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
-use super::plan::{DiskPlan, Moment, Way};
+use super::dice::Dice;
+use super::plan::{Death, DiskPlan, Moment, Way};
 use super::sabotage::Sabotage;
 use super::sites::{Met, Site};
 use super::world::World;
@@ -25,6 +27,10 @@ pub struct Disk {
     /// How the engine before this one ended.
     end: Ending,
     death: Option<Way>,
+    /// Whether the power is cut with its death.
+    power: bool,
+    /// What was held before each of the newest transactions, as far as these need no flush of their own.
+    unsure: Mutex<Vec<Held>>,
     sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
     wake: Notify,
@@ -51,13 +57,15 @@ struct Commit {
 }
 
 impl Disk {
-    pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<Way>) -> Arc<Disk> {
+    pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<&Death>) -> Arc<Disk> {
         let sabotage = world.sabotage();
         Arc::new(Disk {
             memory,
             world,
             end,
-            death,
+            death: death.map(|death| death.way),
+            power: death.is_some_and(|death| death.power),
+            unsure: Mutex::default(),
             sabotage,
             lanes: Mutex::default(),
             wake: Notify::new(),
@@ -70,6 +78,21 @@ impl Disk {
     /// What outlives the engine, and how many commits of each site it made.
     pub fn into_memory(self) -> (Memory, Met) {
         (self.memory, self.met.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The power is cut: some of the newest transactions are lost, if nothing has flushed them.
+    pub fn lose_power(&mut self, dice: &mut Dice) {
+        let unsure = std::mem::take(self.unsure.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if unsure.is_empty() || self.world.has_failed() {
+            return;
+        }
+        let lost = dice.between(1, unsure.len() as i64) as usize;
+        let kept = unsure.len() - lost;
+        if let Some(before) = unsure.into_iter().nth(kept) {
+            self.memory = Memory::restore(before);
+            let now = self.world.now();
+            self.world.facts().taken_back(lost, now);
+        }
     }
 
     /// Writes what is queued until the flush in which the engine dies.
@@ -138,6 +161,8 @@ impl Disk {
             return false;
         }
         let (mut answers, mut done_at) = (Vec::new(), Vec::new());
+        let may_be_lost = self.power && batch.iter().flat_map(|commit| &commit.lists).all(List::may_be_lost);
+        let before = may_be_lost.then(|| self.memory.snapshot());
         for mut commit in batch {
             self.world.facts().commit();
             if let Some(sabotage) = self.sabotage {
@@ -161,6 +186,14 @@ impl Disk {
             }
             answers.push((verdicts, commit));
         }
+        self.world.facts().is_written(may_be_lost);
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Some(before) => unsure.push(before),
+            // The flush is one of all that came before.
+            None => unsure.clear(),
+        }
+        drop(unsure);
         if let Some(Moment::After | Moment::Answered) = death {
             // One that was refused is not there to be cut off from what follows.
             self.world.facts().cut(done_at.into_iter(), true);

@@ -136,6 +136,9 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     // Drawn from dice of their own, so that the rest of the world does not hang on them.
     let mut own = dice.fork(7);
     plan.reloads = reloads(&mut own, editions);
+    for death in plan.deaths.iter_mut().filter(|death| death.end == Ending::Killed) {
+        death.power = own.chance(40);
+    }
     if own.chance(OTHERS) {
         plan.replays = (0..own.between(1, 3)).map(|_| cancel(&mut own)).collect();
     }
@@ -288,5 +291,5 @@ fn death(dice: &mut Dice) -> Death {
     let down_ms = *dice.pick(&[0, 1, 1_000, 600_000]);
     // Of one that crashed a supervisor starts the next at once.
     let end = if down_ms <= 1 { Ending::Crashed } else { Ending::Killed };
-    Death { way, end, down_ms, jump_ms: 0, edited: false }
+    Death { way, end, down_ms, jump_ms: 0, edited: false, power: false }
 }

@@ -6,6 +6,7 @@ mod editions;
 mod gates;
 mod order;
 mod outside;
+mod power;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,6 +26,7 @@ use super::program::Break;
 use super::sites::{AFTER, BEFORE, Cuts, Site};
 use super::straight::{self, End, Straight, Wanted};
 use gates::Passed;
+use power::Before;
 use waits::Talks;
 
 /// How long a full disk is one story.
@@ -61,6 +63,10 @@ pub struct Facts {
     full: Option<Millis>,
     /// Runs whose start was decided, and found the disk full, or the run put off meanwhile: it is tried again.
     refused: HashSet<RunId>,
+    /// Runs that were started in the transaction that is being applied, as they were before.
+    starting: Vec<(RunId, Before)>,
+    /// The same for each of the newest transactions, as far as a power cut may take them back.
+    unsure: Vec<Vec<(RunId, Before)>>,
     /// What runs have to do with each other.
     talks: Talks,
     /// What gates have let through.
@@ -145,6 +151,8 @@ impl Facts {
             came_in: HashMap::new(),
             full: None,
             refused: HashSet::new(),
+            starting: Vec::new(),
+            unsure: Vec::new(),
             talks: Talks::default(),
             passed: Passed::default(),
             life: 0,
@@ -403,6 +411,8 @@ impl Facts {
     fn started(&mut self, id: RunId, at: Millis, version: &Arc<str>, now: Millis) {
         self.note(now, &format!("{id} started"));
         self.check_turn(id, at);
+        let before = self.before(id);
+        self.starting.extend(before.map(|before| (id, before)));
         let poked = self.is_poked(id);
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);

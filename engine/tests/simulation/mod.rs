@@ -135,7 +135,14 @@ fn simulation_survives_a_cut_between_any_two_commits() {
         assert!(uncut.runs > 0, "seed {seed}: nothing has run");
         for number in 0..uncut.flushes {
             for moment in [Moment::Before, Moment::After] {
-                let death = Death { way: Way::Flush { number, moment }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+                let death = Death {
+                    way: Way::Flush { number, moment },
+                    end: Ending::Killed,
+                    down_ms: 1_000,
+                    jump_ms: 0,
+                    edited: false,
+                    power: false,
+                };
                 let plan = Plan { deaths: vec![death], ..plan.clone() };
                 let outcome = shrink::outcome(plan.clone());
                 if let Some(trouble) = outcome.trouble {

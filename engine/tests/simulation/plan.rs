@@ -192,6 +192,8 @@ pub struct Death {
     pub jump_ms: i64,
     /// Whether the next engine has the next edition of the project.
     pub edited: bool,
+    /// Whether the machine loses its power with it: then what was written without a flush may be lost.
+    pub power: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,6 +143,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
                 match at % DEATH_WAYS {
                     0 => std::mem::take(&mut death.edited).then_some(()),
                     1 => (std::mem::take(&mut death.jump_ms) != 0).then_some(()),
+                    2 => std::mem::take(&mut death.power).then_some(()),
                     _ => (std::mem::take(&mut death.down_ms) != 0).then_some(()),
                 }
             })
@@ -151,7 +152,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
 }
 
 const REQUEST_WAYS: usize = 5;
-const DEATH_WAYS: usize = 3;
+const DEATH_WAYS: usize = 4;
 const CALMS: usize = 6;
 const FUNCTION_WAYS: usize = 9 + gates::WAYS;
 

@@ -289,7 +289,8 @@ pub fn aimed(plan: &Plan, met: &[Met], dice: &mut Dice) -> Option<[Plan; 2]> {
     let number = dice.between(0, count as i64 - 1) as u64;
     Some([Moment::Before, Moment::After].map(|moment| {
         let mut plan = plan.clone();
-        let calm = Death { way: Way::Time { ms: i64::MAX / 4 }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+        let calm =
+            Death { way: Way::Time { ms: i64::MAX / 4 }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false, power: false };
         let old = plan.deaths.get(life).copied().unwrap_or(calm);
         let drain_ms = match old.way {
             Way::Drain { ms } => Some(ms),

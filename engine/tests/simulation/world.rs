@@ -106,10 +106,13 @@ pub fn run(plan: Plan) -> Outcome {
             (project, loaded) = (world.load(&host, edition), edition);
         }
         world.begin_life(death.map(|death| death.way), edition);
-        let disk = Disk::new(memory, Arc::clone(&world), end, death.map(|death| death.way));
+        let disk = Disk::new(memory, Arc::clone(&world), end, death);
         let clean = world.live(&project, &host, &disk, &mut disk_plan);
         match Arc::try_unwrap(disk) {
-            Ok(disk) => {
+            Ok(mut disk) => {
+                if !clean {
+                    disk.lose_power(&mut disk_plan.dice);
+                }
                 let (left, in_life) = disk.into_memory();
                 memory = left;
                 met.push(in_life);

@@ -110,6 +110,8 @@ impl Facts {
         self.life += 1;
         (self.edition, self.editions) = (edition, vec![(Millis(i64::MIN), edition)]);
         self.refused.clear();
+        self.starting.clear();
+        self.unsure.clear();
         for run in self.runs.values_mut() {
             run.known.get_or_insert(now);
             run.heard.get_or_insert(now);

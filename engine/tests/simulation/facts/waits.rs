@@ -265,6 +265,16 @@ impl Facts {
         is_poked || self.has_news(id)
     }
 
+    /// The starts of a run, and how many there were when a wait of it came to something last.
+    pub(super) fn starts(&self, id: RunId) -> (u32, Option<u32>) {
+        self.talks.starts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// A start of a run was taken back.
+    pub(super) fn put_starts(&mut self, id: RunId, starts: (u32, Option<u32>)) {
+        self.talks.starts.insert(id, starts);
+    }
+
     /// A run that waits for one that it has invoked.
     pub fn some_parent(&self) -> Option<RunId> {
         let waits = |row: &&WaitRow| matches!(*row.what, What::Run(_)) && row.state == WaitState::Open;
