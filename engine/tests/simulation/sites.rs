@@ -29,6 +29,8 @@ macro_rules! sites {
 }
 
 sites! {
+    /// Versions of handlers that nobody needs are deleted.
+    OldSources,
     /// A drain puts a run back into the queue.
     Requeue,
     /// A child of a run that is cancelled is, too.
@@ -36,10 +38,6 @@ sites! {
     /// The wait for an invoked run takes too long, and the run is cancelled.
     GiveUp,
     RetryNow,
-    /// A run is done again.
-    Replay,
-    /// Somebody outside invokes a function.
-    Call,
     /// A run takes the place of another one.
     Replace,
     CancelOn,
@@ -56,9 +54,11 @@ sites! {
     Position,
     /// ... or the clock starts it.
     Tick,
-    /// Versions of handlers that nobody needs are deleted.
-    OldSources,
-    /// Those of a reload are stored.
+    /// A run is done again.
+    Replay,
+    /// Somebody outside invokes a function.
+    Call,
+    /// The sources of the handlers of a reload are stored.
     NewSources,
     /// A run that killed the engine is parked.
     Poison,
@@ -280,10 +280,15 @@ impl Site {
 }
 
 /// The plan with another death: at a commit that the world has made, before it is on disk and right after. Half of the
-/// time it is one of the rarest there is.
+/// time it is the rarest there is, or one of the rarest.
 pub fn aimed(plan: &Plan, met: &[Met], dice: &mut Dice) -> Option<[Plan; 2]> {
     let made: Vec<Site> = ALL.iter().copied().filter(|site| met.iter().any(|met| met.contains_key(site))).collect();
-    let site = if dice.chance(50) { *made.first()? } else { *made.get(dice.below(made.len().max(1)))? };
+    let among = match dice.below(20) {
+        0..9 => 1,
+        9..13 => 4,
+        _ => made.len(),
+    };
+    let site = *made.get(dice.below(among.min(made.len()).max(1)))?;
     let lives: Vec<(usize, u64)> = met.iter().enumerate().filter_map(|(life, met)| Some((life, *met.get(&site)?))).collect();
     let (life, count) = *dice.pick(&lives);
     let number = dice.between(0, count as i64 - 1) as u64;
