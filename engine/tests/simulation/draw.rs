@@ -136,6 +136,11 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     // Drawn from dice of their own, so that the rest of the world does not hang on them.
     let mut own = dice.fork(7);
     plan.reloads = reloads(&mut own, editions);
+    for function in plan.functions.iter_mut().filter(|function| function.limits.iter().any(|limit| limit.shared.is_none())) {
+        if editions > 0 && own.chance(50) {
+            function.limits_from = Some((own.between(1, editions as i64) as usize, own.between(1, 4) as u32));
+        }
+    }
     for death in plan.deaths.iter_mut().filter(|death| death.end == Ending::Killed) {
         death.power = own.chance(40);
     }
@@ -224,7 +229,20 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
     let finish = swarm.meets(Feature::FinishTimeouts, dice).then(|| dice.between(1, 3_600));
     // One function stays, since a project without any is none.
     let gone_from = (number > 0 && editions > 0 && dice.chance(20)).then(|| dice.between(1, editions as i64) as usize);
-    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, gates, start, finish, versions: Vec::new(), gone_from }
+    Function {
+        id: format!("f{number}"),
+        on,
+        attempts,
+        backoff,
+        limits,
+        limits_from: None,
+        once,
+        gates,
+        start,
+        finish,
+        versions: Vec::new(),
+        gone_from,
+    }
 }
 
 /// What there is around the program of a function: it starts those after it alone, so that no chain is without end.

@@ -430,7 +430,7 @@ impl Facts {
         let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
         let from = self.may_start_from(function, enter);
         self.hold(limit.is_none_or(|limit| at < from.after(limit)), || format!("{id} started after its timeouts.start"));
-        self.check_slots(id);
+        self.check_slots(id, at, first);
         if first {
             self.check_throttle(id, at);
             self.check_pause(id, at);

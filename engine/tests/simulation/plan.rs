@@ -56,6 +56,8 @@ pub struct Function {
     pub attempts: u32,
     pub backoff: Backoff,
     pub limits: Vec<Limit>,
+    /// The edition of the project from which on its own limits let so many in.
+    pub limits_from: Option<(usize, u32)>,
     /// Whether `event.data.once` is its idempotency key.
     pub once: bool,
     pub gates: Gates,
@@ -237,7 +239,7 @@ impl Plan {
         }
         text.push_str("functions:\n");
         for function in self.functions.iter().filter(|function| function.is_there(edition)) {
-            function.write(&mut text, self.sabotage);
+            function.write(&mut text, edition, self.sabotage);
         }
         text
     }
@@ -262,10 +264,10 @@ impl Plan {
 }
 
 impl Function {
-    fn write(&self, text: &mut String, sabotage: Option<Sabotage>) {
+    fn write(&self, text: &mut String, edition: usize, sabotage: Option<Sabotage>) {
         let wider = u32::from(sabotage == Some(Sabotage::WideLimits));
         let on: Vec<String> = self.on.iter().map(Trigger::yaml).collect();
-        let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(wider)).collect();
+        let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(self.limit_in(limit, edition) + wider)).collect();
         let backoff = match self.backoff {
             Backoff::Table => "backoff: table".to_owned(),
             Backoff::Fixed { seconds } => format!("backoff: fixed, initial: {seconds}s, jitter: 0"),
@@ -293,6 +295,11 @@ impl Function {
     /// Whether an edition of the project declares it.
     pub fn is_there(&self, edition: usize) -> bool {
         self.gone_from.is_none_or(|from| edition < from)
+    }
+
+    /// How many runs one of its limits lets in at a time in an edition of the project.
+    pub fn limit_in(&self, limit: &Limit, edition: usize) -> u32 {
+        self.limits_from.filter(|(from, _)| *from <= edition && limit.shared.is_none()).map_or(limit.limit, |(_, other)| other)
     }
 
     /// The number of its handler's version in an edition of the project.
@@ -343,11 +350,11 @@ impl Trigger {
 }
 
 impl Limit {
-    fn yaml(&self, wider: u32) -> String {
+    fn yaml(&self, limit: u32) -> String {
         let key = self.key.map(|key| format!(", key: event.data.{key}")).unwrap_or_default();
         let hold = if self.hold == Hold::Active { ", hold: active" } else { "" };
         let shared = self.shared.as_ref().map(|name| format!(", shared: {name}")).unwrap_or_default();
-        format!("{{ limit: {}{key}{hold}{shared} }}", self.limit + wider)
+        format!("{{ limit: {limit}{key}{hold}{shared} }}")
     }
 
     /// The value of its key for an event, as it is stored.

@@ -55,6 +55,7 @@ fn function(versions: Vec<Program>) -> Function {
         attempts: 3,
         backoff: Backoff::Fixed { seconds: 5 },
         limits: Vec::new(),
+        limits_from: None,
         once: false,
         gates: Gates::default(),
         start: None,

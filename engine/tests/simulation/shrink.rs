@@ -154,7 +154,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
 const REQUEST_WAYS: usize = 5;
 const DEATH_WAYS: usize = 4;
 const CALMS: usize = 6;
-const FUNCTION_WAYS: usize = 9 + gates::WAYS;
+const FUNCTION_WAYS: usize = 10 + gates::WAYS;
 
 fn removed<T>(from: &mut Vec<T>, at: usize) -> Option<()> {
     from.remove(at);
@@ -213,7 +213,8 @@ fn simpler(function: &mut Function, at: usize) -> Option<()> {
             let fixed = matches!(function.backoff, Backoff::Fixed { .. });
             (!fixed).then(|| function.backoff = Backoff::Fixed { seconds: 1 })
         }
-        at @ 9.. => function.gates.simpler(at - 9),
+        9 => function.limits_from.take().map(drop),
+        at @ 10.. => function.gates.simpler(at - 10),
         _ => {
             let limit = function.limits.iter_mut().find(|limit| limit.hold == Hold::Active)?;
             limit.hold = Hold::Run;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use stepwell::base::{Millis, RunId, Span};
 use stepwell::rules::{Hold, RunState, family};
 
-use super::super::plan::Function;
+use super::super::plan::{Function, Limit};
 use super::{Facts, Run};
 
 impl Facts {
     /// I7: nobody with the same slots who came before, or has begun already, is left behind.
     pub(super) fn check_turn(&mut self, id: RunId, at: Millis) {
         let Some(run) = self.runs.get(&id).filter(|run| run.started.is_none()) else { return };
-        let alone = self.plan.functions[run.function].limits.iter().any(|limit| limit.limit == 1);
+        let function = &self.plan.functions[run.function];
+        let alone = function.limits.iter().any(|limit| self.allowed(function, limit, at) == 1);
         let mut passed = None;
         for (other_id, other) in &self.runs {
             let alike = *other_id != id && other.function == run.function && other.keys == run.keys && throttle(other) == throttle(run);
@@ -57,12 +58,22 @@ impl Facts {
         }
     }
 
-    /// I6: no limit is exceeded.
-    pub(super) fn check_slots(&mut self, id: RunId) {
+    /// How many a limit lets in at most by what was in force when a start was decided, or has come into force since: others may have
+    /// been started by that, and come to the disk before.
+    fn allowed(&self, function: &Function, limit: &Limit, at: Millis) -> u32 {
+        let since = self.editions_at(at).chain([self.edition]).min().unwrap_or(self.edition);
+        (since..=self.edition).map(|edition| function.limit_in(limit, edition)).max().unwrap_or(limit.limit)
+    }
+
+    /// I6: no limit is exceeded by a start. One that is lowered takes no slot away from those that have one.
+    pub(super) fn check_slots(&mut self, id: RunId, at: Millis, first: bool) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let mut over = Vec::new();
         for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
+            if limit.hold == Hold::Run && !first {
+                continue;
+            }
             let wanted = scope(&plan.functions[run.function], number);
             let holders = self.runs.iter().filter(|(_, other)| {
                 let holds = match limit.hold {
@@ -75,8 +86,9 @@ impl Facts {
                 holds && function.is_there(self.edition) && (0..function.limits.len()).any(same)
             });
             let holders: Vec<RunId> = holders.map(|(id, _)| *id).collect();
-            if holders.len() > limit.limit as usize {
-                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {}", run.keys[number], limit.limit));
+            let allowed = self.allowed(&plan.functions[run.function], limit, at);
+            if holders.len() > allowed as usize {
+                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {allowed}", run.keys[number]));
             }
         }
         over.into_iter().for_each(|what| self.broken(what));
