@@ -14,7 +14,7 @@ use super::sites;
 use super::swarm::{Feature, Swarm};
 
 const KEYS: [&str; 2] = ["a", "b"];
-/// Percent of the worlds in which somebody has runs done again, and of those in which somebody invokes functions.
+/// Percent of the worlds in which steps count, of those in which somebody has runs done again, and in which somebody invokes functions.
 const OTHERS: u64 = 30;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -143,6 +143,9 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     }
     for death in plan.deaths.iter_mut().filter(|death| death.end == Ending::Killed) {
         death.power = own.chance(40);
+    }
+    if own.chance(OTHERS) {
+        plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut()).for_each(|program| program.counts = true);
     }
     if own.chance(OTHERS) {
         plan.replays = (0..own.between(1, 3)).map(|_| cancel(&mut own)).collect();

@@ -7,6 +7,7 @@ mod gates;
 mod order;
 mod outside;
 mod power;
+mod values;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -27,6 +28,7 @@ use super::sites::{AFTER, BEFORE, Cuts, Site};
 use super::straight::{self, End, Straight, Wanted};
 use gates::Passed;
 use power::Before;
+use values::Counts;
 use waits::Talks;
 
 /// How long a full disk is one story.
@@ -71,6 +73,8 @@ pub struct Facts {
     talks: Talks,
     /// What gates have let through.
     passed: Passed,
+    /// What steps have counted.
+    counts: Counts,
     /// The engines so far, and which of them died without a clean stop.
     life: u32,
     unclean: HashSet<u32>,
@@ -155,6 +159,7 @@ impl Facts {
             unsure: Vec::new(),
             talks: Talks::default(),
             passed: Passed::default(),
+            counts: Counts::default(),
             life: 0,
             unclean: HashSet::new(),
             swept: None,
@@ -242,6 +247,7 @@ impl Facts {
             self.write(write, now);
         }
         self.check_sent(&events);
+        self.check_counted();
         events.iter().for_each(|event| self.check_cancels(event));
         events.iter().for_each(|event| self.check_planned(event.id));
         self.check_children();
@@ -287,7 +293,8 @@ impl Facts {
                 }
             }
             Write::Pause(row) => self.paused(&row, now),
-            Write::PutValue(_) | Write::DropValue(_) => {}
+            Write::PutValue(row) => self.kept(&row, now),
+            Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
             Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } => {}
             Write::PutSource(row) => {
@@ -554,6 +561,7 @@ impl Facts {
         }
         let Some(run) = self.runs.get(&id) else { return };
         let function = &plan.functions[run.function];
+        self.counts.note(&function.versions[runs_on], &record);
         let straight = straight::evaluate(&function.versions[runs_on], function.attempts, self.input_of(run), &run.records);
         let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that does not fit what it runs on")) };
         if let Some(run) = self.runs.get_mut(&id) {

@@ -133,6 +133,12 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (plan.pauses.len(), |plan, at| without(plan, |plan| removed(&mut plan.pauses, at))),
         (plan.retries.len(), |plan, at| without(plan, |plan| removed(&mut plan.retries, at))),
         (plan.signals.len(), |plan, at| without(plan, |plan| removed(&mut plan.signals, at))),
+        (1, |plan, _| {
+            without(plan, |plan| {
+                let programs = plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut());
+                programs.fold(false, |counted, program| std::mem::take(&mut program.counts) | counted).then_some(())
+            })
+        }),
         (plan.replays.len(), |plan, at| without(plan, |plan| removed(&mut plan.replays, at))),
         (plan.calls.len(), |plan, at| without(plan, |plan| removed(&mut plan.calls, at))),
         (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),

@@ -70,6 +70,8 @@ sites! {
     Cancel,
     /// Another version of the handler takes a run over.
     Adopt,
+    /// A step's result, with the values that it keeps under keys.
+    Keep,
     Signal,
     Send,
     /// A wait is opened, with the run that it is for.
@@ -107,8 +109,6 @@ sites! {
     Accept,
     Start,
     // Those that no world comes to: `UNREACHED` says why.
-    /// A step's result, with the values that it keeps under keys.
-    Keep,
     /// The end of a run, with the runs that are told of it.
     Tell,
     /// Somebody takes a run to the newest version of its handler.
@@ -123,7 +123,6 @@ sites! {
 
 /// The sites that no world comes to, and why.
 pub const UNREACHED: &[(Site, &str)] = &[
-    (Site::Keep, "programs keep no values: what they come to would hang on the order of runs"),
     (Site::Tell, "no function has an `on_failure`, which the worlds of flow.rs have"),
     (Site::Migrate, "nobody migrates: with `versions: auto` a run takes the newest handler by itself"),
     (Site::Lines, "programs write no lines"),
