@@ -15,6 +15,10 @@ use super::dice::Dice;
 use super::plan::WakePlan;
 use super::program::LATEST_MS;
 
+/// Percent of an engine's timers that are lost where some are, and how late they come then: after everything has an end.
+const LOST: u64 = 5;
+const NEVER_MS: i64 = 800 * 24 * 3_600_000;
+
 /// The time of one world. It goes on over the crashes of its engines.
 #[derive(Debug)]
 pub struct SimClock {
@@ -32,6 +36,11 @@ struct Hands {
     due: BTreeMap<u64, Millis>,
     wakes: WakePlan,
     dice: Dice,
+    /// Whether timers of engines are lost for good.
+    loses: bool,
+    /// How many went off late, and how many when the clock looked again.
+    late: usize,
+    forgotten: usize,
 }
 
 #[derive(Debug)]
@@ -39,6 +48,16 @@ struct Timer {
     waker: Waker,
     /// Whether it is an engine's.
     of_engine: bool,
+    delay: Delay,
+}
+
+/// Why a timer goes off after its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    None,
+    Late,
+    /// It is forgotten until the clock looks again.
+    Forgotten,
 }
 
 /// A wait for a moment; takes itself off the clock when it is dropped.
@@ -63,7 +82,7 @@ pub struct Hand {
 impl SimClock {
     pub fn new(now: Millis, wakes: WakePlan, dice: Dice) -> Arc<SimClock> {
         let (timers, due) = (BTreeMap::new(), BTreeMap::new());
-        Arc::new(SimClock { hands: Mutex::new(Hands { now, set_by_ms: 0, timers, due, wakes, dice }) })
+        Arc::new(SimClock { hands: Mutex::new(Hands { now, set_by_ms: 0, timers, due, wakes, dice, loses: false, late: 0, forgotten: 0 }) })
     }
 
     pub fn now(&self) -> Millis {
@@ -73,8 +92,10 @@ impl SimClock {
     /// Nobody has work: the time of the first timer comes, and whoever set it is woken.
     pub fn advance(&self) {
         let mut hands = self.hands();
-        let Some(((at, timer), Timer { waker, .. })) = hands.timers.pop_first() else { return };
+        let Some(((at, timer), Timer { waker, delay, .. })) = hands.timers.pop_first() else { return };
         hands.due.remove(&timer);
+        hands.late += usize::from(delay == Delay::Late);
+        hands.forgotten += usize::from(delay == Delay::Forgotten);
         hands.now = hands.now.max(at);
         drop(hands);
         waker.wake();
@@ -116,6 +137,17 @@ impl SimClock {
 
     pub fn sleep(self: &Arc<SimClock>, span: Span) -> Waiting {
         self.sleep_until(self.now().after(span))
+    }
+
+    /// From now on timers of engines are lost for good now and then, which no clock may do.
+    pub fn lose_timers(&self) {
+        self.hands().loses = true;
+    }
+
+    /// How many timers of engines went off late, and how many when the clock looked again.
+    pub fn delays(&self) -> (usize, usize) {
+        let hands = self.hands();
+        (hands.late, hands.forgotten)
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -171,13 +203,18 @@ impl Future for Nap {
         let mut left = self.until.since(shown);
         let of_engine = self.hand.is_some();
         let late = hands.wakes.late;
+        let mut delay = Delay::None;
         if of_engine && hands.dice.chance(late) {
             // One that is forgotten goes off when the clock looks again, at the end of its longest nap.
-            let most = if hands.dice.chance(20) { LATEST_MS } else { hands.wakes.late_ms };
+            delay = if hands.dice.chance(20) { Delay::Forgotten } else { Delay::Late };
+            let most = if delay == Delay::Forgotten { LATEST_MS } else { hands.wakes.late_ms };
             left = Span(left.0 + hands.dice.between(0, most));
         }
+        if of_engine && hands.loses && hands.dice.chance(LOST) {
+            left = Span(left.0 + NEVER_MS);
+        }
         let due = hands.now.after(left);
-        self.timer = Some(hands.set(due, Timer { waker: context.waker().clone(), of_engine }));
+        self.timer = Some(hands.set(due, Timer { waker: context.waker().clone(), of_engine, delay }));
         Poll::Pending
     }
 }

@@ -1,16 +1,18 @@
 //! A store whose flushes take their time and may be the last thing that an engine does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell::base::{EventId, Millis, RunId, Span};
-use stepwell::rules::{CronRow, Ending, EventRow, List, LogRow, OutcomeRow, RunRow, SourceRow, WaitRow, WindowRow};
+use stepwell::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
+use stepwell::store::memory::Disk as Held;
 use stepwell::store::{Answer, EventQuery, Journal, Lane, Memory, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
 use tokio::sync::Notify;
 
-use super::plan::{DiskPlan, Moment, Way};
+use super::dice::Dice;
+use super::plan::{Death, DiskPlan, Moment, Way};
 use super::sabotage::Sabotage;
 use super::sites::{Met, Site};
 use super::world::World;
@@ -25,6 +27,10 @@ pub struct Disk {
     /// How the engine before this one ended.
     end: Ending,
     death: Option<Way>,
+    /// Whether the power is cut with its death.
+    power: bool,
+    /// What was held before each of the newest transactions, as far as these need no flush of their own.
+    unsure: Mutex<Vec<Held>>,
     sabotage: Option<Sabotage>,
     lanes: Mutex<Lanes>,
     wake: Notify,
@@ -46,18 +52,20 @@ struct Lanes {
 struct Commit {
     lists: Vec<List>,
     answer: Answer,
-    /// Whether it is the engine's first one.
-    recovers: bool,
+    /// What each of its lists is for.
+    sites: Vec<Option<Site>>,
 }
 
 impl Disk {
-    pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<Way>) -> Arc<Disk> {
+    pub fn new(memory: Memory, world: Arc<World>, end: Ending, death: Option<&Death>) -> Arc<Disk> {
         let sabotage = world.sabotage();
         Arc::new(Disk {
             memory,
             world,
             end,
-            death,
+            death: death.map(|death| death.way),
+            power: death.is_some_and(|death| death.power),
+            unsure: Mutex::default(),
             sabotage,
             lanes: Mutex::default(),
             wake: Notify::new(),
@@ -70,6 +78,21 @@ impl Disk {
     /// What outlives the engine, and how many commits of each site it made.
     pub fn into_memory(self) -> (Memory, Met) {
         (self.memory, self.met.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The power is cut: some of the newest transactions are lost, if nothing has flushed them.
+    pub fn lose_power(&mut self, dice: &mut Dice) {
+        let unsure = std::mem::take(self.unsure.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if unsure.is_empty() || self.world.has_failed() {
+            return;
+        }
+        let lost = dice.between(1, unsure.len() as i64) as usize;
+        let kept = unsure.len() - lost;
+        if let Some(before) = unsure.into_iter().nth(kept) {
+            self.memory = Memory::restore(before);
+            let now = self.world.now();
+            self.world.facts().taken_back(lost, now);
+        }
     }
 
     /// Writes what is queued until the flush in which the engine dies.
@@ -90,7 +113,7 @@ impl Disk {
             }
             let moment = self.dies_of(number, &batch);
             number += 1;
-            idle += u64::from(batch.iter().flat_map(Commit::sites).all(|site| site == Some(Site::Sweep)));
+            idle += u64::from(batch.iter().flat_map(|commit| &commit.sites).all(|site| *site == Some(Site::Sweep)));
             self.world.count_flush();
             if number - idle > MOST_FLUSHES {
                 self.world.facts().broken("I3: the engine commits and commits, and comes to no end".to_owned());
@@ -104,7 +127,7 @@ impl Disk {
 
     /// Whether this flush is the engine's last one.
     fn dies_of(&self, number: u64, batch: &[Commit]) -> Option<Moment> {
-        let sites: Vec<Site> = batch.iter().flat_map(Commit::sites).flatten().collect();
+        let sites: Vec<Site> = batch.iter().flat_map(|commit| &commit.sites).copied().flatten().collect();
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         let dies = match self.death {
             Some(Way::Flush { number: last, moment }) => (last == number).then_some(moment),
@@ -122,7 +145,7 @@ impl Disk {
     /// Carries out one transaction; true where the engine dies of it.
     fn flush(self: &Arc<Disk>, batch: Vec<Commit>, death: Option<Moment>, full: bool, plan: &mut DiskPlan) -> bool {
         if death == Some(Moment::Before) {
-            self.world.facts().cut(batch.iter().flat_map(Commit::sites), false);
+            self.world.facts().cut(batch.iter().flat_map(|commit| &commit.sites).copied().flatten(), false);
             self.lanes().never.extend(batch);
             return true;
         }
@@ -137,10 +160,9 @@ impl Disk {
             batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
             return false;
         }
-        if let Some(Moment::After | Moment::Answered) = death {
-            self.world.facts().cut(batch.iter().flat_map(Commit::sites), true);
-        }
-        let mut answers = Vec::new();
+        let (mut answers, mut done_at) = (Vec::new(), Vec::new());
+        let may_be_lost = self.power && batch.iter().flat_map(|commit| &commit.lists).all(List::may_be_lost);
+        let before = may_be_lost.then(|| self.memory.snapshot());
         for mut commit in batch {
             self.world.facts().commit();
             if let Some(sabotage) = self.sabotage {
@@ -156,11 +178,25 @@ impl Disk {
                     self.world.facts().refused(std::iter::once(list));
                 }
             }
-            let done = commit.lists.iter().zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
-            for (list, _) in done {
+            let sited = commit.lists.iter().zip(&commit.sites);
+            let done = sited.zip(verdicts.iter().flatten()).filter(|(_, verdict)| verdict.is_ok());
+            for ((list, site), _) in done {
                 self.world.facts().applied(list.clone(), now);
+                done_at.extend(*site);
             }
             answers.push((verdicts, commit));
+        }
+        self.world.facts().is_written(may_be_lost);
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Some(before) => unsure.push(before),
+            // The flush is one of all that came before.
+            None => unsure.clear(),
+        }
+        drop(unsure);
+        if let Some(Moment::After | Moment::Answered) = death {
+            // One that was refused is not there to be cut off from what follows.
+            self.world.facts().cut(done_at.into_iter(), true);
         }
         self.world.facts().check_doomed();
         self.world.look();
@@ -195,6 +231,7 @@ impl Disk {
     }
 
     async fn tell_later(self: Arc<Disk>, verdicts: Result<Vec<Verdict>, StoreError>, commit: Commit, late: Span) {
+        self.world.facts().note(self.world.now(), "an answer comes late");
         self.world.clock.sleep(late).await;
         if self.world.is_frozen() {
             self.lanes().never.push(commit);
@@ -237,13 +274,6 @@ impl Disk {
     }
 }
 
-impl Commit {
-    /// What its lists are for.
-    fn sites(&self) -> impl Iterator<Item = Option<Site>> {
-        self.lists.iter().map(|list| Site::of(list, self.recovers))
-    }
-}
-
 fn failure() -> StoreError {
     StoreError::Io("the disk is broken".to_owned())
 }
@@ -257,11 +287,16 @@ fn hasty_answer(lists: &[List]) -> (Answer, Ticket) {
 
 impl Store for Disk {
     fn commit(&self, lane: Lane, lists: Vec<List>) -> Ticket {
+        self.world.look_at_edition();
         let (answer, ticket) = Ticket::new();
         let hasty = self.sabotage == Some(Sabotage::HastyAnswers);
         let (answer, ticket) = if hasty { hasty_answer(&lists) } else { (answer, ticket) };
         let recovers = !self.recovered.swap(true, Ordering::SeqCst);
-        let commit = Commit { lists, answer, recovers };
+        let sites: Vec<Option<Site>> = lists.iter().map(|list| Site::of(list, recovers)).collect();
+        if let Some((list, _)) = lists.iter().zip(&sites).find(|(_, site)| site.is_none()) {
+            self.world.facts().broken(format!("a list of no site: {list:?}"));
+        }
+        let commit = Commit { lists, answer, sites };
         let mut lanes = self.lanes();
         match lane {
             _ if self.world.is_frozen() => lanes.never.push(commit),
@@ -309,13 +344,17 @@ impl Store for Disk {
     }
 
     fn batch(&self, run: RunId) -> Result<Vec<EventId>, StoreError> {
+        self.read()?;
         self.memory.batch(run)
     }
+
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
+        self.read()?;
         self.memory.waits(run)
     }
 
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        self.read()?;
         self.memory.all_waits(each)
     }
 
@@ -329,12 +368,16 @@ impl Store for Disk {
         self.memory.all_windows(each)
     }
 
-    fn value(&self, key: &str) -> Result<Option<stepwell::rules::KvRow>, StoreError> {
+    fn value(&self, key: &str) -> Result<Option<KvRow>, StoreError> {
+        self.read()?;
         self.memory.value(key)
     }
-    fn pauses(&self) -> Result<Vec<stepwell::rules::PauseRow>, StoreError> {
+
+    fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        self.read()?;
         self.memory.pauses()
     }
+
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
         self.read()?;
         self.memory.logs(run, from, limit)
@@ -343,6 +386,13 @@ impl Store for Disk {
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError> {
         self.read()?;
         self.memory.source(hash)
+    }
+
+    fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.read()?;
+        let named: BTreeSet<Arc<str>> = self.memory.runs(&RunQuery::default())?.into_iter().filter_map(|run| run.version).collect();
+        let stored = self.world.facts().sources();
+        Ok(stored.into_iter().filter(|hash| !named.contains(hash)).collect())
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {

@@ -6,14 +6,16 @@ use stepwell::rules::{Ending, Hold};
 use super::dice::Dice;
 use super::edit;
 use super::plan::{
-    Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Request, Signal, Trigger,
-    WakePlan, Way,
+    Backoff, Call, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request, Signal,
+    Trigger, WakePlan, Way,
 };
 use super::program::{self, Around};
 use super::sites;
 use super::swarm::{Feature, Swarm};
 
 const KEYS: [&str; 2] = ["a", "b"];
+/// Percent of the worlds in which steps count, of those in which somebody has runs done again, and in which somebody invokes functions.
+const OTHERS: u64 = 30;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -112,7 +114,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
             deaths.push(death);
         }
     }
-    Plan {
+    let mut plan = Plan {
         functions,
         events,
         requests,
@@ -120,6 +122,9 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         signals,
         pauses,
         retries,
+        replays: Vec::new(),
+        calls: Vec::new(),
+        reloads: Vec::new(),
         disk,
         wakes,
         deaths,
@@ -127,7 +132,42 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         kept,
         dice: dice.fork(1),
         sabotage: None,
+    };
+    // Drawn from dice of their own, so that the rest of the world does not hang on them.
+    let mut own = dice.fork(7);
+    plan.reloads = reloads(&mut own, editions);
+    for function in plan.functions.iter_mut().filter(|function| function.limits.iter().any(|limit| limit.shared.is_none())) {
+        if editions > 0 && own.chance(50) {
+            function.limits_from = Some((own.between(1, editions as i64) as usize, own.between(1, 4) as u32));
+        }
     }
+    for death in plan.deaths.iter_mut().filter(|death| death.end == Ending::Killed) {
+        death.power = own.chance(40);
+    }
+    if own.chance(OTHERS) {
+        plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut()).for_each(|program| program.counts = true);
+    }
+    if own.chance(OTHERS) {
+        plan.replays = (0..own.between(1, 3)).map(|_| cancel(&mut own)).collect();
+    }
+    if own.chance(OTHERS) {
+        let functions = plan.functions.len();
+        plan.calls = (0..own.between(1, 4)).map(|_| call(&mut own, functions)).collect();
+    }
+    plan
+}
+
+fn call(dice: &mut Dice, functions: usize) -> Call {
+    let spread = *dice.pick(&[1_000, 120_000]);
+    let data = json!({ "n": dice.between(0, 99), "b": dice.between(0, 1) });
+    Call { at_ms: dice.between(0, spread), function: dice.below(functions), data }
+}
+
+/// Edits while an engine lives: as many at most as there are editions to come to.
+fn reloads(dice: &mut Dice, editions: usize) -> Vec<Reload> {
+    let spread = *dice.pick(&[1_000, 60_000, 600_000]);
+    let count = dice.between(0, editions as i64);
+    (0..count).map(|_| Reload { at_ms: dice.between(0, spread) }).collect()
 }
 
 /// How far the clock is set, forward and back. What looks after old rows does so each second, so a world with it must not
@@ -192,7 +232,20 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
     let finish = swarm.meets(Feature::FinishTimeouts, dice).then(|| dice.between(1, 3_600));
     // One function stays, since a project without any is none.
     let gone_from = (number > 0 && editions > 0 && dice.chance(20)).then(|| dice.between(1, editions as i64) as usize);
-    Function { id: format!("f{number}"), on, attempts, backoff, limits, once, gates, start, finish, versions: Vec::new(), gone_from }
+    Function {
+        id: format!("f{number}"),
+        on,
+        attempts,
+        backoff,
+        limits,
+        limits_from: None,
+        once,
+        gates,
+        start,
+        finish,
+        versions: Vec::new(),
+        gone_from,
+    }
 }
 
 /// What there is around the program of a function: it starts those after it alone, so that no chain is without end.
@@ -250,7 +303,7 @@ fn death(dice: &mut Dice) -> Death {
     let moment = *dice.pick(&[Moment::Before, Moment::Before, Moment::After, Moment::Answered, failed]);
     let way = match dice.below(16) {
         0..=4 => Way::Flush { number: dice.between(0, 25) as u64, moment },
-        5..=9 => Way::Site { site: *dice.pick(&sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
+        5..=9 => Way::Site { site: *dice.pick(sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
         10 | 11 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },
         12 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
         13 => Way::Read { number: dice.between(0, 60) as u64 },
@@ -259,5 +312,5 @@ fn death(dice: &mut Dice) -> Death {
     let down_ms = *dice.pick(&[0, 1, 1_000, 600_000]);
     // Of one that crashed a supervisor starts the next at once.
     let end = if down_ms <= 1 { Ending::Crashed } else { Ending::Killed };
-    Death { way, end, down_ms, jump_ms: 0, edited: false }
+    Death { way, end, down_ms, jump_ms: 0, edited: false, power: false }
 }

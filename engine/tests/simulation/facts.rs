@@ -2,12 +2,15 @@
 //! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9; W1 is that
 //! a wait comes to one thing, which fits it, and W2 that it misses nothing.
 
+mod editions;
 mod gates;
 mod order;
 mod outside;
+mod power;
+mod values;
 mod waits;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -24,6 +27,8 @@ use super::program::Break;
 use super::sites::{AFTER, BEFORE, Cuts, Site};
 use super::straight::{self, End, Straight, Wanted};
 use gates::Passed;
+use power::Before;
+use values::Counts;
 use waits::Talks;
 
 /// How long a full disk is one story.
@@ -38,7 +43,11 @@ pub struct Facts {
     clock: Arc<SimClock>,
     /// The edition of the project in force, and the versions of handlers by hash: the function's number and the version's.
     edition: usize,
+    /// The editions that came into force in the engine's life, each with the time; the first one was there before.
+    editions: Vec<(Millis, usize)>,
     versions: HashMap<Arc<str>, (usize, usize)>,
+    /// The versions whose sources are stored.
+    sources: BTreeSet<Arc<str>>,
     events: BTreeMap<EventId, EventRow>,
     senders: HashMap<Arc<str>, EventId>,
     /// Idempotency keys that were taken last, by function, with the event that took them and when.
@@ -56,10 +65,16 @@ pub struct Facts {
     full: Option<Millis>,
     /// Runs whose start was decided, and found the disk full, or the run put off meanwhile: it is tried again.
     refused: HashSet<RunId>,
+    /// Runs that were started in the transaction that is being applied, as they were before.
+    starting: Vec<(RunId, Before)>,
+    /// The same for each of the newest transactions, as far as a power cut may take them back.
+    unsure: Vec<Vec<(RunId, Before)>>,
     /// What runs have to do with each other.
     talks: Talks,
     /// What gates have let through.
     passed: Passed,
+    /// What steps have counted.
+    counts: Counts,
     /// The engines so far, and which of them died without a clean stop.
     life: u32,
     unclean: HashSet<u32>,
@@ -101,6 +116,8 @@ pub struct Run {
     pub straight: Straight,
     /// Somebody asked for its cancel.
     pub cancelled: bool,
+    /// Whether it does another one again.
+    replays: bool,
     /// What the deaths of engines in which it was running weigh, since its last record: 3 for a crash, 1 for a kill.
     deaths: u32,
 }
@@ -124,7 +141,9 @@ impl Facts {
             plan,
             clock,
             edition: 0,
+            editions: Vec::new(),
             versions: HashMap::new(),
+            sources: BTreeSet::new(),
             events: BTreeMap::new(),
             senders: HashMap::new(),
             once: HashMap::new(),
@@ -136,8 +155,11 @@ impl Facts {
             came_in: HashMap::new(),
             full: None,
             refused: HashSet::new(),
+            starting: Vec::new(),
+            unsure: Vec::new(),
             talks: Talks::default(),
             passed: Passed::default(),
+            counts: Counts::default(),
             life: 0,
             unclean: HashSet::new(),
             swept: None,
@@ -171,8 +193,8 @@ impl Facts {
     }
 
     /// The engine dies in this flush: what it writes is not on disk, or just is.
-    pub fn cut(&mut self, lists: impl Iterator<Item = Option<Site>>, is_on_disk: bool) {
-        for site in lists.flatten() {
+    pub fn cut(&mut self, lists: impl Iterator<Item = Site>, is_on_disk: bool) {
+        for site in lists {
             *self.cuts.entry((site, if is_on_disk { AFTER } else { BEFORE })).or_insert(0) += 1;
         }
     }
@@ -225,6 +247,7 @@ impl Facts {
             self.write(write, now);
         }
         self.check_sent(&events);
+        self.check_counted();
         events.iter().for_each(|event| self.check_cancels(event));
         events.iter().for_each(|event| self.check_planned(event.id));
         self.check_children();
@@ -270,10 +293,14 @@ impl Facts {
                 }
             }
             Write::Pause(row) => self.paused(&row, now),
-            Write::PutValue(_) | Write::DropValue(_) => {}
+            Write::PutValue(row) => self.kept(&row, now),
+            Write::DropValue(_) => {}
             Write::Sweep { now, .. } => self.swept = self.swept.max(Some(now)),
-            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } | Write::PutSource(_) | Write::DropSource(_) => {
+            Write::TakeEventKey { .. } | Write::TakeIdempotency { .. } | Write::Log { .. } => {}
+            Write::PutSource(row) => {
+                self.sources.insert(row.hash);
             }
+            Write::DropSource(hash) => self.source_dropped(&hash),
             Write::NoteOutcome { event, function, outcome } => self.noted(event, function, outcome, now),
             Write::PutWindow(row) | Write::RaiseWindow(row) => self.counted(&row),
             Write::Retarget { run, event, enter, keys, priority_ms, gates } => {
@@ -307,7 +334,10 @@ impl Facts {
             &format!("{} created: {} of event {} keys {:?} enters {}", row.id, row.function, row.event, row.keys, row.enter.rfc3339()),
         );
         let plan = Arc::clone(&self.plan);
-        if let Some(event) = self.events.get(&row.event).cloned() {
+        // One that does another one again passes no gate.
+        if row.replay_of.is_some() {
+            self.note(now, &format!("{} is done again", row.event));
+        } else if let Some(event) = self.events.get(&row.event).cloned() {
             self.created_by(row, &event, now);
         }
         let Some(function) = plan.functions.iter().position(|function| *function.id == *row.function) else {
@@ -321,7 +351,8 @@ impl Facts {
         let stored: Vec<String> = row.keys.iter().map(|key| key.to_string()).collect();
         self.hold(keys == stored, || format!("run {} has keys {stored:?} instead of {keys:?}", row.id));
         let input = event.data["n"].as_i64().unwrap_or(3);
-        self.hold(declared.is_there(self.edition), || format!("I2: run {} is of a function that is gone", row.id));
+        let is_there = self.editions_at(row.created).any(|edition| declared.is_there(edition));
+        self.hold(is_there, || format!("I2: run {} is of a function that is gone", row.id));
         let version = declared.version_in(self.edition);
         let straight = straight::evaluate(&declared.versions[version], declared.attempts, input, &[]);
         let Some(straight) = straight else { return self.broken(format!("run {}: an empty journal does not fit", row.id)) };
@@ -347,6 +378,7 @@ impl Facts {
             failed: HashMap::new(),
             straight,
             cancelled: false,
+            replays: row.replay_of.is_some(),
             deaths: 0,
         };
         self.runs.insert(row.id, run);
@@ -361,7 +393,7 @@ impl Facts {
         wanted.extend(self.invoked(id));
         wanted.extend(self.ticked(id));
         for (at, function) in plan.functions.iter().enumerate() {
-            if !function.is_there(self.edition) || !function.starts_on(&event) {
+            if !function.starts_on(&event) || !self.may_start(id, at, accepted) {
                 continue;
             }
             // G8: one run for each value of an idempotency key.
@@ -386,6 +418,8 @@ impl Facts {
     fn started(&mut self, id: RunId, at: Millis, version: &Arc<str>, now: Millis) {
         self.note(now, &format!("{id} started"));
         self.check_turn(id, at);
+        let before = self.before(id);
+        self.starting.extend(before.map(|before| (id, before)));
         let poked = self.is_poked(id);
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);
@@ -403,21 +437,27 @@ impl Facts {
         let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
         let from = self.may_start_from(function, enter);
         self.hold(limit.is_none_or(|limit| at < from.after(limit)), || format!("{id} started after its timeouts.start"));
-        self.check_slots(id);
+        self.check_slots(id, at, first);
         if first {
             self.check_throttle(id, at);
             self.check_pause(id, at);
         }
-        self.go_on(id, version, now);
+        self.go_on(id, version, at, now);
     }
 
-    /// G25: the run goes on with the newest version of its handler where its journal fits that, else with the one that
-    /// its journal was made with.
-    fn go_on(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
+    /// G25: the run goes on with the version of its handler that is the newest when its start is decided, where its journal fits
+    /// that, else with the one that its journal was made with. It keeps it until it is suspended or ends, whatever comes into force.
+    fn go_on(&mut self, id: RunId, version: &Arc<str>, at: Millis, now: Millis) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let function = &plan.functions[run.function];
-        let newest = function.version_in(self.edition);
+        let of_run = run.function;
+        let started_on = self.versions.get(version).copied();
+        let in_force: Vec<usize> =
+            self.editions_at(at).filter(|edition| function.is_there(*edition)).map(|edition| function.version_in(edition)).collect();
+        let fine = started_on.is_some_and(|(of, version)| of == of_run && in_force.contains(&version));
+        let is_stored = self.sources.contains(version);
+        let newest = started_on.filter(|_| fine).map_or_else(|| function.version_in(self.edition), |(_, version)| version);
         let input = self.input_of(run);
         let fits = |version: usize| straight::evaluate(&function.versions[version], function.attempts, input, &run.records);
         let made_with = run.made_with.unwrap_or(newest);
@@ -425,10 +465,8 @@ impl Facts {
             Some(straight) => (newest, Some(straight)),
             None => (made_with, fits(made_with)),
         };
-        let started_on = self.versions.get(version).copied();
-        self.hold(started_on == Some((run_function(&self.runs, id), newest)), || {
-            format!("{id} started on another version than the newest")
-        });
+        self.hold(is_stored, || format!("G25: {id} started on {started_on:?}, whose sources are not stored"));
+        self.hold(fine, || format!("G25: {id} started on {started_on:?}, in force was {in_force:?} of function {of_run}"));
         let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that fits no version it ran on")) };
         if runs_on != newest {
             self.note(now, &format!("{id} goes on with version {runs_on} instead of {newest}"));
@@ -523,6 +561,7 @@ impl Facts {
         }
         let Some(run) = self.runs.get(&id) else { return };
         let function = &plan.functions[run.function];
+        self.counts.note(&function.versions[runs_on], &record);
         let straight = straight::evaluate(&function.versions[runs_on], function.attempts, self.input_of(run), &run.records);
         let Some(straight) = straight else { return self.broken(format!("G25: {id} has a journal that does not fit what it runs on")) };
         if let Some(run) = self.runs.get_mut(&id) {
@@ -626,10 +665,6 @@ fn keys(due: &[Wanted]) -> Vec<String> {
 fn planned(row: &EventRow) -> Event {
     let name = row.name.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(usize::MAX);
     Event { name, data: serde_json::from_str(&row.data).unwrap_or_default(), later_ms: None }
-}
-
-fn run_function(runs: &BTreeMap<RunId, Run>, id: RunId) -> usize {
-    runs.get(&id).map_or(usize::MAX, |run| run.function)
 }
 
 fn fits(wanted: &straight::Result, record: &Record) -> bool {

@@ -6,6 +6,7 @@
 //! `STEPWELL_SIM_SEEDS=…` says how many worlds are tried; `STEPWELL_SIM_MINUTES=…` lets them go on for so long, from the
 //! seed `STEPWELL_SIM_FROM` on (scripts/soak does that).
 
+mod aside;
 mod clock;
 mod dice;
 mod disk;
@@ -13,6 +14,7 @@ mod draw;
 mod edit;
 mod facts;
 mod flow;
+mod places;
 mod plan;
 mod print;
 mod program;
@@ -66,7 +68,8 @@ fn describe(plan: &Plan) {
     }
     plan.requests.iter().for_each(|request| println!("{request:?}"));
     println!("cancels {:?}\nsignals {:?}\npauses {:?}\nretries {:?}", plan.cancels, plan.signals, plan.pauses, plan.retries);
-    println!("deaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.deaths, plan.jumps, plan.disk, plan.wakes);
+    println!("replays {:?}\ncalls {:?}", plan.replays, plan.calls);
+    println!("reloads {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.reloads, plan.deaths, plan.jumps, plan.disk, plan.wakes);
 }
 
 /// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made.
@@ -127,21 +130,34 @@ fn simulation_survives_a_cut_between_any_two_commits() {
     let mut cuts = 0;
     for seed in 0..100 {
         let plan = single(seed);
-        let flushes = world::run(plan.clone()).flushes;
-        for number in 0..flushes {
+        let uncut = shrink::outcome(plan.clone());
+        assert_eq!(uncut.trouble, None, "seed {seed}, without a cut\n{}", uncut.trace.join("\n"));
+        assert!(uncut.runs > 0, "seed {seed}: nothing has run");
+        for number in 0..uncut.flushes {
             for moment in [Moment::Before, Moment::After] {
-                let death = Death { way: Way::Flush { number, moment }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+                let death = Death {
+                    way: Way::Flush { number, moment },
+                    end: Ending::Killed,
+                    down_ms: 1_000,
+                    jump_ms: 0,
+                    edited: false,
+                    power: false,
+                };
                 let plan = Plan { deaths: vec![death], ..plan.clone() };
                 let outcome = shrink::outcome(plan.clone());
                 if let Some(trouble) = outcome.trouble {
                     show(seed, &plan, &trouble, &outcome.trace);
                     panic!("seed {seed}, cut at flush {number}: {trouble}");
                 }
+                let died = outcome.trace.iter().any(|line| line.ends_with("engine died"));
+                assert!(died, "seed {seed}: no engine died at flush {number}");
                 cuts += 1;
             }
         }
     }
     println!("{cuts} cuts");
+    // The sources, the event, the start and the end, each before and after: there is no world with less.
+    assert!(cuts >= 100 * 4 * 2, "{cuts} cuts");
 }
 
 /// The world of a seed with one function, those that it invokes, one event, and no fault.
@@ -160,6 +176,9 @@ fn single(seed: u64) -> Plan {
     plan.requests[0].events[0].name = plan.events - 2;
     plan.requests[0].has_ids = true;
     (plan.cancels, plan.signals, plan.pauses, plan.retries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    plan.replays.clear();
+    plan.calls.clear();
+    plan.reloads.clear();
     plan.jumps.clear();
     plan.deaths.clear();
     (plan.disk.batch, plan.disk.full, plan.disk.slow, plan.disk.late, plan.kept) = (1, 0, 0, 0, None);
@@ -177,18 +196,33 @@ fn simulation_sees_each_broken_promise() {
     }
 }
 
+/// The first world that a sabotage brings to this trouble, and the shortest one that fails alike.
+fn shrunk(sabotage: sabotage::Sabotage, promise: &str) -> Plan {
+    let broken = |seed| Plan { sabotage: Some(sabotage), ..draw::world(seed).0 };
+    let mut failing = (0..WORLDS).map(|seed| (seed, world::run(broken(seed)).trouble.unwrap_or_default()));
+    let (seed, trouble) = failing.find(|(_, trouble)| trouble.starts_with(promise)).expect("a world that fails");
+    let plan = broken(seed);
+    let shrunk = shrink::shrink(&plan, &trouble, SHRINK);
+    println!("{sabotage:?}: {} of {} in {} worlds", shrunk.plan.size(), plan.size(), shrunk.tried);
+    describe(&shrunk.plan);
+    assert!(shrunk.trouble.starts_with(promise), "{}", shrunk.trouble);
+    shrunk.plan
+}
+
 /// A world that fails is shrunk to something that can be read: nothing in it may be left out.
 #[test]
 fn simulation_shrinks_what_fails() {
     for (sabotage, promise) in [(sabotage::Sabotage::LostRecords, "I5"), (sabotage::Sabotage::LostEnds, "I3")] {
-        let broken = |seed| Plan { sabotage: Some(sabotage), ..draw::world(seed).0 };
-        let failing = (0..WORLDS).map(|seed| (seed, world::run(broken(seed)).trouble.unwrap_or_default()));
-        let (seed, trouble) = failing.into_iter().find(|(_, trouble)| trouble.starts_with(promise)).expect("a world that fails");
-        let plan = broken(seed);
-        let shrunk = shrink::shrink(&plan, &trouble, SHRINK);
-        println!("{sabotage:?}: {} of {} in {} worlds", shrunk.plan.size(), plan.size(), shrunk.tried);
-        describe(&shrunk.plan);
-        assert!(shrunk.trouble.starts_with(promise), "{}", shrunk.trouble);
-        assert!(shrunk.plan.size() <= 6 && shrunk.plan.functions.len() == 1, "size {}", shrunk.plan.size());
+        let plan = shrunk(sabotage, promise);
+        assert!(plan.size() <= 6 && plan.functions.len() == 1, "size {}", plan.size());
     }
+}
+
+/// A failure that needs a fault keeps it, and little else: the queue is turned only where an engine takes up what another one has left.
+#[test]
+fn simulation_shrinks_what_fails_after_a_death() {
+    let plan = shrunk(sabotage::Sabotage::TurnedQueue, "I7");
+    assert!(!plan.deaths.is_empty() && plan.size() <= 12, "size {}, {:?}", plan.size(), plan.deaths);
+    let undying = world::run(Plan { deaths: Vec::new(), ..plan }).trouble;
+    assert!(!undying.as_deref().is_some_and(|trouble| trouble.starts_with("I7")), "it fails without a death: {undying:?}");
 }

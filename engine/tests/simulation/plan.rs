@@ -28,6 +28,12 @@ pub struct Plan {
     pub pauses: Vec<Pause>,
     /// Runs that back off are tried again at once.
     pub retries: Vec<Cancel>,
+    /// Runs that have ended are done again.
+    pub replays: Vec<Cancel>,
+    /// Functions are invoked from outside.
+    pub calls: Vec<Call>,
+    /// The project is edited while an engine lives, and reloaded.
+    pub reloads: Vec<Reload>,
     pub disk: DiskPlan,
     pub wakes: WakePlan,
     /// How each engine but the last one ends.
@@ -50,6 +56,8 @@ pub struct Function {
     pub attempts: u32,
     pub backoff: Backoff,
     pub limits: Vec<Limit>,
+    /// The edition of the project from which on its own limits let so many in.
+    pub limits_from: Option<(usize, u32)>,
     /// Whether `event.data.once` is its idempotency key.
     pub once: bool,
     pub gates: Gates,
@@ -161,6 +169,20 @@ pub struct Jump {
     pub by_ms: i64,
 }
 
+/// Somebody invokes a function from outside.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at_ms: i64,
+    pub function: usize,
+    pub data: Value,
+}
+
+/// Somebody edits the project's files, and the engine reloads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload {
+    pub at_ms: i64,
+}
+
 /// How an engine ends, and how long it takes until the next one starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Death {
@@ -172,6 +194,8 @@ pub struct Death {
     pub jump_ms: i64,
     /// Whether the next engine has the next edition of the project.
     pub edited: bool,
+    /// Whether the machine loses its power with it: then what was written without a flush may be lost.
+    pub power: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +239,7 @@ impl Plan {
         }
         text.push_str("functions:\n");
         for function in self.functions.iter().filter(|function| function.is_there(edition)) {
-            function.write(&mut text, self.sabotage);
+            function.write(&mut text, edition, self.sabotage);
         }
         text
     }
@@ -231,16 +255,19 @@ impl Plan {
             + self.signals.len()
             + self.pauses.len()
             + self.retries.len()
+            + self.replays.len()
+            + self.calls.len()
+            + self.reloads.len()
             + self.deaths.len()
             + self.jumps.len()
     }
 }
 
 impl Function {
-    fn write(&self, text: &mut String, sabotage: Option<Sabotage>) {
+    fn write(&self, text: &mut String, edition: usize, sabotage: Option<Sabotage>) {
         let wider = u32::from(sabotage == Some(Sabotage::WideLimits));
         let on: Vec<String> = self.on.iter().map(Trigger::yaml).collect();
-        let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(wider)).collect();
+        let limits: Vec<String> = self.limits.iter().map(|limit| limit.yaml(self.limit_in(limit, edition) + wider)).collect();
         let backoff = match self.backoff {
             Backoff::Table => "backoff: table".to_owned(),
             Backoff::Fixed { seconds } => format!("backoff: fixed, initial: {seconds}s, jitter: 0"),
@@ -268,6 +295,11 @@ impl Function {
     /// Whether an edition of the project declares it.
     pub fn is_there(&self, edition: usize) -> bool {
         self.gone_from.is_none_or(|from| edition < from)
+    }
+
+    /// How many runs one of its limits lets in at a time in an edition of the project.
+    pub fn limit_in(&self, limit: &Limit, edition: usize) -> u32 {
+        self.limits_from.filter(|(from, _)| *from <= edition && limit.shared.is_none()).map_or(limit.limit, |(_, other)| other)
     }
 
     /// The number of its handler's version in an edition of the project.
@@ -318,11 +350,11 @@ impl Trigger {
 }
 
 impl Limit {
-    fn yaml(&self, wider: u32) -> String {
+    fn yaml(&self, limit: u32) -> String {
         let key = self.key.map(|key| format!(", key: event.data.{key}")).unwrap_or_default();
         let hold = if self.hold == Hold::Active { ", hold: active" } else { "" };
         let shared = self.shared.as_ref().map(|name| format!(", shared: {name}")).unwrap_or_default();
-        format!("{{ limit: {}{key}{hold}{shared} }}", self.limit + wider)
+        format!("{{ limit: {limit}{key}{hold}{shared} }}")
     }
 
     /// The value of its key for an event, as it is stored.

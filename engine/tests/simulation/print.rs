@@ -21,19 +21,20 @@ pub fn overrun(seconds: i64) -> String {
 
 /// The handler's text.
 pub fn script(program: &Program) -> String {
-    let mut page = Page { text: String::new(), indent: 0, seen: Vec::new() };
+    let mut page = Page { program, text: String::new(), indent: 0, seen: Vec::new() };
     page.program(program).expect("writing to a string cannot fail");
     page.text
 }
 
-struct Page {
+struct Page<'a> {
+    program: &'a Program,
     text: String,
     indent: usize,
     /// The tiny records that stand before, in the blocks that are open: a step shows them to its effect.
     seen: Vec<u32>,
 }
 
-impl Page {
+impl Page<'_> {
     fn program(&mut self, program: &Program) -> fmt::Result {
         if program.edition > 0 {
             self.line(&format!("// edition {}", program.edition))?;
@@ -227,6 +228,10 @@ impl Page {
             Break::Fail => format!("fail(\"{}\");", complaint(&step.name)),
         };
         self.line(&format!("if effect([{}]) {{ {breaks} }}", seen.join(", ")))?;
+        if self.program.has_counting(step) {
+            // Last, so that the others wait no longer than its commit takes.
+            self.line("kv::incr(\"count\");")?;
+        }
         let value = expr(&step.value);
         self.line(&match step.shape {
             Shape::Number => value,

@@ -26,6 +26,8 @@ pub struct Program {
     pub result: Vec<u32>,
     /// A number that stands in the script alone: another version that does the same.
     pub edition: u32,
+    /// Whether some of its steps count under one key, as those of all programs do.
+    pub counts: bool,
 }
 
 /// A function of the script: takes a number, gives one.
@@ -144,6 +146,11 @@ impl Step {
         self.how == Break::Fail && self.breaks > 0 && !self.overruns()
     }
 
+    /// Whether it counts in a program that does. It waits for its turn then, so its time is its own.
+    fn may_count(&self) -> bool {
+        self.timeout.is_none() && self.name.ends_with(['0', '2', '4', '6', '8'])
+    }
+
     /// Whether each of its attempts takes too long.
     pub fn overruns(&self) -> bool {
         self.timeout.is_some_and(|timeout| timeout * 1_000 < self.takes_ms)
@@ -198,7 +205,7 @@ pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32, around: &Around) ->
         Scope { known: Vec::new(), own_from: 0, depth: 0, in_helper: false, in_branch: false, helpers: helpers.len(), recorded: true };
     let length = author.dice.between(1, swarm.length);
     let body = author.block(&mut scope, length);
-    Program { helpers, body, result: scope.known, edition: 0 }
+    Program { helpers, body, result: scope.known, edition: 0, counts: false }
 }
 
 struct Author<'a> {
@@ -377,6 +384,11 @@ impl Program {
         let name = key.rsplit(" › ").next().unwrap_or_default().split('#').next().unwrap_or_default();
         let blocks = std::iter::once(&self.body).chain(self.helpers.iter().map(|helper| &helper.body));
         blocks.filter_map(|block| step_in(block, name)).next()
+    }
+
+    /// Whether a step of it counts.
+    pub fn has_counting(&self, step: &Step) -> bool {
+        self.counts && step.may_count()
     }
 
     /// How often the code at this place throws.

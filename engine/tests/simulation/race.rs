@@ -35,6 +35,9 @@ fn calm(functions: Vec<Function>, requests: Vec<Request>, dice: &mut Dice) -> Pl
         signals: Vec::new(),
         pauses: Vec::new(),
         retries: Vec::new(),
+        replays: Vec::new(),
+        calls: Vec::new(),
+        reloads: Vec::new(),
         disk,
         wakes: WakePlan { late: 0, late_ms: 1 },
         deaths: Vec::new(),
@@ -52,6 +55,7 @@ fn function(versions: Vec<Program>) -> Function {
         attempts: 3,
         backoff: Backoff::Fixed { seconds: 5 },
         limits: Vec::new(),
+        limits_from: None,
         once: false,
         gates: Gates::default(),
         start: None,
@@ -179,7 +183,7 @@ fn simulation_says_with_each_branch_which_version_goes_on() {
     let nap = Stmt::Sleep { name: None, seconds: 1 };
     let after = Program { edition: 1, ..branches(vec![vec![nap], vec![step(1, "work", 0, 0)]]) };
     let calm = calm(vec![function(vec![before, after])], vec![request(0, 0, 1..=1)], &mut Dice::new(1));
-    let death = Death { way: Way::Time { ms: 2_000 }, end: Ending::Killed, down_ms: 1, jump_ms: 0, edited: true };
+    let death = Death { way: Way::Time { ms: 2_000 }, end: Ending::Killed, down_ms: 1, jump_ms: 0, edited: true, power: false };
     keeps_every_promise(Plan { deaths: vec![death], ..calm });
 }
 
@@ -206,7 +210,7 @@ fn simulation_parks_what_waits_for_a_paused_function_that_is_gone() {
     let stays = function(vec![Program::default()]);
     let goes = Function { id: "f1".to_owned(), gone_from: Some(1), ..stays.clone() };
     let calm = calm(vec![stays, goes], vec![request(1_000, 0, 1..=1)], &mut Dice::new(1));
-    let death = Death { way: Way::Time { ms: 2_000 }, end: Ending::Killed, down_ms: 1, jump_ms: 0, edited: true };
+    let death = Death { way: Way::Time { ms: 2_000 }, end: Ending::Killed, down_ms: 1, jump_ms: 0, edited: true, power: false };
     let pauses = vec![Pause { at_ms: 0, function: 1, for_ms: 5_000 }];
     keeps_every_promise(Plan { pauses, deaths: vec![death], ..calm });
 }
@@ -222,7 +226,7 @@ fn simulation_stores_the_end_of_a_branch_before_another_takes_its_place() {
     for number in 0..16 {
         let calm = calm(vec![function(vec![program.clone()])], vec![request(0, 0, 1..=1)], &mut Dice::new(1));
         let way = Way::Flush { number, moment: Moment::After };
-        let death = Death { way, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+        let death = Death { way, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false, power: false };
         keeps_every_promise(Plan { deaths: vec![death], ..calm });
     }
 }

@@ -32,6 +32,8 @@ pub enum Sabotage {
     FastClock,
     /// Now and then nobody is told that a commit is on disk.
     LostAnswers,
+    /// Now and then a timer never goes off.
+    LostTimers,
     /// What ends a wait is not stored.
     LostResolutions,
     /// A wait that is over is taken for open.
@@ -47,7 +49,7 @@ pub enum Sabotage {
 }
 
 /// Each with the promise that it breaks.
-pub const ALL: [(Sabotage, &str); 17] = [
+pub const ALL: [(Sabotage, &str); 18] = [
     (Sabotage::HastyAnswers, "I1"),
     (Sabotage::LostRuns, "I2"),
     (Sabotage::LostKeys, "I2"),
@@ -59,6 +61,7 @@ pub const ALL: [(Sabotage, &str); 17] = [
     (Sabotage::TurnedQueue, "I7"),
     (Sabotage::FastClock, "I9"),
     (Sabotage::LostAnswers, "I3"),
+    (Sabotage::LostTimers, "I3"),
     (Sabotage::LostResolutions, "W2"),
     (Sabotage::OpenWaits, "W1"),
     (Sabotage::LostCounts, "I6"),

@@ -97,6 +97,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (1, |plan, _| without(plan, |plan| (!plan.cancels.is_empty()).then(|| plan.cancels.clear()))),
         (1, |plan, _| without(plan, |plan| (!plan.signals.is_empty()).then(|| plan.signals.clear()))),
         (1, |plan, _| without(plan, |plan| (!plan.jumps.is_empty()).then(|| plan.jumps.clear()))),
+        (1, |plan, _| without(plan, |plan| (!plan.reloads.is_empty()).then(|| plan.reloads.clear()))),
         (CALMS, calmer),
         (plan.functions.len() * FUNCTION_WAYS, |plan, at| {
             without(plan, |plan| simpler(&mut plan.functions[at / FUNCTION_WAYS], at % FUNCTION_WAYS))
@@ -132,6 +133,15 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
         (plan.pauses.len(), |plan, at| without(plan, |plan| removed(&mut plan.pauses, at))),
         (plan.retries.len(), |plan, at| without(plan, |plan| removed(&mut plan.retries, at))),
         (plan.signals.len(), |plan, at| without(plan, |plan| removed(&mut plan.signals, at))),
+        (1, |plan, _| {
+            without(plan, |plan| {
+                let programs = plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut());
+                programs.fold(false, |counted, program| std::mem::take(&mut program.counts) | counted).then_some(())
+            })
+        }),
+        (plan.replays.len(), |plan, at| without(plan, |plan| removed(&mut plan.replays, at))),
+        (plan.calls.len(), |plan, at| without(plan, |plan| removed(&mut plan.calls, at))),
+        (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
         (plan.deaths.len() * DEATH_WAYS, |plan, at| {
             without(plan, |plan| {
@@ -139,6 +149,7 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
                 match at % DEATH_WAYS {
                     0 => std::mem::take(&mut death.edited).then_some(()),
                     1 => (std::mem::take(&mut death.jump_ms) != 0).then_some(()),
+                    2 => std::mem::take(&mut death.power).then_some(()),
                     _ => (std::mem::take(&mut death.down_ms) != 0).then_some(()),
                 }
             })
@@ -147,9 +158,9 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
 }
 
 const REQUEST_WAYS: usize = 5;
-const DEATH_WAYS: usize = 3;
+const DEATH_WAYS: usize = 4;
 const CALMS: usize = 6;
-const FUNCTION_WAYS: usize = 9 + gates::WAYS;
+const FUNCTION_WAYS: usize = 10 + gates::WAYS;
 
 fn removed<T>(from: &mut Vec<T>, at: usize) -> Option<()> {
     from.remove(at);
@@ -161,6 +172,8 @@ fn without_function(plan: &mut Plan, at: usize) -> Option<()> {
     let gone = plan.functions.remove(at);
     plan.pauses.retain(|pause| pause.function != at);
     plan.pauses.iter_mut().for_each(|pause| pause.function -= usize::from(pause.function > at));
+    plan.calls.retain(|call| call.function != at);
+    plan.calls.iter_mut().for_each(|call| call.function -= usize::from(call.function > at));
     for function in &mut plan.functions {
         function.versions = function.versions.iter().map(|program| edit::without_invoke(program, &gone.id)).collect();
     }
@@ -206,7 +219,8 @@ fn simpler(function: &mut Function, at: usize) -> Option<()> {
             let fixed = matches!(function.backoff, Backoff::Fixed { .. });
             (!fixed).then(|| function.backoff = Backoff::Fixed { seconds: 1 })
         }
-        at @ 9.. => function.gates.simpler(at - 9),
+        9 => function.limits_from.take().map(drop),
+        at @ 10.. => function.gates.simpler(at - 10),
         _ => {
             let limit = function.limits.iter_mut().find(|limit| limit.hold == Hold::Active)?;
             limit.hold = Hold::Run;

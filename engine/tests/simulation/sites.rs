@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use stepwell::rules::family::INVOKED;
 use stepwell::rules::recovery::POISON_REASON;
 use stepwell::rules::row::Recorded;
 use stepwell::rules::{Ending, Gate, Kind, List, Outcome, Resolution, RunState, What, Write};
@@ -13,115 +14,120 @@ use stepwell::rules::{Ending, Gate, Kind, List, Outcome, Resolution, RunState, W
 use super::dice::Dice;
 use super::plan::{Death, Moment, Plan, Way};
 
-/// A place in the engine that commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Site {
-    /// An event with its runs.
-    Accept,
-    Start,
-    /// A step has its result.
-    Record,
-    /// A step has used its attempts up.
-    StepFailed,
-    /// A value that nobody can foresee, before the step that sees it.
-    Tiny,
-    /// Another version of the handler takes a run over.
-    Adopt,
-    Sleep,
-    /// An attempt failed, and another one follows.
-    BackOff,
-    Complete,
-    Fail,
-    /// Somebody cancels.
-    Cancel,
-    StartTimeout,
-    FinishTimeout,
+/// Declares the sites, all of them in one list, roughly from the rare ones to the common ones.
+macro_rules! sites {
+    ($($(#[doc = $doc:literal])* $site:ident,)+) => {
+        /// A place in the engine that commits.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Site {
+            $($(#[doc = $doc])* $site,)+
+        }
+
+        /// All of them, in this order.
+        pub const ALL: &[Site] = &[$(Site::$site,)+];
+    };
+}
+
+sites! {
+    /// Versions of handlers that nobody needs are deleted.
+    OldSources,
     /// A drain puts a run back into the queue.
     Requeue,
-    /// A start puts a run that was running back into the queue.
-    Recover,
+    /// A child of a run that is cancelled is, too.
+    Orphan,
+    /// The wait for an invoked run takes too long, and the run is cancelled.
+    GiveUp,
+    RetryNow,
+    /// A run takes the place of another one.
+    Replace,
+    CancelOn,
+    Pause,
+    /// An event that is skipped.
+    Skip,
+    Debounce,
+    Batch,
+    /// One that a rate limit counts.
+    Count,
+    /// A start with a throttle.
+    Throttle,
+    /// A function's place in its schedule is noted, ...
+    Position,
+    /// ... or the clock starts it.
+    Tick,
+    /// A run is done again.
+    Replay,
+    /// Somebody outside invokes a function.
+    Call,
+    /// The sources of the handlers of a reload are stored.
+    NewSources,
     /// A run that killed the engine is parked.
     Poison,
     /// A run whose function is gone is parked.
     Gone,
-    Sources,
-    Sweep,
-    /// A wait is opened, ...
-    Open,
-    /// ... with the run that it is for.
+    StartTimeout,
+    FinishTimeout,
+    /// Somebody cancels.
+    Cancel,
+    /// Another version of the handler takes a run over.
+    Adopt,
+    /// A step's result, with the values that it keeps under keys.
+    Keep,
+    Signal,
+    Send,
+    /// A wait is opened, with the run that it is for.
     Invoke,
-    /// The run is suspended in it.
-    Wait,
-    /// An event or a signal resolves it, or the time is over.
-    Resolve,
+    /// The time of a wait is over, ...
     TimeOut,
+    /// ... or an event or a signal resolves it.
+    Resolve,
     /// What it came to is recorded.
     Waited,
-    /// A child of a run that is cancelled is, too.
-    Orphan,
-    Send,
-    Signal,
-    // Gates.
-    /// An event that is skipped.
-    Skip,
-    /// One that a rate limit counts.
-    Count,
-    /// A run takes the place of another one.
-    Replace,
-    Debounce,
-    Batch,
-    CancelOn,
-    /// A start with a throttle.
-    Throttle,
-    /// The clock starts a function, ...
-    Tick,
-    /// ... or a function's place in its schedule is noted.
-    Position,
-    Pause,
-    RetryNow,
+    /// The run is suspended in it.
+    Wait,
+    /// A wait is opened.
+    Open,
+    /// Nothing, behind what another lane holds, or what was handed over before.
+    Barrier,
+    /// It is noted that an event came again.
+    Repeat,
+    Sweep,
+    /// A step has used its attempts up.
+    StepFailed,
+    Fail,
+    /// A value that nobody can foresee, before the step that sees it.
+    Tiny,
+    /// A start puts a run that was running back into the queue.
+    Recover,
+    Sleep,
+    /// An attempt failed, and another one follows.
+    BackOff,
+    Sources,
+    Complete,
+    /// A step has its result.
+    Record,
+    /// An event with its runs.
+    Accept,
+    Start,
+    // Those that no world comes to: `UNREACHED` says why.
+    /// The end of a run, with the runs that are told of it.
+    Tell,
+    /// Somebody takes a run to the newest version of its handler.
+    Migrate,
+    /// Lines of a log, before a step.
+    Lines,
+    /// A reload stores how far the throttles are, by their new rules.
+    Rethrottle,
+    /// A run that could never begin is cancelled.
+    Deadlock,
 }
 
-/// All of them, roughly from the rare ones to the common ones.
-pub const ALL: [Site; 39] = [
-    Site::Requeue,
-    Site::Orphan,
-    Site::RetryNow,
-    Site::Replace,
-    Site::CancelOn,
-    Site::Pause,
-    Site::Skip,
-    Site::Debounce,
-    Site::Batch,
-    Site::Count,
-    Site::Throttle,
-    Site::Position,
-    Site::Tick,
-    Site::Poison,
-    Site::Gone,
-    Site::StartTimeout,
-    Site::FinishTimeout,
-    Site::Cancel,
-    Site::Adopt,
-    Site::Signal,
-    Site::Send,
-    Site::Invoke,
-    Site::TimeOut,
-    Site::Resolve,
-    Site::Waited,
-    Site::Wait,
-    Site::Open,
-    Site::Sweep,
-    Site::StepFailed,
-    Site::Fail,
-    Site::Tiny,
-    Site::Recover,
-    Site::Sleep,
-    Site::BackOff,
-    Site::Sources,
-    Site::Complete,
-    Site::Record,
-    Site::Accept,
-    Site::Start,
+/// The sites that no world comes to, and why.
+pub const UNREACHED: &[(Site, &str)] = &[
+    (Site::Tell, "no function has an `on_failure`, which the worlds of flow.rs have"),
+    (Site::Migrate, "nobody migrates: with `versions: auto` a run takes the newest handler by itself"),
+    (Site::Lines, "programs write no lines"),
+    (Site::Rethrottle, "editions differ in handlers and functions, not in throttles"),
+    (Site::Deadlock, "where there are limits each wait for a run has a time-out, so no circle lasts"),
 ];
 
 /// How many commits of each site there were.
@@ -136,16 +142,40 @@ pub const AFTER: &str = "after";
 /// Whether a write is of some kind.
 type Is = fn(&Write) -> bool;
 
+fn is_line(write: &Write) -> bool {
+    matches!(write, Write::Log { .. })
+}
+
+fn is_count(write: &Write) -> bool {
+    matches!(write, Write::PutWindow(_) | Write::RaiseWindow(_))
+}
+
+fn is_value(write: &Write) -> bool {
+    matches!(write, Write::PutValue(_) | Write::DropValue(_))
+}
+
 impl Site {
-    /// The site that a list comes from; `recovering` in an engine's first commit of all.
+    /// The site that a list comes from; `recovering` in an engine's first commit of all. None for a list of no site: then this
+    /// does not know everything that the engine does.
     pub fn of(list: &List, recovering: bool) -> Option<Site> {
-        let mut last =
-            list.writes.iter().rev().find(|write| !matches!(write, Write::Log { .. } | Write::PutWindow(_) | Write::RaiseWindow(_)))?;
+        let has = |what: Is| list.writes.iter().any(what);
+        let Some(mut last) = list.writes.iter().rev().find(|write| !is_line(write) && !is_count(write)) else {
+            return Some(match list.writes.first() {
+                None => Site::Barrier,
+                Some(_) if has(is_line) => Site::Lines,
+                Some(_) => Site::Rethrottle,
+            });
+        };
+        if has(|write| matches!(write, Write::CreateRun(row) if row.replay_of.is_some())) {
+            return Some(Site::Replay);
+        }
         if let Some(row) = list.writes.iter().find_map(|write| if let Write::OpenWait(row) = write { Some(row) } else { None }) {
             return Some(if matches!(*row.what, What::Run(_)) { Site::Invoke } else { Site::Open });
         }
-        let has = |what: fn(&Write) -> bool| list.writes.iter().any(what);
-        let is_skip = |write: &Write| {
+        if has(is_value) {
+            return Some(Site::Keep);
+        }
+        let is_skip: Is = |write| {
             let Write::NoteOutcome { outcome, .. } = write else { return false };
             matches!(outcome, Outcome::RateLimited { .. } | Outcome::SingletonSkipped(_))
         };
@@ -157,7 +187,15 @@ impl Site {
             (|write| matches!(write, Write::PutWindow(row) if row.window.gate == Gate::RateLimit), Site::Count),
         ];
         let is_sent = has(|write| matches!(write, Write::Append { .. }));
-        if has(|write| matches!(write, Write::InsertEvent(_))) && !is_sent {
+        let is_event = has(|write| matches!(write, Write::InsertEvent(_)));
+        let ends = has(|write| matches!(write, Write::End { .. }));
+        if is_event && ends {
+            return Some(Site::Tell);
+        }
+        if is_event && !is_sent {
+            if has(|write| matches!(write, Write::InsertEvent(row) if &*row.name == INVOKED)) {
+                return Some(Site::Call);
+            }
             if let Some((_, site)) = gates.into_iter().find(|(what, _)| has(*what)) {
                 return Some(site);
             }
@@ -165,23 +203,34 @@ impl Site {
                 return Some(Site::Skip);
             }
         }
-        if has(|write| matches!(write, Write::Start { .. })) && has(|write| matches!(write, Write::PutWindow(_) | Write::RaiseWindow(_))) {
+        if has(|write| matches!(write, Write::Start { .. })) && has(is_count) {
             return Some(Site::Throttle);
         }
         let sends = |write: &&Write| matches!(write, Write::Append { record, .. } if record.kind == Kind::Send);
         if let Some(Write::Append { record, .. }) = list.writes.iter().find(sends) {
             return Some(if record.key.contains("signal") { Site::Signal } else { Site::Send });
         }
-        if list.writes.iter().filter(|write| matches!(write, Write::IfOpen { .. })).count() > 1 {
+        let others = list.writes.iter().filter(|write| matches!(write, Write::IfOpen { .. })).count();
+        if others > 0 && has(|write| matches!(write, Write::ResolveWait { with: Resolution::TimedOut, .. })) {
+            return Some(Site::GiveUp);
+        }
+        if others > 0 && has(|write| matches!(write, Write::ResolveWait { with: Resolution::Failed(_), .. })) {
+            return Some(Site::Deadlock);
+        }
+        if others > 1 {
             return Some(Site::Orphan);
+        }
+        let adopts = has(|write| matches!(write, Write::Adopt { .. }));
+        if adopts && has(|write| matches!(write, Write::PutSource(_))) {
+            return Some(Site::Migrate);
         }
         if let Write::IfOpen { writes, .. } = last {
             last = writes.iter().find(|write| matches!(write, Write::End { .. }))?;
         }
         // What follows from an end comes with it.
         last = list.writes.iter().find(|write| matches!(write, Write::End { .. })).unwrap_or(last);
-        let adopts = list.writes.iter().any(|write| matches!(write, Write::Adopt { .. }));
         Some(match last {
+            Write::NoteOutcome { .. } if !is_event => Site::Repeat,
             Write::InsertEvent(_)
             | Write::NoteOutcome { .. }
             | Write::CreateRun(_)
@@ -217,10 +266,12 @@ impl Site {
             Write::PutCron(_) | Write::DropCron(_) => Site::Position,
             Write::Park { reason, .. } if &**reason == POISON_REASON => Site::Poison,
             Write::Park { .. } => Site::Gone,
-            Write::PutSource(_) | Write::DropSource(_) => Site::Sources,
+            Write::PutSource(_) if recovering => Site::Sources,
+            Write::PutSource(_) => Site::NewSources,
+            Write::DropSource(_) => Site::OldSources,
             Write::Sweep { .. } => Site::Sweep,
-            Write::Retarget { .. } | Write::AddEvent { .. } => return None,
-            Write::OpenWait(_) | Write::DropWaits(_) => return None,
+            // Never what a list is about: they come with something else, which is asked for before, or are left out of `last`.
+            Write::Retarget { .. } | Write::AddEvent { .. } | Write::OpenWait(_) | Write::DropWaits(_) => return None,
             Write::PutWindow(_) | Write::RaiseWindow(_) | Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } => return None,
             Write::PutValue(_) | Write::DropValue(_) => return None,
         })
@@ -228,16 +279,22 @@ impl Site {
 }
 
 /// The plan with another death: at a commit that the world has made, before it is on disk and right after. Half of the
-/// time it is one of the rarest there is.
+/// time it is the rarest there is, or one of the rarest.
 pub fn aimed(plan: &Plan, met: &[Met], dice: &mut Dice) -> Option<[Plan; 2]> {
-    let made: Vec<Site> = ALL.into_iter().filter(|site| met.iter().any(|met| met.contains_key(site))).collect();
-    let site = if dice.chance(50) { *made.first()? } else { *made.get(dice.below(made.len().max(1)))? };
+    let made: Vec<Site> = ALL.iter().copied().filter(|site| met.iter().any(|met| met.contains_key(site))).collect();
+    let among = match dice.below(20) {
+        0..9 => 1,
+        9..13 => 4,
+        _ => made.len(),
+    };
+    let site = *made.get(dice.below(among.min(made.len()).max(1)))?;
     let lives: Vec<(usize, u64)> = met.iter().enumerate().filter_map(|(life, met)| Some((life, *met.get(&site)?))).collect();
     let (life, count) = *dice.pick(&lives);
     let number = dice.between(0, count as i64 - 1) as u64;
     Some([Moment::Before, Moment::After].map(|moment| {
         let mut plan = plan.clone();
-        let calm = Death { way: Way::Time { ms: i64::MAX / 4 }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false };
+        let calm =
+            Death { way: Way::Time { ms: i64::MAX / 4 }, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false, power: false };
         let old = plan.deaths.get(life).copied().unwrap_or(calm);
         let drain_ms = match old.way {
             Way::Drain { ms } => Some(ms),

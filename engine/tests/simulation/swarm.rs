@@ -63,7 +63,7 @@ pub enum Feature {
     LateWakes,
     /// Somebody sets the clock.
     ClockJumps,
-    /// Another version of a handler at a restart.
+    /// Other versions of handlers, at a restart or while runs are at work.
     Reloads,
     /// What is old is deleted.
     Retention,

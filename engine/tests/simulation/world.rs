@@ -2,8 +2,9 @@
 
 mod client;
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stepwell::base::{Clock as _, Millis, RunId, Span};
@@ -12,8 +13,10 @@ use stepwell::project::{Mode, Project};
 use stepwell::rules::Ending;
 use stepwell::script::{Entry, Host, Where};
 use stepwell::store::{Memory, RunQuery, Store, StoreError};
+use tempfile::TempDir;
 use tokio::sync::Notify;
 
+use super::aside;
 use super::clock::{Hand, SimClock};
 use super::dice::SeededEntropy;
 use super::disk::Disk;
@@ -40,6 +43,10 @@ pub struct World {
     flushes: AtomicU64,
     /// The jumps of the clock that are over.
     jumps: AtomicU64,
+    /// The edition that the project's files are.
+    edition: AtomicUsize,
+    /// Each edition that was loaded, by its hash.
+    editions: Mutex<HashMap<String, usize>>,
     /// The engine is dead: whatever it still says is not heard.
     frozen: AtomicBool,
     /// The engine is dead, or a promise was broken.
@@ -54,6 +61,14 @@ struct Life {
     death: Option<Way>,
     /// Its disk has failed: it must stop by itself.
     failed: bool,
+    /// The engine itself, to be asked for what is in force.
+    engine: Option<Engine>,
+}
+
+impl Life {
+    fn new(death: Option<Way>) -> Life {
+        Life { effects: 0, death, failed: false, engine: None }
+    }
 }
 
 /// What a world leaves behind.
@@ -74,8 +89,8 @@ pub fn run(plan: Plan) -> Outcome {
     let plan = Arc::new(plan);
     let world = World::new(&plan);
     let host = host(&world);
-    let mut edition = 0;
-    let mut project = world.load(&host, edition);
+    let mut project = world.load(&host, 0);
+    let mut loaded = 0;
     let mut memory = Memory::new();
     let mut disk_plan = plan.disk.clone();
     let mut deaths = plan.deaths.iter();
@@ -85,11 +100,19 @@ pub fn run(plan: Plan) -> Outcome {
     loop {
         let death = deaths.next();
         lives += 1;
+        // A reload that an engine took with it has left its files behind.
+        let edition = world.edition();
+        if edition != loaded {
+            (project, loaded) = (world.load(&host, edition), edition);
+        }
         world.begin_life(death.map(|death| death.way), edition);
-        let disk = Disk::new(memory, Arc::clone(&world), end, death.map(|death| death.way));
+        let disk = Disk::new(memory, Arc::clone(&world), end, death);
         let clean = world.live(&project, &host, &disk, &mut disk_plan);
         match Arc::try_unwrap(disk) {
-            Ok(disk) => {
+            Ok(mut disk) => {
+                if !clean {
+                    disk.lose_power(&mut disk_plan.dice);
+                }
                 let (left, in_life) = disk.into_memory();
                 memory = left;
                 met.push(in_life);
@@ -110,11 +133,11 @@ pub fn run(plan: Plan) -> Outcome {
         world.clock.pass(Span(death.down_ms));
         world.clock.jump(death.jump_ms);
         if death.edited {
-            edition += 1;
-            project = world.load(&host, edition);
+            world.edit();
         }
     }
     world.compare(&memory);
+    world.tell_delays();
     let mut facts = world.facts();
     facts.check_end();
     Outcome {
@@ -180,15 +203,20 @@ impl World {
     fn new(plan: &Arc<Plan>) -> Arc<World> {
         let mut dice = plan.dice.clone();
         let clock = SimClock::new(START, plan.wakes.clone(), dice.fork(3));
+        if plan.sabotage == Some(Sabotage::LostTimers) {
+            clock.lose_timers();
+        }
         let hand = clock.hand(Span(0));
         Arc::new(World {
             plan: Arc::clone(plan),
             facts: Mutex::new(Facts::new(Arc::clone(plan), Arc::clone(&clock))),
             client: Mutex::new(Client::new(plan)),
-            life: Mutex::new(Life { effects: 0, death: None, failed: false }),
+            life: Mutex::new(Life::new(None)),
             hand: Mutex::new(hand),
             flushes: AtomicU64::new(0),
             jumps: AtomicU64::new(0),
+            edition: AtomicUsize::new(0),
+            editions: Mutex::default(),
             frozen: AtomicBool::new(false),
             over: Notify::new(),
             quiet: Notify::new(),
@@ -198,8 +226,7 @@ impl World {
 
     /// Loads an edition of the project.
     fn load(&self, host: &Arc<Host>, edition: usize) -> Arc<Project> {
-        let folder = tempfile::tempdir().expect("a folder for the project");
-        write_project(&self.plan, edition, folder.path());
+        let folder = self.write(edition);
         let project = match Project::load(&folder.path().join("events.yaml"), host, &|_| None, Mode::Run) {
             Ok((project, _)) => Arc::new(project),
             Err(problems) => {
@@ -212,12 +239,45 @@ impl World {
                 self.facts().has_version(Arc::clone(loaded.program.hash()), number, function.version_in(edition));
             }
         }
+        self.editions.lock().unwrap_or_else(PoisonError::into_inner).insert(project.hash.clone(), edition);
         project
+    }
+
+    /// Writes an edition of the project into a folder of its own.
+    fn write(&self, edition: usize) -> TempDir {
+        let folder = tempfile::tempdir().expect("a folder for the project");
+        write_project(&self.plan, edition, folder.path());
+        folder
+    }
+
+    /// The edition that the project's files are.
+    fn edition(&self) -> usize {
+        self.edition.load(Ordering::SeqCst)
+    }
+
+    /// Somebody edits the project's files; gives the edition that they are now.
+    fn edit(&self) -> usize {
+        self.edition.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Looks which edition of the project is in force. Whatever an engine decides reaches the disk after it was asked here, in
+    /// the moment in which the edition came into force.
+    pub fn look_at_edition(&self) {
+        if self.plan.reloads.is_empty() {
+            return;
+        }
+        let project = self.life().engine.as_ref().map(Engine::project);
+        let Some(project) = project else { return };
+        let edition = self.editions.lock().unwrap_or_else(PoisonError::into_inner).get(&project.hash).copied();
+        let now = self.now();
+        if let Some(edition) = edition {
+            self.facts().in_force(edition, now);
+        }
     }
 
     /// A new engine is about to start.
     fn begin_life(&self, death: Option<Way>, edition: usize) {
-        *self.life() = Life { effects: 0, death, failed: false };
+        *self.life() = Life::new(death);
         let ahead = Span(if self.sabotage() == Some(Sabotage::FastClock) { FAST_MS } else { 0 });
         *self.hand.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.hand(ahead);
         let now = self.now();
@@ -241,6 +301,7 @@ impl World {
             .build()
             .expect("a runtime without drivers needs nothing");
         let local = tokio::task::LocalSet::new();
+        let aside = aside::runtime();
         let mut entropy = plan.dice.fork(5);
         let hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let setup = Setup {
@@ -256,13 +317,14 @@ impl World {
                 Ok(assembled) => assembled,
                 Err(error) => return self.gives_up(&error),
             };
+            self.life().engine = Some(engine.clone());
             tokio::task::spawn_local(scheduler);
             if self.plan.kept.is_some() {
                 tokio::task::spawn_local(upkeep);
             }
             tokio::task::spawn_local(Arc::clone(self).set_clock());
             workers.into_iter().for_each(|worker| drop(tokio::task::spawn_local(worker)));
-            client::send(self, &engine);
+            client::send(self, &engine, host, aside.handle());
             tokio::select! {
                 biased;
                 () = disk.write(plan) => false,
@@ -278,8 +340,11 @@ impl World {
         });
         // Nothing of what the engine does while it is taken apart may be seen.
         self.frozen.store(true, Ordering::SeqCst);
+        let engine = self.life().engine.take();
+        drop(engine);
         drop(local);
         drop(runtime);
+        drop(aside);
         clean
     }
 
@@ -398,8 +463,21 @@ impl World {
         let done = client.cancels == self.plan.cancels.len()
             && client.signals == self.plan.signals.len()
             && client.pauses == 2 * self.plan.pauses.len()
-            && client.retries == self.plan.retries.len();
+            && client.retries == self.plan.retries.len()
+            && client.replays == self.plan.replays.len()
+            && client.calls == self.plan.calls.len()
+            && client.reloads == self.plan.reloads.len();
         done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()
+    }
+
+    /// What the clock has done to the engines, for those who count it.
+    fn tell_delays(&self) {
+        let (now, (late, forgotten)) = (self.now(), self.clock.delays());
+        for (count, what) in [(late, "late"), (forgotten, "lost until the clock looked again")] {
+            if count > 0 {
+                self.facts().note(now, &format!("wake-ups were {what}: {count}"));
+            }
+        }
     }
 
     /// The rows are what the writes have made of them.

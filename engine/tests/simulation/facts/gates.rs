@@ -237,6 +237,15 @@ impl Facts {
         (skip.is_none(), created == 1)
     }
 
+    /// Whether anything was said about an event at a function in the list that is being applied.
+    pub(super) fn is_said(&self, event: EventId, function: usize) -> bool {
+        let name = &self.plan.functions[function].id;
+        let is_its = |run: &RunId| self.runs.get(run).is_some_and(|run| run.function == function);
+        self.created_for(event).iter().any(is_its)
+            || self.passed.joins.iter().any(|(of, run)| *of == event && is_its(run))
+            || self.passed.outcomes.iter().any(|(of, at, _)| *of == event && **at == **name)
+    }
+
     /// The runs that came with an event.
     pub(super) fn created_for(&self, event: EventId) -> Vec<RunId> {
         let is_its = |run: &&RunId| self.runs.get(*run).is_some_and(|run| run.event == event);

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use stepwell::base::{EventId, Millis, RunId, Span};
+use stepwell::base::{Millis, RunId, Span};
 use stepwell::rules::{Hold, RunState, family};
 
-use super::super::plan::Function;
+use super::super::plan::{Function, Limit};
 use super::{Facts, Run};
 
 impl Facts {
     /// I7: nobody with the same slots who came before, or has begun already, is left behind.
     pub(super) fn check_turn(&mut self, id: RunId, at: Millis) {
         let Some(run) = self.runs.get(&id).filter(|run| run.started.is_none()) else { return };
-        let alone = self.plan.functions[run.function].limits.iter().any(|limit| limit.limit == 1);
+        let function = &self.plan.functions[run.function];
+        let alone = function.limits.iter().any(|limit| self.allowed(function, limit, at) == 1);
         let mut passed = None;
         for (other_id, other) in &self.runs {
             let alike = *other_id != id && other.function == run.function && other.keys == run.keys && throttle(other) == throttle(run);
@@ -23,7 +24,7 @@ impl Facts {
             }
             // Before its answer nobody knows it; answers that are not late come in the order of the commits. What a script asks for
             // and what comes from outside are told by different tasks, and two answers of one moment in either order.
-            let same_way = self.is_invoked(other.event) == self.is_invoked(run.event);
+            let same_way = self.way(other) == self.way(run);
             let in_order = self.plan.disk.late == 0 && same_way && other.created_in <= run.created_in;
             let known = other.known.is_some_and(|known| known < at) || in_order;
             let before = (place(other), *other_id) < (place(run), id) && other.enter <= at;
@@ -47,16 +48,32 @@ impl Facts {
         }
     }
 
-    fn is_invoked(&self, event: EventId) -> bool {
-        self.events.get(&event).is_some_and(|event| &*event.name == family::INVOKED)
+    /// By whom an engine hears of a run.
+    fn way(&self, run: &Run) -> Way {
+        match self.events.get(&run.event) {
+            _ if run.replays => Way::Replay,
+            _ if self.is_called(run.event) => Way::Call,
+            Some(event) if &*event.name == family::INVOKED => Way::Invoke,
+            _ => Way::Event,
+        }
     }
 
-    /// I6: no limit is exceeded.
-    pub(super) fn check_slots(&mut self, id: RunId) {
+    /// How many a limit lets in at most by what was in force when a start was decided, or has come into force since: others may have
+    /// been started by that, and come to the disk before.
+    fn allowed(&self, function: &Function, limit: &Limit, at: Millis) -> u32 {
+        let since = self.editions_at(at).chain([self.edition]).min().unwrap_or(self.edition);
+        (since..=self.edition).map(|edition| function.limit_in(limit, edition)).max().unwrap_or(limit.limit)
+    }
+
+    /// I6: no limit is exceeded by a start. One that is lowered takes no slot away from those that have one.
+    pub(super) fn check_slots(&mut self, id: RunId, at: Millis, first: bool) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let mut over = Vec::new();
         for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
+            if limit.hold == Hold::Run && !first {
+                continue;
+            }
             let wanted = scope(&plan.functions[run.function], number);
             let holders = self.runs.iter().filter(|(_, other)| {
                 let holds = match limit.hold {
@@ -69,12 +86,26 @@ impl Facts {
                 holds && function.is_there(self.edition) && (0..function.limits.len()).any(same)
             });
             let holders: Vec<RunId> = holders.map(|(id, _)| *id).collect();
-            if holders.len() > limit.limit as usize {
-                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {}", run.keys[number], limit.limit));
+            let allowed = self.allowed(&plan.functions[run.function], limit, at);
+            if holders.len() > allowed as usize {
+                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {allowed}", run.keys[number]));
             }
         }
         over.into_iter().for_each(|what| self.broken(what));
     }
+}
+
+/// Who tells an engine of a run that is new.
+#[derive(PartialEq, Eq)]
+enum Way {
+    /// Whoever takes in events.
+    Event,
+    /// The script that has invoked it.
+    Invoke,
+    /// Whoever has invoked it from outside.
+    Call,
+    /// Whoever has another run done again.
+    Replay,
 }
 
 /// Its place in line, with its head start.

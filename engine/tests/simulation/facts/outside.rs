@@ -86,6 +86,19 @@ impl Facts {
         self.versions.iter().find(|(_, version)| **version == made_with).map(|(hash, _)| Arc::clone(hash))
     }
 
+    /// A run that can be done again: the n-th of those that have ended or are parked, and whose functions collect and skip nothing. One
+    /// that is parked is cancelled by that.
+    pub fn replayed(&mut self, number: usize) -> Option<RunId> {
+        let plan = Arc::clone(&self.plan);
+        let is_over = |run: &Run| run.state.is_terminal() || run.state == RunState::Parked;
+        let fits = |(id, run): (&RunId, &Run)| (is_over(run) && !plan.functions[run.function].gates.ask()).then_some(*id);
+        let all: Vec<RunId> = self.runs.iter().filter_map(fits).collect();
+        let id = *all.get(number % all.len().max(1))?;
+        let run = self.runs.get_mut(&id)?;
+        run.cancelled |= run.state == RunState::Parked;
+        Some(id)
+    }
+
     /// Whether a run that is not stored any more may have been deleted.
     pub fn is_swept(&self, id: RunId) -> bool {
         let kept = self.plan.kept.map(Span::seconds);
@@ -95,8 +108,10 @@ impl Facts {
 
     pub fn engine_starts(&mut self, edition: usize, now: Millis) {
         self.life += 1;
-        self.edition = edition;
+        (self.edition, self.editions) = (edition, vec![(Millis(i64::MIN), edition)]);
         self.refused.clear();
+        self.starting.clear();
+        self.unsure.clear();
         for run in self.runs.values_mut() {
             run.known.get_or_insert(now);
             run.heard.get_or_insert(now);

@@ -29,6 +29,10 @@ pub(super) struct Talks {
     /// Runs that were waited for as the waits of their parents were dropped by the list that is being applied.
     dropped: Vec<RunId>,
     signals: Vec<(usize, i64)>,
+    /// What somebody outside is about to invoke: the function, with its data.
+    calls: Vec<(usize, Value)>,
+    /// The events of the runs that came of that.
+    called: BTreeSet<EventId>,
     /// What has been recorded as sent in the list that is being applied.
     sent: Vec<(RunId, Events, Record)>,
     /// The starts of each run, and how many there were when a wait of it came to something last.
@@ -40,6 +44,22 @@ impl Facts {
     pub fn signal(&mut self, number: usize, value: i64, now: Millis) {
         self.note(now, &format!("signal{number} with {value}"));
         self.talks.signals.push((number, value));
+    }
+
+    /// Somebody outside is about to invoke a function.
+    pub fn call(&mut self, function: usize, data: Value, now: Millis) {
+        self.note(now, &format!("function {function} is invoked with {data}"));
+        self.talks.calls.push((function, data));
+    }
+
+    /// Nothing came of an invocation from outside.
+    pub fn no_call(&mut self, function: usize, data: &Value) {
+        self.talks.calls.retain(|(of, with)| *of != function || with != data);
+    }
+
+    /// Whether an event is that of an invocation from outside.
+    pub(super) fn is_called(&self, event: EventId) -> bool {
+        self.talks.called.contains(&event)
     }
 
     /// A run has recorded that it has sent something.
@@ -102,6 +122,12 @@ impl Facts {
         let (child, run) = self.runs.iter().find(|(_, run)| run.event == event)?;
         let (child, function) = (*child, run.function);
         let parent = self.talks.parents.get(&child).copied();
+        let call = self.talks.calls.iter().position(|(of, with)| *of == function && *with == data);
+        if let (None, Some(call)) = (parent, call) {
+            self.talks.calls.remove(call);
+            self.talks.called.insert(event);
+            return Some(function);
+        }
         let key = self.talks.waits.values().find(|row| *row.what == What::Run(child)).map(|row| row.wait.key.clone());
         let wanted = parent.zip(key).and_then(|(parent, key)| {
             let due = self.runs.get(&parent)?.straight.due.iter().find(|wanted| wanted.kind == Kind::Invoke && *wanted.key == *key)?;
@@ -237,6 +263,16 @@ impl Facts {
         let is_poked = poked.is_some_and(|at| *starts <= at + 1);
         *starts += 1;
         is_poked || self.has_news(id)
+    }
+
+    /// The starts of a run, and how many there were when a wait of it came to something last.
+    pub(super) fn starts(&self, id: RunId) -> (u32, Option<u32>) {
+        self.talks.starts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// A start of a run was taken back.
+    pub(super) fn put_starts(&mut self, id: RunId, starts: (u32, Option<u32>)) {
+        self.talks.starts.insert(id, starts);
     }
 
     /// A run that waits for one that it has invoked.

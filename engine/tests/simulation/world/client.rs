@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use stepwell::base::{Json, RunId, Span};
-use stepwell::exec::{AcceptError, CancelError, Engine, NewEvent, PauseError, RetryError};
+use stepwell::exec::{AcceptError, CancelError, Engine, InvokeError, NewEvent, PauseError, ReloadError, ReplayError, RetryError};
+use stepwell::project::{Loader, Mode};
 use stepwell::rules::RunState;
+use stepwell::rules::replay::Keep;
+use stepwell::script::Host;
 use stepwell::store::StoreError;
+use tokio::runtime::Handle;
 
+use super::super::aside::Aside;
 use super::super::plan::{self, Plan};
 use super::{Millis, START, World};
 
@@ -23,6 +28,11 @@ pub(super) struct Client {
     /// Pauses and resumptions that are done.
     pub(super) pauses: usize,
     pub(super) retries: usize,
+    pub(super) replays: usize,
+    /// Functions that were invoked.
+    pub(super) calls: usize,
+    /// Edits of the project that an engine was told to reload.
+    pub(super) reloads: usize,
 }
 
 /// One sending of a request.
@@ -42,12 +52,21 @@ impl Client {
             let ask = move |later: i64| Ask { request: number, at: first.after(Span(later)), open: false, done: false };
             std::iter::once(0).chain(request.again_ms.clone()).map(ask).collect::<Vec<Ask>>()
         };
-        Client { asks: plan.requests.iter().enumerate().flat_map(asks).collect(), cancels: 0, signals: 0, pauses: 0, retries: 0 }
+        Client {
+            asks: plan.requests.iter().enumerate().flat_map(asks).collect(),
+            cancels: 0,
+            signals: 0,
+            pauses: 0,
+            retries: 0,
+            replays: 0,
+            calls: 0,
+            reloads: 0,
+        }
     }
 }
 
-/// Does what is still to be done, with a new engine.
-pub(super) fn send(world: &Arc<World>, engine: &Engine) {
+/// Does what is still to be done, with a new engine. What the engine would do on other threads is done on `aside`.
+pub(super) fn send(world: &Arc<World>, engine: &Engine, host: &Arc<Host>, aside: &Handle) {
     let asks = world.client().asks.len();
     for number in 0..asks {
         if !world.client().asks[number].done {
@@ -60,6 +79,12 @@ pub(super) fn send(world: &Arc<World>, engine: &Engine) {
     tokio::task::spawn_local(pause(Arc::clone(world), engine.clone(), from));
     let from = world.client().retries;
     tokio::task::spawn_local(retry(Arc::clone(world), engine.clone(), from));
+    let from = world.client().replays;
+    tokio::task::spawn_local(replay(Arc::clone(world), engine.clone(), aside.clone(), from));
+    let from = world.client().calls;
+    tokio::task::spawn_local(call(Arc::clone(world), engine.clone(), from));
+    let from = world.client().reloads;
+    tokio::task::spawn_local(reload(Arc::clone(world), engine.clone(), (Arc::clone(host), aside.clone()), from));
     let from = world.client().cancels;
     tokio::task::spawn_local(cancel(Arc::clone(world), engine.clone(), from));
 }
@@ -182,6 +207,95 @@ async fn retry(world: Arc<World>, engine: Engine, from: usize) {
                 Err(RetryError::NotFound) if world.facts().is_swept(run) => {}
                 Err(error) => world.facts().broken(format!("a run was not tried again: {error}")),
             }
+        }
+        world.look();
+    }
+}
+
+/// Somebody edits the project, and has it reloaded. An engine that dies meanwhile has left the edited files to the next one.
+async fn reload(world: Arc<World>, engine: Engine, (host, aside): (Arc<Host>, Handle), from: usize) {
+    let mut reloads: Vec<plan::Reload> = world.plan.reloads.clone();
+    reloads.sort_by_key(|reload| reload.at_ms);
+    for reload in &reloads[from.min(reloads.len())..] {
+        world.clock.sleep_until(START.after(Span(reload.at_ms))).await;
+        // The first commit is the one in which the engine recovers.
+        engine.until_ready().await;
+        world.unless_frozen().await;
+        world.client().reloads += 1;
+        let edition = world.edit();
+        let folder = world.write(edition);
+        // So that its versions are known before anything is decided by them.
+        world.load(&host, edition);
+        let now = world.now();
+        world.facts().note(now, &format!("reload: edition {edition}"));
+        let loader = Loader::new(folder.path().join("events.yaml"), Arc::clone(&host), |_| None, Mode::Run);
+        let answer = Aside::new(engine.reload(&loader), &aside).await;
+        world.unless_frozen().await;
+        match answer {
+            Ok(_) => world.facts().must_be_in_force(edition),
+            Err(ReloadError::Draining) => {}
+            Err(ReloadError::Store(_)) if world.has_failed() => given_up(&world).await,
+            Err(error) => world.facts().broken(format!("a reload was refused: {error}")),
+        }
+        world.look();
+    }
+}
+
+/// What was asked for will not come: the disk has failed. The engine may be idle, and nobody else notices that all is over.
+async fn given_up(world: &World) {
+    world.look();
+    std::future::pending().await
+}
+
+/// Somebody has runs done again that have ended, or are parked. What an engine took with it when it died is not asked for again.
+async fn replay(world: Arc<World>, engine: Engine, aside: Handle, from: usize) {
+    let mut replays: Vec<plan::Cancel> = world.plan.replays.clone();
+    replays.sort_by_key(|replay| replay.at_ms);
+    for replay in &replays[from.min(replays.len())..] {
+        world.clock.sleep_until(START.after(Span(replay.at_ms))).await;
+        engine.until_ready().await;
+        world.unless_frozen().await;
+        world.client().replays += 1;
+        let run = world.facts().replayed(replay.run);
+        if let Some(run) = run {
+            let keep = Keep::default();
+            let answer = Aside::new(engine.replay(run, &keep, false), &aside).await;
+            world.unless_frozen().await;
+            match answer {
+                Ok(_) | Err(ReplayError::Draining | ReplayError::FunctionGone(_) | ReplayError::Store(StoreError::Full)) => {}
+                Err(ReplayError::Store(_)) if world.has_failed() => given_up(&world).await,
+                // Retention may have deleted it, or its event.
+                Err(ReplayError::NotFound | ReplayError::Refused(_)) if world.plan.kept.is_some() => {}
+                Err(error) => world.facts().broken(format!("{run} was not done again: {error}")),
+            }
+        }
+        world.look();
+    }
+}
+
+/// Somebody invokes functions from outside. What an engine took with it when it died is not invoked again.
+async fn call(world: Arc<World>, engine: Engine, from: usize) {
+    let mut calls: Vec<plan::Call> = world.plan.calls.clone();
+    calls.sort_by_key(|call| call.at_ms);
+    for call in &calls[from.min(calls.len())..] {
+        world.clock.sleep_until(START.after(Span(call.at_ms))).await;
+        engine.until_ready().await;
+        world.unless_frozen().await;
+        world.client().calls += 1;
+        let now = world.now();
+        world.facts().call(call.function, call.data.clone(), now);
+        let function = &world.plan.functions[call.function];
+        let answer = engine.invoke(&function.id, Json::from(call.data.to_string())).await;
+        world.unless_frozen().await;
+        if answer.is_err() {
+            world.facts().no_call(call.function, &call.data);
+        }
+        match answer {
+            Ok(_) | Err(InvokeError::Draining | InvokeError::Store(StoreError::Full)) => {}
+            // It is gone in one of the editions.
+            Err(InvokeError::Refused(_)) if function.gone_from.is_some() => {}
+            Err(InvokeError::Store(_)) if world.has_failed() => given_up(&world).await,
+            Err(error) => world.facts().broken(format!("{} was not invoked: {error}", function.id)),
         }
         world.look();
     }
