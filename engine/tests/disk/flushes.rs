@@ -92,11 +92,13 @@ fn send(address: &str) -> Vec<String> {
 
 /// What strace wrote down, once it has come to the end of the process.
 fn whole(log: &Path, process: u32) -> String {
-    let end = format!("{process} +++ ");
+    let process = process.to_string();
+    // Short numbers are padded.
+    let is_end = |line: &str| line.split_once(' ').is_some_and(|(of, rest)| of == process && rest.trim_start().starts_with("+++ "));
     let mut waited = Duration::ZERO;
     loop {
         let text = std::fs::read_to_string(log).unwrap();
-        if text.ends_with('\n') && text.lines().next_back().is_some_and(|last| last.starts_with(&end)) {
+        if text.ends_with('\n') && text.lines().next_back().is_some_and(is_end) {
             return text;
         }
         assert!(waited < PATIENCE, "strace does not end:\n{text}");

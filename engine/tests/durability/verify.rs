@@ -41,7 +41,7 @@ const RECORDS: [(&str, &[&str]); 18] = [
 ];
 
 /// The records of a run of a function.
-fn records_of(function: &str) -> &'static [&'static str] {
+pub fn records_of(function: &str) -> &'static [&'static str] {
     RECORDS.iter().find(|(name, _)| *name == function).unwrap().1
 }
 
@@ -123,7 +123,9 @@ pub fn recorded(database: &Path) -> HashSet<(String, String)> {
 pub fn verify_restored(database: &Path, before: &[Acknowledged], recorded: &HashSet<(String, String)>, entries: &[Entry]) {
     verify_copy(database, before);
     let store = open(database);
-    let runs = without_ticks_under_way(store.runs(&RunQuery::default()).unwrap());
+    let mut runs = store.runs(&RunQuery::default()).unwrap();
+    // The clock has gone on since: an engine that makes up for many seconds at once is told to stop meanwhile.
+    runs.retain(|run| run.state.is_terminal() || &*run.function != "ticking");
     every_run_has_completed(&store, &runs);
     let story = Story::new(entries);
     for (_, effect) in &story.effects {
@@ -167,7 +169,7 @@ fn every_event_has_its_runs(events: &[EventRow], runs: &[RunRow]) {
             "work/plain" => vec!["flaky", "plain"],
             "work/keyed" => vec!["keyed"],
             "work/asked" => vec!["asked", "parent"],
-            "work/answer" => Vec::new(),
+            "work/answer" | "work/noted" => Vec::new(),
             "stepwell/invoked" => vec!["child"],
             "stepwell/scheduled.timer" => vec!["ticking"],
             // What it has beside is told where it may be skipped.
