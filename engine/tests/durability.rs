@@ -10,6 +10,7 @@ mod counts;
 pub mod ledger;
 mod limits;
 mod load;
+mod power;
 mod soak;
 mod syscalls;
 mod verify;
@@ -24,7 +25,7 @@ use stepwell::clock::SystemClock;
 
 use crate::cli::support::{Engine, Place};
 use ledger::Ledger;
-use load::Load;
+use load::{Acknowledged, Load};
 
 /// Kills, as the guarantees ask for, where `STEPWELL_KILLS` does not ask for others.
 const KILLS: u64 = 100;
@@ -37,7 +38,7 @@ app: durable
 env: { LEDGER: "LEDGER_URL" }
 http: { timeout: 20s, allow: ["127.0.0.0/8"] }
 defaults: { retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 } }
-events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {}, work/limited: {} }
+events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {}, work/limited: {}, work/noted: {} }
 functions:
   plain: { on: work/plain }
   flaky: { on: work/plain }
@@ -253,8 +254,9 @@ impl Experiment {
         engine.is_ended_by(Signal::KILL);
     }
 
-    /// After the last kill: lets everything come to its end and holds the promises against what there is then.
-    fn verify(mut self) {
+    /// After the last kill: lets everything come to its end and holds the promises against what there is then. Gives the project
+    /// with its database, and what was answered.
+    fn verify(mut self) -> (Place, Vec<Acknowledged>) {
         let mut engine = self.start();
         let acknowledged = self.load.finish();
         let database = self.place.path(".stepwell/stepwell.db");
@@ -263,6 +265,7 @@ impl Experiment {
         engine.signal(Signal::TERM);
         assert_eq!(engine.exit_code(), 0, "a clean end after all");
         verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts);
+        (self.place, acknowledged)
     }
 }
 

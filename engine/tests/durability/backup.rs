@@ -55,13 +55,18 @@ fn backups_under_load_and_kills_are_whole_and_go_on_where_they_were() {
     experiment.verify();
 }
 
-/// Starts an engine on a copy: every run in it comes to its end, and nothing that the copy has recorded happens again.
-fn restore(copy: &Path, before: &[Acknowledged]) {
+/// Starts an engine on a copy (with its log, where it has one): every run in it comes to its end, and nothing that the copy has
+/// recorded happens again.
+pub fn restore(copy: &Path, before: &[Acknowledged]) {
     let ledger = Ledger::start();
     let place = project(&ledger);
     std::fs::create_dir(place.path(".stepwell")).unwrap();
     let database = place.path(".stepwell/stepwell.db");
     std::fs::copy(copy, &database).unwrap();
+    let log = copy.with_extension("db-wal");
+    if log.exists() {
+        std::fs::copy(log, place.path(".stepwell/stepwell.db-wal")).unwrap();
+    }
     let recorded = verify::recorded(&database);
     let mut engine = Engine::start(command(&place));
     verify::wait_until_all_has_ended(&database);

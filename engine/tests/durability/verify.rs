@@ -41,7 +41,7 @@ const RECORDS: [(&str, &[&str]); 18] = [
 ];
 
 /// The records of a run of a function.
-fn records_of(function: &str) -> &'static [&'static str] {
+pub fn records_of(function: &str) -> &'static [&'static str] {
     RECORDS.iter().find(|(name, _)| *name == function).unwrap().1
 }
 
@@ -167,7 +167,7 @@ fn every_event_has_its_runs(events: &[EventRow], runs: &[RunRow]) {
             "work/plain" => vec!["flaky", "plain"],
             "work/keyed" => vec!["keyed"],
             "work/asked" => vec!["asked", "parent"],
-            "work/answer" => Vec::new(),
+            "work/answer" | "work/noted" => Vec::new(),
             "stepwell/invoked" => vec!["child"],
             "stepwell/scheduled.timer" => vec!["ticking"],
             // What it has beside is told where it may be skipped.

@@ -1,0 +1,292 @@
+//! Power cuts. strace writes down all that an engine does to the files of its database and says on its sockets. From this log
+//! the test makes what a disk may hold after a cut, for hundreds of moments, and looks whether all that was said before the
+//! moment still holds.
+
+mod disk;
+mod promises;
+mod trace;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use stepwell::base::Id;
+use stepwell::store::Store as _;
+use stepwell::store::sqlite::{Options, Sqlite};
+
+use super::load::{Acknowledged, Event};
+use super::{Experiment, Random, backup, command};
+use crate::cli::support::{Engine, PATIENCE, Place};
+use disk::{Disk, Fate, Image};
+use promises::{Said, Stored};
+use trace::Call;
+
+/// Events that nothing follows from, sent in one request: so many that the log is copied into the main file afterwards.
+const NOTED: u64 = 4_000;
+/// Their numbers begin where no other event's are.
+const FIRST_NOTED: u64 = 1_000_000;
+/// Rounds of requests before and after them.
+const ROUNDS: [usize; 2] = [2, 4];
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Cuts at any moment, besides those at flushes and after answers and effects; and all of them at most.
+const ANYWHERE: u64 = 60;
+const CUTS: usize = 400;
+
+/// A way to record an engine.
+struct Way {
+    durability: &'static str,
+    /// Requests that are sent at once.
+    together: u64,
+    /// The first and the third engine are killed as one of their threads enters one of these calls for the n-th time.
+    doom: &'static str,
+    when: [u32; 2],
+    /// Images that an engine is started on.
+    restarts: usize,
+}
+
+/// Killed before a flush: what stands in the log and is not flushed is what the next engine finds.
+const FULL: Way = Way { durability: "full", together: 2, doom: "fdatasync,fsync", when: [25, 18], restarts: 3 };
+/// Here hardly anything is flushed. One request after the other, so that there is one order in which they are committed.
+const NORMAL: Way = Way { durability: "normal", together: 1, doom: "pwrite64", when: [400, 200], restarts: 1 };
+
+/// What the engines of an experiment did, and what came of it.
+struct Recording {
+    log: Vec<Call>,
+    /// The files at the end of each engine's life, and the line of the log.
+    ends: Vec<(usize, Image)>,
+    /// Lines of the log.
+    lines: usize,
+    acknowledged: Vec<Acknowledged>,
+    /// What was stored when all was done.
+    whole: Stored,
+    random: Random,
+}
+
+impl Way {
+    /// Three engines, one after the other: killed, told to stop, killed.
+    fn record(&self) -> Recording {
+        let mut experiment = Experiment::new();
+        let random = Random(experiment.random.below(u64::MAX));
+        let [first, second] = self.when;
+        let mut recording =
+            Recording { log: Vec::new(), ends: Vec::new(), lines: 0, acknowledged: Vec::new(), whole: Stored::default(), random };
+        self.killed(&experiment, first, &mut recording);
+        self.told_to_stop(&experiment, &mut recording);
+        self.killed(&experiment, second, &mut recording);
+        let (place, acknowledged) = experiment.verify();
+        recording.acknowledged = acknowledged;
+        recording.whole = Stored::read(&place.path(".stepwell/stepwell.db"));
+        recording
+    }
+
+    /// The engine, with strace, which kills it at its n-th call where it is to.
+    fn traced(&self, place: &Place, log: &Path, when: Option<u32>) -> Command {
+        let program = command(place);
+        let mut traced = crate::program::command("strace", &place.path(""));
+        // With -D the engine itself is our child, and gets our signals. Whole texts, and what each descriptor is.
+        traced.args(["-D", "-f", "-q", "-y", "-s", "100000000", "-e", &format!("trace={}", trace::CALLS), "-o"]).arg(log);
+        if let Some(when) = when {
+            traced.args(["-e", &format!("inject={}:signal=KILL:when={when}", self.doom)]);
+        }
+        traced.arg(program.get_program()).args(program.get_args()).args(["--durability", self.durability]);
+        traced
+    }
+
+    fn killed(&self, experiment: &Experiment, when: u32, recording: &mut Recording) {
+        let log = experiment.place.path("killed.strace");
+        let mut engine = Engine::start(self.traced(&experiment.place, &log, Some(when)));
+        experiment.load.engine_is_at(Some(&engine.url));
+        while engine.is_alive() {
+            self.round(experiment, &mut engine);
+        }
+        experiment.load.engine_is_at(None);
+        assert_eq!(engine.exit_code(), -1, "killed at {} {when}", self.doom);
+        recording.end_of_life(experiment, &engine, &log);
+    }
+
+    /// While this one is at work, and when it ends, its log is copied into the main file.
+    fn told_to_stop(&self, experiment: &Experiment, recording: &mut Recording) {
+        let log = experiment.place.path("told.strace");
+        let mut engine = Engine::start(self.traced(&experiment.place, &log, None));
+        experiment.load.engine_is_at(Some(&engine.url));
+        let [before, after] = ROUNDS;
+        (0..before).for_each(|_| self.round(experiment, &mut engine));
+        let main_file = experiment.place.path(".stepwell/stepwell.db");
+        let length = || std::fs::metadata(&main_file).unwrap().len();
+        let small = length();
+        let noted = |number| Event { name: "work/noted", n: FIRST_NOTED + number, user: "nobody".to_owned(), has_id: true };
+        experiment.load.send((0..NOTED).map(noted).collect());
+        wait_until("the log is copied", || length() > small);
+        (0..after).for_each(|_| self.round(experiment, &mut engine));
+        experiment.load.engine_is_at(None);
+        engine.signal(Signal::TERM);
+        assert_eq!(engine.exit_code(), 0, "told to stop");
+        recording.end_of_life(experiment, &engine, &log);
+    }
+
+    /// Has requests sent, and waits until they are answered and something has come of them, or the engine is dead.
+    fn round(&self, experiment: &Experiment, engine: &mut Engine) {
+        experiment.load.more(self.together);
+        wait_until("all is answered", || experiment.load.unanswered() == 0 || !engine.is_alive());
+        experiment.ledger.wait_for_more(2);
+    }
+}
+
+fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let mut waited = Duration::ZERO;
+    while !come() {
+        assert!(waited < PATIENCE, "it takes too long until {what}");
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
+}
+
+impl Recording {
+    fn end_of_life(&mut self, experiment: &Experiment, engine: &Engine, log: &Path) {
+        experiment.ledger.note_kill();
+        let first = self.lines;
+        let text = whole_log(log, engine.pid());
+        self.log.extend(trace::read(&text, first));
+        self.lines += text.lines().count();
+        let read = |name| Some((name, std::fs::read(experiment.place.path(".stepwell").join(name)).ok()?));
+        self.ends.push((self.lines, trace::FILES.into_iter().filter_map(read).collect()));
+        println!("an engine's log: {} lines, {} KB", self.lines - first, text.len() / 1024);
+    }
+
+    /// The log tells the truth: what it says was written is what the files were when their engine had ended.
+    fn tells_what_the_files_were(&self) {
+        let mut disk = Disk::default();
+        let mut next = 0;
+        for (number, (line, files)) in self.ends.iter().enumerate() {
+            next = go_on(&mut disk, &self.log, next, *line);
+            let image = disk.image(Fate::Everything, &mut Random(0));
+            assert!(image.keys().eq(files.keys()), "end {number}: {:?}, there are {:?}", image.keys(), files.keys());
+            for (name, bytes) in files {
+                assert!(image[name] == *bytes, "end {number}: what was written to {name} is not what stands there");
+            }
+        }
+    }
+
+    /// Where to cut, and what becomes of what was not flushed, in order.
+    fn cuts(&mut self, said: &Said) -> Vec<(usize, Fate)> {
+        let flushes = self.log.iter().filter(|call| matches!(call.what, trace::What::Flush(_))).map(|call| call.at);
+        // The flush is about to return, so nobody knows of it.
+        let mut cuts: Vec<(usize, Fate)> = flushes.map(|at| (at, Fate::any(&mut self.random))).collect();
+        println!("{} flushes", cuts.len());
+        cuts.extend(said.moments().map(|at| (at + 1, Fate::Nothing)));
+        cuts.extend((0..ANYWHERE).map(|_| (self.random.below(self.lines as u64) as usize, Fate::any(&mut self.random))));
+        while cuts.len() > CUTS {
+            let one = self.random.below(cuts.len() as u64) as usize;
+            cuts.swap_remove(one);
+        }
+        cuts.sort_by_key(|(at, _)| *at);
+        cuts
+    }
+
+    /// The events that were answered before a moment, as their client has noted them.
+    fn acknowledged(&self, said: &Said, before: usize) -> Vec<Acknowledged> {
+        let ids: BTreeSet<String> = said.answered(before).into_iter().flatten().map(|id| Id(*id).to_string()).collect();
+        self.acknowledged.iter().filter(|noted| ids.contains(&noted.id)).cloned().collect()
+    }
+}
+
+/// Takes the disk on to a moment; the number of the call after it.
+fn go_on<'a>(disk: &mut Disk<'a>, log: &'a [Call], from: usize, to: usize) -> usize {
+    let before = log[from..].iter().take_while(|call| call.at < to);
+    from + before.map(|call| disk.take(call)).count()
+}
+
+/// What strace wrote down, once it has come to the end of the process.
+fn whole_log(log: &Path, process: u32) -> String {
+    let process = process.to_string();
+    let mut text = String::new();
+    wait_until("strace has ended", || {
+        text = std::fs::read_to_string(log).unwrap();
+        let last = text.lines().next_back().unwrap_or_default();
+        text.ends_with('\n') && last.contains(" +++ ") && last.split(' ').next() == Some(&process)
+    });
+    text
+}
+
+/// Puts the files of a disk into a folder of their own; the path of the database.
+fn put(image: &Image, folder: PathBuf) -> PathBuf {
+    std::fs::create_dir(&folder).unwrap();
+    for (name, bytes) in image {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    folder.join("stepwell.db")
+}
+
+/// What a database has stored that a power cut has left behind. It is sound; where nothing of it is there yet, an engine can
+/// make it.
+fn stored_in(database: &Path, what: &str) -> Stored {
+    let options = Options { read_only: true, ..Options::default() };
+    let (store, empty) = match Sqlite::open(database, options) {
+        Ok(store) => (store, false),
+        Err(_) => match Sqlite::open(database, Options::default()) {
+            Ok(store) => (store, true),
+            Err(error) => panic!("{what}: {error}"),
+        },
+    };
+    assert_eq!(store.check(), Ok(Vec::new()), "I8: {what}");
+    store.close().unwrap();
+    if empty { Stored::default() } else { Stored::read(database) }
+}
+
+/// Cuts the power again and again, and holds each image against what `held` makes of it: (what was stored, what was said, the
+/// moment, what it is called).
+fn cut(way: &Way, mut held: impl FnMut(&Stored, &Said, usize, &str)) {
+    let mut recording = way.record();
+    recording.tells_what_the_files_were();
+    let said = Said::hear(&recording.log);
+    let cuts = recording.cuts(&said);
+    let images = Place::new();
+    let mut disk = Disk::default();
+    let (mut next, mut restarted) = (0, 0);
+    for (number, (at, fate)) in cuts.iter().enumerate() {
+        next = go_on(&mut disk, &recording.log, next, *at);
+        let image = disk.image(*fate, &mut recording.random);
+        let folder = images.path(&format!("cut-{number}"));
+        let database = put(&image, folder.clone());
+        let what = format!("cut {number}, before line {at}, {fate:?} of what was not flushed");
+        let stored = stored_in(&database, &what);
+        stored.is_part_of(&recording.whole, &what);
+        held(&stored, &said, *at, &what);
+        // Some of them all over the log.
+        if number >= cuts.len() * (restarted + 1) / (way.restarts + 1) && !stored.events.is_empty() {
+            restarted += 1;
+            let kept = said.kept(&stored, *at, &what);
+            let promised = said.answers.get(kept).map_or(*at, |(first_lost, _)| *first_lost.min(at));
+            backup::restore(&database, &recording.acknowledged(&said, promised));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    let (answers, effects) = said.count(recording.lines);
+    println!("{} cuts over {answers} answers and {effects} effects, {restarted} restarts", cuts.len());
+    assert_eq!(restarted, way.restarts, "engines go on from some of the images");
+    assert!(answers > 10 && effects > 20, "{answers} answers, {effects} effects");
+}
+
+#[test]
+fn a_power_cut_takes_back_nothing_that_was_acknowledged() {
+    cut(&FULL, |stored, said, at, what| assert_eq!(said.broken(stored, at), None, "{what}"));
+}
+
+#[test]
+fn without_a_flush_for_each_commit_a_power_cut_takes_back_the_last_ones_alone() {
+    let mut shortened = 0;
+    cut(&NORMAL, |stored, said, at, what| {
+        let kept = said.kept(stored, at, what);
+        // The last event that is there was sent when the answer before had come: what was said until then was committed before.
+        if kept > 1 {
+            let (known, _) = said.answers[kept - 2];
+            assert_eq!(said.broken(stored, known + 1), None, "{what}");
+        }
+        shortened += u32::from(said.broken(stored, at).is_some());
+    });
+    // Else the cuts of this test would cut nothing, and the one above would show nothing.
+    assert!(shortened > 0, "no cut has taken anything back");
+    println!("{shortened} cuts have taken something back");
+}
