@@ -123,7 +123,9 @@ pub fn recorded(database: &Path) -> HashSet<(String, String)> {
 pub fn verify_restored(database: &Path, before: &[Acknowledged], recorded: &HashSet<(String, String)>, entries: &[Entry]) {
     verify_copy(database, before);
     let store = open(database);
-    let runs = without_ticks_under_way(store.runs(&RunQuery::default()).unwrap());
+    let mut runs = store.runs(&RunQuery::default()).unwrap();
+    // The clock has gone on since: an engine that makes up for many seconds at once is told to stop meanwhile.
+    runs.retain(|run| run.state.is_terminal() || &*run.function != "ticking");
     every_run_has_completed(&store, &runs);
     let story = Story::new(entries);
     for (_, effect) in &story.effects {
