@@ -21,7 +21,7 @@ use super::{Experiment, Random, backup, command};
 use crate::cli::support::{Engine, PATIENCE, Place};
 use disk::{Disk, Fate, Image};
 use promises::{Said, Stored};
-use trace::Call;
+use trace::{Call, FILES, LOG, MAIN, What};
 
 /// Events that nothing follows from, sent in one request: so many that the log is copied into the main file afterwards.
 const NOTED: u64 = 4_000;
@@ -29,10 +29,15 @@ const NOTED: u64 = 4_000;
 const FIRST_NOTED: u64 = 1_000_000;
 /// Rounds of requests before and after them.
 const ROUNDS: [usize; 2] = [2, 4];
+/// More effects than come at once: who waits for them waits until none comes for a while.
+const MANY: usize = 1_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Cuts at any moment, besides those at flushes and after answers and effects; and all of them at most.
+/// Rounds after which an engine should have come to its end long ago.
+const TOO_MANY_ROUNDS: usize = 100;
+/// The same for the attempts to have the log begun anew, which hardly ever takes a second one.
+const TOO_MANY_BATCHES: u64 = 10;
+/// Cuts at any moment, besides those at flushes and after answers and effects, where `STEPWELL_CUTS` does not ask for others.
 const ANYWHERE: u64 = 60;
-const CUTS: usize = 400;
 
 /// A way to record an engine.
 struct Way {
@@ -98,27 +103,39 @@ impl Way {
         let log = experiment.place.path("killed.strace");
         let mut engine = Engine::start(self.traced(&experiment.place, &log, Some(when)));
         experiment.load.engine_is_at(Some(&engine.url));
-        while engine.is_alive() {
+        let ended = (0..TOO_MANY_ROUNDS).any(|_| {
             self.round(experiment, &mut engine);
-        }
+            !engine.is_alive()
+        });
+        assert!(ended, "no thread has come to its call {when} of {}", self.doom);
         experiment.load.engine_is_at(None);
         assert_eq!(engine.exit_code(), -1, "killed at {} {when}", self.doom);
         recording.end_of_life(experiment, &engine, &log);
     }
 
-    /// While this one is at work, and when it ends, its log is copied into the main file.
+    /// While this one is at work its log is copied into the main file and begun anew; it is copied again when it ends.
     fn told_to_stop(&self, experiment: &Experiment, recording: &mut Recording) {
         let log = experiment.place.path("told.strace");
         let mut engine = Engine::start(self.traced(&experiment.place, &log, None));
         experiment.load.engine_is_at(Some(&engine.url));
         let [before, after] = ROUNDS;
         (0..before).for_each(|_| self.round(experiment, &mut engine));
-        let main_file = experiment.place.path(".stepwell/stepwell.db");
-        let length = || std::fs::metadata(&main_file).unwrap().len();
-        let small = length();
-        let noted = |number| Event { name: "work/noted", n: FIRST_NOTED + number, user: "nobody".to_owned(), has_id: true };
-        experiment.load.send((0..NOTED).map(noted).collect());
-        wait_until("the log is copied", || length() > small);
+        // Whoever writes while the log is copied keeps it from beginning anew.
+        for batch in 0.. {
+            assert!(batch < TOO_MANY_BATCHES, "the log does not begin anew");
+            experiment.ledger.wait_for_more(MANY);
+            let number = |at| FIRST_NOTED + batch * NOTED + at;
+            let noted = |at| Event { name: "work/noted", n: number(at), user: "nobody".to_owned(), has_id: true };
+            let copied = || so_far(&log).iter().filter(|call| matches!(call.what, What::Write { file: MAIN, .. })).count();
+            let before = copied();
+            experiment.load.send((0..NOTED).map(noted).collect());
+            wait_until("the log is copied", || copied() > before);
+            experiment.ledger.wait_for_more(MANY);
+            self.round(experiment, &mut engine);
+            if so_far(&log).iter().any(|call| matches!(call.what, What::Write { file: LOG, from: 0, .. })) {
+                break;
+            }
+        }
         (0..after).for_each(|_| self.round(experiment, &mut engine));
         experiment.load.engine_is_at(None);
         engine.signal(Signal::TERM);
@@ -151,7 +168,7 @@ impl Recording {
         self.log.extend(trace::read(&text, first));
         self.lines += text.lines().count();
         let read = |name| Some((name, std::fs::read(experiment.place.path(".stepwell").join(name)).ok()?));
-        self.ends.push((self.lines, trace::FILES.into_iter().filter_map(read).collect()));
+        self.ends.push((self.lines, FILES.into_iter().filter_map(read).collect()));
         println!("an engine's log: {} lines, {} KB", self.lines - first, text.len() / 1024);
     }
 
@@ -171,18 +188,28 @@ impl Recording {
 
     /// Where to cut, and what becomes of what was not flushed, in order.
     fn cuts(&mut self, said: &Said) -> Vec<(usize, Fate)> {
-        let flushes = self.log.iter().filter(|call| matches!(call.what, trace::What::Flush(_))).map(|call| call.at);
-        // The flush is about to return, so nobody knows of it.
-        let mut cuts: Vec<(usize, Fate)> = flushes.map(|at| (at, Fate::any(&mut self.random))).collect();
-        println!("{} flushes", cuts.len());
-        cuts.extend(said.moments().map(|at| (at + 1, Fate::Nothing)));
-        cuts.extend((0..ANYWHERE).map(|_| (self.random.below(self.lines as u64) as usize, Fate::any(&mut self.random))));
-        while cuts.len() > CUTS {
-            let one = self.random.below(cuts.len() as u64) as usize;
-            cuts.swap_remove(one);
+        let mut cuts = Vec::new();
+        for call in &self.log {
+            // A flush is about to return, so nobody knows of it.
+            match call.what {
+                What::Flush(MAIN) => cuts.extend(Fate::ALL.map(|fate| (call.at, fate))),
+                What::Flush(_) => cuts.push((call.at, Fate::any(&mut self.random))),
+                _ => {}
+            }
         }
+        cuts.extend(said.moments().map(|at| (at + 1, Fate::Nothing)));
+        let anywhere = std::env::var("STEPWELL_CUTS").map_or(ANYWHERE, |cuts| cuts.parse().expect("STEPWELL_CUTS is a number"));
+        cuts.extend((0..anywhere).map(|_| (self.random.below(self.lines as u64) as usize, Fate::any(&mut self.random))));
         cuts.sort_by_key(|(at, _)| *at);
         cuts
+    }
+
+    /// How often the log was begun anew, and how many pages were copied into the main file.
+    fn copies(&self) -> (usize, usize) {
+        let writes =
+            self.log.iter().filter_map(|call| if let What::Write { file, from, .. } = call.what { Some((file, from)) } else { None });
+        let (log, main): (Vec<_>, Vec<_>) = writes.filter(|(file, _)| [LOG, MAIN].contains(file)).partition(|(file, _)| *file == LOG);
+        (log.iter().filter(|(_, from)| *from == 0).count(), main.len())
     }
 
     /// The events that were answered before a moment, as their client has noted them.
@@ -196,6 +223,12 @@ impl Recording {
 fn go_on<'a>(disk: &mut Disk<'a>, log: &'a [Call], from: usize, to: usize) -> usize {
     let before = log[from..].iter().take_while(|call| call.at < to);
     from + before.map(|call| disk.take(call)).count()
+}
+
+/// What strace has written down until now of an engine that is alive.
+fn so_far(log: &Path) -> Vec<Call> {
+    let text = std::fs::read_to_string(log).unwrap();
+    trace::read(text.rsplit_once('\n').map_or("", |(lines, _)| lines), 0)
 }
 
 /// What strace wrote down, once it has come to the end of the process.
@@ -216,7 +249,7 @@ fn put(image: &Image, folder: PathBuf) -> PathBuf {
     for (name, bytes) in image {
         std::fs::write(folder.join(name), bytes).unwrap();
     }
-    folder.join("stepwell.db")
+    folder.join(MAIN)
 }
 
 /// What a database has stored that a power cut has left behind. It is sound; where nothing of it is there yet, an engine can
@@ -264,7 +297,10 @@ fn cut(way: &Way, mut held: impl FnMut(&Stored, &Said, usize, &str)) {
         std::fs::remove_dir_all(folder).unwrap();
     }
     let (answers, effects) = said.count(recording.lines);
+    let (begun_anew, copied) = recording.copies();
     println!("{} cuts over {answers} answers and {effects} effects, {restarted} restarts", cuts.len());
+    println!("{begun_anew} logs, of which {copied} pages were copied");
+    assert!(begun_anew > 2 && copied > 1, "{begun_anew} logs, of which {copied} pages were copied");
     assert_eq!(restarted, way.restarts, "engines go on from some of the images");
     assert!(answers > 10 && effects > 20, "{answers} answers, {effects} effects");
 }

@@ -29,7 +29,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 5] = [Fate::Nothing, Fate::Everything, Fate::Torn, Fate::Scattered(SECTOR), Fate::Scattered(PAGE)];
+    pub const ALL: [Fate; 5] = [Fate::Nothing, Fate::Everything, Fate::Torn, Fate::Scattered(SECTOR), Fate::Scattered(PAGE)];
 
     pub fn any(random: &mut Random) -> Fate {
         Fate::ALL[random.below(Fate::ALL.len() as u64) as usize]

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-/// The files of a database that a power cut leaves something of; what SQLite keeps in `-shm` it makes anew.
-pub const FILES: [&str; 3] = ["stepwell.db", "stepwell.db-wal", "stepwell.db-journal"];
+/// The main file of a database, and its write-ahead log.
+pub const MAIN: &str = "stepwell.db";
+pub const LOG: &str = "stepwell.db-wal";
+/// The files that a power cut leaves something of; what SQLite keeps in `-shm` it makes anew.
+pub const FILES: [&str; 3] = [MAIN, LOG, "stepwell.db-journal"];
 /// The folder that they are in; a flush of it is one of their names.
 pub const FOLDER: &str = ".stepwell";
 
