@@ -17,7 +17,7 @@ use stepwell::store::Store as _;
 use stepwell::store::sqlite::{Options, Sqlite};
 
 use super::load::{Acknowledged, Event};
-use super::{Experiment, Random, backup, command};
+use super::{Experiment, Random, backup};
 use crate::cli::support::{Engine, PATIENCE, Place};
 use disk::{Disk, Fate, Image};
 use promises::{Said, Stored};
@@ -77,19 +77,20 @@ impl Way {
         let [first, second] = self.when;
         let mut recording =
             Recording { log: Vec::new(), ends: Vec::new(), lines: 0, acknowledged: Vec::new(), whole: Stored::default(), random };
-        self.killed(&experiment, first, &mut recording);
-        self.told_to_stop(&experiment, &mut recording);
-        self.killed(&experiment, second, &mut recording);
+        self.killed(&mut experiment, first, &mut recording);
+        self.told_to_stop(&mut experiment, &mut recording);
+        self.killed(&mut experiment, second, &mut recording);
         let (place, acknowledged) = experiment.verify();
         recording.acknowledged = acknowledged;
         recording.whole = Stored::read(&place.path(".stepwell/stepwell.db"));
         recording
     }
 
-    /// The engine, with strace, which kills it at its n-th call where it is to.
-    fn traced(&self, place: &Place, log: &Path, when: Option<u32>) -> Command {
-        let program = command(place);
-        let mut traced = crate::program::command("strace", &place.path(""));
+    /// The next engine, with strace, which kills it at its n-th call where it is to.
+    fn traced(&self, experiment: &mut Experiment, log: &Path, when: Option<u32>) -> Command {
+        let program = experiment.next_engine();
+        let mut traced = crate::program::command("strace", &experiment.place.path(""));
+        traced.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         // With -D the engine itself is our child, and gets our signals. Whole texts, and what each descriptor is.
         traced.args(["-D", "-f", "-q", "-y", "-s", "100000000", "-e", &format!("trace={}", trace::CALLS), "-o"]).arg(log);
         if let Some(when) = when {
@@ -99,9 +100,9 @@ impl Way {
         traced
     }
 
-    fn killed(&self, experiment: &Experiment, when: u32, recording: &mut Recording) {
+    fn killed(&self, experiment: &mut Experiment, when: u32, recording: &mut Recording) {
         let log = experiment.place.path("killed.strace");
-        let mut engine = Engine::start(self.traced(&experiment.place, &log, Some(when)));
+        let mut engine = Engine::start(self.traced(experiment, &log, Some(when)));
         experiment.load.engine_is_at(Some(&engine.url));
         let ended = (0..TOO_MANY_ROUNDS).any(|_| {
             self.round(experiment, &mut engine);
@@ -114,13 +115,14 @@ impl Way {
     }
 
     /// While this one is at work its log is copied into the main file and begun anew; it is copied again when it ends.
-    fn told_to_stop(&self, experiment: &Experiment, recording: &mut Recording) {
+    fn told_to_stop(&self, experiment: &mut Experiment, recording: &mut Recording) {
         let log = experiment.place.path("told.strace");
-        let mut engine = Engine::start(self.traced(&experiment.place, &log, None));
+        let mut engine = Engine::start(self.traced(experiment, &log, None));
         experiment.load.engine_is_at(Some(&engine.url));
         let [before, after] = ROUNDS;
         (0..before).for_each(|_| self.round(experiment, &mut engine));
-        // Whoever writes while the log is copied keeps it from beginning anew.
+        // Whoever writes while the log is copied keeps it from beginning anew: so the clock starts nothing meanwhile.
+        experiment.place.ask(&engine, &["functions", "pause", "ticking"]).exits(0);
         for batch in 0.. {
             assert!(batch < TOO_MANY_BATCHES, "the log does not begin anew");
             experiment.ledger.wait_for_more(MANY);
@@ -129,6 +131,7 @@ impl Way {
             let copied = || so_far(&log).iter().filter(|call| matches!(call.what, What::Write { file: MAIN, .. })).count();
             let before = copied();
             experiment.load.send((0..NOTED).map(noted).collect());
+            wait_until("all is answered", || experiment.load.unanswered() == 0);
             wait_until("the log is copied", || copied() > before);
             experiment.ledger.wait_for_more(MANY);
             self.round(experiment, &mut engine);
@@ -136,6 +139,7 @@ impl Way {
                 break;
             }
         }
+        experiment.place.ask(&engine, &["functions", "resume", "ticking"]).exits(0);
         (0..after).for_each(|_| self.round(experiment, &mut engine));
         experiment.load.engine_is_at(None);
         engine.signal(Signal::TERM);
@@ -145,8 +149,11 @@ impl Way {
 
     /// Has requests sent, and waits until they are answered and something has come of them, or the engine is dead.
     fn round(&self, experiment: &Experiment, engine: &mut Engine) {
+        let mut settle = || wait_until("all is answered", || experiment.load.unanswered() == 0 || !engine.is_alive());
+        // What the engine before has not answered comes first.
+        settle();
         experiment.load.more(self.together);
-        wait_until("all is answered", || experiment.load.unanswered() == 0 || !engine.is_alive());
+        settle();
         experiment.ledger.wait_for_more(2);
     }
 }

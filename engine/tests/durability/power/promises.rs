@@ -53,7 +53,7 @@ impl Said {
                 if known.insert(ids.clone()) {
                     said.answers.push((at, ids));
                 }
-            } else if head.starts_with("POST /effect ") {
+            } else if head.lines().next().is_some_and(|line| line.starts_with("POST /") && line.ends_with("/effect HTTP/1.1")) {
                 said.effects.push((at, number(&body["run"]), body["step"].as_str().unwrap().to_owned()));
             }
         }
@@ -95,12 +95,14 @@ impl Said {
         None
     }
 
-    /// How many of the first answers hold. After one that does not, none does: what a cut takes back are the last commits.
+    /// How many of the first answers hold. After one that does not, none does: what a cut takes back are the last commits. (Of the
+    /// one itself some events may be there, where one of them had to be decided on again and came with a later commit.)
     pub fn kept(&self, stored: &Stored, before: usize, what: &str) -> usize {
         let answered = self.answered(before);
         let whole = |ids: &&[Number]| ids.iter().all(|id| stored.events.contains_key(id));
         let kept = answered.iter().copied().take_while(whole).count();
-        let later = answered[kept..].iter().copied().flatten().find(|id| stored.events.contains_key(*id));
+        let mut after = answered.iter().copied().skip(kept + 1).flatten();
+        let later = after.find(|id| stored.events.contains_key(*id));
         assert_eq!(later.map(|id| Id(*id)), None, "{what}: it is there, and an event that was answered before it is not");
         kept
     }
