@@ -322,7 +322,11 @@ impl Get {
             let why = format!("ended the wait `{}` of run {}, which is {state}", wait.key, wait.run_id);
             vec![Cell::from(wait.function_id.clone()), "wait ended".to_owned().into(), why.into(), String::new().into()]
         });
-        out.table(&["function", "outcome", "why", "its `if` saw"], rows.chain(waits).collect())?;
+        let cancelled = view.cancelled.iter().map(|run| {
+            let why = format!("cancelled run {} by `cancel_on`", run.run_id);
+            vec![Cell::from(run.function_id.clone()), "cancelled".to_owned().into(), why.into(), String::new().into()]
+        });
+        out.table(&["function", "outcome", "why", "its `if` saw"], rows.chain(waits).chain(cancelled).collect())?;
         Ok(Exit::Done)
     }
 }

@@ -1,6 +1,7 @@
 //! Ends of runs, as far as they concern others: the events and runs that an end makes, the cancel of a run with all that
 //! it has started, and the events that cancel runs.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::base::{Millis, RunId, json};
@@ -8,7 +9,10 @@ use crate::expr::EventView;
 use crate::rules::ended::{self, End, Started};
 use crate::rules::family::{self, Doomed};
 use crate::rules::gates::Collect;
-use crate::rules::{Conflict, EventRow, Expect, Kind, List, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching, trace};
+use crate::rules::{
+    CANCELS_NOTED, Conflict, EventRow, Expect, Kind, List, Outcome, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching,
+    trace,
+};
 use crate::store::{Lane, StoreError, Verdict};
 
 use super::scheduler::{Created, Message};
@@ -264,6 +268,7 @@ impl Inner {
         };
         let project = self.project();
         let mut dooms: Vec<Doom> = Vec::new();
+        let mut noted: HashMap<Arc<str>, u8> = HashMap::new();
         for WaitKey { run, key, .. } in fitting {
             let Some(run) = self.store.run(run)?.filter(|run| !run.state.is_terminal()) else { continue };
             let cancels = project.function(&run.function).map_or(&[][..], |function| &function.cancels);
@@ -272,8 +277,15 @@ impl Inner {
             if !in_time || dooms.iter().any(|doom| doom.tree.iter().any(|doomed| doomed.id == run.id)) {
                 continue;
             }
+            let (function, run_id) = (Arc::clone(&run.function), run.id);
             let mut doom = self.doom(index, run, &format!("{}{} {} came", ended::CANCELLED_BY, row.name, row.id), now)?;
             doom.list.expect.insert(0, Expect::EventStored(row.id));
+            let nth = noted.entry(Arc::clone(&function)).or_default();
+            if *nth < CANCELS_NOTED {
+                let outcome = Outcome::Cancelled { run: run_id, nth: *nth };
+                doom.list.writes.insert(0, Write::NoteOutcome { event: row.id, function, outcome });
+                *nth += 1;
+            }
             dooms.push(doom);
         }
         Ok(dooms)

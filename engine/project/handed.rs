@@ -122,7 +122,7 @@ impl Fit<'_> {
 /// The JSON types that a value may have; none for what is no JSON.
 fn types_of(what: &What, look_up: &dyn Fn(&Read) -> Types) -> Types {
     match what {
-        What::Anything | What::Closure(_) => Types::ALL,
+        What::Anything | What::Closure(_) | What::Keeps(_) => Types::ALL,
         What::Text(_) => Types::TEXT,
         What::Whole(_) => Types::WHOLE,
         What::Number(Some(number)) if number.fract() != 0.0 => Types::FRACTION,

@@ -27,7 +27,7 @@ pub mod write;
 pub use cron::CronRow;
 pub use fit::Unfit;
 pub use gates::{Gate, GateKeys, WindowKey, WindowRow};
-pub use outcome::{Outcome, OutcomeRow};
+pub use outcome::{CANCELS_NOTED, Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};

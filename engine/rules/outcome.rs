@@ -1,11 +1,16 @@
 //! Why an event did not simply start a run of a function: what the gates that it came to said.
 //!
 //! What an event started is found by the runs' own rows, and what an `if` said is evaluated anew when somebody asks, so an
-//! event that meets no gate writes nothing here.
+//! event that meets no gate writes nothing here. The runs that it cancelled by `cancel_on` stand here too: nothing else leads to them.
 
 use std::sync::Arc;
 
 use crate::base::{Id, Millis, RunId};
+
+/// The number of the first kind of a stored cancel; each further run of the function has the next one.
+const CANCELLED: u8 = 7;
+/// Runs of one function that an event cancelled and that are noted with it; it may have cancelled more.
+pub const CANCELS_NOTED: u8 = 100;
 
 /// What a gate said about an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +36,13 @@ pub enum Outcome {
         /// When it was sent again.
         at: Millis,
     },
+    /// It cancelled a run of the function by `cancel_on`.
+    Cancelled {
+        /// The run.
+        run: RunId,
+        /// Its place among those of its function that the event cancelled, from 0, below `CANCELS_NOTED`.
+        nth: u8,
+    },
 }
 
 /// An outcome, and of which function.
@@ -53,6 +65,7 @@ impl Outcome {
             Outcome::SingletonSkipped(run) => (4, run.0),
             Outcome::SingletonReplaced(run) => (5, run.0),
             Outcome::Repeated { at } => (6, at.0),
+            Outcome::Cancelled { run, nth } => (CANCELLED + nth.min(CANCELS_NOTED - 1), run.0),
         }
     }
 
@@ -66,7 +79,10 @@ impl Outcome {
             4 => Outcome::SingletonSkipped(Id(value)),
             5 => Outcome::SingletonReplaced(Id(value)),
             6 => Outcome::Repeated { at: Millis(value) },
-            _ => return None,
+            kind => {
+                let nth = u8::try_from(kind).ok()?.checked_sub(CANCELLED).filter(|nth| *nth < CANCELS_NOTED)?;
+                Outcome::Cancelled { run: Id(value), nth }
+            }
         })
     }
 
@@ -80,6 +96,7 @@ impl Outcome {
             Outcome::SingletonSkipped(_) => "singleton_skipped",
             Outcome::SingletonReplaced(_) => "singleton_replaced",
             Outcome::Repeated { .. } => "repeated",
+            Outcome::Cancelled { .. } => "cancelled",
         }
     }
 
@@ -90,7 +107,8 @@ impl Outcome {
             | Outcome::DebouncedInto(run)
             | Outcome::BatchedInto(run)
             | Outcome::SingletonSkipped(run)
-            | Outcome::SingletonReplaced(run) => Some(run),
+            | Outcome::SingletonReplaced(run)
+            | Outcome::Cancelled { run, .. } => Some(run),
             Outcome::RateLimited { .. } | Outcome::Repeated { .. } => None,
         }
     }
@@ -108,13 +126,16 @@ mod tests {
     #[test]
     fn every_outcome_comes_back_from_its_numbers() {
         let mut words = std::collections::HashSet::new();
-        for kind in 0..=6 {
+        for kind in 0..=7 {
             let outcome = Outcome::from_numbers(kind, 77).expect("an outcome");
             assert_eq!(outcome.numbers(), (kind as u8, 77));
             assert!(words.insert(outcome.word()), "{} twice", outcome.word());
             assert_eq!(outcome.run().is_some(), !matches!(kind, 1 | 6));
         }
-        assert_eq!(Outcome::from_numbers(7, 0), None);
+        let last = Outcome::Cancelled { run: Id(77), nth: CANCELS_NOTED - 1 };
+        assert_eq!(Outcome::from_numbers(last.numbers().0.into(), 77), Some(last));
+        assert_eq!(Outcome::from_numbers(i64::from(CANCELLED + CANCELS_NOTED), 0), None);
+        assert_eq!(Outcome::from_numbers(256 + 7, 0), None);
         assert_eq!(Outcome::from_numbers(-1, 0), None);
     }
 }

@@ -405,6 +405,14 @@ impl Queue {
         }
     }
 
+    /// The run gives up its place in line, and keeps what it holds: it is about to end.
+    pub fn leave(&mut self, run: RunId) {
+        if let Some(line) = self.runs.get_mut(&run).and_then(|entry| entry.line.take()) {
+            self.queued -= 1;
+            self.drop_from_line(line, run);
+        }
+    }
+
     /// The first slot that is full of those that a queued run needs.
     pub fn blocked_by(&self, run: RunId) -> Option<Blocked> {
         let entry = self.runs.get(&run)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::diagnostic::nearest;
 use crate::base::{EventId, Json, RunId};
 
-use super::row::{Record, Recorded, RunRow, RunState};
+use super::row::{Kind, Record, Recorded, RunRow, RunState};
 use super::write::{Expect, List, Write};
 
 /// What is kept of the run that is done again.
@@ -86,7 +86,7 @@ pub fn kept(original: &RunRow, records: &[Record], open: &[&str], keep: &Keep) -
     for (step, value) in &keep.set {
         let Some(at) = place(step) else { return Err(no_step(step, records, open)) };
         let Some(record) = kept.get_mut(at) else { return Err(Refusal::DoneAgain(step.clone())) };
-        if matches!(record.result, Recorded::Until(_)) {
+        if record.kind == Kind::Sleep {
             return Err(Refusal::Sleep(step.clone()));
         }
         record.result = Recorded::Value(Json::clone(value));
@@ -118,7 +118,6 @@ pub fn reason(new: RunId) -> Arc<str> {
 mod tests {
     use super::*;
     use crate::base::{Id, Millis};
-    use crate::rules::Kind;
 
     fn ended(state: RunState) -> RunRow {
         RunRow { state, rev: 4, ..RunRow::queued(Id(1), "pay", Id(2), Millis(0)) }

@@ -595,6 +595,8 @@ fn outcomes_are_kept_as_long_as_their_event(store: &dyn Store) {
         ("charge", Outcome::DebouncedInto(run)),
         ("audit", Outcome::IdempotencyTaken(run)),
         ("mail", Outcome::RateLimited { until: later }),
+        ("mail", Outcome::Cancelled { run, nth: 1 }),
+        ("mail", Outcome::Cancelled { run, nth: 0 }),
     ];
     put(store, vec![Write::InsertEvent(one.clone()), Write::InsertEvent(other.clone())]);
     put(store, outcomes.iter().map(|(function, outcome)| note(one.id, function, *outcome)).collect());
@@ -606,6 +608,8 @@ fn outcomes_are_kept_as_long_as_their_event(store: &dyn Store) {
         row("charge", Outcome::Repeated { at: later }),
         row("mail", Outcome::RateLimited { until: later }),
         row("mail", Outcome::SingletonReplaced(run)),
+        row("mail", Outcome::Cancelled { run, nth: 0 }),
+        row("mail", Outcome::Cancelled { run, nth: 1 }),
     ];
     assert_eq!(store.outcomes(one.id), Ok(noted));
     assert_eq!(store.outcomes(other.id), Ok(vec![row("charge", Outcome::BatchedInto(run))]));

@@ -1,6 +1,8 @@
 //! The time-outs of runs as wholes: `timeouts.start` and `timeouts.finish`.
 //!
-//! They are those of the snapshot in force: a timer says when to look, and what it finds then decides.
+//! They are those of the snapshot in force: a timer says when to look, and what it finds then decides. While a run is parked nobody
+//! ends it, so that people can look into it: nothing is known of it here. When it goes on, its time-outs are set anew, and one that is over
+//! ends it before it does anything.
 
 use std::cmp::Reverse;
 
@@ -52,7 +54,11 @@ impl Scheduler {
     pub(super) fn finish_timeout(&mut self, at: Millis, run: RunId) {
         match self.latest_end(run) {
             Some(later) if later > at => self.timers.push(Reverse((later, run, Due::FinishTimeout))),
-            Some(_) => self.cancel(run, "timeouts.finish: it took too long since its first start"),
+            Some(_) => {
+                // It must not go on while its cancel is under way; its slots are free once that is stored.
+                self.queue.leave(run);
+                self.cancel(run, "timeouts.finish: it took too long since its first start");
+            }
             None => {}
         }
     }

@@ -133,6 +133,23 @@ fn a_cancelled_run_leaves_the_line() {
     assert_eq!(queue.queued(), 0);
 }
 
+#[test]
+fn a_run_that_leaves_the_line_keeps_what_it_holds() {
+    let mut queue = Queue::default();
+    let both = [want("f", "a", 1, Hold::Run), want("g", "b", 1, Hold::Active)];
+    queue.push(order(1), &both);
+    assert_eq!(queue.admit(10), [Id(1)]);
+    queue.suspend(Id(1));
+    queue.push(order(1), &both);
+    queue.push(order(2), &both[..1]);
+    queue.leave(Id(1));
+    assert_eq!((queue.queued(), queue.admit(10)), (1, vec![]));
+    queue.remove(Id(1));
+    assert_eq!(queue.admit(10), [Id(2)]);
+    queue.remove(Id(2));
+    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+}
+
 fn start(key: &str, limit: u32, period_ms: i64, burst: u32) -> Want {
     Want::start("f", &key.into(), Throttle { limit, period: crate::base::Span(period_ms), burst })
 }

@@ -329,14 +329,18 @@ fn rest(
         // What was recorded after it was recorded once it was over, whatever the clock shows since somebody set it.
         Found::Recorded(Recorded::Until(_)) if attempt.is_replaying() => return Ok(Dynamic::UNIT),
         Found::Recorded(Recorded::Until(until)) => until,
-        Found::Recorded(_) => {
+        Found::Recorded(Recorded::Failed(failure)) => return Err(StepError::fault(failure)),
+        Found::Recorded(Recorded::Value(_)) => {
             let reason = format!("the journal has another thing than a sleep at `{name}`").as_str().into();
             return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason))));
         }
         Found::New(key) => {
             let now = attempt.now();
-            let until = until(now)?;
             let made = Made { attempts: 1, started: now, line: attempt.line_of(context) };
+            let until = match until(now) {
+                Ok(until) => until,
+                Err(fault) => return Err(attempt.refused(key, Kind::Sleep, fault, made)),
+            };
             attempt.append(key, Kind::Sleep, Recorded::Until(until), made)?;
             until
         }

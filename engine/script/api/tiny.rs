@@ -7,7 +7,7 @@ use crate::rules::Kind;
 use crate::rules::row::Recorded;
 
 use super::super::attempt::{Attempt, Found, Halt, Made, current};
-use super::super::error::{Fault, Thrown};
+use super::super::error::{Fault, StepError, Thrown};
 use super::super::time::{self, Moment};
 use super::super::value;
 use crate::rules::run::Outcome;
@@ -60,20 +60,29 @@ fn draw(context: &NativeCallContext<'_>, kind: Kind, make: impl FnOnce(&Attempt)
     }
     let json = match attempt.ask(kind, kind.word())? {
         Found::Recorded(Recorded::Value(json)) => json,
-        Found::Recorded(_) => {
+        Found::Recorded(Recorded::Failed(failure)) => return Err(StepError::fault(failure)),
+        Found::Recorded(Recorded::Until(_)) => {
             let reason = format!("the journal has another thing than a value for {}()", kind.word());
             return Err(attempt.halt(Halt::Stop(Outcome::Unfit(reason.as_str().into()))));
         }
         Found::New(key) => {
-            let value = make(&attempt)?;
-            let json = Json::from(value::write(&value, format_args!("what {}() gives", kind.word()), PICKED_BYTES)?);
-            attempt.call.surroundings.secrets.refuse(&json, "what was picked")?;
             let made = Made { attempts: 1, started: attempt.now(), line: attempt.line_of(context) };
+            let json = match make(&attempt).and_then(|value| written(&attempt, kind, &value)) {
+                Ok(json) => json,
+                Err(fault) => return Err(attempt.refused(key, kind, fault, made)),
+            };
             attempt.append(key, kind, Recorded::Value(Json::clone(&json)), made)?;
             json
         }
     };
     value::read(&json).map_err(|bad| Thrown::last("E0404", format!("a stored value is not JSON: {bad}")).fault())
+}
+
+/// What was drawn, as it is recorded.
+fn written(attempt: &Attempt, kind: Kind, value: &Dynamic) -> Result<Json, Fault> {
+    let json = Json::from(value::write(value, format_args!("what {}() gives", kind.word()), PICKED_BYTES)?);
+    attempt.call.surroundings.secrets.refuse(&json, "what was picked")?;
+    Ok(json)
 }
 
 /// A whole number from `from` to `to`, both included.

@@ -117,8 +117,25 @@ impl Attempt {
         if self.is_halted() {
             return fault;
         }
-        let failure = Failure { trace: Vec::new(), ..verdict(&fault, self.program.main()).failure };
-        self.used_up(key, failure, made)
+        self.used_up(key, self.failure(&fault), made)
+    }
+
+    /// The like for a sleep and for what is drawn: nothing is tried there, so no attempt is noted, and the record goes with the next commit.
+    pub(in crate::script) fn refused(&self, key: Arc<str>, kind: Kind, fault: Fault, made: Made) -> Fault {
+        if self.is_halted() {
+            return fault;
+        }
+        let failure = Failure { step: Some(key.to_string()), attempts: Some(1), ..self.hide(self.failure(&fault)) };
+        let failure = alloc::uncounted(|| Arc::new(failure));
+        match self.append(key, kind, Recorded::Failed(Arc::clone(&failure)), made) {
+            Ok(()) => StepError::fault(failure),
+            Err(fault) => fault,
+        }
+    }
+
+    /// What an error of a native is stored as; the script's place shows where it is not caught.
+    fn failure(&self, fault: &Fault) -> Failure {
+        Failure { trace: Vec::new(), ..verdict(fault, self.program.main()).failure }
     }
 
     // ---- waits ----

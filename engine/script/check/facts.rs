@@ -134,6 +134,8 @@ pub enum What {
     Events,
     /// A closure, with the variables of the loops around it that it captures.
     Closure(Vec<LoopVariable>),
+    /// Nothing, but that these closures are in it, which capture variables of loops.
+    Keeps(Vec<Datum>),
     /// One of these types of the handler API's table.
     Of(Vec<&'static str>),
 }

@@ -4,6 +4,7 @@
 //! A variable that is assigned anywhere, or changed by a method, is not followed; nor is what a `fn` is given.
 //! `syntax` says which these are.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use rhai::{AST, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 use crate::base::{Diagnostic, Location, Source};
 
 use super::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
-use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten, leaves};
+use super::loops::{Held, Turn, closures, keeps};
+use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten};
 use super::{Names, closure};
 
 /// Parts of a value that a variable is followed with, and how deep they lie in each other: more says nothing that a reader needs,
@@ -38,10 +40,14 @@ pub(super) struct Flow<'a> {
     changes: Changes,
     /// The variables that are there, the innermost last.
     pub(super) scope: Vec<(String, What)>,
-    /// Which of them are those of the loops around the present expression, in its function.
-    pub(super) loops: Vec<usize>,
-    /// How many blocks of the innermost loop it lies in that leave the loop at their end.
-    pub(super) leaving: usize,
+    /// The loops around the present expression, the innermost last.
+    pub(super) loops: Vec<Turn>,
+    /// How many of them lie outside of its function.
+    pub(super) base: usize,
+    /// How many of them a closure that is made here has nothing to do with for certain.
+    pub(super) reach: usize,
+    /// The closures that lie in variables of which nothing else is known, by where these stand.
+    pub(super) held: BTreeMap<usize, Vec<Held>>,
     /// How many conditions the present expression lies in.
     conditions: usize,
     /// How many `try` it lies in.
@@ -66,7 +72,9 @@ pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[
         changes,
         scope: Vec::new(),
         loops: Vec::new(),
-        leaving: 0,
+        base: 0,
+        reach: 0,
+        held: BTreeMap::new(),
         conditions: 0,
         shields: 0,
         tells_unknown: is_broken,
@@ -88,6 +96,7 @@ pub(super) fn follow(names: &Names, ast: &AST, source: &Arc<Source>, globals: &[
     let named = flow.functions.iter().filter(|(name, _)| !name.contains('$')).flat_map(|(_, bodies)| bodies.values());
     let named: Vec<Rc<Body>> = named.map(Rc::clone).collect();
     for body in named {
+        flow.held.clear();
         flow.scope = body.parameters.iter().map(|name| (name.clone(), What::Anything)).collect();
         flow.statements(&body.statements);
     }
@@ -111,49 +120,60 @@ impl Flow<'_> {
             what if self.changes.of_value(name) => type_alone(what),
             what => what,
         };
+        // What another variable held that stood here ended with it.
+        self.held.remove(&self.scope.len());
         self.scope.push((name.to_owned(), what));
     }
 
-    fn block(&mut self, block: &StmtBlock) {
-        self.statements(block.statements());
+    /// A block, or one way that an expression may go; gives the closures in its value that capture variables of loops.
+    fn block(&mut self, block: &StmtBlock) -> Vec<Datum> {
+        self.statements(block.statements())
     }
 
-    fn statements(&mut self, statements: &[Stmt]) {
-        let (depth, leaving) = (self.scope.len(), self.leaving);
-        self.leaving += usize::from(statements.iter().any(leaves));
+    fn statements(&mut self, statements: &[Stmt]) -> Vec<Datum> {
+        let depth = self.scope.len();
+        self.turn(statements, |leaving| *leaving += 1);
+        let mut last = Vec::new();
         for statement in statements {
-            self.statement(statement);
+            last = self.statement(statement);
         }
-        self.leaving = leaving;
+        self.turn(statements, |leaving| *leaving -= 1);
         self.scope.truncate(depth);
+        last
     }
 
-    fn statement(&mut self, statement: &Stmt) {
+    fn statement(&mut self, statement: &Stmt) -> Vec<Datum> {
         match statement {
-            Stmt::Expr(expression) => drop(self.value(expression)),
+            Stmt::Expr(expression) => return self.with_closures(expression).1,
             Stmt::FnCall(call, position) => drop(self.call(call, *position)),
             Stmt::Var(parts, ..) => {
-                let what = self.value(&parts.1);
+                let (what, held) = self.with_closures(&parts.1);
+                let slot = self.scope.len();
                 self.bind(&parts.0.name, what);
+                held.into_iter().for_each(|closure| self.hold(slot, None, closure));
             }
             Stmt::Assignment(parts) => {
                 let given = self.datum(&parts.1.rhs);
-                if let Some((.., operator, _)) = parts.0.get_op_assignment_info() {
+                let operator = parts.0.get_op_assignment_info();
+                if let Some((.., operator, _)) = operator {
                     self.operand(operator.literal_syntax(), &given.what);
                 }
-                self.kept(self.owner(&parts.1.lhs), &given);
+                self.assigned(&parts.1.lhs, operator.is_some(), &given);
                 for link in flatten(&parts.1.lhs).1.iter().filter(|link| !link.is_dot) {
                     self.value(link.expression);
                 }
             }
             Stmt::If(parts, _) => {
                 self.condition(&parts.expr);
-                self.block(&parts.body);
-                self.block(&parts.branch);
+                let mut either = self.block(&parts.body);
+                either.extend(self.block(&parts.branch));
+                return either;
             }
             Stmt::While(parts, _) | Stmt::Do(parts, ..) => {
                 self.condition(&parts.expr);
+                self.loops.push(Turn { slots: 0..0, leaving: 0 });
                 self.block(&parts.body);
+                self.loops.pop();
             }
             Stmt::For(parts, _) => {
                 let list = self.value(&parts.2.expr);
@@ -165,19 +185,19 @@ impl Flow<'_> {
                 if let Some(counter) = &parts.1 {
                     self.bind(&counter.name, What::Whole(None));
                 }
-                let (loops, leaving) = (self.loops.len(), std::mem::take(&mut self.leaving));
-                self.loops.extend(depth..self.scope.len());
+                self.loops.push(Turn { slots: depth..self.scope.len(), leaving: 0 });
                 self.block(&parts.2.body);
-                self.loops.truncate(loops);
-                self.leaving = leaving;
+                self.loops.pop();
                 self.scope.truncate(depth);
             }
             Stmt::Switch(parts, _) => {
                 self.condition(&parts.0);
+                let mut any = Vec::new();
                 for case in &parts.1.expressions {
                     self.condition(&case.lhs);
-                    self.value(&case.rhs);
+                    any.extend(self.with_closures(&case.rhs).1);
                 }
+                return any;
             }
             Stmt::TryCatch(parts, _) => {
                 self.shields += 1;
@@ -190,11 +210,12 @@ impl Flow<'_> {
                 self.block(&parts.branch);
                 self.scope.truncate(depth);
             }
-            Stmt::Block(block) => self.block(block),
+            Stmt::Block(block) => return self.block(block),
             Stmt::Return(Some(expression), ..) | Stmt::BreakLoop(Some(expression), ..) => drop(self.value(expression)),
             Stmt::Import(parts, _) => self.bind(&parts.1.name, What::Anything),
             _ => {}
         }
+        Vec::new()
     }
 
     /// A condition: what it looks at may be missing.
@@ -207,7 +228,7 @@ impl Flow<'_> {
 
     fn value(&mut self, expression: &Expr) -> What {
         let what = match expression {
-            _ if closure(expression).is_some() => self.closure(expression, &[]),
+            _ if closure(expression).is_some() => self.closure(expression, &[], false),
             Expr::StringConstant(text, _) => What::Text(Some(text.to_string())),
             Expr::IntegerConstant(number, _) => What::Whole(Some(*number)),
             Expr::FloatConstant(number, _) => What::Number(Some(**number)),
@@ -229,19 +250,28 @@ impl Flow<'_> {
                 What::Flag(None)
             }
             Expr::Coalesce(parts, _) => {
-                parts.iter().for_each(|part| drop(self.condition(part)));
-                What::Anything
+                self.conditions += 1;
+                let either: Vec<Datum> = parts.iter().flat_map(|part| self.with_closures(part).1).collect();
+                self.conditions -= 1;
+                keeps(&either)
             }
-            Expr::Stmt(block) => {
-                self.block(block);
-                What::Anything
-            }
+            Expr::Stmt(block) => keeps(&self.block(block)),
             _ => What::Anything,
         };
         if let (true, What::Read(read)) = (self.conditions > 0, &what) {
             self.test(read);
         }
         what
+    }
+
+    /// A value, and the closures in it that capture variables of the loops around it.
+    fn with_closures(&mut self, expression: &Expr) -> (What, Vec<Datum>) {
+        if self.loops.is_empty() {
+            return (self.value(expression), Vec::new());
+        }
+        let datum = self.datum(expression);
+        let held = closures(&datum);
+        (datum.what, held)
     }
 
     fn datum(&mut self, expression: &Expr) -> Datum {
@@ -257,16 +287,19 @@ impl Flow<'_> {
         if !is_plain {
             return What::Anything;
         }
-        match self.scope.iter().rev().find(|(known, _)| known == name) {
-            Some((_, what)) => match size(what, PARTS_DEPTH, self.copies) {
-                Some(count) => {
-                    self.copies -= count;
-                    what.clone()
-                }
-                None => {
-                    self.copies = 0;
-                    What::Anything
-                }
+        match self.slot(name) {
+            Some(slot) => match &self.scope[slot].1 {
+                What::Anything => self.holds(slot),
+                what => match size(what, PARTS_DEPTH, self.copies) {
+                    Some(count) => {
+                        self.copies -= count;
+                        what.clone()
+                    }
+                    None => {
+                        self.copies = 0;
+                        What::Anything
+                    }
+                },
             },
             None => {
                 if self.tells_unknown {
@@ -376,7 +409,7 @@ impl Flow<'_> {
                     _ if EACH.contains(&name) => vec![item],
                     _ => Vec::new(),
                 };
-                let what = self.closure(argument, &parameters);
+                let what = self.closure(argument, &parameters, !parameters.is_empty());
                 given.push(Datum { what, place: self.at(argument.start_position()) });
             } else {
                 given.push(self.datum(argument));
@@ -397,8 +430,8 @@ impl Flow<'_> {
         if name == "filter" { what.clone() } else { What::Anything }
     }
 
-    /// The body of a closure, at the place where it is made.
-    fn closure(&mut self, expression: &Expr, given: &[What]) -> What {
+    /// The body of a closure, at the place where it is made; whether it is called there, by a method of a list.
+    fn closure(&mut self, expression: &Expr, given: &[What], at_once: bool) -> What {
         let what = What::Closure(self.looped(expression));
         let (Some(name), captured) = (closure(expression), captures(expression)) else { return what };
         let Some(function) = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone) else { return what };
@@ -407,10 +440,11 @@ impl Flow<'_> {
             let what = given.get(at).cloned().unwrap_or(What::Anything);
             self.bind(parameter, what);
         }
-        let (conditions, leaving) = (std::mem::take(&mut self.conditions), std::mem::take(&mut self.leaving));
-        let loops = std::mem::take(&mut self.loops);
+        let (conditions, base, reach) = (std::mem::take(&mut self.conditions), self.base, self.reach);
+        self.base = self.loops.len();
+        self.reach = if at_once { reach } else { self.base };
         self.statements(&function.statements);
-        (self.conditions, self.leaving, self.loops) = (conditions, leaving, loops);
+        (self.conditions, self.base, self.reach) = (conditions, base, reach);
         self.scope.truncate(depth);
         what
     }
@@ -428,7 +462,7 @@ impl Flow<'_> {
                     ("parallel", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
                     _ => Vec::new(),
                 };
-                let what = self.closure(argument, &item);
+                let what = self.closure(argument, &item, false);
                 given.push(Datum { what, place: self.at(argument.start_position()) });
             } else if is_question {
                 self.conditions += 1;
@@ -474,13 +508,16 @@ impl Flow<'_> {
                     reads.iter().for_each(|read| self.note(read, End::Operator("+".to_owned())));
                 }
                 match given {
-                    [first @ Datum { what: What::Of(_), .. }, second] => self.moved(first, second),
+                    [first @ Datum { what: What::Of(_), .. }, second] => match self.moved(first, second) {
+                        What::Anything => keeps(given),
+                        sum => sum,
+                    },
                     // With a secret it is a secret, and other types may have sums of their own.
                     [Datum { what: What::Text(_), .. }, other] | [other, Datum { what: What::Text(_), .. }] if is_plain(&other.what) => {
                         What::Text(None)
                     }
                     [Datum { what: What::Whole(_), .. }, Datum { what: What::Whole(_), .. }] => What::Whole(None),
-                    _ => What::Anything,
+                    _ => keeps(given),
                 }
             }
             "-" if matches!(given, [Datum { what: What::Of(_), .. }, _]) => self.moved(&given[0], &given[1]),

@@ -9,7 +9,7 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, FnCallExpr, Stmt};
 use super::{Function, call_of, curried, innermost, root_variable};
 
 /// Methods that change what they are called on, into something of another shape.
-const CHANGES: [&str; 24] = [
+pub(super) const CHANGES: [&str; 24] = [
     "append",
     "clear",
     "chop",
@@ -225,19 +225,21 @@ impl Changes {
 /// The variables that a closure shares with the code around it: all that it captures.
 pub(super) fn shares(expression: &Expr) -> Vec<&str> {
     let Expr::Stmt(block) = expression else { return Vec::new() };
-    let shared = block.iter().filter_map(|statement| match statement {
-        Stmt::Share(variables) => Some(variables.iter()),
-        _ => None,
+    let shared = block.iter().map(|statement| match statement {
+        Stmt::Share(variables) => variables.iter().map(|(variable, _)| variable.as_str()).collect(),
+        // A block with nothing but the closure in it.
+        Stmt::Expr(inner) => shares(inner),
+        _ => Vec::new(),
     });
-    shared.flatten().map(|(variable, _)| variable.as_str()).collect()
+    shared.flatten().collect()
 }
 
-/// Whether a statement is the last one of the loop around it.
-pub(super) fn leaves(statement: &Stmt) -> bool {
+/// Whether a statement is the last one of the loop around it; and whether of all loops, since it leaves the function.
+pub(super) fn leaves(statement: &Stmt) -> Option<bool> {
     match statement {
-        Stmt::Return(..) => true,
-        Stmt::BreakLoop(_, flags, _) => flags.contains(ASTFlags::BREAK),
-        _ => false,
+        Stmt::Return(..) => Some(true),
+        Stmt::BreakLoop(_, flags, _) if flags.contains(ASTFlags::BREAK) => Some(false),
+        _ => None,
     }
 }
 

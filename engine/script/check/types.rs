@@ -66,7 +66,7 @@ fn of_words(all: &[&str]) -> Kinds {
 /// The types that a value may have. What comes out of an event is anything that JSON has.
 pub(super) fn kinds(what: &What) -> Kinds {
     match what {
-        What::Anything => None,
+        What::Anything | What::Keeps(_) => None,
         What::Text(_) => Some(vec![TypeId::of::<ImmutableString>()]),
         What::Whole(_) => Some(vec![TypeId::of::<i64>()]),
         What::Number(_) => Some(vec![TypeId::of::<f64>()]),

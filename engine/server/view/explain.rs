@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{EventId, Millis, RunId, Span, json};
 use crate::project::{Explained, Project};
-use crate::rules::{EventRow, Outcome, OutcomeRow, RunRow, RunState, cron, ended, family};
+use crate::rules::{CANCELS_NOTED, EventRow, Outcome, OutcomeRow, RunRow, RunState, cron, ended, family};
 use crate::store::{Store, StoreError};
 
 use super::schema::{IdText, StateWord};
@@ -31,6 +31,9 @@ pub struct ExplainView {
     /// The waits that it ended, of runs that have not ended since: at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<EndedWaitView>,
+    /// The runs that it cancelled by `cancel_on`, of each function at most 100. They may have been deleted since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancelled: Vec<CancelledView>,
     /// How the same event sent again is known; none for an event without an id of its sender's that never came again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplication: Option<Deduplication>,
@@ -121,6 +124,16 @@ pub struct EndedWaitView {
     pub state: RunState,
 }
 
+/// A run that an event cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelledView {
+    /// The run.
+    #[schemars(with = "IdText")]
+    pub run_id: RunId,
+    /// Its function.
+    pub function_id: String,
+}
+
 /// How the same event sent again is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deduplication {
@@ -143,7 +156,7 @@ impl ExplainView {
         let outcomes = store.outcomes(event.id)?;
         let data = json::value(&event.data).unwrap_or_default();
         let explained = project.explain(event, &data);
-        let is_noted = |row: &&OutcomeRow| !matches!(row.outcome, Outcome::Repeated { .. });
+        let is_noted = |row: &&OutcomeRow| !matches!(row.outcome, Outcome::Repeated { .. } | Outcome::Cancelled { .. });
         let mut ids: Vec<&str> = explained.iter().map(|function| &*function.function).collect();
         // Functions that are not declared any more, or not for this event.
         let others = runs.iter().map(|run| &*run.function).chain(outcomes.iter().filter(is_noted).map(|row| &*row.function));
@@ -177,8 +190,15 @@ impl ExplainView {
             repeated_at,
         });
         let waits = ended_waits(store, event.id, now)?;
-        let summary = summary(event, project, &functions, &waits);
-        Ok(ExplainView { event: EventView::of(event), summary, functions, waits, deduplication })
+        let cancelled: Vec<CancelledView> = outcomes
+            .iter()
+            .filter_map(|row| match row.outcome {
+                Outcome::Cancelled { run, .. } => Some(CancelledView { run_id: run, function_id: row.function.to_string() }),
+                _ => None,
+            })
+            .collect();
+        let summary = summary(event, project, &functions, &waits, &cancelled);
+        Ok(ExplainView { event: EventView::of(event), summary, functions, waits, cancelled, deduplication })
     }
 }
 
@@ -204,7 +224,13 @@ fn ended_waits(store: &dyn Store, event: EventId, now: Millis) -> Result<Vec<End
     Ok(views)
 }
 
-fn summary(event: &EventRow, project: &Project, functions: &[FunctionOutcome], waits: &[EndedWaitView]) -> String {
+fn summary(
+    event: &EventRow,
+    project: &Project,
+    functions: &[FunctionOutcome],
+    waits: &[EndedWaitView],
+    cancelled: &[CancelledView],
+) -> String {
     let mut parts = match functions {
         [] => vec![format!("no function is declared `on: {}`, so it started nothing", event.name)],
         functions => started(functions),
@@ -215,13 +241,26 @@ fn summary(event: &EventRow, project: &Project, functions: &[FunctionOutcome], w
         WAITS_MOST => parts.push(format!("it ended waits of {WAITS_MOST} runs or more")),
         more => parts.push(format!("it ended waits of {more} runs")),
     }
-    // No index leads from an event to the runs that it cancelled.
+    parts.extend(cancelled.chunk_by(|one, next| one.function_id == next.function_id).map(cancelled_of));
     let cancels = project.functions.iter().filter(|function| function.cancels.iter().any(|cancel| cancel.event == event.name));
-    let cancels: Vec<String> = cancels.map(|function| format!("`{}`", function.id)).collect();
-    if !cancels.is_empty() {
-        parts.push(format!("runs of {} that it cancelled by `cancel_on` name it as their reason", cancels.join(", ")));
+    let none = cancels.filter(|function| !cancelled.iter().any(|run| run.function_id == *function.id));
+    let none: Vec<String> = none.map(|function| format!("`{}`", function.id)).collect();
+    if !none.is_empty() {
+        parts.push(format!("it cancelled no run of {}", none.join(", ")));
     }
     parts.join("; ")
+}
+
+/// The runs of one function that an event cancelled, in words.
+fn cancelled_of(runs: &[CancelledView]) -> String {
+    let Some(CancelledView { run_id, function_id }) = runs.first() else { return String::new() };
+    match runs.len() {
+        1 => format!("it cancelled run {run_id} of `{function_id}`"),
+        all => {
+            let more = if all == usize::from(CANCELS_NOTED) { " or more" } else { "" };
+            format!("it cancelled {all} runs{more} of `{function_id}`, the first is {run_id}")
+        }
+    }
 }
 
 /// What became of the functions, in words.
@@ -297,5 +336,6 @@ fn sentence(gate: Outcome) -> String {
         Outcome::SingletonSkipped(run) => format!("skipped: run {run} of the same singleton had not ended"),
         Outcome::SingletonReplaced(run) => format!("run {run} of the same singleton was cancelled for it"),
         Outcome::Repeated { at } => format!("it was sent again at {}", Time(at)),
+        Outcome::Cancelled { run, .. } => format!("it cancelled run {run}"),
     }
 }

@@ -28,7 +28,7 @@ use crate::base::{EventId, Millis, Span};
 pub use again::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, ReplayBody, ReplayView};
 pub use error::{Detail, ErrorView, Seen};
 pub use event::EventView;
-pub use explain::{ConditionView, Deduplication, EndedWaitView, ExplainView, FunctionOutcome, GateView, StartedView};
+pub use explain::{CancelledView, ConditionView, Deduplication, EndedWaitView, ExplainView, FunctionOutcome, GateView, StartedView};
 pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;

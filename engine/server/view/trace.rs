@@ -173,7 +173,7 @@ fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], now: Millis) 
     let mut attempts: Vec<AttemptView> = failed.iter().map(|row| AttemptView::of(row)).collect();
     // The attempt that was recorded has no row of its own, unless it is the last of those that failed.
     let is_there = attempts.iter().any(|attempt| attempt.attempt == record.attempts);
-    if record.kind != Kind::Sleep && !is_there {
+    if !matches!(record.result, Recorded::Until(_)) && !is_there {
         let started_at = attempts.last().and_then(|attempt| attempt.next_at).unwrap_or(Time(record.started));
         let ended_at = Time(record.ended);
         attempts.push(AttemptView { attempt: record.attempts, started_at, ended_at, error: error.clone(), next_at: None });
@@ -308,6 +308,14 @@ mod tests {
         let trace = Trace::of(&row(RunState::Failed), None, &journal, &[], Millis(100));
         assert_eq!(trace.steps[0].status, StepStatus::Failed);
         assert_eq!(trace.steps[0].attempts.len(), 2);
+    }
+
+    #[test]
+    fn a_sleep_that_was_refused_is_shown_as_one_failed_attempt() {
+        let failure = Arc::new(Failure { message: "more than a year away".into(), ..Failure::default() });
+        let journal = Journal { records: vec![record(0, "nap", Kind::Sleep, Recorded::Failed(failure), 1)], attempts: vec![] };
+        let trace = Trace::of(&row(RunState::Running), None, &journal, &[], Millis(100));
+        assert_eq!((trace.steps[0].status, trace.steps[0].until, trace.steps[0].attempts.len()), (StepStatus::Failed, None, 1));
     }
 
     #[test]

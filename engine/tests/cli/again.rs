@@ -134,6 +134,25 @@ fn a_run_that_backs_off_is_tried_again_at_once() {
 }
 
 #[test]
+fn an_event_tells_which_runs_it_cancelled() {
+    let place = Place::new();
+    let nap = "nap: { on: nap/wanted, cancel_on: nap/over }";
+    place.write("events.yaml", &format!("version: 1\nevents: {{ nap/wanted: {{}}, nap/over: {{}} }}\nfunctions: {{ {nap} }}\n"));
+    place.write("handlers/nap.rhai", "wait_for_signal(\"never\")\n");
+    let engine = Engine::dev(&place, &[]);
+    place.ask(&engine, &["send", "nap/wanted"]).exits(0);
+    engine.line_with("nap waiting");
+    let run = place.ask(&engine, &["runs", "ls", "--limit", "1"]).exits(0).out.split('\t').next().unwrap().to_owned();
+    let event = place.ask(&engine, &["send", "nap/over"]).exits(0).out.trim().to_owned();
+    let says = format!("nap\tcancelled\tcancelled run {run} by `cancel_on`");
+    let explained = place.ask(&engine, &["events", "get", &event, "--explain"]).exits(0);
+    explained.prints(&says).prints(&format!("; it cancelled run {run} of `nap`\n"));
+    drop(engine);
+    let database = place.path(".stepwell/stepwell.db").display().to_string();
+    place.run(&["events", "get", &event, "--explain", "--database", &database]).exits(0).prints(&says);
+}
+
+#[test]
 fn an_event_is_explained_by_the_engine_and_from_its_database() {
     let place = shop();
     let engine = Engine::dev(&place, &[]);

@@ -207,6 +207,37 @@ fn a_time_out_that_is_taken_away_does_not_come() {
 }
 
 #[test]
+fn a_parked_run_outlives_its_time_and_is_ended_by_it_when_it_goes_on() {
+    let handler = r#"step("one", || 1); wait_for_signal("go"); step("two", || 2)"#;
+    let other = "g: { on: stop/it }";
+    let with = |finish: &str| format!("version: 1\n{EVENTS}functions: {{ f: {{ on: a/b, timeouts: {{ finish: {finish} }} }}, {other} }}\n");
+    let world = World::new(with("1h").trim_start_matches("version: 1\n"), &[("f", handler), ("g", r#"sleep("long", "2h"); 1"#)]);
+    let (events, parked) = {
+        // Time does not jump meanwhile.
+        let _busy = world.engine.busy();
+        let events = world.numbered(0..2);
+        world.come_to(&events, RunState::Waiting);
+        world.reload_whole(&format!("version: 1\n{EVENTS}functions: {{ {other} }}\n"));
+        world.go();
+        let parked = world.come_to(&events, RunState::Parked);
+        (events, parked)
+    };
+    let long = world.block_on(world.send("stop/it", "{}")).unwrap();
+    assert_eq!(world.block_on(world.ended(long)).state, RunState::Completed);
+    assert_eq!(world.in_state(RunState::Parked), 2, "two hours later");
+    world.reload_whole(&with("1h"));
+    world.block_on(world.engine.retry_now(parked[0].id)).unwrap();
+    let late = world.block_on(world.until(events[0], &[RunState::Cancelled, RunState::Completed]));
+    assert!(late.reason.as_deref().is_some_and(|reason| reason.starts_with("timeouts.finish")), "{late:?}");
+    let keys: Vec<String> = world.store.journal(late.id).unwrap().records.iter().map(|record| record.key.to_string()).collect();
+    assert_eq!(keys, ["one"], "it has done nothing more");
+    world.reload_whole(&with("10h"));
+    world.block_on(world.engine.retry_now(parked[1].id)).unwrap();
+    let done = world.block_on(world.until(events[1], &[RunState::Cancelled, RunState::Completed]));
+    assert_eq!((done.state, done.output.as_deref()), (RunState::Completed, Some("2")));
+}
+
+#[test]
 fn what_cancels_runs_in_flight_is_what_the_config_says_now() {
     let world = world("cancel_on: [{ event: stop/it, if: async.data.n == event.data.n }]", WAITS);
     let events = world.numbered(0..3);

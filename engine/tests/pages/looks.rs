@@ -209,7 +209,7 @@ fn the_topology_counts_what_went_along_each_edge() {
     while waiting() < 2 {
         std::thread::yield_now();
     }
-    shop.send("app/stop", "{}");
+    let stop = shop.send("app/stop", "{}");
     let wanted = [
         ("order/placed", "starts if event.data.amount < 1000", "charge", "1"),
         ("charge", "sends", "order/paid", "1"),
@@ -234,6 +234,9 @@ fn the_topology_counts_what_went_along_each_edge() {
     for label in ["1× sends", "2× invokes", "2× cancels", "2× on failure"] {
         assert!(page.contains(label), "`{label}` is missing: {page}");
     }
+    let page = shop.page(&format!("/events/{stop}"));
+    assert!(page.contains("it cancelled 2 runs of `stopped`, the first is ") && page.matches("was cancelled by it").count() == 2, "{page}");
+    assert!(shop.page("/events?name=app/stop").contains("cancelled a run"));
 }
 
 /// The texts of a row's cells.

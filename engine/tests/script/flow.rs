@@ -228,6 +228,41 @@ fn sleep_until_a_time_and_a_sleep_that_is_over_goes_on_at_once() {
 }
 
 #[test]
+fn a_refused_sleep_or_pick_keeps_its_place_for_the_replay() {
+    let script = r#"
+        let seen = [];
+        let function = || 1;
+        try { sleep_until("2030-01-01T00:00:00Z"); } catch (e) { seen.push(`${e.code} ${e.step}`); }
+        try { pick([function]); } catch (e) { seen.push(`${e.code} ${e.step}`); }
+        step("a", || 1);
+        sleep("1m");
+        try { sleep_until("far", "2030-01-01T00:00:00Z"); } catch (e) { seen.push(`${e.code} ${e.step}`); }
+        try { pick([function]); } catch (e) { seen.push(`${e.code} ${e.step}`); }
+        step("b", || 1);
+        sleep("1m");
+        seen
+    "#;
+    let end = Bench::new(script).finish();
+    assert_eq!(end.output(), r#"["E0407 sleep","E0404 pick","E0407 far","E0404 pick#2"]"#);
+    let keys = ["sleep sleep", "pick pick", "step a", "sleep sleep#2", "sleep far", "pick pick#2", "step b", "sleep sleep#3"];
+    assert_eq!(end.keys(), keys);
+    assert!(end.journal.attempts.is_empty(), "{:?}", end.journal.attempts);
+    let branches = r#"parallel([
+        || { let code = (); try { sleep_until("2030-01-01T00:00:00Z"); } catch (e) { code = e.code; } sleep("1m"); code },
+        || { let code = (); try { pick([|| 1]); } catch (e) { code = e.code; } sleep("1m"); code },
+    ])"#;
+    assert_eq!(Bench::new(branches).finish().output(), r#"["E0407","E0404"]"#);
+}
+
+#[test]
+fn a_refused_sleep_that_nobody_catches_fails_the_run_where_it_stands() {
+    let end = Bench::new("step(\"a\", || 1);\nsleep_until(\"2030-01-01T00:00:00Z\")").finish();
+    assert_eq!((end.row.state, end.code()), (RunState::Failed, "E0407"));
+    let error = end.row.error.as_ref().unwrap();
+    assert_eq!((error.step.as_deref(), error.trace.first().map(|place| place.line)), (Some("sleep"), Some(2)));
+}
+
+#[test]
 fn json_goes_through_a_run_exactly() {
     let data = r#"{"big":123456789012345678901234567890,"dec":0.12345678901234567890123,"i":-9223372036854775808,"n":null,"u":"é\ud83d\ude00","z":1.0}"#;
     let mut bench = Bench::new(r#"step("x", || event.data)"#).data(data);

@@ -320,7 +320,7 @@ functions:
 ";
 
 #[tokio::test]
-async fn an_event_explains_which_waits_it_ended_and_where_its_cancels_are_named() {
+async fn an_event_explains_which_waits_it_ended_and_which_runs_it_cancelled() {
     let server = Server::of(WAITING, Arc::new(Memory::new()), |options| options.any_key = true).await;
     let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
     let mut notices = server.engine.subscribe();
@@ -340,10 +340,18 @@ async fn an_event_explains_which_waits_it_ended_and_where_its_cancels_are_named(
     assert_eq!(server.run(&run).await["why"], format!("cancel_on: app/stop {event} came"));
     let view = explained(event).await;
     assert_eq!(view["waits"], Value::Null);
-    assert!(
-        view["summary"].as_str().unwrap().ends_with("; runs of `wait` that it cancelled by `cancel_on` name it as their reason"),
-        "{view}"
-    );
+    assert_eq!(view["cancelled"], json!([{"run_id": run, "function_id": "wait"}]));
+    let says = |view: &Value, end: &str| assert!(view["summary"].as_str().unwrap().ends_with(end), "no `{end}`: {view}");
+    says(&view, &format!("; it cancelled run {run} of `wait`"));
+    assert_eq!(view["functions"], json!([]), "a function that it does not start has no verdict");
+    let (one, two) = (json!({"name": "app/nap"}), json!({"name": "app/nap"}));
+    let runs = [server.run_in(RunState::Waiting, one).await, server.run_in(RunState::Waiting, two).await];
+    let view = explained(server.sent(json!({"name": "app/stop"})).await.remove(0)).await;
+    assert_eq!(view["cancelled"], json!(runs.each_ref().map(|run| json!({"run_id": run, "function_id": "wait"}))));
+    says(&view, &format!("; it cancelled 2 runs of `wait`, the first is {}", runs[0]));
+    let view = explained(server.sent(json!({"name": "app/stop"})).await.remove(0)).await;
+    assert_eq!(view["cancelled"], Value::Null);
+    says(&view, "; it cancelled no run of `wait`");
 }
 
 /// Functions that the engine itself starts: by the clock, by hand, and once a run has failed.

@@ -205,6 +205,9 @@ fn why_nothing(view: &ExplainView) -> &'static str {
     if !view.waits.is_empty() {
         return "ended a wait";
     }
+    if !view.cancelled.is_empty() {
+        return "cancelled a run";
+    }
     let telling = view.functions.iter().find(|function| function.outcome != "not_matched").or(view.functions.first());
     telling.map_or("no function listens", outcome_word)
 }
@@ -246,6 +249,9 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         @for function in &view.functions { (outcome(function)) }
         @for wait in &view.waits {
             p { (widgets::state(wait.state)) " " (widgets::run_link(wait.run_id)) " of " (widgets::function_link(&wait.function_id)) " waited for it at " code { (wait.key) } }
+        }
+        @for run in &view.cancelled {
+            p { (widgets::run_link(run.run_id)) " of " (widgets::function_link(&run.function_id)) " was cancelled by it" }
         }
     };
     if ask.part() == Some("became") {

@@ -155,8 +155,8 @@ impl World {
 
     fn outcome(&mut self) -> Write {
         let event = self.random.one(&self.events);
-        let (kind, value) = (self.random.below(7) as i64, self.random.next() as i64);
-        let outcome = Outcome::from_numbers(kind, value).expect("seven outcomes");
+        let (kind, value) = (self.random.below(9) as i64, self.random.next() as i64);
+        let outcome = Outcome::from_numbers(kind, value).expect("an outcome");
         Write::NoteOutcome { event, function: self.function(), outcome }
     }
 

@@ -2,11 +2,10 @@
 
 mod passing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::End;
 use super::world::{Act, Collect, Event, Function, Limit, Ms, OF_CHILD, OF_CLOCK, Phase, Ticks};
-use passing::Coincidence;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,44 +57,43 @@ type Slot = (Option<(usize, usize)>, Option<Option<i64>>, usize, bool);
 /// A function and the value of one of its keys.
 type Window = (usize, Option<Option<i64>>);
 
+#[derive(Default)]
 pub struct Model<'w> {
     /// The time up to which the world has passed.
     now: Ms,
     functions: &'w [Function],
     /// When the clock has started functions with a jitter.
-    ticks: &'w Ticks,
+    ticks: Ticks,
     /// By number: those that are sent from 0 on, those of the clock by their time.
     events: HashMap<usize, Event>,
     sent: usize,
     runs: Vec<Run>,
     ids: HashMap<(usize, i64), usize>,
-    once: HashMap<(usize, Option<i64>), usize>,
+    /// What each `idempotency` has let through.
+    once: HashSet<(usize, Option<i64>)>,
     /// The times at which each rate limit let an event through.
     through: HashMap<Window, Vec<Ms>>,
     /// The times of the starts that each throttle gave, in microseconds.
     starts: HashMap<Window, Vec<i64>>,
-    /// Whether a function is paused, and since when it is, or is not any more.
-    pauses: HashMap<usize, (bool, Ms)>,
+    /// Whether each function is paused.
+    paused: Vec<bool>,
+    /// Since when it is, or is not any more.
+    since: Vec<Ms>,
 }
 
 impl<'w> Model<'w> {
-    fn is_paused(&self, function: usize) -> bool {
-        self.pauses.get(&function).is_some_and(|(paused, _)| *paused)
-    }
-
     /// Whether a run stands in line and nothing but slots and buckets keeps it.
     fn waits(&self, run: &Run) -> bool {
-        run.state == State::Line && (run.started.is_some() || run.enter <= self.now && !self.is_paused(run.function))
+        run.state == State::Line && (run.started.is_some() || run.enter <= self.now && !self.paused[run.function])
     }
 
     /// When the time of a run is over; the time for which its function was paused does not count to that of its start.
     fn late(&self, run: &Run) -> Option<Ms> {
         let function = &self.functions[run.function];
-        let pause = self.pauses.get(&run.function).copied().unwrap_or_default();
         match run.started {
             Some(started) => function.finish_timeout.map(|timeout| started + timeout),
-            None if pause.0 => None,
-            None => function.start_timeout.map(|timeout| run.enter.max(pause.1) + timeout),
+            None if self.paused[run.function] => None,
+            None => function.start_timeout.map(|timeout| run.enter.max(self.since[run.function]) + timeout),
         }
     }
 
@@ -138,7 +136,10 @@ impl<'w> Model<'w> {
         }
     }
 
-    fn act(&mut self, act: &Act) -> Result<(), Coincidence> {
+    /// Does what is done from outside; says whether the world tells nothing after that: of several events, those that were skipped or
+    /// joined a run that was there are decided again, a moment later than the rest.
+    fn act(&mut self, act: &Act) -> bool {
+        let mut again = Vec::new();
         match act {
             Act::Kill => {
                 // Whatever is not recorded is done again.
@@ -150,24 +151,18 @@ impl<'w> Model<'w> {
                 let meant = |run: &Run| run.event() == *event && run.function == *function && !run.has_ended();
                 self.runs.iter().position(meant).into_iter().for_each(|at| self.end(at, End::Cancelled));
             }
-            Act::Pause(at, paused) if self.is_paused(*at) != *paused => {
-                let (_, since) = self.pauses.insert(*at, (*paused, self.now)).unwrap_or_default();
+            Act::Pause(at, paused) if self.paused[*at] != *paused => {
+                let since = self.since[*at];
+                (self.paused[*at], self.since[*at]) = (*paused, self.now);
                 // Whoever was held comes before those that the clock makes up for.
                 self.start_all();
                 let missed = if *paused { Vec::new() } else { self.functions[*at].makes_up_for(since, self.now) };
-                if missed.iter().filter(|slot| !self.tick(**slot, *at)).count() > 0 && missed.len() > 1 {
-                    return Err(Coincidence);
-                }
+                again = missed.into_iter().map(|slot| !self.tick(slot, *at)).collect();
             }
             Act::Pause(..) => {}
-            Act::Send(events) => {
-                // What is decided again comes a moment later than the rest of its request.
-                if events.iter().filter(|event| self.accept(event)).count() > 0 && events.len() > 1 {
-                    return Err(Coincidence);
-                }
-            }
+            Act::Send(events) => again = events.iter().map(|event| self.accept(event)).collect(),
         }
-        Ok(())
+        again.len() > 1 && again.contains(&true)
     }
 
     /// An event comes; says whether anything of it was skipped or joined a run that was there.
@@ -196,7 +191,7 @@ impl<'w> Model<'w> {
         let (function, event, now) = (&self.functions[at], &self.events[&number], self.now);
         // A null key means that idempotency, debounce and singleton do not apply.
         let once = function.idempotency.and_then(|field| event.value(Some(field))).map(|value| (at, value));
-        if once.is_some_and(|once| self.once.contains_key(&once)) {
+        if once.is_some_and(|once| self.once.contains(&once)) {
             return false;
         }
         let rate = function.rate_limit.map(|rate| (rate, (at, event.value(rate.key))));
@@ -213,14 +208,11 @@ impl<'w> Model<'w> {
         if holder.is_some() && single.is_some_and(|(cancels, ..)| !cancels) {
             return false;
         }
-        self.once.extend(once.map(|once| (once, number)));
-        if let Some((_, key)) = rate {
-            self.through.entry(key).or_default().push(now);
-        }
-        let collect = function.collect.filter(|collect| collect.takes(event));
+        self.once.extend(once);
+        rate.into_iter().for_each(|(_, key)| self.through.entry(key).or_default().push(now));
         let (head_start, ts) = (function.head_start(event), event.ts.unwrap_or(now).max(now));
         let (mut enter, mut collects) = (ts, None);
-        if let Some(Collect { size, quiet, timeout, key, .. }) = collect {
+        if let Some(Collect { size, quiet, timeout, key, .. }) = function.collect.filter(|collect| collect.takes(event)) {
             let (events, value) = (&self.events, event.value(key));
             let same = |run: &&mut Run| run.function == at && events[&run.event()].value(key) == value;
             let open = |run: &&mut Run| run.collects.is_some() && run.started.is_none() && !run.has_ended() && run.enter > now;
@@ -282,8 +274,7 @@ impl<'w> Model<'w> {
     }
 
     fn has_slots(&self, run: &Run) -> bool {
-        self.slots(run).into_iter().filter(|(.., holds)| !run.has(*holds)).all(|slot| {
-            let (.., limit, holds) = slot;
+        self.slots(run).into_iter().filter(|(.., holds)| !run.has(*holds)).all(|slot @ (.., limit, holds)| {
             self.runs.iter().filter(|other| other.has(holds) && self.slots(other).contains(&slot)).count() < limit
         })
     }

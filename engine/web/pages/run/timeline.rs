@@ -46,7 +46,8 @@ type Segment = (Millis, Millis, What);
 fn segments(step: &StepView, now: Millis) -> Vec<Segment> {
     let waits = matches!(step.kind, Kind::Wait | Kind::Invoke);
     let mut out: Vec<Segment> = Vec::new();
-    if step.kind == Kind::Sleep {
+    // A sleep that was refused is one failed attempt.
+    if step.kind == Kind::Sleep && step.error.is_none() {
         let until = step.until.map_or(now, |until| until.0);
         return vec![(step.started_at.0, until.min(now.max(step.started_at.0)), What::Wait)];
     }

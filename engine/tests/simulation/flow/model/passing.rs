@@ -19,28 +19,23 @@ enum Happening {
     Stop(usize, usize),
 }
 
-/// Why a world tells nothing.
-pub struct Coincidence;
-
 impl<'w> Model<'w> {
-    /// The fate of each run, by event and function.
-    pub fn fates(functions: &'w [Function], acts: &[(Ms, Act)], ticks: &'w Ticks) -> Result<HashMap<(usize, usize), Fate>, Coincidence> {
-        let (events, runs, ids, once) = Default::default();
-        let (through, starts, pauses) = Default::default();
-        let mut model = Model { now: 0, functions, ticks, events, sent: 0, runs, ids, once, through, starts, pauses };
+    /// The fate of each run, by event and function; none where the world tells nothing.
+    pub fn fates(functions: &'w [Function], acts: &[(Ms, Act)], ticks: Ticks) -> Option<HashMap<(usize, usize), Fate>> {
+        let (paused, since) = (vec![false; functions.len()], vec![0; functions.len()]);
+        let mut model = Model { functions, ticks, paused, since, ..Model::default() };
         let mut acts = acts.iter().peekable();
         loop {
-            let act = acts.peek().map(|(at, _)| *at);
             let mut due = model.happenings();
-            due.extend(act.map(|at| (at, Happening::Act)));
+            due.extend(acts.peek().map(|(at, _)| (*at, Happening::Act)));
             let Some(now) = due.iter().map(|(at, _)| *at).min() else { break };
             due.retain(|(at, _)| *at == now);
             if due.iter().any(|other| *other != due[0]) {
-                return Err(Coincidence);
+                return None;
             }
             model.pass(now);
-            if let Some((_, act)) = acts.next_if(|(at, _)| *at == now) {
-                model.act(act)?;
+            if acts.next_if(|(at, _)| *at == now).is_some_and(|(_, act)| model.act(act)) {
+                return None;
             }
             model.start_all();
         }
@@ -49,7 +44,7 @@ impl<'w> Model<'w> {
             let failures = usize::from(end == End::Failed && functions[run.function].on_failure);
             Some(((run.event(), run.function), Fate { started: run.started, ended, end, events: run.events.len(), failures }))
         };
-        Ok(model.runs.iter().filter_map(fate).collect())
+        Some(model.runs.iter().filter_map(fate).collect())
     }
 
     /// What happens by itself, and when. The same for several functions of one event is one thing.
@@ -61,30 +56,25 @@ impl<'w> Model<'w> {
                 State::Work(until) => Some((until, Happening::Stop(run.event(), run.function))),
                 State::Rest(until) => Some((until, Happening::Turn)),
                 _ if run.enter > self.now => Some((run.enter, Happening::Turn)),
-                _ => self.opens_at(run).map(|at| (at, Happening::Turn)),
+                _ => self.opens(run).filter(|_| self.waits(run)).map(|(_, us)| ((us + 999).div_euclid(1_000), Happening::Turn)),
             });
         }
-        let next = |at: usize| self.due(at).into_iter().map(|(due, _)| due).filter(|due| *due > self.now).min();
-        let ticks = (0..self.functions.len()).filter(|at| !self.is_paused(*at)).filter_map(next);
-        due.extend(ticks.map(|at| (at, Happening::Tick)));
+        due.extend(self.clock().into_iter().map(|(at, ..)| (at, Happening::Tick)));
+        due.retain(|(at, _)| *at > self.now);
         due
     }
 
-    /// When its bucket gives a run its start that waits for that.
-    fn opens_at(&self, run: &Run) -> Option<Ms> {
-        let (_, us) = self.opens(run).filter(|_| self.waits(run))?;
-        Some((us + 999).div_euclid(1_000)).filter(|at| *at > self.now)
-    }
-
-    /// When the clock starts a function, and for which times of its schedule.
-    fn due(&self, at: usize) -> Vec<(Ms, Ms)> {
-        self.functions[at].schedule().map(|slot| (self.ticks.get(&(at, slot)).copied().unwrap_or(slot), slot)).collect()
+    /// When the clock starts functions that are not paused: for which times of their schedules, and which.
+    fn clock(&self) -> Vec<(Ms, Ms, usize)> {
+        let start = |at: usize, slot: Ms| (self.ticks.get(&(at, slot)).copied().unwrap_or(slot), slot, at);
+        let starts = |at: usize| self.functions[at].schedule().map(move |slot| start(at, slot));
+        (0..self.functions.len()).filter(|at| !self.paused[*at]).flat_map(starts).collect()
     }
 
     /// Lets happen by itself what does at this time.
     fn pass(&mut self, now: Ms) {
         self.now = now;
-        for at in (0..self.runs.len()).filter(|at| !self.runs[*at].has_ended()).collect::<Vec<_>>() {
+        for at in 0..self.runs.len() {
             match self.runs[at].state {
                 State::Work(until) if until == now => self.go_on(at),
                 State::Rest(until) if until == now => self.runs[at].state = State::Line,
@@ -92,10 +82,8 @@ impl<'w> Model<'w> {
                 _ => {}
             }
         }
-        for at in (0..self.functions.len()).filter(|at| !self.is_paused(*at)).collect::<Vec<_>>() {
-            for (_, slot) in self.due(at).into_iter().filter(|(due, _)| *due == now) {
-                self.tick(slot, at);
-            }
+        for (_, slot, at) in self.clock().into_iter().filter(|(due, ..)| *due == now) {
+            self.tick(slot, at);
         }
     }
 }
