@@ -1,10 +1,20 @@
 //! The engine that the browser looks at: the real program on a project of a shop.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::program::{self, Server, repository};
+
+/// What opens it as its developers do.
+const DEV: [&str; 2] = ["dev", "--no-watch"];
+
+fn serve(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+    let mut command = program::command("stepwell", folder);
+    command.args(arguments).envs(variables.iter().copied()).env("STEPWELL_LOG", "warn");
+    Server::start(&mut command)
+}
 
 /// A running shop.
 pub struct Shop {
@@ -16,26 +26,37 @@ pub struct Shop {
 impl Shop {
     /// Opens it as `stepwell dev`.
     pub fn open() -> Shop {
-        Shop::with(&["dev", "--no-watch"], &[])
+        Shop::with(&DEV, &[])
     }
 
     /// Opens it with a command and variables.
     pub fn with(arguments: &[&str], variables: &[(&str, &str)]) -> Shop {
         let folder = tempfile::tempdir().unwrap();
         program::copy(&repository().join("engine/tests/browser/shop"), &[], folder.path());
-        let mut command = program::command("stepwell", folder.path());
-        command.args(arguments).envs(variables.iter().copied()).env("STEPWELL_LOG", "warn");
-        let server = Server::start(&mut command);
+        let server = serve(folder.path(), arguments, variables);
         // Somebody may have installed one before; both are the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Shop { server, folder, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    /// Kills the engine, has something done in its folder, and opens it there again as `stepwell dev`.
+    pub fn killed(self, meanwhile: impl FnOnce(&Path)) -> Shop {
+        let Shop { server, folder, http } = self;
+        server.kill();
+        meanwhile(folder.path());
+        Shop { server: serve(folder.path(), &DEV, &[]), folder, http }
+    }
+
+    /// Tells the engine to end: it drains, and serves its pages meanwhile.
+    pub fn tell_to_stop(&self) {
+        self.server.tell_to_stop();
     }
 
     pub fn url(&self) -> String {
         self.server.url()
     }
 
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
