@@ -26,7 +26,7 @@ const FAILED: u64 = 20;
 /// What a list of runs may take, in milliseconds.
 const LIST: Aim = Aim::AtMost(100.0);
 /// The pages that are asked for, and how often. A condition is held against one run after the other: where most fulfil it, a page is full
-/// at once. Where one of a thousand does, the page looks at as many as it does before it says how far it came: nothing is aimed at there.
+/// at once. Where one of a thousand does, 50,000 runs are looked at for a page, and nothing is aimed at.
 const PAGES: [(&str, &str, usize, Aim); 6] = [
     ("the runs page", "/runs", TIMES, LIST),
     ("the runs page by a function and a state that few have", "/runs?function=three-steps&status=failed", TIMES, LIST),
