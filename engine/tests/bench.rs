@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cli::support::Place;
 
 /// Every figure, by a part of its name that no other has.
-const FIGURES: [&str; 56] = [
+const FIGURES: [&str; 60] = [
     "events accepted, one a request",
     "events accepted, 100 a request",
     "1-step no-op runs, 100 events",
@@ -39,6 +39,10 @@ const FIGURES: [&str; 56] = [
     "the runs page, 1,000 runs in the file, p99",
     "the runs page by a function and a state that few have, 1,000 runs in the file, p50",
     "the runs page by a function and a state that few have, 1,000 runs in the file, p99",
+    "the runs page by a condition that most runs fulfil, 1,000 runs in the file, p50",
+    "the runs page by a condition that most runs fulfil, 1,000 runs in the file, p99",
+    "the runs page by a condition that one of a thousand fulfils, 1,000 runs in the file, p50",
+    "the runs page by a condition that one of a thousand fulfils, 1,000 runs in the file, p99",
     "the overview, 1,000 runs in the file, p50",
     "the overview, 1,000 runs in the file, p99",
     "the events page, 1,000 runs in the file, p50",
@@ -134,4 +138,43 @@ fn bench_tells_the_change_since_the_page_that_is_there_and_takes_rounds() {
 fn bench_names_its_figures_where_none_is_meant() {
     Place::new().run(&["bench", "--only", "nothing"]).exits(2).says("--only `nothing` names no figure").says("one hot key");
     Place::new().run(&["bench", "--against", "no.md"]).exits(74).says("no.md");
+}
+
+/// The figures of the dashboard, by the beginning or the end of their names.
+fn is_of_dashboard(name: &str) -> bool {
+    ["the runs page", "the overview", "the events page", "the page of a run"].iter().any(|begin| name.starts_with(begin))
+        || name.contains("open dashboard")
+        || name.starts_with("a live part of the dashboard")
+}
+
+/// The number that a cell begins with, where it has one: `1,000 ms (bare axum)` is 1000.
+fn number(cell: &str) -> Option<f64> {
+    cell.trim().split(' ').next()?.replace(',', "").parse().ok()
+}
+
+#[test]
+fn no_aim_of_the_dashboard_is_missed_on_the_page_of_figures() {
+    let page = std::fs::read_to_string(crate::program::repository().join("BENCHMARKS.md")).unwrap();
+    assert!(page.contains(" (release build), "), "the figures are those of a release build");
+    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<String>>();
+    let head = page.lines().find(|line| line.starts_with("| measure |")).map(cells).unwrap();
+    let at = |column: &str| head.iter().position(|head| head == column).unwrap_or_else(|| panic!("{head:?}"));
+    let (value, ratio, aim) = (at("stepwell"), at("ratio"), at("aim"));
+    let mut aimed = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")).map(cells).filter(|row| is_of_dashboard(&row[0])) {
+        // The word beside it is the benchmark's: what was measured is held against the aim anew.
+        let is_met = match row[aim].split_once(' ') {
+            Some(("≤", most)) if !most.ends_with('×') => number(&row[value]).zip(number(most)).map(|(value, most)| value <= most),
+            Some(("≤", most)) => number(&row[ratio]).zip(number(most)).map(|(ratio, most)| ratio <= most),
+            Some(("≥", least)) => number(&row[ratio]).zip(number(least)).map(|(ratio, least)| ratio >= least),
+            _ => continue,
+        };
+        aimed += 1;
+        assert_eq!(is_met, Some(true), "{row:?}");
+    }
+    // Lists under 100 ms at a million runs, a full page under 300 KB, an open dashboard that costs less than 5 %.
+    assert!(aimed >= 8, "only {aimed} figures of the dashboard have an aim");
+    for name in ["the runs page, 1,000,000 runs in the file, p99", "1,000 3-step runs a second beside an open dashboard"] {
+        assert!(page.contains(&format!("| {name} |")), "{name}");
+    }
 }

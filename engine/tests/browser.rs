@@ -3,6 +3,7 @@
 mod keyboard;
 mod live;
 mod look;
+mod measured;
 mod pages;
 mod scenes;
 mod sending;

@@ -151,9 +151,14 @@ impl Server {
 
     /// Asks the server to end (SIGTERM), and waits for it; what it printed from start to end.
     pub fn stop(mut self) -> (ExitStatus, String) {
+        self.tell_to_stop();
+        self.end()
+    }
+
+    /// Asks the server to end (SIGTERM), and waits for nothing.
+    pub fn tell_to_stop(&self) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("the server is alive");
-        self.end()
     }
 
     /// Kills the server (SIGKILL): it has no time for anything.

@@ -3,8 +3,10 @@
 mod acts;
 mod door;
 mod event;
+mod halted;
 mod paint;
 mod run;
+mod seen;
 mod shown;
 mod why;
 

@@ -25,15 +25,24 @@ const RUNS_MOST: u64 = 1_000_000;
 const FAILED: u64 = 20;
 /// What a list of runs may take, in milliseconds.
 const LIST: Aim = Aim::AtMost(100.0);
-/// The pages that are asked for.
-const PAGES: [(&str, &str, Aim); 4] = [
-    ("the runs page", "/runs", LIST),
-    ("the runs page by a function and a state that few have", "/runs?function=three-steps&status=failed", LIST),
-    ("the overview", "/", Aim::None),
-    ("the events page", "/events", Aim::None),
+/// The pages that are asked for, and how often. A condition is held against one run after the other: where most fulfil it, a page is full
+/// at once. Where one of a thousand does, 50,000 runs are looked at for a page, and nothing is aimed at.
+const PAGES: [(&str, &str, usize, Aim); 6] = [
+    ("the runs page", "/runs", TIMES, LIST),
+    ("the runs page by a function and a state that few have", "/runs?function=three-steps&status=failed", TIMES, LIST),
+    ("the runs page by a condition that most runs fulfil", MOST_FULFIL, TIMES, LIST),
+    ("the runs page by a condition that one of a thousand fulfils", FEW_FULFIL, SEARCHES, Aim::None),
+    ("the overview", "/", TIMES, Aim::None),
+    ("the events page", "/events", TIMES, Aim::None),
 ];
-/// How often each of them is asked for.
+/// `run.output == 3 && event.data.n >= 0`
+const MOST_FULFIL: &str = "/runs?where=run.output%20%3D%3D%203%20%26%26%20event.data.n%20%3E%3D%200";
+/// `event.data.user == "user-7"`
+const FEW_FULFIL: &str = "/runs?where=event.data.user%20%3D%3D%20%22user-7%22";
+/// How often a page is asked for.
 const TIMES: usize = 50;
+/// How often one is that looks at very many runs.
+const SEARCHES: usize = 10;
 
 /// The live parts of two pages that are open.
 const PARTS: [&str; 2] = ["/?part=now", "/runs?part=rows"];
@@ -59,8 +68,8 @@ pub fn pages(site: &Site) -> io::Result<Taken> {
     let (full, empty) = (Served::on(site, database, 0)?, Served::start(site, "empty")?);
     let many = number(runs as f64);
     let mut figures = Vec::new();
-    for (name, path, aim) in PAGES {
-        let ((mut taken, _), (mut raw, _)) = (asked(full.address, path)?, asked(empty.address, path)?);
+    for (name, path, times, aim) in PAGES {
+        let ((mut taken, _), (mut raw, _)) = (asked(full.address, path, times)?, asked(empty.address, path, times)?);
         for (word, share) in [("p50", 0.5), ("p99", 0.99)] {
             let figure = Figure::new(format!("{name}, {many} runs in the file, {word}"), "ms", percentile(&mut taken, share));
             figures.push(figure.against(percentile(&mut raw, share), "the same with an empty file").aims(aim));
@@ -75,8 +84,8 @@ fn long_run(served: &Served) -> io::Result<[Figure; 2]> {
     const SHORT: &str = "the page of a run of 3 steps";
     let long = one_run(served, "bench/thousand", "thousand-steps")?;
     let short = one_run(served, "bench/three", "three-steps")?;
-    let (mut taken, page) = asked(served.address, &format!("/runs/{long}?from=0"))?;
-    let (mut raw, least) = asked(served.address, &format!("/runs/{short}"))?;
+    let (mut taken, page) = asked(served.address, &format!("/runs/{long}?from=0"), TIMES)?;
+    let (mut raw, least) = asked(served.address, &format!("/runs/{short}"), TIMES)?;
     Ok([
         Figure::new("the page of a run of 1,000 steps, its first part, p50", "ms", percentile(&mut taken, 0.5))
             .against(percentile(&mut raw, 0.5), SHORT)
@@ -111,13 +120,13 @@ fn one_run(served: &Served, event: &str, function: &str) -> io::Result<Id> {
     served.look()?.query_row(newest, [function], |row| row.get(0)).map(Id).map_err(io::Error::other)
 }
 
-/// Asks for a page again and again; the times that it took, and its text.
-fn asked(address: SocketAddr, path: &str) -> io::Result<(Vec<Duration>, String)> {
+/// Asks for a page so many times; how long each took, and its text.
+fn asked(address: SocketAddr, path: &str, times: usize) -> io::Result<(Vec<Duration>, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = Connection::open(address).await?;
         let mut taken = Vec::new();
-        for _ in 0..TIMES {
+        for _ in 0..times {
             let watch = Stopwatch::start();
             connection.page(path).await?;
             taken.push(watch.elapsed());
@@ -145,7 +154,7 @@ pub fn live(site: &Site) -> io::Result<Taken> {
     let empty = Served::start(site, "empty")?;
     let mut still = Vec::new();
     for part in PARTS {
-        still.extend(asked(empty.address, part)?.0);
+        still.extend(asked(empty.address, part, TIMES)?.0);
     }
     let figures = vec![
         Figure::new("3-step no-op runs beside an open dashboard", "runs/s", watched).against(alone, WITHOUT).aims(Aim::Share(0.95)),

@@ -1,30 +1,22 @@
-//! How heavy pages are, and a list that somebody works with while runs come in fast. Times are printed, and held against nothing:
-//! they are the machine's.
+//! How heavy pages are, and a list that somebody works with while runs come in fast. How soon and how long is taken in `measured`.
 
 use super::*;
 
 /// Bytes of a page with all that it has fetched.
 const BYTES: &str = "return ['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))
     .reduce((all, one) => all + one.encodedBodySize, 0)";
-/// When a page was painted for the first time, and when its answer had come, in milliseconds since it was asked for.
-const PAINTED: &str = "const page = performance.getEntriesByType('navigation')[0];
-    return [performance.getEntriesByName('first-contentful-paint')[0].startTime, page.responseEnd]";
 /// The files that held up the first paint of a page, but for its stylesheet.
 const HELD_UP_BY: &str = "return performance.getEntriesByType('resource')
     .filter(file => file.renderBlockingStatus === 'blocking' && !file.name.endsWith('.css')).map(file => file.name)";
 /// Most that they may be.
 const BYTES_MOST: f64 = 300.0 * 1024.0;
-/// Keeps the longest time for which the page has answered nobody.
-const WATCH_TASKS: &str = "window.longest = 0;
-    new PerformanceObserver(list => list.getEntries().forEach(task => { window.longest = Math.max(window.longest, task.duration); }))
-        .observe({ type: 'longtask', buffered: true })";
 /// The rows of a list, each with where it stands.
 const PLACES: &str = "return Array.from(document.querySelectorAll('#rows [data-row]'))
     .map(row => [row.dataset.row, Math.round(row.getBoundingClientRect().top)])";
 /// Whether a row is the chosen one.
 const IS_CHOSEN: &str = "const row = document.querySelector('[data-row].at'); return row !== null && row.dataset.row === arguments[0]";
 /// Events of one request.
-const TOGETHER: usize = 20;
+pub(super) const TOGETHER: usize = 20;
 
 #[tokio::test]
 async fn full_pages_are_light_with_all_their_files_and_painted_without_waiting_for_a_script() {
@@ -43,10 +35,7 @@ async fn full_pages_are_light_with_all_their_files_and_painted_without_waiting_f
     for path in paths {
         browser.go(&path).await;
         browser.until_true("return performance.getEntriesByName('first-contentful-paint').length > 0", &[]).await;
-        let painted = browser.run(PAINTED, &[]).await;
-        let [paint, answer] = [0_usize, 1].map(|at| painted[at].as_f64().unwrap());
         let bytes = browser.run(BYTES, &[]).await.as_f64().unwrap();
-        println!("{path}: first contentful paint after {paint:.0} ms, the answer after {answer:.0} ms, {bytes} bytes");
         assert_eq!(browser.run(HELD_UP_BY, &[]).await, json!([]), "{path}");
         assert!(bytes < BYTES_MOST, "{path}: {bytes} bytes");
     }
@@ -63,7 +52,6 @@ async fn a_list_stands_still_and_listens_to_keys_while_hundreds_of_runs_come_in(
     runs.reverse();
     let browser = Browser::open(Kind::Wide, &shop.url()).await;
     browser.go("/runs").await;
-    browser.run(WATCH_TASKS, &[]).await;
     browser.keys("j").await;
     browser.until_true(IS_CHOSEN, &[&runs[0]]).await;
     let before = browser.run(PLACES, &[]).await;
@@ -77,7 +65,6 @@ async fn a_list_stands_still_and_listens_to_keys_while_hundreds_of_runs_come_in(
         browser.until_true(IS_CHOSEN, &[&runs[0]]).await;
         assert_eq!(browser.run(PLACES, &[]).await, before, "a row has moved");
         browser.picture("runs-coming-in").await;
-        println!("the longest task took {} ms", browser.run("return window.longest", &[]).await);
         browser.click(&["#rows .new a"]).await;
         browser.until_true("return document.querySelectorAll('#rows [data-row]').length === 50", &[]).await;
     };
@@ -88,6 +75,78 @@ async fn a_list_stands_still_and_listens_to_keys_while_hundreds_of_runs_come_in(
     browser.close().await;
 }
 
+/// Points at what a selector means.
+async fn point(browser: &Browser, selector: &str) {
+    // A live part may be a new one by the time that it is pointed at.
+    let pointed = async || match browser.driver.find(By::Css(selector)).await {
+        Ok(element) => browser.driver.action_chain().move_to_element_center(&element).perform().await.is_ok(),
+        Err(_) => false,
+    };
+    let pointing = async { while !pointed().await {} };
+    assert!(tokio::time::timeout(PATIENCE, pointing).await.is_ok(), "{selector} cannot be pointed at");
+}
+
+#[tokio::test]
+async fn no_row_moves_beneath_a_pointer_and_new_ones_come_once_it_has_gone() {
+    const IS_POINTED_AT: &str = "return document.querySelector('#rows').matches(':hover') === (arguments[0] === 'yes')";
+    let shop = Shop::open();
+    for _ in 0..3 {
+        shop.run_in(&["completed"], "export/wanted", json!({ "steps": 1 })).await;
+    }
+    let browser = Browser::open(Kind::Wide, &shop.url()).await;
+    browser.go("/runs").await;
+    point(&browser, "#rows [data-row]").await;
+    browser.until_true(IS_POINTED_AT, &["yes"]).await;
+    let before = browser.run(PLACES, &[]).await;
+    assert_eq!(before.as_array().unwrap().len(), 3, "{before}");
+    send_many(&shop).await;
+    browser.until(&["#rows .new", "new run"]).await;
+    assert_eq!(browser.run(PLACES, &[]).await, before, "a row has moved beneath the pointer");
+    point(&browser, "main h1").await;
+    browser.until_true(IS_POINTED_AT, &["no"]).await;
+    tokio::select! {
+        () = now_and_then(&shop) => unreachable!("it sends until it is dropped"),
+        () = browser.until_true("return document.querySelectorAll('#rows [data-row]').length > 20", &[]) => {}
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_is_live_on_a_page_shows_what_comes_without_asking_again() {
+    let shop = Shop::open();
+    let browser = Browser::open(Kind::Wide, &shop.url()).await;
+    for (path, place, says, name, data) in [
+        ("/", "#now .card", "1 failed in 24 h", "warehouse/asked", json!({ "url": "http://127.0.0.1:1/" })),
+        ("/functions", "#rows tr", "100 % of 1 completed", "export/wanted", json!({ "steps": 1 })),
+        ("/flow", "#keys", "1 of 1", "payment/initiate", json!({ "userId": "u1", "amount": 1200 })),
+        ("/logs", "#lines", "looked up", "order/placed", json!({ "order": "o1", "items": ["tea"] })),
+    ] {
+        browser.go(path).await;
+        browser.find(&[place]).await;
+        let text = browser.text("main").await;
+        assert!(!text.contains(says), "{path} says so before: {text}");
+        // A page that is loaded anew loses this mark.
+        browser.run("window.mark = 1", &[]).await;
+        shop.send(name, data).await;
+        let words = [place, says];
+        tokio::select! {
+            () = now_and_then(&shop) => unreachable!("it sends until it is dropped"),
+            () = browser.until(&words) => {}
+        }
+        assert_eq!(browser.run("return window.mark", &[]).await, json!(1), "{path}");
+    }
+    browser.close().await;
+}
+
+/// Sends an event now and then until it is dropped: what a page shows may be as it was a moment before, and comes with what happens next.
+async fn now_and_then(shop: &Shop) {
+    let mut beat = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        beat.tick().await;
+        shop.send("gate/asked", json!({ "gate": "east" })).await;
+    }
+}
+
 /// Sends events as fast as they are taken, until it is dropped.
 async fn keep_sending(shop: &Shop) {
     loop {
@@ -96,7 +155,7 @@ async fn keep_sending(shop: &Shop) {
 }
 
 /// Sends events that start a short run each.
-async fn send_many(shop: &Shop) {
+pub(super) async fn send_many(shop: &Shop) {
     let event = json!({ "name": "export/wanted", "data": { "steps": 1 } });
     shop.ask(reqwest::Method::POST, "/e/dev", Some(json!(vec![event; TOGETHER]))).await;
 }

@@ -12,6 +12,9 @@ fn pages(busy: &Busy) -> Vec<(&'static str, String)> {
     pages.push(("run-queued", format!("/runs/{}", busy.queued)));
     pages.push(("run-backing-off", format!("/runs/{}", busy.backing_off)));
     pages.push(("run-parallel", format!("/runs/{}?tab=code", busy.sleeping)));
+    pages.push(("run-paused", format!("/runs/{}", busy.paused)));
+    pages.push(("run-parked", format!("/runs/{}", busy.parked)));
+    pages.push(("run-running", format!("/runs/{}", busy.running)));
     pages.push(("run-completed", format!("/runs/{}", busy.order)));
     pages.push(("events-filtered", "/events?where=event.data.amount%20%3E%201".to_owned()));
     pages.push(("events-refused", "/events?tab=refused".to_owned()));
@@ -70,6 +73,9 @@ async fn looked_at(kind: Kind, suffix: &str) {
     for (name, path) in pages(&busy) {
         browser.go(&path).await;
         browser.find(&["main"]).await;
+        if path == "/config" {
+            browser.until(&["#plan", "a reload would change nothing"]).await;
+        }
         let wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth", &[]).await;
         assert_eq!(wide, json!(0), "{path} is wider than the screen");
         barriers.extend(browser.barriers().await.into_iter().map(|barrier| format!("{path}: {barrier}")));
@@ -92,6 +98,91 @@ async fn every_page_is_fit_for_everybody_in_the_dark() {
 #[tokio::test]
 async fn every_page_is_fit_for_everybody_on_a_telephone() {
     looked_at(Kind::Narrow, "-narrow").await;
+}
+
+/// Opens all that can be opened, so that it is looked at as well.
+const OPEN_ALL: &str = "document.querySelectorAll('details').forEach(one => { one.open = true; });
+    return document.querySelectorAll('details').length";
+
+/// What is not there until somebody opens it, and pages that nobody wants to see.
+async fn opened(kind: Kind) {
+    let shop = Shop::open();
+    let busy = shop.busy().await;
+    let browser = Browser::open(kind, &shop.url()).await;
+    let mut barriers = Vec::new();
+    let mut look = async |what: &str| {
+        barriers.extend(browser.barriers().await.into_iter().map(|barrier| format!("{what}: {barrier}")));
+    };
+    let mut paths: Vec<String> = [&busy.waiting, &busy.signal, &busy.backing_off, &busy.paused, &busy.running, &busy.sleeping]
+        .map(|run| format!("/runs/{run}"))
+        .into();
+    paths.extend(["output", "error", "http", "logs", "code"].map(|tab| format!("/runs/{}?tab={tab}", busy.failed)));
+    paths.extend([format!("/runs/{}", busy.parked), format!("/runs/{}?do=replay&edit=weigh", busy.parked)]);
+    paths.extend(["/functions/charge".to_owned(), "/send?name=payment/initiate".to_owned()]);
+    let mut menus = 0;
+    for path in paths {
+        browser.go(&path).await;
+        browser.find(&["main"]).await;
+        menus += browser.run(OPEN_ALL, &[]).await.as_u64().unwrap();
+        look(&path).await;
+    }
+    assert!(menus > 15, "only {menus} things could be opened");
+    // What is done to many, and what differs between two versions.
+    let difference = format!("/functions/pack?version={}", busy.older);
+    for (path, holds) in [
+        ("/runs?status=failed&bulk=replay", "#bulk form"),
+        ("/runs?function=open-gate&bulk=cancel", "#bulk form"),
+        (difference.as_str(), "pre.diff .gone"),
+        ("/runs?where=1%20%2B", ".remark.bad"),
+    ] {
+        browser.go(path).await;
+        browser.find(&[holds]).await;
+        browser.run(OPEN_ALL, &[]).await;
+        look(path).await;
+    }
+    browser.keys("?").await;
+    browser.until_true("return document.querySelector('#help').open", &[]).await;
+    look("the keys").await;
+
+    // A config with a mistake: its plan says so, and so does the reload that somebody asked for before.
+    let config = shop.folder().join("events.yaml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, before.replace("throttle: { limit: 20", "throttle: { limit: 21")).unwrap();
+    browser.go("/config").await;
+    browser.find(&["#plan form button"]).await;
+    look("/config with changes").await;
+    std::fs::write(&config, before.replace("throttle: {", "throtle: {")).unwrap();
+    browser.press(&["#plan button", "Reload"]).await;
+    browser.until(&["main a", "To the overview"]).await;
+    look("a reload that failed").await;
+    browser.go("/config").await;
+    browser.until(&["section.bad h2", "The last reload failed"]).await;
+    browser.until(&["#plan .remark", "✗"]).await;
+    look("/config with a mistake").await;
+    for (path, says) in [("/runs/0000000000101", "there is no run"), ("/functions/chrage", "did you mean")] {
+        browser.go(path).await;
+        browser.until(&["main", says]).await;
+        look(path).await;
+    }
+    assert!(barriers.is_empty(), "{barriers:#?}");
+    // What is refused or not there is told in the browser's console as well.
+    let _ = browser.driver.browser_log().await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn menus_differences_errors_and_a_broken_config_are_fit_for_everybody_on_a_wide_screen() {
+    opened(Kind::Wide).await;
+}
+
+#[tokio::test]
+async fn menus_differences_errors_and_a_broken_config_are_fit_for_everybody_in_the_dark() {
+    opened(Kind::Dark).await;
+}
+
+#[tokio::test]
+async fn menus_differences_errors_and_a_broken_config_are_fit_for_everybody_on_a_telephone() {
+    opened(Kind::Narrow).await;
 }
 
 #[tokio::test]

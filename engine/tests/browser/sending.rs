@@ -30,7 +30,7 @@ async fn the_form_tells_errors_at_their_fields_and_opens_the_run_that_it_started
 }
 
 #[tokio::test]
-async fn events_come_in_live_and_the_plan_of_a_reload_is_made_when_it_is_looked_at() {
+async fn events_come_in_live_and_a_config_is_reloaded_once_its_plan_was_looked_at() {
     let shop = Shop::open();
     let browser = Browser::open(Kind::Wide, &shop.url()).await;
     browser.go("/events").await;
@@ -41,5 +41,17 @@ async fn events_come_in_live_and_the_plan_of_a_reload_is_made_when_it_is_looked_
     browser.until(&["#became", "started"]).await;
     browser.go("/config").await;
     browser.until(&["#plan", "a reload would change nothing"]).await;
+
+    let config = shop.folder().join("events.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("throttle: { limit: 20", "throttle: { limit: 30")).unwrap();
+    let hash = shop.get("/v1/config").await["data"]["hash"].clone();
+    browser.press(&["#plan a", "Look again"]).await;
+    browser.until(&["#plan", "A reload would make 1 change"]).await;
+    assert_eq!(shop.get("/v1/config").await["data"]["hash"], hash, "nothing is in force before it is wanted");
+    browser.press(&["#plan button", "Reload"]).await;
+    browser.until(&[".said", "The config is in force as its files are now."]).await;
+    browser.until(&["#plan", "a reload would change nothing"]).await;
+    assert_ne!(shop.get("/v1/config").await["data"]["hash"], hash);
     browser.close().await;
 }

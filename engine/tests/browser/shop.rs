@@ -1,8 +1,20 @@
 //! The engine that the browser looks at: the real program on a project of a shop.
 
+use std::net::TcpListener;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::program::{self, Server, repository};
+
+/// What opens it as its developers do.
+const DEV: [&str; 2] = ["dev", "--no-watch"];
+
+fn serve(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+    let mut command = program::command("stepwell", folder);
+    command.args(arguments).envs(variables.iter().copied()).env("STEPWELL_LOG", "warn");
+    Server::start(&mut command)
+}
 
 /// A running shop.
 pub struct Shop {
@@ -14,26 +26,37 @@ pub struct Shop {
 impl Shop {
     /// Opens it as `stepwell dev`.
     pub fn open() -> Shop {
-        Shop::with(&["dev", "--no-watch"], &[])
+        Shop::with(&DEV, &[])
     }
 
     /// Opens it with a command and variables.
     pub fn with(arguments: &[&str], variables: &[(&str, &str)]) -> Shop {
         let folder = tempfile::tempdir().unwrap();
         program::copy(&repository().join("engine/tests/browser/shop"), &[], folder.path());
-        let mut command = program::command("stepwell", folder.path());
-        command.args(arguments).envs(variables.iter().copied()).env("STEPWELL_LOG", "warn");
-        let server = Server::start(&mut command);
+        let server = serve(folder.path(), arguments, variables);
         // Somebody may have installed one before; both are the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Shop { server, folder, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    /// Kills the engine, has something done in its folder, and opens it there again as `stepwell dev`.
+    pub fn killed(self, meanwhile: impl FnOnce(&Path)) -> Shop {
+        let Shop { server, folder, http } = self;
+        server.kill();
+        meanwhile(folder.path());
+        Shop { server: serve(folder.path(), &DEV, &[]), folder, http }
+    }
+
+    /// Tells the engine to end: it drains, and serves its pages meanwhile.
+    pub fn tell_to_stop(&self) {
+        self.server.tell_to_stop();
     }
 
     pub fn url(&self) -> String {
         self.server.url()
     }
 
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -73,6 +96,27 @@ impl Shop {
         run
     }
 
+    /// A run that its newest handler does not fit, and the version that it began on.
+    pub async fn parked(&self) -> (String, String) {
+        let run = self.run_in(&["waiting"], "parcel/wanted", json!({ "order": "o1" })).await;
+        let version = self.get(&format!("/v1/runs/{run}")).await["data"]["function_version"].as_str().unwrap().to_owned();
+        let handler = self.folder().join("handlers/pack.rhai");
+        let text = std::fs::read_to_string(&handler).unwrap();
+        std::fs::write(&handler, text.replace("weigh", "measure")).unwrap();
+        self.ask(reqwest::Method::POST, "/v1/reload", None).await;
+        self.ask(reqwest::Method::POST, "/v1/signals/packed", None).await;
+        self.until(&run, &["parked"]).await;
+        (run, version)
+    }
+
+    /// A run whose step has called somebody who never answers, and who that is: without him the call fails.
+    pub async fn running(&self) -> (String, TcpListener) {
+        // Whoever calls it is let in, and never hears anything.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/stock", silent.local_addr().unwrap());
+        (self.run_in(&["running"], "warehouse/asked", json!({ "url": url })).await, silent)
+    }
+
     /// Waits until a run is in one of these states.
     pub async fn until(&self, run: &str, states: &[&str]) -> Value {
         let waiting = async {
@@ -109,7 +153,24 @@ impl Shop {
         let paused = self.run_in(&["paused"], "export/wanted", json!({ "steps": 3 })).await;
         let cancelled = self.run_in(&["waiting"], "gate/asked", json!({ "gate": "south" })).await;
         self.ask(reqwest::Method::DELETE, &format!("/v1/runs/{cancelled}?reason=nobody+came"), None).await;
-        Busy { event, waiting, queued, failed, backing_off, sleeping, order, signal, paused, cancelled }
+        let (parked, older) = self.parked().await;
+        let (running, silent) = self.running().await;
+        Busy {
+            event,
+            waiting,
+            queued,
+            failed,
+            backing_off,
+            sleeping,
+            order,
+            signal,
+            paused,
+            cancelled,
+            parked,
+            older,
+            running,
+            _silent: Some(silent),
+        }
     }
 }
 
@@ -127,4 +188,10 @@ pub struct Busy {
     pub signal: String,
     pub paused: String,
     pub cancelled: String,
+    pub parked: String,
+    /// The version of `pack` that the parked one began on.
+    pub older: String,
+    pub running: String,
+    /// Whom the running one has called.
+    _silent: Option<TcpListener>,
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 use super::{id, post_to};
 use crate::program::{Server, command, stepwell};
 
-const CONFIG: &str = "version: 1\nevents: { big/sent: {} }\nfunctions: { keep: { on: big/sent } }\n";
+const CONFIG: &str = "version: 1\nevents: { big/sent: {}, gate/asked: {} }\n\
+    functions: { keep: { on: big/sent }, open: { on: gate/asked, concurrency: { limit: 1, hold: run } } }\n";
 /// What an event weighs, and what is freed in the end.
 const EVENT_BYTES: usize = 20_000;
 const BALLAST_BYTES: usize = 6 * 1024 * 1024;
@@ -57,6 +58,18 @@ fn runs(folder: &Path, server: &Server, state: &str) -> usize {
     serde_json::from_str::<serde_json::Value>(&listed.stdout).unwrap().as_array().unwrap().len()
 }
 
+/// The page of the second of two runs of which one alone has a slot, as soon as it says so: its path.
+fn in_line(server: &Server, folder: &Path) -> String {
+    let asked = || post_to(&format!("127.0.0.1:{}", server.port), r#"{"name":"gate/asked","data":{}}"#).expect("the engine lives");
+    let [_, (status, second)] = [asked(), asked()];
+    assert_eq!(status, 200, "{second}");
+    let listed = stepwell(folder, ["runs", "ls", "--event", &id(&second), "--json", "--url", &server.url()]);
+    let runs: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let path = format!("/runs/{}", runs[0]["run_id"].as_str().unwrap());
+    while !server.get(&path).is_some_and(|page| page.contains("waits for a slot: open allows 1 run at a time")) {}
+    path
+}
+
 /// Whether this process has `CAP_SYS_ADMIN`, by which Linux lets it mount (capabilities(7): bit 21).
 fn may_mount() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -80,6 +93,7 @@ fn a_file_system_that_fills_up_stops_nothing_for_good() {
     std::fs::write(folder.path().join("events.yaml"), CONFIG).unwrap();
     std::fs::create_dir(folder.path().join("handlers")).unwrap();
     std::fs::write(folder.path().join("handlers/keep.rhai"), "step(\"one\", || event.data.text)\n").unwrap();
+    std::fs::write(folder.path().join("handlers/open.rhai"), "wait_for_signal(\"go\")\n").unwrap();
     let ballast = tmpfs.at.join("ballast");
     std::fs::write(&ballast, vec![0; BALLAST_BYTES]).unwrap();
     let database = tmpfs.at.join("stepwell.db");
@@ -87,6 +101,7 @@ fn a_file_system_that_fills_up_stops_nothing_for_good() {
     let server = Server::start(command("stepwell", folder.path()).args(["run", "--database", database]));
     let small = stepwell(folder.path(), ["doctor", "--database", database]);
     assert!(small.stdout.contains("- disk       ") && small.stdout.contains("make room"), "{}", small.stdout);
+    let queued = in_line(&server, folder.path());
     let mut accepted = Vec::new();
     let mut full = 0;
     while full < 5 {
@@ -100,6 +115,8 @@ fn a_file_system_that_fills_up_stops_nothing_for_good() {
         assert!(accepted.len() < 2_000, "the disk was never full");
     }
     assert!(server.get("/health").is_some_and(|health| health.contains("the disk is full")), "health tells");
+    let page = server.get(&queued).unwrap();
+    assert!(page.contains("the disk is full: it goes on as soon as there is room; besides, waits for a slot"), "its page tells: {page}");
     std::fs::remove_file(&ballast).unwrap();
     while send(&server).0 != 200 {}
     while runs(folder.path(), &server, "completed") <= accepted.len() {

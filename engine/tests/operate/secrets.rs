@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::top::Following;
 use super::traces::Collector;
 use super::{project, until, whole};
 use crate::program::{self, Server};
@@ -16,6 +17,9 @@ app: shop
 secrets: [API_KEY]
 env: { LEAK: nothing, PEER: nobody }
 http: { allow: ["127.0.0.0/8"] }
+databases: { crm: { url: "sqlite:crm.db" } }
+email: { smtp: "smtp://MAIL", from: shop@example.com }
+exec: { allow: [cat, ls] }
 webhooks:
   git: { scheme: github, secret: API_KEY, event: "'app/heard'" }
 events:
@@ -47,6 +51,13 @@ tried.call("calls", || step("call", || {
 }));
 tried.call("answers", || step("answer", || http::get(env("PEER") + "/echo", #{ auth: secret("API_KEY") }).text));
 tried.call("addresses", || step("nobody", || http::get("http://user:" + key + "@127.0.0.1:1/" + key)));
+tried.call("texts of commands", || step("cat", || exec::run("cat", [], #{ stdin: "it is " + key }).stdout));
+tried.call("errors of commands", || step("ls", || exec::run("ls", ["/nowhere/" + key])));
+tried.call("tables", || step("table", || db::exec("crm", "CREATE TABLE IF NOT EXISTS t (x)")));
+tried.call("rows", || step("rows", || db::query("crm", "SELECT ? AS x, ? AS y", [key, "it is " + key])));
+tried.call("errors of databases", || step("sql", || db::query("crm", "SELECT nobody FROM t WHERE x = 1 " + key)));
+tried.call("addresses of mails", || step("to", || email::send(#{ to: key + "@example.com", subject: "x", text: "x" })));
+tried.call("refused mails", || step("mail", || email::send(#{ to: "ada@example.com", subject: key, text: key })));
 tried.call("results", || step("keep", || key));
 tried.call("maps", || step("map", || #{ deep: [#{ text: "so " + key }] }));
 tried.call("keys of maps", || { let map = #{}; map[key] = 1; step("keyed", || map) });
@@ -152,6 +163,60 @@ fn give_back(stream: TcpStream) {
     );
 }
 
+/// A mail server that refuses every mail, with all that it was told; its address.
+fn mail() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || refuse(stream));
+        }
+    });
+    address
+}
+
+fn refuse(mut stream: TcpStream) {
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    // The other side may have hung up.
+    let mut answer = |text: &str| drop(stream.write_all(format!("{text}\r\n").as_bytes()));
+    answer("220 test");
+    let mut said: Option<String> = None;
+    for line in lines.map_while(Result::ok) {
+        said = match said {
+            Some(mail) if line == "." => {
+                answer(&format!("554 not with {mail}"));
+                None
+            }
+            Some(mail) => Some(format!("{mail}{line} ")),
+            None if line == "DATA" => {
+                answer("354 go on");
+                Some(String::new())
+            }
+            None => {
+                answer("250 ok");
+                None
+            }
+        };
+    }
+}
+
+/// Follows a stream of an engine until that ends; gives what has come.
+fn follow(server: &Server, path: &str, header: &str) -> std::thread::JoinHandle<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n{header}\r\n\r\n", server.port);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut first = String::new();
+    stream.read_line(&mut first).unwrap();
+    assert!(first.contains("200"), "{path}: {first}");
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        // It ends with the engine.
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
 /// Everything that the files of a folder hold.
 fn all_files(folder: &Path, text: &mut String) {
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -169,6 +234,7 @@ fn no_output_shows_a_secret() {
     let collector = Collector::start();
     let folder = project(&FILES);
     let peer = echo();
+    std::fs::write(folder.path().join("events.yaml"), CONFIG.replace("MAIL", &mail())).unwrap();
     let mut command = program::command("stepwell", folder.path());
     command.args(["run", "--log-format", "json", "--otlp", &collector.url]).env("STEPWELL_LOG", "trace").env("PEER", &peer);
     command.env("API_KEY", &key.whole).env("LEAK", &key.whole);
@@ -182,25 +248,14 @@ fn no_output_shows_a_secret() {
     let mut outputs: Vec<(String, String)> = Vec::new();
 
     // Who follows what happens, from before it does.
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    let head = format!("GET /v1/stream HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nauthorization: {}\r\n\r\n", server.port, bearer(&admin));
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut stream = BufReader::new(stream);
-    let mut first = String::new();
-    stream.read_line(&mut first).unwrap();
-    assert!(first.contains("200"), "{first}");
-    let followed = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        // It ends with the engine.
-        let _ = stream.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    });
+    let followed = follow(&server, "/v1/stream", &format!("authorization: {}", bearer(&admin)));
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let token: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", &admin.whole).finish();
     let (_, answer, _) = whole(&server, "POST", "/login", &form, &token);
     let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_else(|| panic!("{answer}"));
     outputs.push(("the cookie".to_owned(), cookie.to_owned()));
     let cookie = cookie.split(';').next().unwrap().to_owned();
+    let live = follow(&server, "/live", &format!("cookie: {cookie}"));
     let page = |path: &str| {
         let (status, head, body) = whole(&server, "GET", path, &[("cookie", cookie.as_str()), ("accept", "text/html")], "");
         assert!(status == 200, "{path}: {status} {body}");
@@ -219,6 +274,15 @@ fn no_output_shows_a_secret() {
         serde_json::from_str::<Value>(&answer).unwrap()["ids"][0].as_str().unwrap().to_owned()
     };
     let runs = |path: &str| serde_json::from_str::<Value>(&get(path)).unwrap()["data"].as_array().unwrap().clone();
+    // Commands that follow, each of which has told something before what matters comes.
+    let tails = [["events", "tail"], ["runs", "tail"]].map(|tail| {
+        ["--json", ""].map(|option| {
+            let arguments: Vec<&str> = tail.into_iter().chain(Some(option).filter(|option| !option.is_empty())).collect();
+            let following = Following::with(folder.path(), &server, &arguments, &[("STEPWELL_ADMIN_TOKEN", &admin.whole)]);
+            let first = following.line(|| drop(sent("app/heard")));
+            (format!("stepwell {}", arguments.join(" ")), first, following)
+        })
+    });
     let events = ["app/spill", "app/give", "app/hold"].map(sent);
     let mut shown = Vec::new();
     for (event, state) in events.iter().zip(["failed", "failed", "backing_off"]) {
@@ -243,7 +307,10 @@ fn no_output_shows_a_secret() {
         outputs.push((format!("the page {path}"), page(path)));
     }
     let mut parts = vec!["/events?tab=refused".to_owned(), "/config?part=plan".to_owned(), "/functions/spill".to_owned()];
-    parts.extend(events.iter().map(|event| format!("/events/{event}")));
+    let of_ours = runs("/v1/events?limit=200").into_iter().filter(|event| !event["name"].as_str().unwrap().starts_with("stepwell/"));
+    let all: Vec<String> = of_ours.map(|event| event["internal_id"].as_str().unwrap().to_owned()).collect();
+    assert!(events.iter().all(|event| all.contains(event)), "{all:?}");
+    parts.extend(all.iter().flat_map(|event| ["/events/", "/send?from="].map(|path| format!("{path}{event}"))));
     for run in &shown {
         let trace: Value = serde_json::from_str(&get(&format!("/v1/runs/{run}/trace"))).unwrap();
         for step in trace["data"]["steps"].as_array().unwrap() {
@@ -317,8 +384,12 @@ fn no_output_shows_a_secret() {
     let told: String = collector.at("/v1/traces").iter().map(|got| got.body.as_str()).collect();
     let mut files = String::new();
     all_files(folder.path(), &mut files);
+    for (what, first, following) in tails.into_iter().flatten() {
+        outputs.push((what, [vec![first], following.rest()].concat().join("\n")));
+    }
     outputs.extend([
         ("the stream".to_owned(), followed.join().unwrap()),
+        ("the live pages".to_owned(), live.join().unwrap()),
         ("the log".to_owned(), printed),
         ("the traces".to_owned(), told),
         ("the files".to_owned(), files),
@@ -327,7 +398,18 @@ fn no_output_shows_a_secret() {
         [&key, &event_key, &admin, &reader].into_iter().for_each(|secret| secret.is_not_in(what, text));
     }
     // What came through each of them has been hidden there, and has not been left out before.
-    for what in ["/v1/runs", "the stream", "the log", "the traces", "the files", "the page /logs", "the page /runs", "runs ls --json"] {
+    for what in [
+        "/v1/runs",
+        "the stream",
+        "the log",
+        "the traces",
+        "the files",
+        "the page /logs",
+        "the page /runs",
+        "runs ls --json",
+        "runs tail",
+        "runs tail --json",
+    ] {
         assert!(outputs.iter().any(|(name, text)| name.ends_with(what) && text.contains("«secret API_KEY»")), "{what} tells nothing");
     }
 }

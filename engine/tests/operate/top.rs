@@ -106,12 +106,17 @@ fn on_a_terminal_keys_show_a_run_retry_it_and_end() {
 }
 
 /// A command that goes on printing lines; it is killed with its value.
-struct Following(Child, std::sync::mpsc::Receiver<String>);
+pub struct Following(Child, std::sync::mpsc::Receiver<String>);
 
 impl Following {
     fn start(folder: &std::path::Path, server: &Server, arguments: &[&str]) -> Following {
+        Following::with(folder, server, arguments, &[])
+    }
+
+    /// The same with these variables.
+    pub fn with(folder: &std::path::Path, server: &Server, arguments: &[&str], variables: &[(&str, &str)]) -> Following {
         let mut command = program::command("stepwell", folder);
-        command.args(arguments).env("STEPWELL_URL", server.url());
+        command.args(arguments).env("STEPWELL_URL", server.url()).envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (sender, lines) = std::sync::mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -125,11 +130,16 @@ impl Following {
     }
 
     /// The next line, while something is done again and again.
-    fn line(&self, mut again: impl FnMut()) -> String {
+    pub fn line(&self, mut again: impl FnMut()) -> String {
         until(|| {
             again();
             self.1.recv_timeout(std::time::Duration::from_millis(100)).ok()
         })
+    }
+
+    /// All further lines, once the command has ended.
+    pub fn rest(&self) -> Vec<String> {
+        self.1.iter().collect()
     }
 }
 

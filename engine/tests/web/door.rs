@@ -7,7 +7,7 @@ use super::*;
 const KEYS: [(&str, &str); 3] = [("STEPWELL_ADMIN_TOKEN", "sesame"), ("STEPWELL_READ_TOKEN", "look"), ("STEPWELL_EVENT_KEYS", "dev")];
 
 /// Logs in; the cookie as it is sent back.
-async fn login(shop: &Shop, token: &str) -> String {
+pub(super) async fn login(shop: &Shop, token: &str) -> String {
     let answer = ask(shop, Method::POST, "/login", &[], &[("token", token), ("to", "/runs")]).await;
     assert_eq!((answer.status, answer.header("location")), (StatusCode::SEE_OTHER, "/runs"), "{}", answer.text);
     let cookie = answer.header("set-cookie").to_owned();

@@ -54,6 +54,8 @@ async fn the_calls_of_a_step_are_shown_without_what_lets_somebody_in() {
     let page = get(&shop, &format!("/runs/{run}?tab=http")).await.plain();
     let shown = url.split('?').next().unwrap();
     assert!(page.contains(&format!("✗ 503 GET {shown} ")), "{page}");
+    let took = page.split(&format!("GET {shown} ")).nth(1).and_then(|rest| rest.split("answered at ").next()).unwrap();
+    assert!(took.starts_with(|c: char| c.is_ascii_digit() || c == '<') && took.ends_with('s'), "{took}");
     assert!(page.contains("authorization«redacted»") && page.contains("set-cookie«redacted»") && page.contains("retry-after5"), "{page}");
     assert!(!page.contains("sesame"));
 }
@@ -83,7 +85,8 @@ async fn the_page_of_a_run_says_why_it_is_not_moving_in_every_state() {
         shop.send("receipt/wanted", json!({ "userId": format!("u{n}") })).await;
     }
     let throttled = shop.run_in(&["queued"], "receipt/wanted", json!({ "userId": "last" })).await;
-    says(told(&shop, &throttled).await, "queued", "throttled: send-receipt allows 20 starts per 1m");
+    says(told(&shop, &throttled).await, "queued", "throttled: send-receipt allows 20 starts per 1m; ");
+    says(told(&shop, &throttled).await, "queued", " before it, starts in ");
 
     // One whose time has not come.
     let delayed = in_an_hour(&shop, "gate/asked", json!({ "gate": "east" })).await;
@@ -210,6 +213,14 @@ async fn the_box_tells_of_windows_limits_branches_and_pauses() {
     shop.ask(Method::POST, "/v1/signals/safe", None).await;
     shop.until(&safe, &["parked"]).await;
     says(told(&shop, &safe).await, "parked", "its record does not fit the handler: the journal has step first");
-    assert!(told(&shop, &safe).await.1.contains("Migrate to the newest version"));
+    let (_, parked) = told(&shop, &safe).await;
+    assert!(parked.contains("Migrate to the newest version"), "{parked}");
+    // The picture has its names as the handler writes them, and the version leads to what is different.
+    let picture =
+        "the journal has step `first` (handlers/open-safe.rhai:1: step(\"first\", || 1);) where the handler asks for step `other`";
+    assert!(parked.contains(picture), "{parked}");
+    let version = shop.get(&format!("/v1/runs/{safe}")).await["data"]["function_version"].as_str().unwrap().to_owned();
+    let page = get(&shop, &format!("/runs/{safe}")).await.text;
+    assert!(page.contains(&format!("href=\"/functions/open-safe?version={version}\">difference ▸</a>")), "{page}");
     says(told(&shop, &published).await, "queued", "its function collects no events any more; starts in ");
 }
