@@ -144,7 +144,10 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     for death in plan.deaths.iter_mut().filter(|death| death.end == Ending::Killed) {
         death.power = own.chance(40);
     }
-    if own.chance(OTHERS) {
+    // A step holds the key until its record is stored, and others give up after ten seconds: how long that takes is not modelled.
+    let disk = &plan.disk;
+    let is_quick = disk.slow == 0 && disk.full == 0 && disk.flush_ms <= 10 && (disk.late == 0 || disk.late_ms <= 50);
+    if own.chance(OTHERS) && is_quick {
         plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut()).for_each(|program| program.counts = true);
     }
     if own.chance(OTHERS) {
