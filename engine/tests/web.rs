@@ -3,6 +3,7 @@
 mod acts;
 mod door;
 mod event;
+mod heavy;
 mod paint;
 mod run;
 mod shown;

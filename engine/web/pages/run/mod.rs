@@ -1,6 +1,7 @@
 //! One run: where it stands and why, what it did when, and what can be done about it.
 
 mod panel;
+mod replay;
 mod scale;
 mod timeline;
 mod why;
@@ -19,7 +20,6 @@ use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
 use crate::web::rows::each_run;
 use crate::web::widgets::{self, Tone};
-use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError, layout};
 
 use timeline::step_id;
@@ -51,7 +51,7 @@ struct Shown {
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let id = ask.row_id("a run")?;
     match ask.part() {
-        Some("output") => return Ok(whole_output(&web, &ask, id).await?.into()),
+        Some("output" | "raw" | "thrown") => return Ok(whole(&web, &ask, id).await?.into()),
         Some("json") => {
             let trace = web.api().trace(id).await?.data;
             let text = serde_json::to_string_pretty(&trace).map_err(|error| WebError::bad_request(error.to_string()))?;
@@ -218,7 +218,7 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
                 section.failed aria-labelledby="error-title" {
                     h2 #error-title { "✗ " (error.message.lines().next().unwrap_or("failed")) }
                     // Beside the step that it comes from, all of it is there to see.
-                    @if !is_shown { (failure(error, &shown.files)) }
+                    @if !is_shown { (failure(error, &shown.files, &ask.with(&[("part", Some("thrown")), ("step", None)]))) }
                 }
             }
             div.run-grid {
@@ -319,10 +319,11 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
                         input type="hidden" name="run" value=(id);
                         label { span { "Reason" } input name="reason" placeholder="cancelled by request" autocomplete="off"; }
                         div.row { (actions::submit(ask, "Cancel the run", &format!("stepwell runs cancel {id}"), Tone::Bad, None)) }
+                        (actions::command("", "stepwell runs cancel {run}[ --reason {reason}]", &[("run", &id)]))
                     }
                 }
             }
-            @if may_replay { (replay_menu(ask, &id, &recorded, asked == Some("replay"))) } @else { (replay_later(&id, asked == Some("replay"))) }
+            @if may_replay { (replay::menu(ask, &id, &recorded, asked == Some("replay"))) } @else { (replay::later(&id, asked == Some("replay"))) }
             @if matches!(run.state, RunState::BackingOff | RunState::Parked) {
                 (actions::button(ask, Act {
                     path: "/do/retry-now", label: "Retry now", fields: &[("run", &id)], command: &format!("stepwell runs retry-now {id}"), ..Act::default()
@@ -339,70 +340,8 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
     }
 }
 
-/// What stands in the place of the menu while a run is in flight: it can be neither done again nor is it plain why.
-fn replay_later(id: &str, is_open: bool) -> Markup {
-    html! {
-        details.menu open[is_open] {
-            summary.button data-key="r" { "Replay ▾" }
-            div.stack {
-                p { "Only a run that has ended or is parked is replayed. Cancel this one first, or wait for its end." }
-                p.small { (widgets::command(&format!("stepwell runs cancel {id}"))) }
-                p.small { (widgets::command(&format!("stepwell replay {id}"))) }
-            }
-        }
-    }
-}
-
-fn replay_menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Markup {
-    let steps = recorded;
-    let editable: Vec<&StepView> = recorded.iter().copied().filter(|step| step.kind != Kind::Sleep).collect();
-    let edited = ask
-        .one("edit")
-        .and_then(|key| editable.iter().find(|step| step.key == key))
-        .or_else(|| editable.iter().rfind(|step| step.output.is_some() || step.error.is_some()));
-    html! {
-        details.menu.wide-menu open[is_open || ask.has("edit")] {
-            summary.button data-key="r" { "Replay ▾" }
-            div.stack {
-                p.small.muted { "A replay is a new run on the newest handler. What is done again has its effects again." }
-                form.row method="post" action="/do/replay" {
-                    input type="hidden" name="run" value=(id);
-                    (actions::submit(ask, "Replay from start", &format!("stepwell replay {id}"), Tone::Info, None))
-                }
-                @if !steps.is_empty() {
-                    form.row method="post" action="/do/replay" {
-                        input type="hidden" name="run" value=(id);
-                        label { span { "From step" }
-                            select name="from_step" { @for step in steps { option value=(step.key) selected[ask.one("step").is_some_and(|named| named == step_id(step))] { (step.key) } } }
-                        }
-                        (actions::submit(ask, "Replay from step", &format!("stepwell replay {id} --from STEP"), Tone::Plain, None))
-                    }
-                    @if let Some(edited) = edited {
-                        // To choose a step loads its result: that of another one is never sent for it.
-                        form.row method="get" action={ (ask.path()) "#do" } data-auto {
-                            input type="hidden" name="do" value="replay";
-                            label { span { "With another result of" }
-                                select name="edit" { @for step in &editable { option value=(step.key) selected[step.key == edited.key] { (step.key) } } }
-                            }
-                            button type="submit" { "Choose" }
-                        }
-                        form.stack method="post" action="/do/replay" {
-                            input type="hidden" name="run" value=(id);
-                            input type="hidden" name="set_step" value=(edited.key);
-                            label { span { "Result of " (edited.key) " (JSON)" }
-                                textarea.mono name="set_value" rows="4" spellcheck="false" { (edited.output.as_ref().map_or("null", |output| output.get())) }
-                            }
-                            div.row { (actions::submit(ask, "Replay with this", &format!("stepwell replay {id} --set {}", quoted(&format!("{}=JSON", edited.key))), Tone::Plain, None)) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// An error with the line of the script that it came from.
-pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
+/// An error with the line of the script that it came from. `whole` answers what it threw, where that is large.
+pub fn failure(error: &Failure, files: &[(String, String)], whole: &str) -> Markup {
     let picture = error.trace.first().and_then(|place| {
         let (_, source) = files.iter().find(|(name, _)| *name == place.file)?;
         Some((place, source))
@@ -420,7 +359,7 @@ pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
                 }
             }
         }
-        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json(&data.to_string())) }
+        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json_at(&data.to_string(), whole)) }
         p.small {
             @if let Some(step) = &error.step { span { "step " code { (step) } } }
             @if let Some(attempts) = error.attempts { span { ", " (attempts) @if attempts == 1 { " attempt" } @else { " attempts" } } }
@@ -446,14 +385,28 @@ fn ends(ask: &Ask, shown: &Shown) -> Markup {
 }
 
 /// A payload that was too large to come with the page.
-async fn whole_output(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
+async fn whole(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
     let trace = web.api().trace(id).await?.data;
+    let step = |named: &str| trace.steps.iter().find(|step| step_id(step) == named);
+    if ask.part() == Some("thrown") {
+        let attempt: Option<u32> = ask.one("attempt").and_then(|attempt| attempt.parse().ok());
+        let error = match ask.one("step") {
+            None => trace.run.error.as_ref(),
+            Some(named) => step(named).and_then(|step| step.attempts.iter().find(|tried| Some(tried.attempt) == attempt)?.error.as_ref()),
+        };
+        let data = error.and_then(|error| error.data.as_ref());
+        return data.map(|data| widgets::json_whole(&data.to_string())).ok_or_else(|| WebError::not_found("nothing was thrown there"));
+    }
     let found = match ask.one("step") {
-        None => trace.run.output,
-        Some("event") => trace.event.map(|event| event.data),
-        Some(named) => trace.steps.into_iter().find(|step| step_id(step) == named).and_then(|step| step.output),
+        None => trace.run.output.as_ref(),
+        Some("event") => trace.event.as_ref().map(|event| &event.data),
+        Some(named) => step(named).and_then(|step| step.output.as_ref()),
     };
-    found.map(|output| widgets::json_whole(output.get())).ok_or_else(|| WebError::not_found("there is no such result"))
+    let found = found.ok_or_else(|| WebError::not_found("there is no such result"))?;
+    match ask.part() {
+        Some("raw") => Ok(html! { (found.get()) }),
+        _ => Ok(widgets::json_whole(found.get())),
+    }
 }
 
 /// The sources of a version as they are stored, by name.
