@@ -4,6 +4,7 @@ mod acts;
 mod door;
 mod event;
 mod heavy;
+mod limits;
 mod paint;
 mod run;
 mod shown;
