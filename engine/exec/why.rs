@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::base::{Millis, RunId};
 use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
+use crate::script::AtWork;
 
 use super::scheduler::Message;
 use super::{Engine, Inner};
@@ -19,6 +20,14 @@ impl Engine {
             Some(parts) => Some(self.inner.with_its_end(run, parts, self.inner.clock.now())),
             None => self.whys(std::slice::from_ref(run)).await.pop().flatten(),
         }
+    }
+
+    /// The steps of a run that are under way, the one that began first before the others; none where no worker has it.
+    pub async fn at_work(&self, run: RunId) -> Vec<AtWork> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.tell(Message::AtWork { run, reply });
+        // A scheduler that has stopped answers nothing.
+        answer.await.unwrap_or_default()
     }
 
     /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.

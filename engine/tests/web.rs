@@ -1,6 +1,7 @@
 //! The dashboard over HTTP: who is let in, what its answers carry, and what it says of runs in each state.
 
 mod acts;
+mod commands;
 mod door;
 mod event;
 mod heavy;
@@ -8,6 +9,7 @@ mod limits;
 mod paint;
 mod run;
 mod shown;
+mod timeline;
 mod why;
 
 use std::time::Duration;

@@ -124,6 +124,18 @@
   }
   setInterval(function () { if (!document.hidden) ages(); }, 1000);
 
+  // ---- What somebody has folded stays so when its part comes anew.
+  const folded = new Set();
+  document.addEventListener("toggle", function (event) {
+    const key = event.target.dataset && event.target.dataset.fold;
+    if (!key) return;
+    if (event.target.open) folded.delete(key); else folded.add(key);
+  }, true);
+
+  function fold() {
+    document.querySelectorAll("details[data-fold]").forEach(function (part) { if (folded.has(part.dataset.fold)) part.open = false; });
+  }
+
   // ---- Copying.
   function copied(button, text) {
     const done = function () {
@@ -210,7 +222,10 @@
     if (dialog && !dialog.open) dialog.showModal();
   }
 
-  function rows() { return Array.from(document.querySelectorAll("[data-row]")); }
+  function rows() {
+    // What is folded away is not gone to.
+    return Array.from(document.querySelectorAll("[data-row]")).filter(function (row) { return row.getClientRects().length > 0; });
+  }
 
   // The row that was chosen last: a part that comes anew has it chosen still.
   let last = null;
@@ -269,6 +284,7 @@
 
   document.addEventListener("htmx:afterSwap", function () {
     ages();
+    fold();
     if (last && !document.querySelector("[data-row].at")) choose(document.querySelector('[data-row="' + CSS.escape(last) + '"]'), false);
   });
   connect();

@@ -340,7 +340,6 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
                 @if counted.replayed_before > 0 { " " (runs(counted.replayed_before)) " that were replayed before are left out." }
                 @if again { " Each is done again as a new run, and its effects happen again." }
             }
-            @if count > 0 && !shell.is_empty() { p.small { (widgets::command(&shell)) } }
             form.row method="post" action=(path) {
                 (actions::back(ask))
                 input type="hidden" name="sure" value="yes";
@@ -348,6 +347,11 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
                 @if !again { label { span { "Reason" } input name="reason" size="30" autocomplete="off"; } }
                 @if count > 0 { (actions::submit(ask, &format!("{verb} {}", runs(count)), &shell, tone, None)) }
                 a.button.quiet href=(ask.with(&[("bulk", None)])) { "Leave it" }
+                @match (count > 0, shell.is_empty()) {
+                    (true, false) => (actions::command(&shell, if again { "" } else { "[ --reason {reason}]" }, &[])),
+                    (true, true) => p.small.muted.does { "No one command means the same runs." },
+                    (false, _) => {}
+                }
             }
         }
     })

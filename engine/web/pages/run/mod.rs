@@ -14,8 +14,9 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::base::{Id, Millis, RunId, Span};
+use crate::exec::AtWork;
 use crate::rules::{Failure, Kind, RunRow, RunState, What, ended};
-use crate::server::view::{StepStatus, StepView, Trace};
+use crate::server::view::{StepStatus, StepView, Time, Trace};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
 use crate::web::rows::each_run;
@@ -44,7 +45,24 @@ struct Shown {
     children: Vec<(String, RunId, RunState)>,
     /// The run of its function's `on_failure` script.
     handled: Option<(RunId, RunState)>,
+    /// The steps that are under way; each is among those of the trace.
+    at_work: Vec<AtWork>,
     now: Millis,
+}
+
+impl Shown {
+    /// The attempt of a step that is under way.
+    fn under_way(&self, step: &StepView) -> Option<&AtWork> {
+        self.at_work.iter().find(|at| step.kind == Kind::Step && step.ended_at.is_none() && *at.step == *step.key)
+    }
+
+    /// The sign, the word and the meaning of where a step stands.
+    fn stands(&self, step: &StepView) -> (&'static str, &'static str, Tone) {
+        match self.under_way(step) {
+            Some(_) => (widgets::sign(RunState::Running), "running", widgets::tone(RunState::Running)),
+            None => widgets::step_status(step.status),
+        }
+    }
 }
 
 /// The page of a run.
@@ -79,14 +97,40 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
 }
 
 async fn shown(web: &Web, id: RunId) -> Result<Shown, WebError> {
-    let trace = web.api().trace(id).await?.data;
+    let mut trace = web.api().trace(id).await?.data;
+    // A run whose branches wait may have others at work.
+    let is_over = trace.run.state.is_terminal() || trace.run.state == RunState::Parked;
+    let at_work = if is_over { Vec::new() } else { web.engine().at_work(id).await };
+    begin(&mut trace, &at_work);
     let version = trace.run.function_version.clone();
     let source = web.read(move |store| version.map_or(Ok(None), |version| store.source(&version))).await?;
     let files = source.map(|source| files(&source.files)).unwrap_or_default();
     let newest = web.project().function(&trace.run.function_id).map(|function| function.program.hash().to_string());
     let children = children(web, &trace).await?;
     let handled = handled(web, &trace).await?;
-    Ok(Shown { trace, files, newest, children, handled, now: web.now() })
+    Ok(Shown { trace, files, newest, children, handled, at_work, now: web.now() })
+}
+
+/// Adds the steps to a trace that are in their first attempt: nothing is stored of them yet.
+fn begin(trace: &mut Trace, at_work: &[AtWork]) {
+    for at in at_work {
+        if trace.steps.iter().any(|step| step.kind == Kind::Step && *step.key == *at.step) {
+            continue;
+        }
+        trace.steps.push(StepView {
+            key: at.step.to_string(),
+            kind: Kind::Step,
+            status: StepStatus::Retrying,
+            started_at: Time(at.since),
+            ended_at: None,
+            line: None,
+            until: None,
+            waits_for: None,
+            output: None,
+            error: None,
+            attempts: Vec::new(),
+        });
+    }
 }
 
 /// A version's files in their order.
@@ -222,7 +266,7 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
                 }
             }
             div.run-grid {
-                section.panel.time { (timeline::timeline(ask, &shown.trace, selected, now)) }
+                section.panel.time { (timeline::timeline(ask, shown, selected)) }
                 (panel)
             }
             (ends(ask, shown))

@@ -60,13 +60,14 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
         "code" => code(step, shown),
         _ => output(ask, step),
     };
-    let (sign, word, tone) = widgets::step_status(step.status);
+    let (sign, word, tone) = shown.stands(step);
     Ok(html! {
         section.panel.side aria-labelledby="step-title" {
             h2 #step-title { (step.key) " " span.muted.small { (step.kind.word()) } }
             p.row.small {
                 span class={ "state " (tone.class()) } { span.sign aria-hidden="true" { (sign) } (word) }
-                @if let Some(last) = step.attempts.last() { span { "attempt " (attempt_of(last.attempt, &step.attempts)) } }
+                @if let Some(at) = shown.under_way(step) { span { "attempt " (attempt_of(at.attempt, &step.attempts)) } }
+                @else if let Some(last) = step.attempts.last() { span { "attempt " (attempt_of(last.attempt, &step.attempts)) } }
                 span.grow {}
                 @if let Some(ended) = step.until.filter(|_| step.kind == Kind::Sleep).or(step.ended_at) { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
             }

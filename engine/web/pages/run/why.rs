@@ -215,8 +215,9 @@ fn offered(ask: &Ask, offer: &Offer, run: &str) -> Markup {
                 form.stack method="post" action="/do/signal" {
                     input type="hidden" name="back" value={ "/runs/" (run) };
                     input type="hidden" name="name" value=(name);
-                    label { span { "Data (JSON)" } textarea.mono name="data" rows="3" spellcheck="false" { "null" } }
-                    div.row { (actions::submit(ask, "Send signal", &format!("stepwell signal {}", quoted(name)), Tone::Info, None)) }
+                    label { span { "Data (JSON)" } textarea.mono name="data" rows="3" spellcheck="false" { "{}" } }
+                    div.row { (actions::submit(ask, "Send signal", "", Tone::Info, None)) }
+                    (actions::command("", "stepwell signal {name}[ --data {data}]", &[("name", name), ("data", "{}")]))
                 }
             }
         },
@@ -240,7 +241,8 @@ fn offered(ask: &Ask, offer: &Offer, run: &str) -> Markup {
                     input type="hidden" name="name" value=(name);
                     @if let Some(condition) = condition { p.small.muted { "It has to fulfil " code { (condition) } "." } }
                     label { span { "Data (JSON)" } textarea.mono name="data" rows=(data.lines().count().clamp(3, 14)) spellcheck="false" { (data) } }
-                    div.row { (actions::submit(ask, &format!("Send {name}"), &format!("stepwell send {} --data …", quoted(name)), Tone::Info, None)) }
+                    div.row { (actions::submit(ask, &format!("Send {name}"), "", Tone::Info, None)) }
+                    (actions::command("", "stepwell send {name} --data {data}", &[("name", name), ("data", data)]))
                 }
             }
         },
