@@ -1,6 +1,7 @@
 //! The dashboard over HTTP: who is let in, what its answers carry, and what it says of runs in each state.
 
 mod acts;
+mod again;
 mod commands;
 mod door;
 mod event;

@@ -91,9 +91,8 @@ async fn a_command_that_is_shown_does_what_its_form_would() {
     };
     assert_eq!(of("/do/cancel"), format!("stepwell runs cancel {run}"));
     assert_eq!(of("/do/signal"), "stepwell signal gate-north --data '{}'");
-    let signal = of("/do/signal").replace('\'', "");
-    let words = signal.split(' ').skip(1).map(str::to_owned).chain(["--url".to_owned(), shop.url()]);
-    let ended = crate::program::stepwell(shop.folder(), words);
+    let (signal, url) = (of("/do/signal").replace('\'', ""), shop.url());
+    let ended = crate::program::stepwell(shop.folder(), signal.split(' ').skip(1).chain(["--url", url.as_str()]));
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
     shop.until(&run, &["completed"]).await;
 
@@ -102,6 +101,7 @@ async fn a_command_that_is_shown_does_what_its_form_would() {
         shop.run_in(&["failed"], "payment/initiate", json!({ "userId": "u2", "amount": 990, "card": "declined", "hurry": true })).await;
     let shown = page(&shop, &format!("/runs/{failed}?do=replay&edit=load-user&edit=charge-card")).await;
     let edits: Vec<String> = deeds(&shown).into_iter().flat_map(|(_, commands)| commands).filter(|text| text.contains("--set")).collect();
-    let user = r#"--set 'load-user={"id":"u2","name":"Ada Lovelace","mail":"ada@example.com"}'"#;
-    assert_eq!(edits, [format!("stepwell replay {failed} {user} --set charge-card=null")]);
+    let [edits] = &edits[..] else { panic!("{edits:?}") };
+    let begins = format!("stepwell replay {failed} --set 'load-user={{");
+    assert!(edits.starts_with(&begins) && edits.contains("Ada Lovelace") && edits.ends_with("}' --set charge-card=null"), "{edits}");
 }
