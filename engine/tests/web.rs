@@ -11,6 +11,7 @@ mod paint;
 mod run;
 mod shown;
 mod timeline;
+mod versions;
 mod why;
 
 use std::time::Duration;
