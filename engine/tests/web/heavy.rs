@@ -117,7 +117,7 @@ async fn the_page_of_a_run_with_large_results_is_light_in_every_state() {
     // A parked run is fetched again while somebody looks on.
     let talks = "step(\"large\", || { let text = \"x\"; while text.len() < 400000 { text += text; } log::info(text); text });\n\
         step(\"throws\", || {\n    let text = \"y\";\n    while text.len() < 300000 { text += text; }\n    \
-        if event.data.gate == \"north\" { throw #{ message: \"no\", list: text }; }\n    1\n});\n\
+        if event.data.gate == \"north\" { throw #{ message: \"no \" + text, list: text }; }\n    1\n});\n\
         wait_for_signal(\"go\")\n";
     std::fs::write(shop.folder().join("handlers/open-gate.rhai"), talks).unwrap();
     reload(&shop, &[]).await;
@@ -127,8 +127,13 @@ async fn the_page_of_a_run_with_large_results_is_light_in_every_state() {
     reload(&shop, &[("  open-gate:\n    on: gate/asked\n", "  open-gate:\n    on: gate/asked\n    retries: 0\n")]).await;
     let failed = shop.run_in(&["failed"], "gate/asked", json!({ "gate": "north" })).await;
     let shown = light(&shop, &format!("/runs/{failed}")).await;
-    for url in loads(&shown).iter().filter(|url| url.contains("part=thrown")) {
+    let parts = loads(&shown);
+    assert!(parts.iter().any(|url| url.contains("part=message")), "{parts:?}");
+    for url in parts.iter().filter(|url| url.contains("part=thrown") || url.contains("part=message")) {
         assert!(page(&shop, url).await.text.len() > 16 * 1024, "{url}");
+    }
+    for path in ["/", "/runs", "/runs?status=failed", "/logs"] {
+        light(&shop, path).await;
     }
     reload(&shop, &[("  open-gate:\n    on: gate/asked\n    retries: 0\n", "")]).await;
     shop.ask(Method::POST, "/v1/signals/go", None).await;

@@ -163,7 +163,7 @@ fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
     let now = web.now();
     html! {
         @if found.rows.is_empty() && found.next.is_none() {
-            (widgets::empty("No events", html! { "Send one: " a href="/send" { "Send event" } ", or " (widgets::command("stepwell send NAME --example")) }))
+            (widgets::empty("No events", html! { "Send one: " a href="/send" { "Send event" } ", or " (widgets::command(&first_command(&web.project()))) }))
         } @else {
             div.table {
                 table.rows {
@@ -351,6 +351,11 @@ fn outcome(function: &FunctionOutcome) -> Markup {
             @for note in &function.notes { p.muted { (note) } }
         }
     }
+}
+
+/// The command that sends an event, for those who have sent none: the first that is declared.
+pub(super) fn first_command(project: &Project) -> String {
+    format!("stepwell send {} --example", quoted(project.config.events.names().next().unwrap_or("order/placed")))
 }
 
 /// The command that sends a stored event once more: with its data, or, where they are too long for a command line, with those that are

@@ -15,7 +15,7 @@ use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
 use crate::web::{Ask, Content, Form, Web, WebError};
 
-use super::events::{COMMAND_BYTES, again_command, curl, field_of, names, send_command};
+use super::events::{COMMAND_BYTES, again_command, curl, field_of, first_command, names, send_command};
 
 /// What the page is filled with.
 struct Draft {
@@ -154,7 +154,7 @@ fn signal(ask: &Ask) -> Markup {
 }
 
 fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Content {
-    let choose = choose(project, draft.as_ref().map_or("", |draft| &draft.name));
+    let choose = choose(project, draft.as_ref().map_or("", |draft| draft.name.as_str()));
     let Some(draft) = draft else {
         let listed = html! {
             div.table { table.rows {
@@ -177,8 +177,7 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
             @if none { (widgets::empty("No event is declared", html! { "Declare one under " code { "events" } " in events.yaml." })) } @else { (listed) }
             (signal(ask))
         };
-        let first = project.config.events.names().next().unwrap_or("EVENT");
-        return Content::new(body).command(format!("stepwell send {} --example", quoted(first)));
+        return Content::new(body).command(first_command(project));
     };
     let schema = project.whole_schema(&draft.name).filter(Value::is_object);
     let is_json = draft.is_json || schema.is_none();

@@ -54,6 +54,27 @@ pub fn json_at(text: &str, url: &str) -> Markup {
     }
 }
 
+/// The beginning of a text that may be long: at most so many characters, with an ellipsis where it is cut.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// A text as it was written; where it is large, its beginning alone, and the rest from `url`, which answers `text_at` of it without one.
+pub fn text_at(text: &str, url: Option<&str>) -> Markup {
+    let url = url.filter(|_| is_large(text));
+    html! {
+        div.data {
+            pre.picture tabindex="0" { @if url.is_some() { (cut(text, BEGINNING)) } @else { (text) } }
+            @if let Some(url) = url {
+                a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
+            }
+        }
+    }
+}
+
 /// Whether a text takes too much of a page to come along with it unasked.
 pub fn is_large(text: &str) -> bool {
     text.len() > ON_DEMAND_BYTES || painted(text) > ON_DEMAND_BYTES

@@ -32,6 +32,10 @@ const CHILD_ROWS: usize = 2_000;
 /// How long after its step began an invoked run is created, or after its end the run of its `on_failure` script: within the first of these, as a
 /// rule, and within the last of them in any case.
 const CHILD_WITHIN: [Span; 4] = [Span(20), Span(100), Span(500), Span(2_000)];
+/// Characters of a message that are shown in one line.
+const LINE_CHARACTERS: usize = 300;
+/// Characters of a reason that are shown.
+const REASON_CHARACTERS: usize = 2_000;
 /// Lines of a handler that are shown around an error.
 pub const AROUND: u32 = 4;
 
@@ -69,7 +73,7 @@ impl Shown {
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let id = ask.row_id("a run")?;
     match ask.part() {
-        Some("output" | "raw" | "thrown") => return Ok(whole(&web, &ask, id).await?.into()),
+        Some("output" | "raw" | "thrown" | "message") => return Ok(whole(&web, &ask, id).await?.into()),
         Some("json") => {
             let trace = web.api().trace(id).await?.data;
             let text = serde_json::to_string_pretty(&trace).map_err(|error| WebError::bad_request(error.to_string()))?;
@@ -260,9 +264,9 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
             (why::why(ask, run, &offers, now))
             @if let Some(error) = run.error.as_ref().filter(|_| run.state == RunState::Failed) {
                 section.failed aria-labelledby="error-title" {
-                    h2 #error-title { "✗ " (error.message.lines().next().unwrap_or("failed")) }
+                    h2 #error-title { "✗ " (widgets::cut(error.message.lines().next().unwrap_or("failed"), LINE_CHARACTERS)) }
                     // Beside the step that it comes from, all of it is there to see.
-                    @if !is_shown { (failure(error, &shown.files, &ask.with(&[("part", Some("thrown")), ("step", None)]))) }
+                    @if !is_shown { (failure(error, &shown.files, &|part: &str| ask.with(&[("part", Some(part)), ("step", None)]))) }
                 }
             }
             div.run-grid {
@@ -287,7 +291,7 @@ fn header(shown: &Shown) -> Markup {
                     @if let Some(until) = step.until { span.muted { "expires " (widgets::ago(until.0, now)) } }
                 }
             } @else if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) { span.muted { "goes on " (widgets::ago(wakes.0, now)) } }
-            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (widgets::sentence(why)) } }
+            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (widgets::sentence(&widgets::cut(why, REASON_CHARACTERS))) } }
         }
         p.meta {
             @match (run.run_started_at, run.ended_at) {
@@ -384,14 +388,17 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
     }
 }
 
-/// An error with the line of the script that it came from. `whole` answers what it threw, where that is large.
-pub fn failure(error: &Failure, files: &[(String, String)], whole: &str) -> Markup {
+/// An error with the line of the script that it came from. `whole` gives the address of its `message` and of what was `thrown`, which are
+/// fetched where they are large.
+pub fn failure(error: &Failure, files: &[(String, String)], whole: &dyn Fn(&str) -> String) -> Markup {
+    // Its first line stands above, as much as has room.
+    let is_long = error.message.lines().count() > 1 || error.message.chars().nth(LINE_CHARACTERS).is_some();
     let picture = error.trace.first().and_then(|place| {
         let (_, source) = files.iter().find(|(name, _)| *name == place.file)?;
         Some((place, source))
     });
     html! {
-        @if error.message.lines().count() > 1 { pre.picture tabindex="0" { (error.message) } }
+        @if is_long { (widgets::text_at(&error.message, Some(&whole("message")))) }
         @if let Some((place, source)) = picture {
             p.small.mono.muted { "--> " (place.file) ":" (place.line) @if place.column > 0 { ":" (place.column) } }
             (widgets::code_around(source, (place.line, place.column), AROUND))
@@ -403,7 +410,7 @@ pub fn failure(error: &Failure, files: &[(String, String)], whole: &str) -> Mark
                 }
             }
         }
-        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json_at(&data.to_string(), whole)) }
+        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json_at(&data.to_string(), &whole("thrown"))) }
         p.small {
             @if let Some(step) = &error.step { span { "step " code { (step) } } }
             @if let Some(attempts) = error.attempts { span { ", " (attempts) @if attempts == 1 { " attempt" } @else { " attempts" } } }
@@ -432,12 +439,15 @@ fn ends(ask: &Ask, shown: &Shown) -> Markup {
 async fn whole(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
     let trace = web.api().trace(id).await?.data;
     let step = |named: &str| trace.steps.iter().find(|step| step_id(step) == named);
-    if ask.part() == Some("thrown") {
+    if let Some(part @ ("thrown" | "message")) = ask.part() {
         let attempt: Option<u32> = ask.one("attempt").and_then(|attempt| attempt.parse().ok());
         let error = match ask.one("step") {
             None => trace.run.error.as_ref(),
             Some(named) => step(named).and_then(|step| step.attempts.iter().find(|tried| Some(tried.attempt) == attempt)?.error.as_ref()),
         };
+        if part == "message" {
+            return error.map(|error| widgets::text_at(&error.message, None)).ok_or_else(|| WebError::not_found("nothing failed there"));
+        }
         let data = error.and_then(|error| error.data.as_ref());
         return data.map(|data| widgets::json_whole(&data.to_string())).ok_or_else(|| WebError::not_found("nothing was thrown there"));
     }

@@ -145,19 +145,19 @@ fn event_of(step: &StepView, value: &serde_json::Value) -> Option<EventId> {
 
 fn error(ask: &Ask, step: &StepView, shown: &Shown) -> Markup {
     let id = step_id(step);
-    let thrown = |attempt: u32| {
+    let whole = |attempt: u32, part: &str| {
         let attempt = attempt.to_string();
-        ask.with(&[("part", Some("thrown")), ("step", Some(id.as_str())), ("attempt", Some(attempt.as_str())), ("tab", None)])
+        ask.with(&[("part", Some(part)), ("step", Some(id.as_str())), ("attempt", Some(attempt.as_str())), ("tab", None)])
     };
     let failed: Vec<_> = step.attempts.iter().filter_map(|attempt| attempt.error.as_ref().map(|error| (attempt, error))).collect();
     html! {
         @if failed.is_empty() && step.error.is_none() { p.muted { "No attempt of this step has failed." } }
         @for (at, (attempt, error)) in failed.iter().enumerate().rev() {
             section.attempt {
-                h3 { span.bad { "✗ #" (attempt_of(attempt.attempt, &step.attempts)) } " " (error.message.lines().next().unwrap_or_default()) }
+                h3 { span.bad { "✗ #" (attempt_of(attempt.attempt, &step.attempts)) } " " (widgets::cut(error.message.lines().next().unwrap_or_default(), super::LINE_CHARACTERS)) }
                 p.small.muted { (widgets::clock(attempt.ended_at.0)) " after " (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
                 // Attempts that failed alike need one picture.
-                @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files, &thrown(attempt.attempt))) }
+                @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files, &|part: &str| whole(attempt.attempt, part))) }
             }
         }
     }
@@ -226,10 +226,7 @@ fn log(ask: &Ask, lines: &[LogRow]) -> Markup {
     };
     let first = lines.iter().take_while(has_room).count().max(1).min(lines.len());
     let (shown, longest) = if ask.one("lines") == Some("all") { (lines.len(), usize::MAX) } else { (first, LINE_CHARACTERS) };
-    let cut = |text: &str| match text.char_indices().nth(longest) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    };
+    let cut = |text: &str| widgets::cut(text, longest);
     let is_cut = lines[..shown].iter().any(|line| line.message.len().max(line.data.as_ref().map_or(0, |data| data.len())) > longest);
     html! {
         @if shown < lines.len() || is_cut {

@@ -8,8 +8,8 @@ use crate::server::view::{AttemptView, StepStatus, StepView, Trace};
 use crate::web::Ask;
 use crate::web::widgets;
 
-use super::Shown;
 use super::scale::{Mode, Scale, WIDTH, merged};
+use super::{LINE_CHARACTERS, Shown};
 
 /// Steps that are drawn at once; a run with more is shown in parts.
 pub const STEPS_AT_ONCE: usize = 200;
@@ -151,7 +151,7 @@ enum Part<'a> {
 
 /// Steps in their order, those of one branch together, where the first of them stands.
 fn folds(steps: &[StepView], range: std::ops::Range<usize>) -> Vec<Part<'_>> {
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<Part<'_>> = Vec::new();
     for number in range {
         let Some((branch, _)) = steps[number].key.split_once(" › ") else {
             parts.push(Part::Step(number));
@@ -298,7 +298,8 @@ fn row(ask: &Ask, shown: &Shown, number: usize, segments: &[Segment], scale: &Sc
 }
 
 fn attempt_line(attempt: &AttemptView, now: Millis) -> Markup {
-    let message = attempt.error.as_ref().map(|error| error.message.lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
+    let message = attempt.error.as_ref().and_then(|error| error.message.lines().next()).unwrap_or_default();
+    let message = widgets::cut(message, LINE_CHARACTERS);
     let asked = attempt.error.as_ref().map_or("", Failure::asked_words);
     html! {
         li {

@@ -178,7 +178,7 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
     html! {
         section.why.warn[is_worse] #why aria-labelledby="why-title" {
             h2 #why-title { @if run.state == RunState::Running { "What is it doing?" } @else { "Why is it not moving?" } }
-            p.sentence { (widgets::sentence(&sentence)) }
+            p.sentence { (widgets::sentence(&widgets::cut(&sentence, super::REASON_CHARACTERS))) }
             @if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) {
                 p.muted { "By itself it goes on " (widgets::ago(wakes.0, now)) ", at " (widgets::clock(wakes.0)) "." }
             }
