@@ -153,7 +153,7 @@ async fn a_long_run_lists_its_steps_once_for_all_fields_of_its_menu() {
     let fields = shown.text.split("<input ").filter(|field| field.contains("list=\"recorded\""));
     let names: std::collections::BTreeSet<&str> =
         fields.filter_map(|field| field.split("name=\"").nth(1)).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(names, ["edit", "from_step"].into());
+    assert_eq!(names, std::collections::BTreeSet::from(["edit", "from_step"]));
     let edited = light(&shop, &format!("/runs/{run}?do=replay&edit=page%23500&edit=page%237")).await;
     for step in ["page#7", "page#500"] {
         assert!(edited.text.contains(&format!("name=\"set_step\" value=\"{step}\"")), "{step}");
