@@ -144,6 +144,23 @@ async fn the_page_of_a_run_with_large_results_is_light_in_every_state() {
 }
 
 #[tokio::test]
+async fn a_long_run_lists_its_steps_once_for_all_fields_of_its_menu() {
+    let shop = Shop::open();
+    let run = shop.run_in(&["completed"], "export/wanted", json!({ "steps": 1000 })).await;
+    let shown = light(&shop, &format!("/runs/{run}?from=0")).await;
+    assert_eq!(shown.text.matches("<option value=\"page#500\"").count(), 1);
+    assert!(shown.text.contains("<datalist id=\"recorded\">"), "{}", shown.text);
+    let fields = shown.text.split("<input ").filter(|field| field.contains("list=\"recorded\""));
+    let names: std::collections::BTreeSet<&str> =
+        fields.filter_map(|field| field.split("name=\"").nth(1)).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(names, std::collections::BTreeSet::from(["edit", "from_step"]));
+    let edited = light(&shop, &format!("/runs/{run}?do=replay&edit=page%23500&edit=page%237")).await;
+    for step in ["page#7", "page#500"] {
+        assert!(edited.text.contains(&format!("name=\"set_step\" value=\"{step}\"")), "{step}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_refused_is_shown_in_short_and_loaded_when_it_is_asked_for() {
     let shop = Shop::open();
     // The request is answered with 400, which the shop's own way of sending takes for a fault.

@@ -50,6 +50,7 @@
         const now = document.getElementById(target) || part;
         parts.set(now, { next: Date.now() + Math.max(LEAST_REST, 4 * (Date.now() - began)) });
         ages();
+        fold();
         if (state.again) refresh(now);
       };
       htmx.ajax("GET", state.url, { target: part, source: part, swap: swap }).then(done, done);

@@ -14,6 +14,8 @@ use super::timeline::step_id;
 
 /// Bytes of a result up to which it stands in its field unasked.
 const UNASKED_BYTES: usize = 4 * 1024;
+/// Steps up to which each field lists them itself: those of a long run would make most of its page.
+const LISTED: usize = 100;
 /// What does the same as the form of edits.
 const COMMAND: &str = "stepwell replay {run}[ --from {from_step}][ --set {set_step=set_value}]";
 
@@ -48,20 +50,33 @@ pub fn menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Marku
                     form.stack method="post" action="/do/replay" {
                         input type="hidden" name="run" value=(id);
                         div.row {
-                            label { span { "From step" } select name="from_step" { (steps(recorded, Some(&chosen.key))) } }
+                            label { span { "From step" } (choice("from_step", recorded, Some(&chosen.key), None)) }
                             (actions::submit(ask, "Replay from step", "", Tone::Plain, None))
                         }
                         (actions::command("", "stepwell replay {run} --from {from_step}", &[("run", id), ("from_step", &chosen.key)]))
                     }
                     (edits(ask, id, recorded))
+                    @if recorded.len() > LISTED {
+                        datalist id="recorded" { @for step in recorded { option value=(step.key) {} } }
+                    }
                 }
             }
         }
     }
 }
 
-fn steps(of: &[&StepView], chosen: Option<&str>) -> Markup {
-    html! { @for step in of { option value=(step.key) selected[chosen == Some(&*step.key)] { (step.key) } } }
+/// A field that says which step is meant; `none` is what an empty one means. The steps of a long run are listed once for all such fields.
+fn choice(name: &str, of: &[&StepView], chosen: Option<&str>, none: Option<&str>) -> Markup {
+    html! {
+        @if of.len() > LISTED {
+            input name=(name) list="recorded" value=[chosen] placeholder=[none] required[none.is_none()] autocomplete="off" spellcheck="false";
+        } @else {
+            select name=(name) {
+                @if let Some(none) = none { option value="" { (none) } }
+                @for step in of { option value=(step.key) selected[chosen == Some(&*step.key)] { (step.key) } }
+            }
+        }
+    }
 }
 
 /// The result of a step as a field holds it.
@@ -86,7 +101,7 @@ fn edits(ask: &Ask, id: &str, recorded: &[&StepView]) -> Markup {
         // To choose a step loads its result: that of another one is never sent for it.
         form.row method="get" action={ (ask.path()) "#do" } data-auto {
             input type="hidden" name="do" value="replay";
-            label { span { "With another result of" } select name="edit" { (steps(&editable, Some(&chosen.key))) } }
+            label { span { "With another result of" } (choice("edit", &editable, Some(&chosen.key), None)) }
             button type="submit" { "Choose" @if edited.is_empty() { " (" (size(result(chosen).len() as u64)) ")" } }
         }
         @if !edited.is_empty() {
@@ -94,7 +109,7 @@ fn edits(ask: &Ask, id: &str, recorded: &[&StepView]) -> Markup {
                 form.row method="get" action={ (ask.path()) "#do" } {
                     input type="hidden" name="do" value="replay";
                     @for step in &edited { input type="hidden" name="edit" value=(step.key); }
-                    label { span { "and of" } select name="edit" { (steps(&others, None)) } }
+                    label { span { "and of" } (choice("edit", &others, None, None)) }
                     button type="submit" { "Add" }
                 }
             }
@@ -106,7 +121,7 @@ fn edits(ask: &Ask, id: &str, recorded: &[&StepView]) -> Markup {
                     @if edited.len() > 1 { p.small { a href=(without(ask, &edited, &step.key)) { "Leave " (step.key) " as it was" } } }
                 }
                 div.row {
-                    label { span { "From step" } select name="from_step" { option value="" { "after the last of these" } (steps(recorded, None)) } }
+                    label { span { "From step" } (choice("from_step", recorded, None, Some("after the last of these"))) }
                     (actions::submit(ask, "Replay with this", "", Tone::Plain, None))
                 }
                 (actions::command("", COMMAND, &fields))
