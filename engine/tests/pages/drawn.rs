@@ -11,7 +11,7 @@ fn the_labels_of_the_topology_stand_before_its_nodes() {
     let picture = page.split("<svg class=\"topology\"").nth(1).and_then(|rest| rest.split("</svg>").next()).expect("a picture");
     let (label, node) = (picture.find("class=\"label\""), picture.rfind("class=\"node "));
     assert!(label.is_some() && node.is_some() && label > node, "{picture}");
-    assert!(picture.contains("if event.data.amount &lt; 1000"), "{picture}");
+    assert!(picture.contains("if event.data.amount &lt; 10"), "{picture}");
 }
 
 #[test]
