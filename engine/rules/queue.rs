@@ -12,13 +12,14 @@ mod blocked;
 mod holders;
 mod line;
 mod refit;
+mod slot;
 mod slots;
 mod survey;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::base::id::IdMap;
+use crate::base::id::{DenseIdMap, IdMap};
 use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
@@ -27,6 +28,7 @@ pub use blocked::{AHEAD_MOST, Blocked};
 pub use holders::SlotId;
 use line::Line;
 pub use line::Order;
+use slot::{Names, Places, Slot};
 pub use slots::Slots;
 
 pub use refit::{Refit, Rethrottle, Stage};
@@ -71,36 +73,11 @@ pub struct Given {
 type SlotAt = u32;
 type LineAt = u32;
 
-#[derive(Debug)]
-struct Slot {
-    name: (Arc<str>, Arc<str>),
-    limit: u32,
-    hold: Hold,
-    taken: u32,
-    /// Who took it last, while he has it.
-    holder: Option<RunId>,
-    /// What gives the starts, where the slot is a throttle.
-    bucket: Option<Bucket>,
-    /// When the throttle is looked at again; set while it gives no start and lines wait for one.
-    due: Option<Millis>,
-    /// Runs in the queue or with a slot that name this slot; at 0 it is forgotten.
-    users: u32,
-    /// Lines that wait for room here, by the order of their heads.
-    parked: BTreeSet<(Order, LineAt)>,
-}
-
-impl Slot {
-    /// Runs that may take it now.
-    fn free(&self, now: Millis) -> u32 {
-        self.bucket.map_or_else(|| self.limit.saturating_sub(self.taken), |bucket| bucket.starts(now))
-    }
-}
-
 /// What the queue knows of one run that stands in line or wants slots; of any other one there is nothing to know, and a million of
 /// them may sleep.
 #[derive(Debug)]
 struct Entry {
-    slots: Box<[SlotAt]>,
+    slots: Places,
     /// Bit n: it holds the n-th of its slots.
     holds: u32,
     /// The line it stands in, while it is queued.
@@ -112,12 +89,12 @@ struct Entry {
 pub struct Queue {
     slots: Vec<Option<Slot>>,
     free_slots: Vec<SlotAt>,
-    slot_of: HashMap<(Arc<str>, Arc<str>), SlotAt>,
+    names: Names,
     lines: Vec<Option<Line>>,
     free_lines: Vec<LineAt>,
     line_of: HashMap<Box<[SlotAt]>, LineAt>,
     ready: BTreeSet<(Order, LineAt)>,
-    runs: IdMap<Entry>,
+    runs: DenseIdMap<Entry>,
     queued: usize,
     now: Millis,
     /// Throttles that give a start again at a time, for which lines wait.
@@ -142,20 +119,7 @@ impl Queue {
     /// Takes up how the bucket of a throttle stood.
     pub fn load(&mut self, function: &str, key: &Arc<str>, full_us: i64) {
         let bucket = Bucket { rule: Throttle { limit: 1, period: crate::base::Span(0), burst: 0 }, full_us };
-        let name = (throttle_scope(function), Arc::clone(key));
-        let slot = Slot {
-            name: name.clone(),
-            limit: 1,
-            hold: Hold::Run,
-            taken: 0,
-            holder: None,
-            bucket: Some(bucket),
-            due: None,
-            users: 0,
-            parked: BTreeSet::new(),
-        };
-        let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
-        self.slot_of.insert(name, at);
+        let at = self.add_slot(&throttle_scope(function), key, 1, Hold::Run, Some(bucket));
         self.unused.insert((bucket.expires(), at));
     }
 
@@ -167,7 +131,7 @@ impl Queue {
         {
             self.due.pop_first();
             if let Some(slot) = self.slots[slot as usize].as_mut() {
-                slot.due = None;
+                slot.take_due();
             }
             self.room(slot);
             self.look_again(slot);
@@ -176,7 +140,7 @@ impl Queue {
             && at <= self.now
         {
             self.unused.pop_first();
-            if let Some((0, Some(bucket))) = self.slots[slot as usize].as_ref().map(|slot| (slot.users, slot.bucket)) {
+            if let Some((0, Some(bucket))) = self.slots[slot as usize].as_ref().map(|slot| (slot.users, slot.bucket())) {
                 if bucket.expires() <= self.now {
                     self.drop_slot(slot);
                 } else {
@@ -260,16 +224,16 @@ impl Queue {
             }
             for order in gone {
                 self.give_back(order.run, |_| true);
-                let Some(entry) = self.runs.remove(&order.run) else { continue };
+                let Some(entry) = self.runs.swap_remove(&order.run) else { continue };
                 self.queued -= 1;
                 let want = |at: &SlotAt| {
                     let slot = self.slots[*at as usize].as_ref()?;
-                    let throttle = slot.bucket.as_ref().map(|bucket| bucket.rule);
+                    let throttle = slot.bucket().map(|bucket| bucket.rule);
                     let (scope, key) = (Arc::clone(&slot.name.0), Arc::clone(&slot.name.1));
                     Some(Want { scope, key, limit: slot.limit, hold: slot.hold, throttle })
                 };
                 out.push((order, entry.slots.iter().filter_map(want).collect()));
-                for &at in &entry.slots {
+                for &at in entry.slots.iter() {
                     self.release_user(at);
                 }
             }
@@ -297,7 +261,7 @@ impl Queue {
                 entry.line = None;
                 self.queued -= 1;
                 if entry.slots.is_empty() {
-                    self.runs.remove(&order.run);
+                    self.runs.swap_remove(&order.run);
                 } else {
                     self.take(order.run);
                 }
@@ -318,14 +282,14 @@ impl Queue {
                 && let Some(slot) = self.slots[at as usize].as_mut()
             {
                 entry.holds |= 1 << bit;
-                match &mut slot.bucket {
+                match &mut slot.throttled {
                     None => {
                         slot.taken += 1;
                         slot.holder = Some(run);
                     }
-                    Some(bucket) => {
-                        bucket.take(self.now);
-                        self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: *bucket });
+                    Some(throttled) => {
+                        throttled.bucket.take(self.now);
+                        self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: throttled.bucket });
                         throttle = Some(at);
                     }
                 }
@@ -346,12 +310,12 @@ impl Queue {
     /// The run has ended or is parked: it gives back everything, also its place in line.
     pub fn remove(&mut self, run: RunId) {
         self.give_back(run, |_| true);
-        let Some(entry) = self.runs.remove(&run) else { return };
+        let Some(entry) = self.runs.swap_remove(&run) else { return };
         if let Some(line) = entry.line {
             self.queued -= 1;
             self.drop_from_line(line, run);
         }
-        for &at in &entry.slots {
+        for &at in entry.slots.iter() {
             self.release_user(at);
         }
     }
@@ -369,7 +333,7 @@ impl Queue {
         let mut freed = Vec::new();
         for (bit, &at) in entry.slots.iter().enumerate() {
             if entry.holds & (1 << bit) != 0
-                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.bucket.is_none() && which(slot.hold))
+                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.throttled.is_none() && which(slot.hold))
             {
                 entry.holds &= !(1 << bit);
                 slot.taken -= 1;
@@ -402,13 +366,13 @@ impl Queue {
     /// Sees to it that a throttle that gives no start, and that lines wait for, is looked at in time.
     fn look_again(&mut self, at: SlotAt) {
         let Some(slot) = self.slots[at as usize].as_mut() else { return };
-        if let Some(bucket) = slot.bucket
-            && slot.due.is_none()
+        if let Some(throttled) = &mut slot.throttled
+            && throttled.due.is_none()
             && !slot.parked.is_empty()
-            && bucket.starts(self.now) == 0
+            && throttled.bucket.starts(self.now) == 0
         {
-            let due = bucket.opens(0);
-            slot.due = Some(due);
+            let due = throttled.bucket.opens(0);
+            throttled.due = Some(due);
             self.due.insert((due, at));
         }
     }
@@ -484,29 +448,13 @@ impl Queue {
         }
     }
 
-    fn intern(&mut self, wants: &[Want]) -> Box<[SlotAt]> {
+    fn intern(&mut self, wants: &[Want]) -> Places {
         let mut slots = Vec::with_capacity(wants.len());
         for want in wants {
-            let name = (Arc::clone(&want.scope), Arc::clone(&want.key));
-            let at = match self.slot_of.get(&name) {
-                Some(&at) => at,
-                None => {
-                    let slot = Slot {
-                        name: name.clone(),
-                        limit: want.limit,
-                        hold: want.hold,
-                        taken: 0,
-                        holder: None,
-                        bucket: want.throttle.map(|rule| Bucket { rule, full_us: 0 }),
-                        due: None,
-                        users: 0,
-                        parked: BTreeSet::new(),
-                    };
-                    let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
-                    self.slot_of.insert(name, at);
-                    at
-                }
-            };
+            let at = self.slot_of(&want.scope, &want.key).unwrap_or_else(|| {
+                let bucket = want.throttle.map(|rule| Bucket { rule, full_us: 0 });
+                self.add_slot(&want.scope, &want.key, want.limit, want.hold, bucket)
+            });
             // Two limits of one function with the same scope and key are one slot.
             if slots.contains(&at) {
                 continue;
@@ -514,13 +462,13 @@ impl Queue {
             if let Some(slot) = self.slots[at as usize].as_mut() {
                 slot.users += 1;
                 slot.limit = want.limit;
-                if let (Some(bucket), Some(rule)) = (&mut slot.bucket, want.throttle) {
-                    bucket.rule = rule;
+                if let (Some(throttled), Some(rule)) = (&mut slot.throttled, want.throttle) {
+                    throttled.bucket.rule = rule;
                 }
             }
             slots.push(at);
         }
-        slots.into_boxed_slice()
+        slots.into()
     }
 
     fn release_user(&mut self, at: SlotAt) {
@@ -529,25 +477,17 @@ impl Queue {
         if slot.users > 0 {
             return;
         }
-        if let Some(due) = slot.due.take() {
+        let bucket = slot.bucket();
+        if let Some(due) = slot.take_due() {
             // Nobody waits for it any more.
             self.due.remove(&(due, at));
         }
-        match slot.bucket {
+        match bucket {
             Some(bucket) if bucket.expires() > self.now => {
                 self.unused.insert((bucket.expires(), at));
             }
             _ => self.drop_slot(at),
         }
-    }
-
-    fn drop_slot(&mut self, at: SlotAt) {
-        let Some(slot) = self.slots[at as usize].take() else { return };
-        if let Some(due) = slot.due {
-            self.due.remove(&(due, at));
-        }
-        self.slot_of.remove(&slot.name);
-        self.free_slots.push(at);
     }
 
     fn place<T>(all: &mut Vec<Option<T>>, free: &mut Vec<u32>, item: T) -> u32 {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::base::id::IdMap;
+use crate::base::id::{IdMap, IdSet};
 use crate::base::{Millis, RunId};
 
-use super::line::{Line, Runs};
+use super::line::Line;
 use super::{LineAt, Order, Queue, SlotAt, Throttle};
 
 /// Why a run stands in line.
@@ -41,8 +41,8 @@ pub const AHEAD_MOST: usize = 100_000;
 
 /// Runs that are asked about and wait for one throttle, and the lines in which they stand.
 #[derive(Default)]
-struct Throttled {
-    runs: Runs,
+struct Asked {
+    runs: IdSet,
     lines: BTreeSet<LineAt>,
 }
 
@@ -51,12 +51,12 @@ impl Queue {
     /// of a throttle are gone through once, however many of the runs wait for it.
     pub fn blocked(&self, runs: &[RunId]) -> IdMap<Blocked> {
         let mut found = IdMap::default();
-        let mut throttled: BTreeMap<SlotAt, Throttled> = BTreeMap::new();
+        let mut throttled: BTreeMap<SlotAt, Asked> = BTreeMap::new();
         for &run in runs {
             let Some(line) = self.runs.get(&run).and_then(|entry| entry.line) else { continue };
             let Some(at) = self.full_slot(line) else { continue };
             let Some(slot) = self.slots[at as usize].as_ref() else { continue };
-            if slot.bucket.is_some() {
+            if slot.throttled.is_some() {
                 let asked = throttled.entry(at).or_default();
                 asked.runs.insert(run);
                 asked.lines.insert(line);
@@ -66,7 +66,7 @@ impl Queue {
             }
         }
         for (at, asked) in throttled {
-            let Some((slot, bucket)) = self.slots[at as usize].as_ref().and_then(|slot| Some((slot, slot.bucket?))) else { continue };
+            let Some((slot, bucket)) = self.slots[at as usize].as_ref().and_then(|slot| Some((slot, slot.bucket()?))) else { continue };
             for (run, ahead) in self.ranks(at, &asked) {
                 let (key, at) = (Arc::clone(&slot.name.1), bucket.opens(ahead as u64));
                 found.insert(run, Blocked::Throttle { key, rule: bucket.rule, ahead, at });
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     /// How many runs stand before each of these, at most `AHEAD_MOST`.
-    fn ranks(&self, at: SlotAt, asked: &Throttled) -> Vec<(RunId, usize)> {
+    fn ranks(&self, at: SlotAt, asked: &Asked) -> Vec<(RunId, usize)> {
         let line = |at: &LineAt| self.lines[*at as usize].as_ref();
         let mut own: Vec<Order> =
             asked.lines.iter().filter_map(line).flat_map(Line::orders).filter(|order| asked.runs.contains(&order.run)).collect();

@@ -1,11 +1,10 @@
 //! A line: the runs that need the same slots, in the order in which they go.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashSet};
-use std::hash::BuildHasherDefault;
+use std::collections::BinaryHeap;
 
 use crate::base::RunId;
-use crate::base::id::IdHasher;
+use crate::base::id::IdSet;
 use crate::base::looks::looked;
 
 use super::SlotAt;
@@ -34,9 +33,6 @@ impl PartialOrd for Order {
     }
 }
 
-/// Runs by their ids.
-pub(super) type Runs = HashSet<RunId, BuildHasherDefault<IdHasher>>;
-
 /// See the module's head.
 ///
 /// A run that leaves from the middle keeps its place in the heap until it comes to the head, or until more than half of all have left: so
@@ -48,7 +44,7 @@ pub(super) struct Line {
     /// Those who have a place and stand here no more; none where there are none, as in almost every line. In a box, since there may be a
     /// line for each run.
     #[allow(clippy::box_collection, reason = "the set would make each of the many lines without one larger")]
-    gone: Option<Box<Runs>>,
+    gone: Option<Box<IdSet>>,
     /// Where the line is filed: in the ready set or at a slot, under this order.
     pub(super) filed: Option<(Order, Option<SlotAt>)>,
 }

@@ -37,7 +37,7 @@ fn runs_of_one_key_begin_in_order_and_one_at_a_time() {
     queue.remove(Id(3));
     assert_eq!(queue.admit(10), [Id(4)]);
     queue.remove(Id(4));
-    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+    assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn those_who_left_from_the_middle_are_neither_counted_nor_let_in() {
         assert_eq!(queue.admit(10), [Id(next)]);
     }
     queue.remove(Id(8));
-    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+    assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_run_that_leaves_the_line_keeps_what_it_holds() {
     queue.remove(Id(1));
     assert_eq!(queue.admit(10), [Id(2)]);
     queue.remove(Id(2));
-    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+    assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
 }
 
 fn start(key: &str, limit: u32, period_ms: i64, burst: u32) -> Want {
@@ -285,7 +285,7 @@ fn a_throttle_is_remembered_while_it_matters_and_taken_up_from_its_rows() {
     queue.remove(Id(2));
     queue.load("f", &"unused".into(), 1_100_000);
     queue.advance(Millis(1_200));
-    assert!(queue.slot_of.is_empty() && queue.due.is_empty() && queue.unused.is_empty(), "nothing is left: {queue:?}");
+    assert!(queue.names.is_empty() && queue.due.is_empty() && queue.unused.is_empty(), "nothing is left: {queue:?}");
 }
 
 #[test]
@@ -427,5 +427,5 @@ fn what_is_taken_out_leaves_its_place_to_others_and_comes_back_where_it_was() {
         assert_eq!(next, if run == 5 { vec![] } else { vec![[Id(2), Id(4), Id(5)][[1, 2, 4].iter().position(|at| *at == run).unwrap()]] });
     }
     queue.remove(Id(3));
-    assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+    assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
 }
