@@ -2,7 +2,7 @@
 //!
 //! Layout, high to low: 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of partition, 12 bits of sequence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::str::FromStr;
@@ -121,11 +121,13 @@ impl<'de> serde::Deserialize<'de> for Id {
 
 /// A map by ids of the engine's own making.
 pub type IdMap<V> = HashMap<Id, V, BuildHasherDefault<IdHasher>>;
-/// The same for very many: the values lie side by side, and what is hashed is small. An empty place in a map costs as much as
+/// A set of them.
+pub type IdSet = HashSet<Id, BuildHasherDefault<IdHasher>>;
+/// The same map for very many: the values lie side by side, and what is hashed is small. An empty place in a map costs as much as
 /// a value otherwise, and up to half of the places are empty.
 pub type DenseIdMap<V> = indexmap::IndexMap<Id, V, BuildHasherDefault<IdHasher>>;
 /// A map by numbers that nobody outside chooses.
-pub type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+pub type NumberMap<V> = HashMap<u32, V, BuildHasherDefault<IdHasher>>;
 
 /// Hashes the ids that the engine makes itself: nobody chooses them to collide, so one multiplication serves.
 #[derive(Debug, Default, Clone, Copy)]
@@ -140,6 +142,10 @@ impl Hasher for IdHasher {
         for byte in bytes {
             self.write_i64(i64::from(*byte));
         }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_i64(i64::from(number));
     }
 
     fn write_u64(&mut self, number: u64) {

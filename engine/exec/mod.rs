@@ -318,6 +318,15 @@ impl Engine {
         self.inner.cancel(run, reason).await
     }
 
+    /// Ends many runs from outside, in as few commits as that takes, each as `cancel` does and whatever becomes of the others. Gives what
+    /// became of each, in their order.
+    ///
+    /// # Errors
+    /// The store's error: some of the runs may be cancelled then.
+    pub async fn cancel_many(&self, runs: &[RunId], reason: &str) -> Result<Vec<Result<(), CancelError>>, StoreError> {
+        self.inner.cancel_many(runs, reason).await
+    }
+
     /// Whether the engine is well.
     pub fn health(&self) -> Health {
         let mut reasons = Vec::new();

@@ -21,7 +21,7 @@ use crate::base::id::{DenseIdMap, IdMap};
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::matching::Join;
-use crate::rules::queue::{Order, Queue, Want};
+use crate::rules::queue::{Blocked, Order, Queue, Want};
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
 use crate::script::{AtWork, Stop};
 
@@ -304,7 +304,7 @@ impl Scheduler {
             Message::Reload { project, reply } => self.reloading = Some((project, reply)),
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
-                let _ = reply.send(runs.into_iter().filter_map(|(run, at_work)| Some((run, self.why(run, at_work)?))).collect());
+                let _ = reply.send(self.whys(&runs));
             }
             Message::AtWork { run, reply } => {
                 let stop = self.live.get(&run).and_then(|live| live.stop.as_ref());
@@ -550,7 +550,14 @@ impl Scheduler {
         }
     }
 
-    fn why(&self, run: RunId, at_work: bool) -> Option<String> {
+    /// Why runs do not move, or what they are at work on (`true`).
+    fn whys(&self, runs: &[(RunId, bool)]) -> Vec<(RunId, String)> {
+        let in_line: Vec<RunId> = runs.iter().filter(|(_, at_work)| !at_work).map(|(run, _)| *run).collect();
+        let blocked = self.queue.blocked(&in_line);
+        runs.iter().filter_map(|(run, at_work)| Some((*run, self.why(*run, *at_work, blocked.get(run))?))).collect()
+    }
+
+    fn why(&self, run: RunId, at_work: bool, blocked: Option<&Blocked>) -> Option<String> {
         let live = self.live.get(&run);
         let stop = live.and_then(|live| live.stop.as_ref());
         if at_work || stop.is_some() {
@@ -564,7 +571,6 @@ impl Scheduler {
         if let Some(alone) = self.alone {
             return Some(format!("run {alone} runs alone, since it may have brought the engine down: the others go on a little later"));
         }
-        let function = live.map_or("", |live| &live.function);
-        self.why_in_line(run, function)
+        Some(self.why_in_line(live.map_or("", |live| &live.function), blocked?))
     }
 }

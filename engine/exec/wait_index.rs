@@ -3,35 +3,42 @@
 //!
 //! It is a view of the stored rows, and decides nothing: whoever finds a wait here commits that it expects it to be open.
 
+mod values;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher as _, RandomState};
-use std::num::NonZeroU64;
+use std::hash::{BuildHasher as _, BuildHasherDefault, RandomState};
 use std::sync::{Arc, Weak};
 
+use hashbrown::HashTable;
 use serde_json::Value;
 
-use crate::base::id::{IdMap, NumberMap};
+use crate::base::id::{IdHasher, IdMap, IdSet};
 use crate::base::{RunId, json};
 use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
-use crate::rules::{WaitKey, WaitRow, WaitState, Wanted, What};
+use crate::rules::{self, WaitKey, WaitRow, WaitState, Wanted, What};
 
 use super::ending::Member;
+use values::Values;
 
-/// The order of opening.
-type Seq = u64;
+/// The place of an open wait.
+type At = u32;
 
 /// Open waits, and the runs that have stored waits of whatever state.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    next: Seq,
-    /// In boxes: a map has room for twice as many as it holds.
-    entries: NumberMap<Box<Entry>>,
-    /// The open waits of each run that has rows, open or not.
-    runs: IdMap<Seqs>,
+    /// How many were opened before the next one.
+    next: u64,
+    /// The open waits, each at its place. There may be a million, so that each of the rest only has places.
+    entries: Vec<Option<Entry>>,
+    free: Vec<At>,
+    /// By the run that waits: each of its open waits, all under the hash of the run.
+    open: HashTable<At>,
+    /// Runs that have rows, of which none is open.
+    closed: IdSet,
     events: HashMap<Arc<str>, Named>,
-    signals: HashMap<Arc<str>, BTreeSet<Seq>>,
+    signals: HashMap<Arc<str>, BTreeSet<At>>,
     /// By the run that is waited for.
-    children: IdMap<Seq>,
+    children: IdMap<At>,
     /// Invoked runs that are on their way to the disk.
     unborn: IdMap<Member>,
     /// Each name with its `if` is made once.
@@ -45,34 +52,38 @@ pub(super) struct Index {
 struct Named {
     fields: Vec<ByField>,
     /// Those whose `if` has no field to find them by.
-    rest: BTreeSet<Seq>,
+    rest: BTreeSet<At>,
 }
 
 #[derive(Debug)]
 struct ByField {
     field: Field,
-    /// By the hash of the value: what is found by another value with the same hash does not fit in the end.
-    values: NumberMap<Seqs>,
-}
-
-/// A few numbers: mostly one. Small, since there is one for each run and for each value.
-#[derive(Debug, Default)]
-enum Seqs {
-    #[default]
-    None,
-    One(Seq),
-    #[allow(clippy::box_collection, reason = "the set would make each of the many that hold one number twice as large")]
-    Many(Box<BTreeSet<Seq>>),
+    /// What is found by another value with the same hash does not fit in the end.
+    values: Values,
 }
 
 #[derive(Debug)]
 struct Entry {
-    wait: WaitKey,
+    /// How many were opened before it.
+    seq: u64,
+    run: RunId,
+    key: Arc<str>,
     what: Filed,
+    kind: rules::Kind,
     /// Its row is on its way to the disk.
     opening: bool,
     /// Whoever opened it has looked back.
     looked: bool,
+}
+
+impl Entry {
+    fn is(&self, wait: &WaitKey) -> bool {
+        self.run == wait.run && self.kind == wait.kind && self.key == wait.key
+    }
+
+    fn wait(&self) -> WaitKey {
+        WaitKey { run: self.run, kind: self.kind, key: Arc::clone(&self.key) }
+    }
 }
 
 #[derive(Debug)]
@@ -91,7 +102,7 @@ pub(super) struct Alternative {
     /// What the `if` reads of the run's own event.
     bound: Option<Box<str>>,
     /// The hash of the value that the kind's field has to have, by which the wait is filed; none where it has no such value.
-    value: Option<NonZeroU64>,
+    value: Option<u32>,
 }
 
 /// The name of events, and the text of an `if`.
@@ -104,45 +115,6 @@ struct Kind {
     condition: Option<Arc<Expr>>,
     /// The field that the `if` compares with a value.
     field: Option<Field>,
-}
-
-impl Seqs {
-    fn insert(&mut self, seq: Seq) {
-        match self {
-            Seqs::None => *self = Seqs::One(seq),
-            Seqs::One(old) => *self = Seqs::Many(Box::new(BTreeSet::from([*old, seq]))),
-            Seqs::Many(all) => {
-                all.insert(seq);
-            }
-        }
-    }
-
-    /// True where none is left.
-    fn remove(&mut self, seq: Seq) -> bool {
-        match self {
-            Seqs::None => return true,
-            Seqs::One(old) if *old != seq => return false,
-            Seqs::One(_) => {}
-            Seqs::Many(all) => {
-                all.remove(&seq);
-                if !all.is_empty() {
-                    return false;
-                }
-            }
-        }
-        *self = Seqs::None;
-        true
-    }
-
-    /// In the order of opening.
-    fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
-        let (one, many) = match self {
-            Seqs::None => (None, None),
-            Seqs::One(seq) => (Some(*seq), None),
-            Seqs::Many(all) => (None, Some(all.iter().copied())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
 }
 
 /// What an `if` reads of a run's event that nothing of is kept.
@@ -190,17 +162,17 @@ impl Index {
     /// Files an open wait; `opening` says that its row is not stored yet.
     pub(super) fn put(&mut self, row: &WaitRow, opening: bool) {
         self.close(&row.wait);
-        let open = self.runs.entry(row.wait.run).or_default();
+        let WaitKey { run, kind, ref key } = row.wait;
         if row.state != WaitState::Open {
+            if self.open_of(run).next().is_none() {
+                self.closed.insert(run);
+            }
             return;
         }
-        let seq = self.next;
-        self.next += 1;
-        open.insert(seq);
+        self.closed.remove(&run);
         let what = match &*row.what {
             What::Events(wanted) => {
                 let all: Vec<Alternative> = wanted.iter().map(|wanted| self.alternative(wanted)).collect();
-                all.iter().for_each(|one| file(self.events.entry(Arc::clone(&one.kind.event)).or_default(), one, seq));
                 match <[Alternative; 1]>::try_from(all) {
                     Ok([one]) => Filed::Event(one),
                     Err(all) => Filed::Events(all.into()),
@@ -209,17 +181,35 @@ impl Index {
             What::Signal(name) => Filed::Signal(Arc::clone(name)),
             What::Run(run) => Filed::Run(*run),
         };
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as At
+        });
         match &what {
-            Filed::Event(_) | Filed::Events(_) => {}
+            Filed::Event(one) => file(&mut self.events, one, at),
+            Filed::Events(all) => all.iter().for_each(|one| file(&mut self.events, one, at)),
             Filed::Signal(name) => {
-                self.signals.entry(Arc::clone(name)).or_default().insert(seq);
+                self.signals.entry(Arc::clone(name)).or_default().insert(at);
             }
             Filed::Run(run) => {
-                self.children.insert(*run, seq);
+                self.children.insert(*run, at);
             }
         }
-        let wait = WaitKey { key: self.shared(&row.wait.key), ..row.wait.clone() };
-        self.entries.insert(seq, Box::new(Entry { wait, what, opening, looked: false }));
+        let seq = self.next;
+        self.next += 1;
+        self.entries[at as usize] = Some(Entry { seq, run, key: self.shared(key), what, kind, opening, looked: false });
+        let entries = &self.entries;
+        self.open.insert_unique(hash_of(run), at, |at| entries[*at as usize].as_ref().map_or(0, |entry| hash_of(entry.run)));
+    }
+
+    fn entry(&self, at: At) -> Option<&Entry> {
+        self.entries.get(at as usize)?.as_ref()
+    }
+
+    /// The open waits of a run, in no order.
+    fn open_of(&self, run: RunId) -> impl Iterator<Item = (At, &Entry)> {
+        let places = self.open.iter_hash(hash_of(run)).copied();
+        places.filter_map(move |at| Some((at, self.entry(at)?))).filter(move |(_, entry)| entry.run == run)
     }
 
     /// A name as it is filed already, so that many waits share one text: mostly a wait is called after its event.
@@ -248,9 +238,8 @@ impl Index {
         Alternative { bound: wanted.bound.as_deref().map(Box::from), value, kind }
     }
 
-    /// What is found by another value with the same hash does not fit in the end.
-    fn hash(&self, value: &str) -> NonZeroU64 {
-        NonZeroU64::new(self.hasher.hash_one(value)).unwrap_or(NonZeroU64::MIN)
+    fn hash(&self, value: &str) -> u32 {
+        self.hasher.hash_one(value) as u32
     }
 
     /// What waits for events of this name with this `if` share; none where the `if` does not compile.
@@ -269,13 +258,13 @@ impl Index {
         Some(kind)
     }
 
-    fn seq(&self, wait: &WaitKey) -> Option<Seq> {
-        self.runs.get(&wait.run)?.iter().find(|seq| self.entries.get(seq).is_some_and(|entry| entry.wait == *wait))
+    fn at(&self, wait: &WaitKey) -> Option<At> {
+        self.open_of(wait.run).find(|(_, entry)| entry.is(wait)).map(|(at, _)| at)
     }
 
     fn entry_mut(&mut self, wait: &WaitKey) -> Option<&mut Entry> {
-        let seq = self.seq(wait)?;
-        self.entries.get_mut(&seq).map(|entry| &mut **entry)
+        let at = self.at(wait)?;
+        self.entries.get_mut(at as usize)?.as_mut()
     }
 
     /// Its row is stored.
@@ -294,7 +283,7 @@ impl Index {
 
     /// Whether somebody has yet to look back for it.
     pub(super) fn has_to_look(&self, wait: &WaitKey) -> bool {
-        self.seq(wait).and_then(|seq| self.entries.get(&seq)).is_some_and(|entry| !entry.looked)
+        self.at(wait).and_then(|at| self.entry(at)).is_some_and(|entry| !entry.looked)
     }
 
     /// A wait was found closed: it is not open any more, unless it is not open yet.
@@ -306,27 +295,32 @@ impl Index {
 
     /// A wait is not open any more.
     pub(super) fn close(&mut self, wait: &WaitKey) {
-        let Some(seq) = self.seq(wait) else { return };
-        if let Some(open) = self.runs.get_mut(&wait.run) {
-            open.remove(seq);
+        let Some(at) = self.at(wait) else { return };
+        self.take_out(at);
+        if self.open_of(wait.run).next().is_none() {
+            self.closed.insert(wait.run);
         }
-        self.take_out(seq);
     }
 
     /// A run has ended: none of its waits is stored any more.
     pub(super) fn forget(&mut self, run: RunId) {
-        let open = self.runs.remove(&run).unwrap_or_default();
-        open.iter().for_each(|seq| self.take_out(seq));
+        self.closed.remove(&run);
+        let open: Vec<At> = self.open_of(run).map(|(at, _)| at).collect();
+        open.into_iter().for_each(|at| self.take_out(at));
     }
 
-    fn take_out(&mut self, seq: Seq) {
-        let Some(entry) = self.entries.remove(&seq) else { return };
+    fn take_out(&mut self, at: At) {
+        let Some(entry) = self.entries[at as usize].take() else { return };
+        if let Ok(place) = self.open.find_entry(hash_of(entry.run), |other| *other == at) {
+            place.remove();
+        }
+        self.free.push(at);
         match entry.what {
-            Filed::Event(one) => self.unfile(&one, seq),
-            Filed::Events(all) => all.iter().for_each(|one| self.unfile(one, seq)),
+            Filed::Event(one) => self.unfile(&one, at),
+            Filed::Events(all) => all.iter().for_each(|one| self.unfile(one, at)),
             Filed::Signal(name) => {
                 if let Some(all) = self.signals.get_mut(&name) {
-                    all.remove(&seq);
+                    all.remove(&at);
                     if all.is_empty() {
                         self.signals.remove(&name);
                     }
@@ -338,9 +332,9 @@ impl Index {
         }
     }
 
-    fn unfile(&mut self, one: &Alternative, seq: Seq) {
+    fn unfile(&mut self, one: &Alternative, at: At) {
         if let Some(named) = self.events.get_mut(&one.kind.event)
-            && unfile(named, one, seq)
+            && unfile(named, one, at)
         {
             self.events.remove(&one.kind.event);
         }
@@ -348,12 +342,12 @@ impl Index {
 
     /// Whether nobody waits for anything.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.open.is_empty()
     }
 
     /// Whether a run has stored waits.
     pub(super) fn knows(&self, run: RunId) -> bool {
-        self.runs.contains_key(&run)
+        self.closed.contains(&run) || self.open_of(run).next().is_some()
     }
 
     /// Whether anybody waits for events of this name.
@@ -364,47 +358,46 @@ impl Index {
     /// The waits that an event fits, in the order of their opening.
     pub(super) fn fitting(&self, event: EventView<'_>) -> Vec<WaitKey> {
         let Some(named) = self.events.get(event.name) else { return Vec::new() };
-        let mut found: Vec<Seq> = named.rest.iter().copied().collect();
+        let mut found: Vec<At> = named.rest.iter().copied().collect();
         for by in &named.fields {
-            if let Some(seqs) = by.field.value(event).and_then(|value| by.values.get(&self.hash(&value).get())) {
-                found.extend(seqs.iter());
+            if let Some(value) = by.field.value(event) {
+                found.extend(by.values.of(self.hash(&value)));
             }
         }
-        found.sort_unstable();
-        found.dedup();
         let fits = |entry: &&Entry| match &entry.what {
             Filed::Event(one) => one.fits(event),
             Filed::Events(all) => all.iter().any(|one| one.fits(event)),
             Filed::Signal(_) | Filed::Run(_) => false,
         };
-        found.iter().filter_map(|seq| self.entries.get(seq).map(|entry| &**entry)).filter(fits).map(|entry| entry.wait.clone()).collect()
+        found.sort_unstable();
+        found.dedup();
+        in_order(found.into_iter().filter_map(|at| self.entry(at)).filter(fits))
     }
 
     /// The waits for a signal whose rows are stored, in the order of their opening.
     pub(super) fn on_signal(&self, name: &str) -> Vec<WaitKey> {
-        let waits = self.signals.get(name).into_iter().flatten().filter_map(|seq| self.entries.get(seq));
-        waits.filter(|entry| !entry.opening).map(|entry| entry.wait.clone()).collect()
+        let waits = self.signals.get(name).into_iter().flatten().filter_map(|at| self.entry(*at));
+        in_order(waits.filter(|entry| !entry.opening))
     }
 
     /// The wait for the end of a run.
     pub(super) fn parent_of(&self, child: RunId) -> Option<WaitKey> {
-        self.children.get(&child).and_then(|seq| self.entries.get(seq)).map(|entry| entry.wait.clone())
+        self.children.get(&child).and_then(|at| self.entry(*at)).map(Entry::wait)
     }
 
-    /// The runs that a run waits for.
+    /// The runs that a run waits for, in the order of the waits' opening.
     pub(super) fn children_of(&self, run: RunId) -> Vec<RunId> {
-        let open = self.runs.get(&run).into_iter().flat_map(Seqs::iter).filter_map(|seq| self.entries.get(&seq));
-        open.filter_map(|entry| if let Filed::Run(child) = entry.what { Some(child) } else { None }).collect()
+        let child = |entry: &Entry| if let Filed::Run(child) = entry.what { Some((entry.seq, child)) } else { None };
+        let mut children: Vec<(u64, RunId)> = self.open_of(run).filter_map(|(_, entry)| child(entry)).collect();
+        children.sort_unstable();
+        children.into_iter().map(|(_, child)| child).collect()
     }
 
     /// The runs that a run waits for, where it waits for at least one, and for nothing else.
     pub(super) fn waits_for_runs(&self, run: RunId) -> Option<Vec<RunId>> {
-        let mut children = Vec::new();
-        for entry in self.runs.get(&run)?.iter().filter_map(|seq| self.entries.get(&seq)) {
-            let Filed::Run(child) = entry.what else { return None };
-            children.push(child);
-        }
-        (!children.is_empty()).then_some(children)
+        let mut waits = self.open_of(run).peekable();
+        waits.peek()?;
+        waits.all(|(_, entry)| matches!(entry.what, Filed::Run(_))).then(|| self.children_of(run))
     }
 
     /// Whether a run is waited for by the one that invoked it.
@@ -438,37 +431,48 @@ impl Index {
 
 impl Alternative {
     /// Where it is filed under the name of its events.
-    fn place(&self) -> Option<(&Field, u64)> {
-        Some((self.kind.field.as_ref()?, self.value?.get()))
+    fn place(&self) -> Option<(&Field, u32)> {
+        Some((self.kind.field.as_ref()?, self.value?))
     }
 }
 
-fn file(named: &mut Named, one: &Alternative, seq: Seq) {
+/// The engine makes ids itself, so nobody chooses them to collide.
+fn hash_of(run: RunId) -> u64 {
+    BuildHasherDefault::<IdHasher>::default().hash_one(run)
+}
+
+/// In the order of their opening.
+fn in_order<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<WaitKey> {
+    let mut entries: Vec<&Entry> = entries.collect();
+    entries.sort_unstable_by_key(|entry| entry.seq);
+    entries.into_iter().map(Entry::wait).collect()
+}
+
+fn file(events: &mut HashMap<Arc<str>, Named>, one: &Alternative, at: At) {
+    let named = events.entry(Arc::clone(&one.kind.event)).or_default();
     let Some((field, value)) = one.place() else {
-        named.rest.insert(seq);
+        named.rest.insert(at);
         return;
     };
-    let at = named.fields.iter().position(|by| by.field == *field).unwrap_or_else(|| {
-        named.fields.push(ByField { field: field.clone(), values: NumberMap::default() });
+    let by = named.fields.iter().position(|by| by.field == *field).unwrap_or_else(|| {
+        named.fields.push(ByField { field: field.clone(), values: Values::default() });
         named.fields.len() - 1
     });
-    named.fields[at].values.entry(value).or_default().insert(seq);
+    named.fields[by].values.insert(value, at);
 }
 
 /// True where nobody waits for events of this name any more.
-fn unfile(named: &mut Named, one: &Alternative, seq: Seq) -> bool {
+fn unfile(named: &mut Named, one: &Alternative, at: At) -> bool {
     match one.place() {
         None => {
-            named.rest.remove(&seq);
+            named.rest.remove(&at);
         }
         Some((field, value)) => {
-            if let Some(at) = named.fields.iter().position(|by| by.field == *field) {
-                let by = &mut named.fields[at];
-                if by.values.get_mut(&value).is_some_and(|seqs| seqs.remove(seq)) {
-                    by.values.remove(&value);
-                }
+            if let Some(place) = named.fields.iter().position(|by| by.field == *field) {
+                let by = &mut named.fields[place];
+                by.values.remove(value, at);
                 if by.values.is_empty() {
-                    named.fields.swap_remove(at);
+                    named.fields.swap_remove(place);
                 }
             }
         }
@@ -477,113 +481,4 @@ fn unfile(named: &mut Named, one: &Alternative, seq: Seq) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::base::{Id, Millis};
-    use crate::rules::Kind;
-
-    fn row(run: i64, what: What) -> WaitRow {
-        let wait = WaitKey { run: Id(run), kind: Kind::Wait, key: "w".into() };
-        WaitRow { wait, what: Arc::new(what), opened: Millis(0), until: None, state: WaitState::Open }
-    }
-
-    fn events(run: i64, wanted: &[(&str, Option<&str>, &str)]) -> WaitRow {
-        let one = |(event, condition, bound): &(&str, Option<&str>, &str)| Wanted {
-            event: (*event).into(),
-            condition: condition.map(Arc::from),
-            bound: condition.map(|_| Arc::from(*bound)),
-        };
-        row(run, What::Events(wanted.iter().map(one).collect()))
-    }
-
-    fn fitting(index: &Index, name: &str, data: &Value) -> Vec<i64> {
-        index.fitting(EventView { id: "1", name, data, ts: 0 }).iter().map(|wait| wait.run.0).collect()
-    }
-
-    #[test]
-    fn waits_are_found_by_name_and_value_in_the_order_of_their_opening() {
-        let same_user = Some("async.data.user == event.data.user");
-        let mut index = Index::default();
-        index.put(&events(5, &[("a", same_user, r#"{"data":{"user":"u1"}}"#)]), false);
-        index.put(&events(4, &[("a", None, "")]), false);
-        index.put(&events(3, &[("a", same_user, r#"{"data":{"user":"u2"}}"#)]), false);
-        index.put(&events(2, &[("a", Some("async.data.n > 3"), "{}"), ("b", Some("async.data.user == 1"), "{}")]), false);
-        index.put(&events(1, &[("a", same_user, r#"{"data":{"user":"u1"}}"#)]), false);
-        assert_eq!(fitting(&index, "a", &json!({"user": "u1"})), [5, 4, 1]);
-        assert_eq!(fitting(&index, "a", &json!({"user": "u2", "n": 4})), [4, 3, 2]);
-        assert_eq!(fitting(&index, "b", &json!({"user": 1.0})), [2]);
-        assert!(fitting(&index, "b", &json!({"user": 2})).is_empty());
-        assert!(fitting(&index, "c", &json!({})).is_empty());
-    }
-
-    #[test]
-    fn what_is_closed_or_forgotten_leaves_nothing_behind() {
-        let mut index = Index::default();
-        let rows = [
-            events(1, &[("a", Some("async.data.x == 1"), "{}"), ("a", Some("async.data.x == 1"), "{}"), ("b", None, "")]),
-            events(2, &[("a", Some("async.data.x == 1"), "{}")]),
-            row(3, What::Signal("s".into())),
-            row(4, What::Run(Id(9))),
-        ];
-        rows.iter().for_each(|row| index.put(row, false));
-        assert_eq!(index.parent_of(Id(9)).map(|wait| wait.run), Some(Id(4)));
-        assert_eq!(index.children_of(Id(4)), [Id(9)]);
-        assert_eq!(index.on_signal("s").len(), 1);
-        for row in &rows {
-            index.close(&row.wait);
-            assert!(index.knows(row.wait.run), "its row is stored still");
-        }
-        assert!(fitting(&index, "a", &json!({"x": 1})).is_empty());
-        assert!(index.entries.is_empty() && index.events.is_empty() && index.signals.is_empty() && index.children.is_empty(), "{index:?}");
-        rows.iter().for_each(|row| index.forget(row.wait.run));
-        assert!(index.runs.is_empty());
-    }
-
-    #[test]
-    fn a_wait_on_its_way_to_the_disk_is_not_taken_for_closed() {
-        let mut index = Index::default();
-        let row = row(1, What::Signal("s".into()));
-        index.put(&row, true);
-        assert!(index.on_signal("s").is_empty());
-        index.found_closed(&row.wait);
-        index.opened(&row.wait);
-        assert_eq!(index.on_signal("s").first(), Some(&row.wait));
-        assert!(index.has_to_look(&row.wait));
-        index.looked(&row.wait);
-        assert!(!index.has_to_look(&row.wait));
-        index.found_closed(&row.wait);
-        assert!(index.on_signal("s").is_empty());
-    }
-
-    #[test]
-    fn a_run_that_waits_for_anything_but_runs_says_so() {
-        let mut index = Index::default();
-        let waits = |key: &str, what| WaitRow { wait: WaitKey { key: key.into(), ..row(1, What::Run(Id(8))).wait }, ..row(1, what) };
-        assert_eq!(index.waits_for_runs(Id(1)), None);
-        index.put(&waits("one", What::Run(Id(8))), false);
-        index.put(&waits("other", What::Run(Id(9))), false);
-        assert_eq!(index.waits_for_runs(Id(1)), Some(vec![Id(8), Id(9)]));
-        let signal = waits("third", What::Signal("s".into()));
-        index.put(&signal, false);
-        assert_eq!(index.waits_for_runs(Id(1)), None);
-        index.close(&signal.wait);
-        index.close(&waits("one", What::Run(Id(8))).wait);
-        assert_eq!((index.waits_for_runs(Id(1)), index.is_awaited(Id(8)), index.is_awaited(Id(9))), (Some(vec![Id(9)]), false, true));
-        index.close(&waits("other", What::Run(Id(9))).wait);
-        assert_eq!(index.waits_for_runs(Id(1)), None, "it is about to go on");
-    }
-
-    #[test]
-    fn a_field_finds_one_wait_among_many() {
-        let mut index = Index::default();
-        for run in 0..10_000 {
-            index.put(&events(run, &[("a", Some("async.data.id == event.data.id"), &format!(r#"{{"data":{{"id":{run}}}}}"#))]), false);
-        }
-        let named = &index.events["a"];
-        assert!(named.rest.is_empty() && named.fields.len() == 1 && named.fields[0].values.len() == 10_000);
-        assert_eq!(index.kinds.len(), 1, "one text is compiled once");
-        assert_eq!(fitting(&index, "a", &json!({"id": 77})), [77]);
-    }
-}
+mod tests;

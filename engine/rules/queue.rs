@@ -8,36 +8,31 @@
 //!
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
+mod blocked;
 mod holders;
+mod line;
 mod refit;
+mod slot;
 mod slots;
 mod survey;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::base::id::IdMap;
+use crate::base::id::{DenseIdMap, IdMap};
 use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
+pub use blocked::{AHEAD_MOST, Blocked};
 pub use holders::SlotId;
+use line::Line;
+pub use line::Order;
+use slot::{Names, Places, Slot};
 pub use slots::Slots;
 
 pub use refit::{Refit, Rethrottle, Stage};
 pub use survey::{KeyRule, KeyStand, Survey};
-
-/// Where a run stands in line: lower goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Order {
-    /// Whether the run has not begun before: those that have go first.
-    pub fresh: bool,
-    /// When it entered the queue, less its head start, in milliseconds.
-    pub enter_ms: i64,
-    /// Its id: the order of acceptance.
-    pub run: RunId,
-}
 
 /// One limit that a run comes under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,77 +70,14 @@ pub struct Given {
     pub bucket: Bucket,
 }
 
-/// Why a run stands in line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocked {
-    /// All slots of a limit are taken.
-    Limit {
-        /// Whose limit it is, as in `Want`.
-        scope: Arc<str>,
-        /// The key's value.
-        key: Arc<str>,
-        /// Runs that may hold it at once.
-        limit: u32,
-        /// The run that took one last, if it has it still.
-        holder: Option<RunId>,
-    },
-    /// A throttle gives no start yet.
-    Throttle {
-        /// The key's value.
-        key: Arc<str>,
-        /// The rule.
-        rule: Throttle,
-        /// Runs of the key that stand before it; those beyond `AHEAD_MOST` are not counted.
-        ahead: usize,
-        /// When it can start, if all before it do.
-        at: Millis,
-    },
-}
-
-/// Runs before one that are counted for an answer.
-pub const AHEAD_MOST: usize = 100_000;
-
 type SlotAt = u32;
 type LineAt = u32;
-
-#[derive(Debug)]
-struct Slot {
-    name: (Arc<str>, Arc<str>),
-    limit: u32,
-    hold: Hold,
-    taken: u32,
-    /// Who took it last, while he has it.
-    holder: Option<RunId>,
-    /// What gives the starts, where the slot is a throttle.
-    bucket: Option<Bucket>,
-    /// When the throttle is looked at again; set while it gives no start and lines wait for one.
-    due: Option<Millis>,
-    /// Runs in the queue or with a slot that name this slot; at 0 it is forgotten.
-    users: u32,
-    /// Lines that wait for room here, by the order of their heads.
-    parked: BTreeSet<(Order, LineAt)>,
-}
-
-impl Slot {
-    /// Runs that may take it now.
-    fn free(&self, now: Millis) -> u32 {
-        self.bucket.map_or_else(|| self.limit.saturating_sub(self.taken), |bucket| bucket.starts(now))
-    }
-}
-
-#[derive(Debug)]
-struct Line {
-    slots: Box<[SlotAt]>,
-    runs: BinaryHeap<Reverse<Order>>,
-    /// Where the line is filed: in the ready set or at a slot, under this order.
-    filed: Option<(Order, Option<SlotAt>)>,
-}
 
 /// What the queue knows of one run that stands in line or wants slots; of any other one there is nothing to know, and a million of
 /// them may sleep.
 #[derive(Debug)]
 struct Entry {
-    slots: Box<[SlotAt]>,
+    slots: Places,
     /// Bit n: it holds the n-th of its slots.
     holds: u32,
     /// The line it stands in, while it is queued.
@@ -157,12 +89,12 @@ struct Entry {
 pub struct Queue {
     slots: Vec<Option<Slot>>,
     free_slots: Vec<SlotAt>,
-    slot_of: HashMap<(Arc<str>, Arc<str>), SlotAt>,
+    names: Names,
     lines: Vec<Option<Line>>,
     free_lines: Vec<LineAt>,
     line_of: HashMap<Box<[SlotAt]>, LineAt>,
     ready: BTreeSet<(Order, LineAt)>,
-    runs: IdMap<Entry>,
+    runs: DenseIdMap<Entry>,
     queued: usize,
     now: Millis,
     /// Throttles that give a start again at a time, for which lines wait.
@@ -187,20 +119,7 @@ impl Queue {
     /// Takes up how the bucket of a throttle stood.
     pub fn load(&mut self, function: &str, key: &Arc<str>, full_us: i64) {
         let bucket = Bucket { rule: Throttle { limit: 1, period: crate::base::Span(0), burst: 0 }, full_us };
-        let name = (throttle_scope(function), Arc::clone(key));
-        let slot = Slot {
-            name: name.clone(),
-            limit: 1,
-            hold: Hold::Run,
-            taken: 0,
-            holder: None,
-            bucket: Some(bucket),
-            due: None,
-            users: 0,
-            parked: BTreeSet::new(),
-        };
-        let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
-        self.slot_of.insert(name, at);
+        let at = self.add_slot(&throttle_scope(function), key, 1, Hold::Run, Some(bucket));
         self.unused.insert((bucket.expires(), at));
     }
 
@@ -212,7 +131,7 @@ impl Queue {
         {
             self.due.pop_first();
             if let Some(slot) = self.slots[slot as usize].as_mut() {
-                slot.due = None;
+                slot.take_due();
             }
             self.room(slot);
             self.look_again(slot);
@@ -221,7 +140,7 @@ impl Queue {
             && at <= self.now
         {
             self.unused.pop_first();
-            if let Some((0, Some(bucket))) = self.slots[slot as usize].as_ref().map(|slot| (slot.users, slot.bucket)) {
+            if let Some((0, Some(bucket))) = self.slots[slot as usize].as_ref().map(|slot| (slot.users, slot.bucket())) {
                 if bucket.expires() <= self.now {
                     self.drop_slot(slot);
                 } else {
@@ -282,15 +201,13 @@ impl Queue {
             entry.slots.iter().enumerate().filter(|(bit, _)| entry.holds & (1 << bit) == 0).map(|(_, &at)| at).collect();
         let line = match self.line_of.get(&needed) {
             Some(&line) => line,
-            None => {
-                Self::place(&mut self.lines, &mut self.free_lines, Line { slots: needed.clone(), runs: BinaryHeap::new(), filed: None })
-            }
+            None => Self::place(&mut self.lines, &mut self.free_lines, Line::new(needed.clone())),
         };
         self.line_of.entry(needed).or_insert(line);
         entry.line = Some(line);
         self.queued += 1;
         if let Some(line_ref) = self.lines[line as usize].as_mut() {
-            line_ref.runs.push(Reverse(order));
+            line_ref.push(order);
         }
         self.file(line);
     }
@@ -301,24 +218,22 @@ impl Queue {
         let mut out = Vec::new();
         for line in 0..self.lines.len() {
             let Some(line_ref) = self.lines[line].as_mut() else { continue };
-            let (gone, left): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut line_ref.runs).into_vec().into_iter().partition(|Reverse(order)| which(order));
-            line_ref.runs = left.into();
+            let gone = line_ref.take_out(&which);
             if gone.is_empty() {
                 continue;
             }
-            for Reverse(order) in gone {
+            for order in gone {
                 self.give_back(order.run, |_| true);
-                let Some(entry) = self.runs.remove(&order.run) else { continue };
+                let Some(entry) = self.runs.swap_remove(&order.run) else { continue };
                 self.queued -= 1;
                 let want = |at: &SlotAt| {
                     let slot = self.slots[*at as usize].as_ref()?;
-                    let throttle = slot.bucket.as_ref().map(|bucket| bucket.rule);
+                    let throttle = slot.bucket().map(|bucket| bucket.rule);
                     let (scope, key) = (Arc::clone(&slot.name.0), Arc::clone(&slot.name.1));
                     Some(Want { scope, key, limit: slot.limit, hold: slot.hold, throttle })
                 };
                 out.push((order, entry.slots.iter().filter_map(want).collect()));
-                for &at in &entry.slots {
+                for &at in entry.slots.iter() {
                     self.release_user(at);
                 }
             }
@@ -341,12 +256,12 @@ impl Queue {
             }
             self.refile(line, None);
             let Some(line_ref) = self.lines[line as usize].as_mut() else { continue };
-            line_ref.runs.pop();
+            line_ref.pop();
             if let Some(entry) = self.runs.get_mut(&order.run) {
                 entry.line = None;
                 self.queued -= 1;
                 if entry.slots.is_empty() {
-                    self.runs.remove(&order.run);
+                    self.runs.swap_remove(&order.run);
                 } else {
                     self.take(order.run);
                 }
@@ -367,14 +282,14 @@ impl Queue {
                 && let Some(slot) = self.slots[at as usize].as_mut()
             {
                 entry.holds |= 1 << bit;
-                match &mut slot.bucket {
+                match &mut slot.throttled {
                     None => {
                         slot.taken += 1;
                         slot.holder = Some(run);
                     }
-                    Some(bucket) => {
-                        bucket.take(self.now);
-                        self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: *bucket });
+                    Some(throttled) => {
+                        throttled.bucket.take(self.now);
+                        self.given.insert(run, Given { key: Arc::clone(&slot.name.1), bucket: throttled.bucket });
                         throttle = Some(at);
                     }
                 }
@@ -395,12 +310,12 @@ impl Queue {
     /// The run has ended or is parked: it gives back everything, also its place in line.
     pub fn remove(&mut self, run: RunId) {
         self.give_back(run, |_| true);
-        let Some(entry) = self.runs.remove(&run) else { return };
+        let Some(entry) = self.runs.swap_remove(&run) else { return };
         if let Some(line) = entry.line {
             self.queued -= 1;
             self.drop_from_line(line, run);
         }
-        for &at in &entry.slots {
+        for &at in entry.slots.iter() {
             self.release_user(at);
         }
     }
@@ -413,27 +328,12 @@ impl Queue {
         }
     }
 
-    /// The first slot that is full of those that a queued run needs.
-    pub fn blocked_by(&self, run: RunId) -> Option<Blocked> {
-        let entry = self.runs.get(&run)?;
-        let line = entry.line?;
-        let at = self.full_slot(line)?;
-        let slot = self.slots[at as usize].as_ref()?;
-        let (scope, key) = slot.name.clone();
-        let Some(bucket) = slot.bucket else { return Some(Blocked::Limit { scope, key, limit: slot.limit, holder: slot.holder }) };
-        let own = self.lines[line as usize].as_ref()?.runs.iter().find(|Reverse(order)| order.run == run)?.0;
-        let others = slot.parked.iter().take_while(|(head, _)| *head < own).filter_map(|(_, line)| self.lines[*line as usize].as_ref());
-        let before = others.flat_map(|line| &line.runs).filter(|Reverse(order)| *order < own);
-        let ahead = before.take(AHEAD_MOST).count();
-        Some(Blocked::Throttle { key, rule: bucket.rule, ahead, at: bucket.opens(ahead as u64) })
-    }
-
     fn give_back(&mut self, run: RunId, which: impl Fn(Hold) -> bool) {
         let Some(entry) = self.runs.get_mut(&run) else { return };
         let mut freed = Vec::new();
         for (bit, &at) in entry.slots.iter().enumerate() {
             if entry.holds & (1 << bit) != 0
-                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.bucket.is_none() && which(slot.hold))
+                && let Some(slot) = self.slots[at as usize].as_mut().filter(|slot| slot.throttled.is_none() && which(slot.hold))
             {
                 entry.holds &= !(1 << bit);
                 slot.taken -= 1;
@@ -466,13 +366,13 @@ impl Queue {
     /// Sees to it that a throttle that gives no start, and that lines wait for, is looked at in time.
     fn look_again(&mut self, at: SlotAt) {
         let Some(slot) = self.slots[at as usize].as_mut() else { return };
-        if let Some(bucket) = slot.bucket
-            && slot.due.is_none()
+        if let Some(throttled) = &mut slot.throttled
+            && throttled.due.is_none()
             && !slot.parked.is_empty()
-            && bucket.starts(self.now) == 0
+            && throttled.bucket.starts(self.now) == 0
         {
-            let due = bucket.opens(0);
-            slot.due = Some(due);
+            let due = throttled.bucket.opens(0);
+            throttled.due = Some(due);
             self.due.insert((due, at));
         }
     }
@@ -484,7 +384,7 @@ impl Queue {
 
     /// Files a line under its present head, or forgets it where it is empty.
     fn file(&mut self, line: LineAt) {
-        let head = self.lines[line as usize].as_ref().and_then(|line| line.runs.peek().map(|&Reverse(order)| order));
+        let head = self.lines[line as usize].as_ref().and_then(Line::head);
         match head {
             Some(order) => {
                 let full = self.full_slot(line);
@@ -531,10 +431,10 @@ impl Queue {
         }
     }
 
-    /// Takes one run out of the middle of a line; rare (a cancel), so it may cost the line's length.
+    /// Takes one run out of the middle of a line.
     fn drop_from_line(&mut self, line: LineAt, run: RunId) {
         if let Some(line_ref) = self.lines[line as usize].as_mut() {
-            line_ref.runs.retain(|Reverse(order)| order.run != run);
+            line_ref.leave(run);
         }
         self.room_of(line);
         self.file(line);
@@ -548,29 +448,13 @@ impl Queue {
         }
     }
 
-    fn intern(&mut self, wants: &[Want]) -> Box<[SlotAt]> {
+    fn intern(&mut self, wants: &[Want]) -> Places {
         let mut slots = Vec::with_capacity(wants.len());
         for want in wants {
-            let name = (Arc::clone(&want.scope), Arc::clone(&want.key));
-            let at = match self.slot_of.get(&name) {
-                Some(&at) => at,
-                None => {
-                    let slot = Slot {
-                        name: name.clone(),
-                        limit: want.limit,
-                        hold: want.hold,
-                        taken: 0,
-                        holder: None,
-                        bucket: want.throttle.map(|rule| Bucket { rule, full_us: 0 }),
-                        due: None,
-                        users: 0,
-                        parked: BTreeSet::new(),
-                    };
-                    let at = Self::place(&mut self.slots, &mut self.free_slots, slot);
-                    self.slot_of.insert(name, at);
-                    at
-                }
-            };
+            let at = self.slot_of(&want.scope, &want.key).unwrap_or_else(|| {
+                let bucket = want.throttle.map(|rule| Bucket { rule, full_us: 0 });
+                self.add_slot(&want.scope, &want.key, want.limit, want.hold, bucket)
+            });
             // Two limits of one function with the same scope and key are one slot.
             if slots.contains(&at) {
                 continue;
@@ -578,13 +462,13 @@ impl Queue {
             if let Some(slot) = self.slots[at as usize].as_mut() {
                 slot.users += 1;
                 slot.limit = want.limit;
-                if let (Some(bucket), Some(rule)) = (&mut slot.bucket, want.throttle) {
-                    bucket.rule = rule;
+                if let (Some(throttled), Some(rule)) = (&mut slot.throttled, want.throttle) {
+                    throttled.bucket.rule = rule;
                 }
             }
             slots.push(at);
         }
-        slots.into_boxed_slice()
+        slots.into()
     }
 
     fn release_user(&mut self, at: SlotAt) {
@@ -593,25 +477,17 @@ impl Queue {
         if slot.users > 0 {
             return;
         }
-        if let Some(due) = slot.due.take() {
+        let bucket = slot.bucket();
+        if let Some(due) = slot.take_due() {
             // Nobody waits for it any more.
             self.due.remove(&(due, at));
         }
-        match slot.bucket {
+        match bucket {
             Some(bucket) if bucket.expires() > self.now => {
                 self.unused.insert((bucket.expires(), at));
             }
             _ => self.drop_slot(at),
         }
-    }
-
-    fn drop_slot(&mut self, at: SlotAt) {
-        let Some(slot) = self.slots[at as usize].take() else { return };
-        if let Some(due) = slot.due {
-            self.due.remove(&(due, at));
-        }
-        self.slot_of.remove(&slot.name);
-        self.free_slots.push(at);
     }
 
     fn place<T>(all: &mut Vec<Option<T>>, free: &mut Vec<u32>, item: T) -> u32 {
@@ -628,5 +504,7 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 mod tests;

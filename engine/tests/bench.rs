@@ -28,6 +28,7 @@ const FIGURES: [&str; 60] = [
     "start-up to ready, 1,000 runs that wait for an event",
     "memory each, 1,000 runs that wait for an event",
     "most memory while it starts, 1,000 runs that wait for an event",
+    "memory each, 1,000 runs that hold a key of their own and wait for an event",
     "3-step no-op runs with 1,000 finished ones in the file",
     "the file with 1,000 finished",
     "3-step no-op runs on a slow disk",

@@ -147,6 +147,20 @@ impl New {
 
     /// A run that waits for the event with its own number, for as long as it takes.
     pub fn waiting(&self) -> Vec<Write> {
+        vec![self.event("bench/wait"), self.suspended("wait", RunState::Waiting, None), self.open_wait()]
+    }
+
+    /// The same of a run that holds the slot of its own number meanwhile.
+    pub fn held(&self) -> Vec<Write> {
+        let mut run = self.suspended("held", RunState::Waiting, None);
+        if let Write::CreateRun(row) = &mut run {
+            let key: Arc<str> = self.n.to_string().into();
+            row.keys = Arc::from([key]);
+        }
+        vec![self.event("bench/held"), run, self.open_wait()]
+    }
+
+    fn open_wait(&self) -> Write {
         let wanted = Wanted {
             event: "bench/answer".into(),
             condition: Some(super::project::WAITS_IF.into()),
@@ -154,7 +168,6 @@ impl New {
         };
         let wait = WaitKey { run: self.run, kind: Kind::Wait, key: "bench/answer".into() };
         let what = Arc::new(What::Events(vec![wanted]));
-        let row = WaitRow { wait, what, opened: self.now, until: None, state: WaitState::Open };
-        vec![self.event("bench/wait"), self.suspended("wait", RunState::Waiting, None), Write::OpenWait(row)]
+        Write::OpenWait(WaitRow { wait, what, opened: self.now, until: None, state: WaitState::Open })
     }
 }

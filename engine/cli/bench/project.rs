@@ -24,6 +24,7 @@ events:
   bench/hot: {}
   bench/sleep: {}
   bench/wait: {}
+  bench/held: {}
   bench/answer: {}
   bench/probe: {}
 CALL_EVENTS
@@ -36,6 +37,7 @@ functions:
   hot: { on: bench/hot, handler: handlers/one-step.rhai, concurrency: { limit: 1, key: event.name } }
   sleep: { on: bench/sleep }
   wait: { on: bench/wait }
+  held: { on: bench/held, handler: handlers/wait.rhai, concurrency: { limit: 1, key: event.data.n, hold: run } }
   probe: { on: bench/probe }
 CALL_FUNCTIONS
 "#;

@@ -24,6 +24,8 @@ const SETTLES: Part<Duration> = Part { whole: Duration::from_secs(2), quick: Dur
 pub const ROWS: &str = "its rows in the file";
 /// Far enough that nobody wakes.
 const FAR: Span = Span::seconds(30 * 24 * 60 * 60);
+/// Runs that hold a key and wait: fewer than of the others, since each of them has texts of its own in the file and in memory.
+const HELD: u64 = 100_000;
 /// Starts of an empty engine, of which the middle one is told.
 const STARTS: Part<usize> = Part { whole: 5, quick: 3 };
 
@@ -40,6 +42,7 @@ pub fn start_up(site: &Site) -> io::Result<Taken> {
     let mut figures = vec![first.against(ms(&mut process), "the process alone (`stepwell --version`)").aims(Aim::AtMost(60.0))];
     figures.extend(with_waiting(site, idle, "runs that sleep", Aim::AtMost(200.0), |new, far| new.sleeping(far))?);
     figures.extend(with_waiting(site, idle, "runs that wait for an event", Aim::AtMost(500.0), |new, _| new.waiting())?);
+    figures.push(memory_of_held(site, idle)?);
     Ok(figures.into())
 }
 
@@ -80,7 +83,7 @@ fn with_waiting(
     let ready = served.ready_after.as_secs_f64() * 1000.0;
     let most = served.peak_mb()?;
     let stays = settled(site, &served)?;
-    let each = (stays - idle_mb) * 1_048_576.0 / waiting as f64;
+    let each = bytes_each(stays - idle_mb, waiting);
     let many = number(waiting as f64);
     Ok(vec![
         Figure::new(format!("start-up to ready, {many} {what}"), "ms", ready)
@@ -89,6 +92,24 @@ fn with_waiting(
         Figure::new(format!("memory each, {many} {what}"), "bytes", each).against(rows, ROWS).aims(memory),
         Figure::new(format!("most memory while it starts, {many} {what}"), "MB", most).against(stays, "what stays"),
     ])
+}
+
+/// The memory of runs that wait for an event, each with a slot of a key that no other one has.
+fn memory_of_held(site: &Site, idle_mb: f64) -> io::Result<Figure> {
+    let held = site.scale.waiting.min(HELD);
+    let database = site.database("held");
+    let mut filler = Filler::open(&database)?;
+    filler.fill(held, &site.bar, New::held)?;
+    filler.close()?;
+    let rows = std::fs::metadata(&database)?.len() as f64 / held as f64;
+    let served = Served::on(site, database, 0)?;
+    let each = bytes_each(settled(site, &served)? - idle_mb, held);
+    let name = format!("memory each, {} runs that hold a key of their own and wait for an event", number(held as f64));
+    Ok(Figure::new(name, "bytes", each).against(rows, ROWS).aims(Aim::AtMost(500.0)))
+}
+
+fn bytes_each(mb: f64, runs: u64) -> f64 {
+    mb * 1_048_576.0 / runs as f64
 }
 
 /// 3-step runs in a file that holds many finished ones, against an empty one.

@@ -51,7 +51,7 @@ impl Queue {
     }
 
     fn is_full_limit(&self, at: SlotAt) -> bool {
-        self.slots[at as usize].as_ref().is_some_and(|slot| slot.bucket.is_none() && slot.free(self.now) == 0)
+        self.slots[at as usize].as_ref().is_some_and(|slot| slot.throttled.is_none() && slot.free(self.now) == 0)
     }
 }
 

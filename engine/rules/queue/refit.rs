@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::base::RunId;
 
-use super::{Given, Order, Queue, Throttle, Want, throttle_scope};
+use super::slot::Throttled;
+use super::{Given, Order, Queue, SlotAt, Throttle, Want, throttle_scope};
 
 /// Where a run stands whose limits change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +79,12 @@ impl Queue {
 
     fn rethrottle(&mut self, throttle: &Rethrottle) -> Vec<(Arc<str>, Given)> {
         let scope = throttle_scope(&throttle.function);
-        let slots: Vec<_> = self.slot_of.iter().filter(|((of, _), _)| *of == scope).map(|(_, at)| *at).collect();
         let mut changed = Vec::new();
-        for at in slots {
+        let of_it = self.slots.iter_mut().enumerate().filter_map(|(at, slot)| Some((at as SlotAt, slot.as_mut()?)));
+        for (at, slot) in of_it.filter(|(_, slot)| slot.name.0 == scope) {
             let now = self.now;
-            let Some(slot) = self.slots[at as usize].as_mut() else { continue };
-            let Some(bucket) = &mut slot.bucket else { continue };
-            if let Some(due) = slot.due.take() {
+            let Some(Throttled { bucket, due }) = slot.throttled.as_deref_mut() else { continue };
+            if let Some(due) = due.take() {
                 self.due.remove(&(due, at));
             }
             let before = bucket.expires();
@@ -192,7 +192,7 @@ mod tests {
         queue.remove(Id(1));
         assert_eq!(queue.admit(9), [Id(2)]);
         queue.remove(Id(2));
-        assert!(queue.slot_of.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+        assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Queue {
     /// Throttles are left out. It looks at every value of every key.
     pub fn slots(&self) -> BTreeMap<Arc<str>, Slots> {
         let mut found: BTreeMap<Arc<str>, Slots> = BTreeMap::new();
-        for slot in self.slots.iter().flatten().filter(|slot| slot.bucket.is_none()) {
+        for slot in self.slots.iter().flatten().filter(|slot| slot.throttled.is_none()) {
             let sum = found.entry(Arc::clone(&slot.name.0)).or_default();
             sum.limit = slot.limit;
             sum.taken += u64::from(slot.taken);

@@ -58,15 +58,15 @@ impl Queue {
     pub fn survey(&self, most: usize) -> Survey {
         let mut waiting: Vec<(usize, Option<RunId>)> = vec![(0, None); self.slots.len()];
         for line in self.lines.iter().flatten() {
-            let first = line.runs.iter().map(|order| order.0.run).min();
+            let first = line.orders().map(|order| order.run).min();
             for at in &line.slots {
                 if let Some((count, oldest)) = waiting.get_mut(*at as usize) {
-                    *count += line.runs.len();
+                    *count += line.len();
                     *oldest = oldest.iter().copied().chain(first).min();
                 }
             }
         }
-        let used = |at: usize| self.slots[at].as_ref().is_some_and(|slot| slot.taken > 0 || slot.bucket.is_some());
+        let used = |at: usize| self.slots[at].as_ref().is_some_and(|slot| slot.taken > 0 || slot.throttled.is_some());
         let mut places: Vec<usize> = (0..self.slots.len()).filter(|at| used(*at) || waiting[*at].0 > 0).collect();
         let rank = |at: &usize| {
             let slot = self.slots[*at].as_ref();
@@ -85,7 +85,7 @@ impl Queue {
         let mut holders = self.holders(&places);
         let stand = |at: usize| {
             let slot = self.slots[at].as_ref()?;
-            let rule = slot.bucket.map_or(KeyRule::Limit { limit: slot.limit, hold: slot.hold }, KeyRule::Throttle);
+            let rule = slot.bucket().map_or(KeyRule::Limit { limit: slot.limit, hold: slot.hold }, KeyRule::Throttle);
             let (scope, key) = slot.name.clone();
             let (waiting, first) = waiting[at];
             Some(KeyStand {
@@ -103,7 +103,7 @@ impl Queue {
 
     /// Some of the runs that hold each of these slots.
     fn holders(&self, places: &[usize]) -> BTreeMap<SlotAt, Vec<RunId>> {
-        let taken = |at: usize| self.slots[at].as_ref().is_some_and(|slot| slot.taken > 0 && slot.bucket.is_none());
+        let taken = |at: usize| self.slots[at].as_ref().is_some_and(|slot| slot.taken > 0 && slot.throttled.is_none());
         let mut holders: BTreeMap<SlotAt, Vec<RunId>> =
             places.iter().filter(|at| taken(**at)).map(|at| (*at as SlotAt, Vec::new())).collect();
         if holders.is_empty() {
