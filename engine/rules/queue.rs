@@ -18,7 +18,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use crate::base::id::{DenseIdMap, IdMap};
+use crate::base::dense::DenseIdMap;
+use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
