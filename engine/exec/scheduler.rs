@@ -17,7 +17,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::id::{DenseIdMap, IdMap};
+use crate::base::dense::DenseIdMap;
+use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::matching::Join;
