@@ -62,6 +62,15 @@ impl Growth {
     pub const WORDS: [(&'static str, Growth); 4] =
         [("table", Growth::Table), ("exponential", Growth::Exponential), ("linear", Growth::Linear), ("fixed", Growth::Fixed)];
 
+    /// What else a back-off may say that has no effect on one of this kind.
+    pub fn idle(self) -> &'static [&'static str] {
+        match self {
+            Growth::Table => &["initial", "max", "jitter"],
+            Growth::Fixed => &["max"],
+            Growth::Exponential | Growth::Linear => &[],
+        }
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         Growth::WORDS.iter().find(|(_, growth)| *growth == self).map_or("", |(word, _)| word)

@@ -297,6 +297,14 @@ fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
         }
         (function.idempotency, function.priority, function.cancel_on) = (None, false, None);
     }
+    if let [one, other] = function.limits.as_mut_slice()
+        && !(one.shared || other.shared)
+        && one.key == other.key
+        && one.holds == other.holds
+    {
+        // Two limits that count the same runs are an error.
+        other.holds = !other.holds;
+    }
     function
 }
 
