@@ -614,6 +614,7 @@ pub(super) fn load(inner: &dyn crate::store::Store, now: Millis) -> Result<(Gate
 mod tests {
     use super::*;
     use crate::base::Id;
+    use crate::base::looks::looks_of;
 
     #[test]
     fn what_is_decided_on_again_at_its_old_time_finds_room_as_it_is_now() {
@@ -624,6 +625,35 @@ mod tests {
         // Another event comes, and the window is forgotten.
         gates.forget_stale(Millis(30_000));
         assert_eq!(gates.room(&key, rule, Millis(15_000), 1), Some(Room::Free(Millis(30_000))), "five seconds after the first one");
+    }
+
+    #[test]
+    fn neither_many_keys_nor_a_high_limit_make_a_decision_dear() {
+        let cost = |keys: i64, limit: u32| {
+            let rule = RateLimit { limit, period: Span::seconds(3_600) };
+            let key = |key: i64| -> Key { ("f".into(), key.to_string().into()) };
+            let mut gates = Gates::default();
+            for other in 1..keys {
+                gates.enter(&key(other), rule, Millis(other), Id(other), SETTLED);
+            }
+            let limit = i64::from(limit);
+            for event in 1..=limit {
+                gates.enter(&key(0), rule, Millis(event), Id(event), if event > limit - 3 { 7 } else { SETTLED });
+            }
+            let mut said = Vec::new();
+            let looks = looks_of(|| {
+                said.push(gates.room(&key(1), rule, Millis(limit), 7));
+                said.push(gates.room(&key(0), rule, Millis(limit), 7));
+                said.push(gates.room(&key(0), rule, Millis(limit), 8));
+            });
+            let full = Room::Full(Millis(3_600_001));
+            assert_eq!(said[1..], [Some(full), None]);
+            assert!(matches!(said[0], Some(Room::Free(_))), "{said:?}");
+            looks
+        };
+        let few = cost(1_000, 1_000);
+        assert!(few > 0);
+        assert_eq!((cost(10_000, 1_000), cost(1_000, 10_000)), (few, few));
     }
 
     #[test]

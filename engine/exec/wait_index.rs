@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use serde_json::Value;
 
 use crate::base::id::{IdMap, IdSet, hash_of};
+use crate::base::looks::looked;
 use crate::base::{RunId, json};
 use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
 use crate::rules::{self, WaitKey, WaitRow, WaitState, Wanted, What};
@@ -369,6 +370,7 @@ impl Index {
             Filed::Events(all) => all.iter().any(|one| one.fits(event)),
             Filed::Signal(_) | Filed::Run(_) => false,
         };
+        looked(found.len());
         found.sort_unstable();
         found.dedup();
         in_order(found.into_iter().filter_map(|at| self.entry(at)).filter(fits))

@@ -19,6 +19,8 @@ use super::{MANY, SENDERS, Taken, load, percentile, raw};
 const SHARE: Aim = Aim::Share(0.5);
 /// Runs of the hot key whose time is taken, at most; where there are few, a tenth of all, so that most stand in line meanwhile.
 const OF_THE_HOT_KEY: u64 = 2_000;
+/// So many times as many stand in line where few do, so that some do as long as they are watched.
+const FEW: u64 = 2;
 /// How often it is looked how many of them have ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long before the sleepers wake their rows begin to be written, besides a millisecond for so many of them. Where the engine was
@@ -57,12 +59,12 @@ pub fn crons(site: &Site) -> io::Result<Taken> {
     Ok(figures.into())
 }
 
-/// One key that all runs have, with a limit of 1: how fast they go one by one when many stand in line and when few do, and
-/// how fast others go beside them.
+/// One key that all runs have, with a limit of 1: how fast they go one by one when many stand in line and when few do, taken in the same
+/// way, and how fast others go beside them. The same load without the limit is no measure: it is what runs side by side come to.
 pub fn hot_key(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
-    let measured = OF_THE_HOT_KEY.min(runs / 10) / MANY * MANY;
-    let short = one_by_one(site, measured, measured)?.0;
+    let measured = (OF_THE_HOT_KEY.min(runs / 10) / MANY * MANY).max(MANY);
+    let short = one_by_one(site, measured * FEW, measured)?.0;
     let (long, served) = one_by_one(site, runs, measured)?;
     let queued = number(runs as f64);
     let commits = raw::commits(site, site.scale.latencies, Duration::ZERO)?;
@@ -71,7 +73,7 @@ pub fn hot_key(site: &Site) -> io::Result<Taken> {
     let alone = percentile(&mut Served::start(site, "plain")?.one_by_one("bench/one", site.scale.latencies / 2)?, 0.5);
     let figures = vec![
         Figure::new(format!("one hot key with limit 1, {queued} runs queued"), "runs/s", long)
-            .against(short, "the same key with a short queue")
+            .against(short, "the same key with few queued")
             .aims(SHARE),
         Figure::new(format!("runs of one hot key in turn, {queued} queued"), "runs/s", long).against(in_turn, "one-row commits in turn"),
         Figure::new(format!("another run beside {queued} queued ones of one key, p50"), "ms", beside).against(alone, "with nothing queued"),
@@ -79,22 +81,20 @@ pub fn hot_key(site: &Site) -> io::Result<Taken> {
     Ok(figures.into())
 }
 
-/// Queues runs of the hot key, and takes the rate of the next `measured` ones.
+/// Queues runs of the hot key and, once all are sent, takes the rate of the next `measured` ones.
 fn one_by_one(site: &Site, queued: u64, measured: u64) -> io::Result<(f64, Served)> {
     let served = Served::start(site, "hot")?;
     let body: load::Body = Arc::new(|request| project::body("bench/hot", request, MANY));
-    let watch = Stopwatch::start();
     load::send(served.address, SENDERS, queued / MANY, &body)?;
-    if queued == measured {
-        served.until_all_ended()?;
-        return Ok((queued as f64 / watch.elapsed().as_secs_f64(), served));
-    }
     let open = || -> io::Result<u64> {
         let count: i64 =
             served.look()?.query_row("SELECT count(*) FROM runs WHERE ended IS NULL", [], |row| row.get(0)).map_err(io::Error::other)?;
         Ok(count.unsigned_abs())
     };
     let (watch, before) = (Stopwatch::start(), open()?);
+    if before == 0 {
+        return Err(io::Error::other("the runs of the hot key ended before they could be watched: take more of them"));
+    }
     served.until(LOOK, &format!("SELECT count(*) <= {} FROM runs WHERE ended IS NULL", before.saturating_sub(measured)))?;
     let taken = watch.elapsed();
     let ended = before - open()?;

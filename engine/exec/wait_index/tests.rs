@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::base::looks::looks_of;
 use crate::base::{Id, Millis};
 use crate::rules::Kind;
 
@@ -126,4 +127,21 @@ fn a_field_finds_one_wait_among_many() {
     assert_eq!(fitting(&index, "a", &json!({"id": 77})), [77]);
     assert!(named.fields[0].values.have_no_sets(), "each value is one wait's");
     assert!(size_of::<Option<Entry>>() <= 80, "a million runs have as many: {}", size_of::<Option<Entry>>());
+}
+
+#[test]
+fn an_event_looks_at_as_few_waits_among_many_as_among_few() {
+    let cost = |count: i64| {
+        let mut index = Index::default();
+        for run in 0..count {
+            let field = if run % 2 == 0 { "user" } else { "id" };
+            let condition = format!("async.data.{field} == event.data.{field}");
+            index.put(&events(run, &[("a", Some(condition.as_str()), &format!(r#"{{"data":{{"{field}":{run}}}}}"#))]), false);
+        }
+        looks_of(|| assert_eq!(fitting(&index, "a", &json!({"id": 77, "user": 78})), [77, 78]))
+    };
+    // Two more would have to have a hash of the same 32 bits for it to be more than that.
+    for count in [1_000, 10_000] {
+        assert!((2..4).contains(&cost(count)), "{count} waits");
+    }
 }

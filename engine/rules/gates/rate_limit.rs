@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::looks::looked;
 use crate::base::{EventId, Millis, Span};
 
 /// How many events get through.
@@ -32,6 +33,8 @@ pub enum Room {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Window {
     entries: BTreeMap<(Millis, EventId), u64>,
+    /// How many of them wait for a decision: mostly the newest, so that nobody has to go through all.
+    unsettled: usize,
 }
 
 /// The decision of an entry that is durable.
@@ -48,8 +51,8 @@ impl Window {
             let at = self.entries.last_key_value().map_or(now, |((last, _), _)| now.max(*last));
             return Some(Room::Free(at));
         }
-        let is_known = |owner: &u64| *owner == SETTLED || *owner == decision;
-        if !self.entries.values().all(is_known) {
+        let mut unsettled = self.entries.values().rev().inspect(|_| looked(1)).filter(|owner| **owner != SETTLED).take(self.unsettled);
+        if unsettled.any(|owner| *owner != decision) {
             return None;
         }
         // Where a limit was lowered, more than one has to go before there is room.
@@ -60,15 +63,18 @@ impl Window {
 
     /// An event gets through.
     pub fn enter(&mut self, at: Millis, event: EventId, decision: u64) {
-        self.entries.insert((at, event), decision);
+        let before = self.entries.insert((at, event), decision);
+        self.unsettled += usize::from(decision != SETTLED);
+        self.unsettled -= usize::from(before.is_some_and(|owner| owner != SETTLED));
     }
 
     /// The decision on an event is durable, or came to nothing.
     pub fn settle(&mut self, at: Millis, event: EventId, stands: bool) {
+        let Some(owner) = self.entries.get_mut(&(at, event)) else { return };
+        self.unsettled -= usize::from(*owner != SETTLED);
+        *owner = SETTLED;
         if !stands {
             self.entries.remove(&(at, event));
-        } else if let Some(owner) = self.entries.get_mut(&(at, event)) {
-            *owner = SETTLED;
         }
     }
 
@@ -89,7 +95,8 @@ impl Window {
             if entry.key().0.after(rule.period) > now {
                 break;
             }
-            entry.remove();
+            looked(1);
+            self.unsettled -= usize::from(entry.remove() != SETTLED);
         }
     }
 }
@@ -157,6 +164,23 @@ mod tests {
         window.enter(Millis(30), Id(30), 8);
         window.settle(Millis(30), Id(30), true);
         assert_eq!(window.room(RULE, Millis(40), 9), Some(Room::Full(Millis(110))));
+    }
+
+    #[test]
+    fn an_older_one_that_waits_for_its_decision_is_found_behind_those_that_do_not() {
+        let mut window = Window::default();
+        window.enter(Millis(10), Id(10), 7);
+        enter(&mut window, 20);
+        assert_eq!(window.room(RULE, Millis(30), 8), None);
+        assert_eq!(window.room(RULE, Millis(30), 7), Some(Room::Full(Millis(110))));
+        window.settle(Millis(10), Id(10), true);
+        window.settle(Millis(10), Id(10), true);
+        assert_eq!(window.room(RULE, Millis(30), 8), Some(Room::Full(Millis(110))));
+        // One that counts no more is waited for no more.
+        window.enter(Millis(110), Id(110), 9);
+        window.enter(Millis(120), Id(120), 10);
+        assert_eq!((window.room(RULE, Millis(125), 10), window.unsettled), (None, 2));
+        assert_eq!((window.room(RULE, Millis(215), 10), window.unsettled), (Some(Room::Free(Millis(215))), 1));
     }
 
     #[test]

@@ -67,5 +67,5 @@ async fn a_run_says_by_which_time_out_it_is_ended_and_when() {
     // While its function is paused, the time in line does not count.
     shop.ask(Method::POST, "/v1/functions/open-safe/pause", None).await;
     let paused = told(&shop, &queued).await;
-    assert!(paused.iter().all(|text| text.contains("open-safe is paused") && !text.contains("ends by")), "{paused:?}");
+    assert!(paused.iter().all(|text| text.contains("is paused") && !text.contains("ends by")), "{paused:?}");
 }

@@ -38,7 +38,10 @@ impl Facts {
                 }
                 _ => false,
             };
-            if is_first || (due && other.started.is_some()) {
+            // One that has taken too long since its first start is cancelled when it goes on, before it does anything.
+            let finish = self.plan.functions[other.function].finish;
+            let too_long = finish.zip(other.started).is_some_and(|(finish, started)| at >= started.after(Span::seconds(finish)));
+            if is_first || (due && other.started.is_some() && !too_long) {
                 passed = Some((*other_id, is_first));
             }
         }
