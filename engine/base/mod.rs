@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod id;
 pub mod json;
 pub mod limits;
+pub(crate) mod looks;
 pub mod network;
 pub mod secretlike;
 pub mod size;

@@ -1,7 +1,7 @@
 //! Ends of runs, as far as they concern others: the events and runs that an end makes, the cancel of a run with all that
 //! it has started, and the events that cancel runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::base::{Millis, RunId, json};
@@ -18,6 +18,9 @@ use crate::store::{Lane, StoreError, Verdict};
 use super::scheduler::{Created, Message};
 use super::wait_index::Index;
 use super::{CancelError, Inner, lines};
+
+/// Runs that somebody cancels together, in one commit: whoever decides on an event waits while it is decided on them.
+const CANCELS_AT_ONCE: usize = 100;
 
 /// What an end makes: written with it, and what is done once that is durable.
 #[derive(Default)]
@@ -164,35 +167,77 @@ impl Inner {
 
     /// Ends a run from outside, with all that it has started; the run that waits for it goes on.
     pub(super) async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
-        let done = self.cancel_tree(run, reason).await;
-        // Nobody else may be about to commit, and find the failure.
-        if let Err(CancelError::Store(error)) = &done
-            && *error != StoreError::Full
-        {
-            self.fail(error.clone());
+        self.cancel_many(&[run], reason).await?.into_iter().next().unwrap_or(Err(CancelError::NotFound))?;
+        match self.store.run(run) {
+            Ok(row) => row.ok_or(CancelError::NotFound),
+            Err(error) => {
+                self.fail(error.clone());
+                Err(error.into())
+            }
         }
-        done
     }
 
-    async fn cancel_tree(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
-        let row = self.store.run(run)?.ok_or(CancelError::NotFound)?;
-        if row.state.is_terminal() {
-            return Err(CancelError::Ended(row.state));
-        }
-        let now = self.clock.now();
-        let (ticket, doom) = {
-            let index = self.waits();
-            let doom = self.doom(&index, row, reason, now)?;
-            (self.store.commit(Lane::Steps, vec![doom.list.clone()]), doom)
-        };
-        match ticket.await?.into_iter().next() {
-            Some(Ok(())) => {
-                self.cancelled(doom, now);
-                self.store.run(run)?.ok_or(CancelError::NotFound)
+    /// Ends many runs, each as `cancel` does and by a list of its own; gives what became of each, in their order. Where the store fails
+    /// midway, those before stay cancelled.
+    pub(super) async fn cancel_many(&self, runs: &[RunId], reason: &str) -> Result<Vec<Result<(), CancelError>>, StoreError> {
+        let mut done = Vec::with_capacity(runs.len());
+        for some in runs.chunks(CANCELS_AT_ONCE) {
+            match self.cancel_together(some, reason).await {
+                Ok(some) => done.extend(some),
+                Err(error) => {
+                    // Nobody else may be about to commit, and find the failure.
+                    if error != StoreError::Full {
+                        self.fail(error.clone());
+                    }
+                    return Err(error);
+                }
             }
-            Some(Err(Conflict::RunMoved { state, .. })) => Err(CancelError::Ended(state)),
-            Some(Err(_)) | None => Err(CancelError::NotFound),
         }
+        Ok(done)
+    }
+
+    /// Ends a few runs in one commit, or in several where one of them comes under another one: whoever comes later finds it cancelled.
+    async fn cancel_together(&self, runs: &[RunId], reason: &str) -> Result<Vec<Result<(), CancelError>>, StoreError> {
+        let mut done = vec![Ok(()); runs.len()];
+        let mut left: Vec<usize> = (0..runs.len()).collect();
+        while !left.is_empty() {
+            let mut rows = Vec::with_capacity(left.len());
+            for at in std::mem::take(&mut left) {
+                match self.store.run(runs[at])? {
+                    Some(row) if row.state.is_terminal() => done[at] = Err(CancelError::Ended(row.state)),
+                    Some(row) => rows.push((at, row)),
+                    None => done[at] = Err(CancelError::NotFound),
+                }
+            }
+            if rows.is_empty() {
+                break;
+            }
+            let now = self.clock.now();
+            let (ticket, dooms) = {
+                let index = self.waits();
+                let (mut doomed, mut dooms): (HashSet<RunId>, Vec<(usize, Doom)>) = (HashSet::new(), Vec::new());
+                for (at, row) in rows {
+                    let doom = self.doom(&index, row, reason, now)?;
+                    let is_apart = doom.tree.iter().all(|run| !doomed.contains(&run.id));
+                    doomed.extend(doom.tree.iter().map(|run| run.id));
+                    if is_apart {
+                        dooms.push((at, doom));
+                    } else {
+                        left.push(at);
+                    }
+                }
+                let lists = dooms.iter().map(|(_, doom)| doom.list.clone()).collect();
+                (self.store.commit(Lane::Steps, lists), dooms)
+            };
+            for ((at, doom), verdict) in dooms.into_iter().zip(ticket.await?) {
+                match verdict {
+                    Ok(()) => self.cancelled(doom, now),
+                    Err(Conflict::RunMoved { state, .. }) => done[at] = Err(CancelError::Ended(state)),
+                    Err(_) => done[at] = Err(CancelError::NotFound),
+                }
+            }
+        }
+        Ok(done)
     }
 
     /// The runs that listen for events that cancel them, to be looked at.
@@ -267,14 +312,14 @@ impl Inner {
             listening.fitting(EventView { id: &id, name: &row.name, data: &data, ts: row.ts.0 })
         };
         let project = self.project();
-        let mut dooms: Vec<Doom> = Vec::new();
+        let (mut dooms, mut doomed): (Vec<Doom>, HashSet<RunId>) = (Vec::new(), HashSet::new());
         let mut noted: HashMap<Arc<str>, u8> = HashMap::new();
         for WaitKey { run, key, .. } in fitting {
             let Some(run) = self.store.run(run)?.filter(|run| !run.state.is_terminal()) else { continue };
             let cancels = project.function(&run.function).map_or(&[][..], |function| &function.cancels);
             let timeout = key.parse::<usize>().ok().and_then(|at| cancels.get(at)?.timeout);
             let in_time = timeout.is_none_or(|timeout| now <= run.created.after(timeout));
-            if !in_time || dooms.iter().any(|doom| doom.tree.iter().any(|doomed| doomed.id == run.id)) {
+            if !in_time || doomed.contains(&run.id) {
                 continue;
             }
             let (function, run_id) = (Arc::clone(&run.function), run.id);
@@ -286,6 +331,7 @@ impl Inner {
                 doom.list.writes.insert(0, Write::NoteOutcome { event: row.id, function, outcome });
                 *nth += 1;
             }
+            doomed.extend(doom.tree.iter().map(|run| run.id));
             dooms.push(doom);
         }
         Ok(dooms)

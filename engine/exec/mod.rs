@@ -46,6 +46,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::{Fixed, Project};
 use crate::rules::{List, RunRow, RunState, SourceRow, Write};
+pub use crate::script::AtWork;
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
@@ -315,6 +316,15 @@ impl Engine {
     /// `NotFound`, `Ended`, or the store's error.
     pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunRow, CancelError> {
         self.inner.cancel(run, reason).await
+    }
+
+    /// Ends many runs from outside, in as few commits as that takes, each as `cancel` does and whatever becomes of the others. Gives what
+    /// became of each, in their order.
+    ///
+    /// # Errors
+    /// The store's error: some of the runs may be cancelled then.
+    pub async fn cancel_many(&self, runs: &[RunId], reason: &str) -> Result<Vec<Result<(), CancelError>>, StoreError> {
+        self.inner.cancel_many(runs, reason).await
     }
 
     /// Whether the engine is well.

@@ -22,9 +22,9 @@ use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::matching::Join;
-use crate::rules::queue::{Order, Queue, Want};
+use crate::rules::queue::{Blocked, Order, Queue, Want};
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
-use crate::script::Stop;
+use crate::script::{AtWork, Stop};
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
@@ -73,6 +73,8 @@ pub(super) enum Message {
     /// Why do these runs not move, which stand in line by their rows, or are at work (`true`)? Answered for those about which there is
     /// something to say.
     Why { runs: Vec<(RunId, bool)>, reply: oneshot::Sender<Vec<(RunId, String)>> },
+    /// Which steps of a run are under way?
+    AtWork { run: RunId, reply: oneshot::Sender<Vec<AtWork>> },
     /// Which keys are held and waited for? At most so many are told.
     Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
     /// Where do the unfinished runs stand?
@@ -303,7 +305,12 @@ impl Scheduler {
             Message::Reload { project, reply } => self.reloading = Some((project, reply)),
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
-                let _ = reply.send(runs.into_iter().filter_map(|(run, at_work)| Some((run, self.why(run, at_work)?))).collect());
+                let _ = reply.send(self.whys(&runs));
+            }
+            Message::AtWork { run, reply } => {
+                let stop = self.live.get(&run).and_then(|live| live.stop.as_ref());
+                // A caller that gave up waiting needs no answer.
+                let _ = reply.send(stop.map(|stop| stop.all_at_work()).unwrap_or_default());
             }
             Message::Flow { most, reply } => {
                 self.queue.advance(self.inner.clock.now());
@@ -544,7 +551,14 @@ impl Scheduler {
         }
     }
 
-    fn why(&self, run: RunId, at_work: bool) -> Option<String> {
+    /// Why runs do not move, or what they are at work on (`true`).
+    fn whys(&self, runs: &[(RunId, bool)]) -> Vec<(RunId, String)> {
+        let in_line: Vec<RunId> = runs.iter().filter(|(_, at_work)| !at_work).map(|(run, _)| *run).collect();
+        let blocked = self.queue.blocked(&in_line);
+        runs.iter().filter_map(|(run, at_work)| Some((*run, self.why(*run, *at_work, blocked.get(run))?))).collect()
+    }
+
+    fn why(&self, run: RunId, at_work: bool, blocked: Option<&Blocked>) -> Option<String> {
         let live = self.live.get(&run);
         let stop = live.and_then(|live| live.stop.as_ref());
         if at_work || stop.is_some() {
@@ -558,7 +572,6 @@ impl Scheduler {
         if let Some(alone) = self.alone {
             return Some(format!("run {alone} runs alone, since it may have brought the engine down: the others go on a little later"));
         }
-        let function = live.map_or("", |live| &live.function);
-        self.why_in_line(run, function)
+        Some(self.why_in_line(live.map_or("", |live| &live.function), blocked?))
     }
 }

@@ -8,14 +8,15 @@
 //!
 //! Everything here is derived from the stored rows and is built anew from them at start.
 
+mod blocked;
 mod holders;
+mod line;
 mod refit;
 mod slot;
 mod slots;
 mod survey;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::base::dense::DenseIdMap;
@@ -24,23 +25,15 @@ use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};
 use super::policy::Hold;
+pub use blocked::{AHEAD_MOST, Blocked};
 pub use holders::SlotId;
+use line::Line;
+pub use line::Order;
 use slot::{Names, Places, Slot};
 pub use slots::Slots;
 
 pub use refit::{Refit, Rethrottle, Stage};
 pub use survey::{KeyRule, KeyStand, Survey};
-
-/// Where a run stands in line: lower goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Order {
-    /// Whether the run has not begun before: those that have go first.
-    pub fresh: bool,
-    /// When it entered the queue, less its head start, in milliseconds.
-    pub enter_ms: i64,
-    /// Its id: the order of acceptance.
-    pub run: RunId,
-}
 
 /// One limit that a run comes under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,46 +71,8 @@ pub struct Given {
     pub bucket: Bucket,
 }
 
-/// Why a run stands in line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Blocked {
-    /// All slots of a limit are taken.
-    Limit {
-        /// Whose limit it is, as in `Want`.
-        scope: Arc<str>,
-        /// The key's value.
-        key: Arc<str>,
-        /// Runs that may hold it at once.
-        limit: u32,
-        /// The run that took one last, if it has it still.
-        holder: Option<RunId>,
-    },
-    /// A throttle gives no start yet.
-    Throttle {
-        /// The key's value.
-        key: Arc<str>,
-        /// The rule.
-        rule: Throttle,
-        /// Runs of the key that stand before it; those beyond `AHEAD_MOST` are not counted.
-        ahead: usize,
-        /// When it can start, if all before it do.
-        at: Millis,
-    },
-}
-
-/// Runs before one that are counted for an answer.
-pub const AHEAD_MOST: usize = 100_000;
-
 type SlotAt = u32;
 type LineAt = u32;
-
-#[derive(Debug)]
-struct Line {
-    slots: Box<[SlotAt]>,
-    runs: BinaryHeap<Reverse<Order>>,
-    /// Where the line is filed: in the ready set or at a slot, under this order.
-    filed: Option<(Order, Option<SlotAt>)>,
-}
 
 /// What the queue knows of one run that stands in line or wants slots; of any other one there is nothing to know, and a million of
 /// them may sleep.
@@ -247,15 +202,13 @@ impl Queue {
             entry.slots.iter().enumerate().filter(|(bit, _)| entry.holds & (1 << bit) == 0).map(|(_, &at)| at).collect();
         let line = match self.line_of.get(&needed) {
             Some(&line) => line,
-            None => {
-                Self::place(&mut self.lines, &mut self.free_lines, Line { slots: needed.clone(), runs: BinaryHeap::new(), filed: None })
-            }
+            None => Self::place(&mut self.lines, &mut self.free_lines, Line::new(needed.clone())),
         };
         self.line_of.entry(needed).or_insert(line);
         entry.line = Some(line);
         self.queued += 1;
         if let Some(line_ref) = self.lines[line as usize].as_mut() {
-            line_ref.runs.push(Reverse(order));
+            line_ref.push(order);
         }
         self.file(line);
     }
@@ -266,13 +219,11 @@ impl Queue {
         let mut out = Vec::new();
         for line in 0..self.lines.len() {
             let Some(line_ref) = self.lines[line].as_mut() else { continue };
-            let (gone, left): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut line_ref.runs).into_vec().into_iter().partition(|Reverse(order)| which(order));
-            line_ref.runs = left.into();
+            let gone = line_ref.take_out(&which);
             if gone.is_empty() {
                 continue;
             }
-            for Reverse(order) in gone {
+            for order in gone {
                 self.give_back(order.run, |_| true);
                 let Some(entry) = self.runs.swap_remove(&order.run) else { continue };
                 self.queued -= 1;
@@ -306,7 +257,7 @@ impl Queue {
             }
             self.refile(line, None);
             let Some(line_ref) = self.lines[line as usize].as_mut() else { continue };
-            line_ref.runs.pop();
+            line_ref.pop();
             if let Some(entry) = self.runs.get_mut(&order.run) {
                 entry.line = None;
                 self.queued -= 1;
@@ -378,21 +329,6 @@ impl Queue {
         }
     }
 
-    /// The first slot that is full of those that a queued run needs.
-    pub fn blocked_by(&self, run: RunId) -> Option<Blocked> {
-        let entry = self.runs.get(&run)?;
-        let line = entry.line?;
-        let at = self.full_slot(line)?;
-        let slot = self.slots[at as usize].as_ref()?;
-        let (scope, key) = slot.name.clone();
-        let Some(bucket) = slot.bucket() else { return Some(Blocked::Limit { scope, key, limit: slot.limit, holder: slot.holder }) };
-        let own = self.lines[line as usize].as_ref()?.runs.iter().find(|Reverse(order)| order.run == run)?.0;
-        let others = slot.parked.iter().take_while(|(head, _)| *head < own).filter_map(|(_, line)| self.lines[*line as usize].as_ref());
-        let before = others.flat_map(|line| &line.runs).filter(|Reverse(order)| *order < own);
-        let ahead = before.take(AHEAD_MOST).count();
-        Some(Blocked::Throttle { key, rule: bucket.rule, ahead, at: bucket.opens(ahead as u64) })
-    }
-
     fn give_back(&mut self, run: RunId, which: impl Fn(Hold) -> bool) {
         let Some(entry) = self.runs.get_mut(&run) else { return };
         let mut freed = Vec::new();
@@ -449,7 +385,7 @@ impl Queue {
 
     /// Files a line under its present head, or forgets it where it is empty.
     fn file(&mut self, line: LineAt) {
-        let head = self.lines[line as usize].as_ref().and_then(|line| line.runs.peek().map(|&Reverse(order)| order));
+        let head = self.lines[line as usize].as_ref().and_then(Line::head);
         match head {
             Some(order) => {
                 let full = self.full_slot(line);
@@ -496,10 +432,10 @@ impl Queue {
         }
     }
 
-    /// Takes one run out of the middle of a line; rare (a cancel), so it may cost the line's length.
+    /// Takes one run out of the middle of a line.
     fn drop_from_line(&mut self, line: LineAt, run: RunId) {
         if let Some(line_ref) = self.lines[line as usize].as_mut() {
-            line_ref.runs.retain(|Reverse(order)| order.run != run);
+            line_ref.leave(run);
         }
         self.room_of(line);
         self.file(line);
@@ -569,5 +505,7 @@ impl Queue {
     }
 }
 
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 mod tests;

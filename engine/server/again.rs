@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 
 use crate::base::RunId;
-use crate::exec::{CancelError, MigrateError, Migrated, ReplayError, Replayed, RetryError};
+use crate::exec::{MigrateError, Migrated, ReplayError, Replayed, RetryError};
 use crate::rules::replay::{Keep, Refusal};
 use crate::store::{RunQuery, StoreError};
 
@@ -219,16 +219,9 @@ pub(super) async fn cancel_selected(
     let open: Vec<RunId> = found.iter().filter(|run| !run.state.is_terminal()).map(|run| run.run_id).collect();
     let reason: String = reason.unwrap_or(CANCELLED).chars().take(runs::REASON_CHARACTERS).collect();
     let mut view = ManyView { matched: open.len(), dry_run, ..ManyView::default() };
-    for id in open {
-        let mut done = DoneView { run_id: id, replayed_as: None, error: None };
-        if !dry_run {
-            match app.engine.cancel(id, &reason).await {
-                Ok(_) => {}
-                Err(CancelError::Store(error)) => return Err(error.into()),
-                Err(error) => done.error = Some(error.to_string()),
-            }
-        }
-        add(&mut view, done);
+    let outcomes = if dry_run { vec![Ok(()); open.len()] } else { app.engine.cancel_many(&open, &reason).await? };
+    for (run_id, outcome) in open.into_iter().zip(outcomes) {
+        add(&mut view, DoneView { run_id, replayed_as: None, error: outcome.err().map(|error| error.to_string()) });
     }
     Ok(One::at(app.now(), view))
 }

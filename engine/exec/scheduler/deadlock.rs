@@ -161,15 +161,14 @@ impl Scheduler {
     }
 
     /// What a run of a function stands in line for; and where the one that has the slot waits for a run, for which.
-    pub(super) fn why_in_line(&self, run: RunId, function: &str) -> Option<String> {
-        let blocked = self.queue.blocked_by(run)?;
-        let text = why::blocked(function, &blocked, self.inner.clock.now());
-        let Blocked::Limit { holder: Some(holder), .. } = blocked else { return Some(text) };
-        let rests = self.live.get(&holder).is_some_and(|live| live.stop.is_none() && live.state == RunState::Waiting);
-        let children = if rests { self.inner.waits().waits_for_runs(holder) } else { None };
-        Some(match children.as_deref() {
+    pub(super) fn why_in_line(&self, function: &str, blocked: &Blocked) -> String {
+        let text = why::blocked(function, blocked, self.inner.clock.now());
+        let Blocked::Limit { holder: Some(holder), .. } = blocked else { return text };
+        let rests = self.live.get(holder).is_some_and(|live| live.stop.is_none() && live.state == RunState::Waiting);
+        let children = if rests { self.inner.waits().waits_for_runs(*holder) } else { None };
+        match children.as_deref() {
             Some([child, ..]) => format!("{text}, and waits for run {child}"),
             _ => text,
-        })
+        }
     }
 }

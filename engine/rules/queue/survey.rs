@@ -58,10 +58,10 @@ impl Queue {
     pub fn survey(&self, most: usize) -> Survey {
         let mut waiting: Vec<(usize, Option<RunId>)> = vec![(0, None); self.slots.len()];
         for line in self.lines.iter().flatten() {
-            let first = line.runs.iter().map(|order| order.0.run).min();
+            let first = line.orders().map(|order| order.run).min();
             for at in &line.slots {
                 if let Some((count, oldest)) = waiting.get_mut(*at as usize) {
-                    *count += line.runs.len();
+                    *count += line.len();
                     *oldest = oldest.iter().copied().chain(first).min();
                 }
             }

@@ -9,6 +9,13 @@ fn want(scope: &str, key: &str, limit: u32, hold: Hold) -> Want {
     Want { scope: scope.into(), key: key.into(), limit, hold, throttle: None }
 }
 
+impl Queue {
+    /// What one run in line waits for.
+    fn blocked_by(&self, run: RunId) -> Option<Blocked> {
+        self.blocked(&[run]).remove(&run)
+    }
+}
+
 fn order(run: i64) -> Order {
     Order { fresh: true, enter_ms: run, run: Id(run) }
 }
@@ -134,6 +141,35 @@ fn a_cancelled_run_leaves_the_line() {
 }
 
 #[test]
+fn those_who_left_from_the_middle_are_neither_counted_nor_let_in() {
+    let mut queue = Queue::default();
+    let wants = [want("f", "a", 1, Hold::Run)];
+    for run in 1..=9 {
+        queue.push(order(run), &wants);
+    }
+    assert_eq!(queue.admit(10), [Id(1)]);
+    let stand = |queue: &Queue| {
+        let key = &queue.survey(9).keys[0];
+        (queue.queued(), key.waiting, key.first)
+    };
+    for (run, left, first) in [(4, 7, 2), (6, 6, 2), (2, 5, 3), (3, 4, 5)] {
+        queue.remove(Id(run));
+        assert_eq!(stand(&queue), (left, left, Some(Id(first))), "run {run} has left");
+    }
+    assert_eq!(queue.take_out(|order| order.run.0 < 7), [(order(5), wants.to_vec())], "nobody leaves twice");
+    // One that comes back stands where it comes in, and not where it stood.
+    queue.remove(Id(8));
+    queue.push(Order { enter_ms: 100, ..order(8) }, &wants);
+    assert_eq!(stand(&queue), (3, 3, Some(Id(7))));
+    for (run, next) in [(1, 7), (7, 9), (9, 8)] {
+        queue.remove(Id(run));
+        assert_eq!(queue.admit(10), [Id(next)]);
+    }
+    queue.remove(Id(8));
+    assert!(queue.names.is_empty() && queue.line_of.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
+}
+
+#[test]
 fn a_run_that_leaves_the_line_keeps_what_it_holds() {
     let mut queue = Queue::default();
     let both = [want("f", "a", 1, Hold::Run), want("g", "b", 1, Hold::Active)];
@@ -190,6 +226,35 @@ fn a_throttle_says_when_it_gives_the_next_start_and_to_whom() {
     assert_eq!(queue.blocked_by(Id(4)), blocked(2, 1_150));
     queue.remove(Id(2));
     assert_eq!(queue.blocked_by(Id(4)), blocked(1, 1_100), "a cancelled run needs no start");
+}
+
+#[test]
+fn each_of_many_knows_how_many_stand_before_it() {
+    let mut queue = Queue::default();
+    queue.advance(Millis(1_000));
+    // Five lines, and in each every fifth run.
+    for run in 1..=40 {
+        queue.push(order(run * 7 % 41), &[want("g", &(run % 5).to_string(), 99, Hold::Run), start("a", 1, 50, 0)]);
+    }
+    let first = queue.admit(10);
+    assert_eq!(first, [Id(1)]);
+    for run in [2, 9, 10, 33] {
+        queue.remove(Id(run));
+    }
+    let left: Vec<RunId> = (1..=41).filter(|run| ![1, 2, 9, 10, 33, 41].contains(run)).map(Id).collect();
+    let asked: Vec<RunId> = (0..=42).rev().map(Id).collect();
+    let ranks = |runs: &[RunId]| -> Vec<(RunId, usize)> {
+        let rank = |(run, blocked): (RunId, Blocked)| match blocked {
+            Blocked::Throttle { ahead, .. } => (run, ahead),
+            other => panic!("{other:?}"),
+        };
+        let mut ranks: Vec<_> = queue.blocked(runs).into_iter().map(rank).collect();
+        ranks.sort_unstable();
+        ranks
+    };
+    let expected: Vec<(RunId, usize)> = left.iter().copied().zip(0..).collect();
+    assert_eq!(ranks(&asked), expected);
+    assert_eq!(ranks(&[left[7], left[20], left[7]]), [expected[7], expected[20]], "asked about some, of which one twice");
 }
 
 #[test]
