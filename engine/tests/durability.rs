@@ -6,6 +6,7 @@
 
 mod answers;
 mod backup;
+mod cancels;
 mod counts;
 pub mod ledger;
 mod limits;
@@ -38,7 +39,9 @@ app: durable
 env: { LEDGER: "LEDGER_URL" }
 http: { timeout: 20s, allow: ["127.0.0.0/8"] }
 defaults: { retries: { attempts: 9, backoff: fixed, initial: 50ms, jitter: 0 } }
-events: { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {}, work/limited: {}, work/noted: {} }
+events:
+  { work/plain: {}, work/keyed: {}, work/asked: {}, work/answer: {}, work/collected: {}, work/limited: {}, work/noted: {},
+    work/doomed: {}, work/called-off: {}, work/never: {} }
 functions:
   plain: { on: work/plain }
   flaky: { on: work/plain }
@@ -61,6 +64,11 @@ functions:
     on: work/limited
     priority: "event.data.n % 2 == 1 ? 2 : 0"
     concurrency: { limit: 1, key: event.data.user }
+  replaced: { on: work/doomed, singleton: { key: event.data.user, mode: cancel } }
+  called: { on: work/doomed, cancel_on: { event: work/called-off, if: "async.data.n == event.data.n + 5" } }
+  late: { on: work/doomed, concurrency: { limit: 1, key: event.data.user }, timeouts: { start: 300ms } }
+  hurried: { on: work/doomed, timeouts: { finish: 300ms } }
+  patient: { on: work/doomed }
 "#;
 
 /// The effects' helper: one request to the ledger, with everything that `verify` asks about.
@@ -70,7 +78,7 @@ fn post(url, run, step, part, user) {
 }
 "#;
 
-const HANDLERS: [(&str, &str); 18] = [
+const HANDLERS: [(&str, &str); 23] = [
     (
         "plain",
         r#"
@@ -165,6 +173,48 @@ step("after", || {
 step("open", || effect::post(env("LEDGER"), run.id, "open", 1, ()));
 sleep("nap", "100ms");
 step("close", || effect::post(env("LEDGER"), run.id, "close", 1, ()));
+"#,
+    ),
+    (
+        "replaced",
+        r#"
+step("begin", || effect::post(env("LEDGER"), run.id, "begin", 1, ()));
+sleep("nap", "150ms");
+step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
+"#,
+    ),
+    (
+        // Nobody sends what it waits for.
+        "called",
+        r#"
+step("begin", || effect::post(env("LEDGER"), run.id, "begin", 1, ()));
+wait_for_event("work/never", #{ timeout: "4s" });
+step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
+"#,
+    ),
+    (
+        "late",
+        r#"
+step("begin", || effect::post(env("LEDGER"), run.id, "begin", 1, ()));
+sleep("nap", "100ms");
+step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
+"#,
+    ),
+    (
+        "hurried",
+        r#"
+step("begin", || effect::post(env("LEDGER"), run.id, "begin", 1, ()));
+sleep("nap", if event.data.n % 2 == 0 { "1m" } else { "20ms" });
+step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
+"#,
+    ),
+    (
+        "patient",
+        r#"
+step("begin", || effect::post(env("LEDGER"), run.id, "begin", 1, ()));
+let answer = wait_for_event("work/called-off", #{ "if": "async.data.n == event.data.n + 5", timeout: "200ms" });
+step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
+#{ came: if answer == () { () } else { answer.data.n } }
 "#,
     ),
 ];

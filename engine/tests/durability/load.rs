@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::cancels::CALLS_OFF;
+
 /// Clients at once.
 pub const CLIENTS: u64 = 2;
 /// How long a client waits for an answer that may never come, and for a new engine before it looks again.
@@ -152,6 +154,12 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mute
     }
 }
 
+/// Whether a request has events whose runs are ended from beside. The client's next one calls the first of them off, unless that one
+/// meets limits.
+fn is_doomed(job: u64) -> bool {
+    job % 7 == 3 && job % 5 != 4
+}
+
 /// The events of a request: one to three of them, or in every fifth one four at once that meet limits.
 fn events(job: u64) -> Vec<Event> {
     // A user's events come from one client, so that there is one order in which they are accepted.
@@ -160,8 +168,14 @@ fn events(job: u64) -> Vec<Event> {
     if job % 5 == 4 {
         return (0..4).map(|at| event("work/limited", job * 10 + at)).collect();
     }
+    if is_doomed(job) {
+        return (0..3).map(|at| event("work/doomed", job * 10 + at)).collect();
+    }
     let name = |n: u64| ["work/plain", "work/keyed", "work/collected", "work/asked"][(n % 4) as usize];
-    (0..=job % 3).map(|at| job * 10 + at).map(|n| event(name(n), n)).collect()
+    let mut events: Vec<Event> = (0..=job % 3).map(|at| job * 10 + at).map(|n| event(name(n), n)).collect();
+    let before = job.checked_sub(CLIENTS).filter(|before| is_doomed(*before));
+    events.extend(before.map(|before| event("work/called-off", before * 10 + CALLS_OFF)));
+    events
 }
 
 impl Whereabouts {
