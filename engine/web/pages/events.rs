@@ -244,8 +244,10 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         Ok(Some((event, view)))
     });
     let (event, view) = read.await?.ok_or_else(|| WebError::not_found(format!("there is no event {id}")))?;
+    let view = view.by_config(Some(web.engine().in_force()));
     let became = html! {
         p { (view.summary) "." }
+        @if let Some(since) = &view.config { p.muted { (since) "." } }
         @for function in &view.functions { (outcome(function)) }
         @for wait in &view.waits {
             p { (widgets::state(wait.state)) " " (widgets::run_link(wait.run_id)) " of " (widgets::function_link(&wait.function_id)) " waited for it at " code { (wait.key) } }
