@@ -294,6 +294,7 @@ impl Get {
             ("summary", view.summary.clone()),
         ];
         rows.extend(view.deduplication.as_ref().map(|same| ("same again", same_again(same))));
+        rows.extend(view.config.clone().map(|since| ("config", since)));
         for (name, value) in rows {
             out.line(if out.terminal {
                 format!("{} {}", paint(BOLD, format!("{name:<11}")), shown(&value))

@@ -346,7 +346,8 @@ impl Reader {
                 let failed = |error: StoreError| store_trouble(&error);
                 let event = store.event(id).map_err(failed)?.ok_or_else(|| missing("event", &id.to_string()))?;
                 let runs = store.runs(&RunQuery { event: Some(id), limit: PAGE_MOST, ..RunQuery::default() }).map_err(failed)?;
-                ExplainView::of(&event, &project, &runs, &**store, clock.now()).map_err(failed)
+                let view = ExplainView::of(&event, &project, &runs, &**store, clock.now()).map_err(failed)?;
+                Ok(view.by_config(None))
             }
         }
     }

@@ -63,7 +63,7 @@ pub use notice::Notice;
 pub use pause::PauseError;
 pub use plan::{Affected, Plan};
 pub use refused::{Fault, REFUSED_KEPT, Refused, RefusedEvent};
-pub use reload::{LoadedBy, ReloadError, Reloaded, on_older};
+pub use reload::{InForce, LoadedBy, ReloadError, Reloaded, on_older};
 pub use replay::{ReplayError, Replayed, RetryError};
 pub use rested::Rested;
 use scheduler::{Message, Scheduler};

@@ -83,11 +83,21 @@ pub enum LoadedBy {
     Reload,
 }
 
+/// Since when the config in force has been the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    /// When the engine was started, in milliseconds since 1970: it does not know what was in force before.
+    pub started: Millis,
+    /// When a reload changed for the last time since then what functions declare, their scripts aside.
+    pub changed: Option<Millis>,
+}
+
 /// What an engine knows of its reloads.
 #[derive(Debug)]
 pub(super) struct Reloads {
     /// When the snapshot in force was read, and what had it read.
     loaded: Mutex<(Millis, LoadedBy)>,
+    in_force: Mutex<InForce>,
     /// One at a time: the files that are read last come into force last.
     turn: tokio::sync::Mutex<()>,
     broken: Mutex<Option<Broken>>,
@@ -100,6 +110,7 @@ impl Reloads {
     pub(super) fn from(start: Millis) -> Reloads {
         Reloads {
             loaded: Mutex::new((start, LoadedBy::Start)),
+            in_force: Mutex::new(InForce { started: start, changed: None }),
             turn: Default::default(),
             broken: Mutex::default(),
             versions: Mutex::default(),
@@ -175,6 +186,9 @@ impl Engine {
         inner.put_in_force(&before, &project).await?;
         inner.reloads.note(None);
         *inner.reloads.loaded.lock().unwrap_or_else(PoisonError::into_inner) = (inner.clock.now(), LoadedBy::Reload);
+        if difference.is_about_starts() {
+            inner.reloads.in_force.lock().unwrap_or_else(PoisonError::into_inner).changed = Some(inner.clock.now());
+        }
         let older = inner.on_older_versions(&project, &difference).await?;
         if difference.is_empty() {
             tracing::info!("reloaded: nothing has changed");
@@ -189,6 +203,11 @@ impl Engine {
     /// When the snapshot in force was read, and what had it read.
     pub fn loaded(&self) -> (Millis, LoadedBy) {
         *self.inner.reloads.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the config in force has been the same.
+    pub fn in_force(&self) -> InForce {
+        *self.inner.reloads.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The problems of the last reload, where it failed, and when that was.

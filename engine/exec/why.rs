@@ -90,6 +90,8 @@ impl Inner {
                 Some(parts.join("; "))
             }
             RunState::Queued => Some(self.why_early(run, now).unwrap_or_else(|| "queued; starts as soon as a worker is free".to_owned())),
+            // The row was read before its handler came to an end, of which the scheduler has heard in the meantime.
+            RunState::Running => Some("its handler is at work".to_owned()),
             _ => why::row(run, now),
         }
     }

@@ -12,6 +12,9 @@ use super::{Function, Project};
 /// The options that a running engine cannot change.
 const FIXED: &[&str] = &["engine.listen", "engine.database", "engine.durability"];
 
+/// How the script of an `on_failure` is named that is another one.
+const SCRIPT_OF_FAILURES: &str = "the script of on_failure";
+
 /// What an engine was started with and keeps until its end, whatever its config says later.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fixed(Vec<Setting>);
@@ -123,6 +126,13 @@ impl Difference {
             change.subject == Subject::Function && change.how == How::Changed && change.fields.iter().any(|field| field.key == "version")
         };
         self.changes.iter().filter(is_meant).map(|change| change.name.as_str())
+    }
+
+    /// Whether a function may be started by other events, or otherwise, than before: more has changed of it than its scripts.
+    pub fn is_about_starts(&self) -> bool {
+        let is_of_scripts = |field: &Field| ["version", SCRIPT_OF_FAILURES].contains(&field.key.as_str());
+        let mut functions = self.changes.iter().filter(|change| change.subject == Subject::Function);
+        functions.any(|change| change.how != How::Changed || !change.fields.iter().all(is_of_scripts))
     }
 
     /// The functions that are gone.
@@ -253,7 +263,7 @@ fn handlers(before: &Function, after: &Function) -> Vec<Field> {
     if let (Some(old), Some(new)) = (&before.on_failure, &after.on_failure)
         && old.program.hash() != new.program.hash()
     {
-        fields.push(Field { key: "the script of on_failure".to_owned(), before: None, after: None });
+        fields.push(Field { key: SCRIPT_OF_FAILURES.to_owned(), before: None, after: None });
     }
     fields
 }

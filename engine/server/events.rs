@@ -243,7 +243,7 @@ pub(super) async fn explained(app: &App, id: Id) -> Result<One<ExplainView>, Api
         ExplainView::of(&event, &project, &runs, store, now).map(Some)
     });
     let view = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
-    Ok(One::at(now, view))
+    Ok(One::at(now, view.by_config(Some(app.engine.in_force()))))
 }
 
 /// `GET /v1/events/{id}/runs`

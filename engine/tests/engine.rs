@@ -392,6 +392,9 @@ fn what_is_said_of_a_run_fits_the_state_that_was_read() {
         let queued = RunRow { state: RunState::Queued, ..running };
         assert_eq!(world.engine.why(&queued).await.as_deref(), Some("queued; starts as soon as a worker is free"));
         world.engine.cancel(queued.id, "seen").await.unwrap();
+        // A row of which the scheduler knows nothing, as when its handler has come to an end since it was read.
+        let running = RunRow { id: "0000000000001".parse().unwrap(), state: RunState::Running, ..queued };
+        assert_eq!(world.engine.why(&running).await.as_deref(), Some("its handler is at work"));
     });
 }
 

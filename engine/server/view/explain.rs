@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::base::limits::DEDUPE_WINDOW_MS;
 use crate::base::{EventId, Millis, RunId, Span, json};
+use crate::exec::InForce;
 use crate::project::{Explained, Project};
 use crate::rules::{CANCELS_NOTED, EventRow, Outcome, OutcomeRow, RunRow, RunState, cron, ended, family};
 use crate::store::{Store, StoreError};
@@ -37,6 +38,10 @@ pub struct ExplainView {
     /// How the same event sent again is known; none for an event without an id of its sender's that never came again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplication: Option<Deduplication>,
+    /// That the `if`s may have been other ones when the event was accepted: the config has changed since, or it is not known whether it
+    /// has. None where they are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
 }
 
 /// What became of one function at an event.
@@ -198,7 +203,25 @@ impl ExplainView {
             })
             .collect();
         let summary = summary(event, project, &functions, &waits, &cancelled);
-        Ok(ExplainView { event: EventView::of(event), summary, functions, waits, cancelled, deduplication })
+        Ok(ExplainView { event: EventView::of(event), summary, functions, waits, cancelled, deduplication, config: None })
+    }
+
+    /// The same, with what is to be said of the config that its `if`s were evaluated by: since when that one has been in force, or none
+    /// where no engine was asked.
+    #[must_use]
+    pub fn by_config(self, in_force: Option<InForce>) -> ExplainView {
+        let accepted = self.event.received_at.0;
+        let since = match in_force {
+            None => Some("no engine answers, so it is not known whether the config has changed since the event was accepted".to_owned()),
+            Some(InForce { changed: Some(at), .. }) if accepted < at => {
+                Some(format!("the config has changed since the event was accepted, the last time at {}", at.rfc3339()))
+            }
+            Some(InForce { started, .. }) if accepted < started => {
+                Some("the engine has been started since the event was accepted, perhaps with another config".to_owned())
+            }
+            Some(_) => None,
+        };
+        ExplainView { config: since.map(|since| format!("{since}: the `if`s are evaluated as they are now")), ..self }
     }
 }
 

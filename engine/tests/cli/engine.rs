@@ -532,6 +532,40 @@ fn a_null_key_is_warned_of_once() {
 }
 
 #[test]
+fn a_key_a_priority_and_a_condition_that_fail_are_warned_of_once() {
+    let place = Place::hello();
+    let functions = "keyed: { on: hello/said, priority: event.data.rank * 2, throttle: { limit: 90, period: 1s, key: event.data.shop }, \
+                         rate_limit: { limit: 90, period: 1s, key: event.data.site } }\n  \
+                     alone: { on: hello/said, singleton: { key: event.data.one } }\n  \
+                     quiet: { on: hello/said, debounce: { period: 1ms, key: event.data.talk } }\n  \
+                     some: { on: hello/said, batch: { size: 1, timeout: 1s, key: event.data.pile, if: event.data.small > 1 } }\n  \
+                     maybe: { on: { event: hello/said, if: event.data.amount > 0 } }\n";
+    place.write("events.yaml", &format!("events: {{ hello/said: {{}} }}\nfunctions:\n  {functions}"));
+    for function in ["keyed", "alone", "quiet", "some", "maybe"] {
+        place.write(&format!("handlers/{function}.rhai"), "step(\"one\", || 1)\n");
+    }
+    let engine = Engine::dev(&place, &["--ephemeral"]);
+    for _ in 0..3 {
+        place.ask(&engine, &["send", "hello/said", "--data", "{}", "--wait"]).exits(0);
+    }
+    engine.signal(rustix::process::Signal::TERM);
+    let lines = engine.lines_to_the_end();
+    for text in [
+        "the priority counts as 0: ",
+        "the throttle's key `event.data.shop` is null for an event",
+        "the rate limit's key `event.data.site` is null for an event",
+        "the singleton's key `event.data.one` is null for an event",
+        "the debounce's key `event.data.talk` is null for an event",
+        "the batch's key `event.data.pile` is null for an event",
+        "the batch's `if: event.data.small > 1` counts as false: ",
+        "`if: event.data.amount > 0` counts as false: ",
+    ] {
+        let count = lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(count, 1, "{text}: {lines:#?}");
+    }
+}
+
+#[test]
 fn dev_says_what_to_do_next() {
     let place = Place::hello();
     let engine = Engine::dev(&place, &["--ephemeral"]);

@@ -197,3 +197,30 @@ fn a_plan_sees_changes_in_the_files_that_a_schema_refers_to() {
     place.ask(&engine, &["reload"]).exits(0).prints("event `hello/said`: schema is another one");
     place.ask(&engine, &["send", "hello/said", "name=x"]).exits(1);
 }
+
+#[test]
+fn an_explanation_says_whether_the_config_has_changed_since_the_event() {
+    let (place, engine) = production();
+    let send = |engine: &Engine| place.ask(engine, &["send", "hello/said", "name=x"]).exits(0).out.trim().to_owned();
+    let explained = |engine: &Engine, event: &str| place.ask(engine, &["events", "get", event, "--explain"]).exits(0).out;
+    let event = send(&engine);
+    place.ask(&engine, &["reload"]).exits(0).says("reloaded: nothing has changed");
+    greeting(&place, "second");
+    place.ask(&engine, &["reload"]).exits(0).says("reloaded: 1 change");
+    assert!(!explained(&engine, &event).contains("config\t"), "a handler has changed, which no `if` looks at");
+    let yaml = place.read("events.yaml");
+    place.write("events.yaml", &yaml.replace("on: hello/said", "on: { event: hello/said, if: \"event.data.name != 'y'\" }"));
+    place.ask(&engine, &["reload"]).exits(0).says("reloaded: 1 change");
+    let changed = explained(&engine, &event);
+    assert!(changed.contains("config\tthe config has changed since the event was accepted, the last time at "), "{changed}");
+    let json = place.ask(&engine, &["events", "get", &event, "--explain", "--json"]).exits(0).json();
+    assert!(json["config"].as_str().unwrap().ends_with("the `if`s are evaluated as they are now"), "{json}");
+    let later = send(&engine);
+    assert!(!explained(&engine, &later).contains("config\t"), "it came by the config in force");
+    drop(engine);
+    let mut command = place.command();
+    command.args(["run", "--listen", "127.0.0.1:0"]);
+    let engine = Engine::start(command);
+    let before = explained(&engine, &later);
+    assert!(before.contains("config\tthe engine has been started since the event was accepted, perhaps with another config"), "{before}");
+}

@@ -152,13 +152,39 @@ async fn filters_choose_runs_and_events() {
     assert_eq!(runs(format!("prefix={}", &done[..4])).await.len(), 3);
     assert_eq!(runs("since=1h".into()).await.len(), 3);
     assert_eq!(runs("since=2100-01-01T00:00:00Z".into()).await, Vec::<String>::new());
+    assert_eq!(runs("until=2100-01-01T00:00:00Z".into()).await.len(), 3);
+    assert_eq!(runs("until=1h".into()).await, Vec::<String>::new());
+    // Between two of them, whose times may be the same: what is created at that time is not before it.
+    let created = |run: &str| {
+        let (server, path) = (&server, format!("/v1/runs/{run}"));
+        async move { server.get(&path).await.body["data"]["created_at"].as_str().unwrap().to_owned() }
+    };
+    let last = created(&numbered).await;
+    let mut before = Vec::new();
+    for run in [&asleep, &done] {
+        if created(run).await < last {
+            before.push(run.clone());
+        }
+    }
+    assert_eq!(runs(format!("until={last}")).await, before);
+    assert_eq!(runs(format!("since={last}&until={last}")).await, Vec::<String>::new());
     let event = server.get(&format!("/v1/runs/{asleep}")).await.body["data"]["event_id"].as_str().unwrap().to_owned();
     assert_eq!(runs(format!("event={event}")).await, [asleep]);
     let events = server.get("/v1/events?name=app/nap&received_after=1h").await;
     let events: Page<EventView> = serde_json::from_str(&events.text).unwrap();
     assert_eq!(events.data.iter().map(|event| event.data.get()).collect::<Vec<_>>(), [r#"{"userId":12}"#, r#"{"userId":"u1"}"#]);
-    for bad in ["status=runing", "stauts=failed", "limit=0", "limit=x", "cursor=zz", "event=1", "since=soon", "prefix=u", "limit=1&limit=2"]
-    {
+    for bad in [
+        "status=runing",
+        "stauts=failed",
+        "limit=0",
+        "limit=x",
+        "cursor=zz",
+        "event=1",
+        "since=soon",
+        "until=soon",
+        "prefix=u",
+        "limit=1&limit=2",
+    ] {
         server.get(&format!("/v1/runs?{bad}")).await.is_error(400);
     }
 }

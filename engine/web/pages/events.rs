@@ -258,8 +258,10 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         _ => {}
     }
     let part = |part: &str| format!("/events/{id}?part={part}");
+    let view = view.by_config(Some(web.engine().in_force()));
     let became = html! {
         p { (view.summary) "." }
+        @if let Some(since) = &view.config { p.muted { (since) "." } }
         @for function in &view.functions { (outcome(function)) }
         @for wait in &view.waits {
             p { (widgets::state(wait.state)) " " (widgets::run_link(wait.run_id)) " of " (widgets::function_link(&wait.function_id)) " waited for it at " code { (wait.key) } }
