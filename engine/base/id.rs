@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -123,9 +123,6 @@ impl<'de> serde::Deserialize<'de> for Id {
 pub type IdMap<V> = HashMap<Id, V, BuildHasherDefault<IdHasher>>;
 /// A set of them.
 pub type IdSet = HashSet<Id, BuildHasherDefault<IdHasher>>;
-/// The same map for very many: the values lie side by side, and what is hashed is small. An empty place in a map costs as much as
-/// a value otherwise, and up to half of the places are empty.
-pub type DenseIdMap<V> = indexmap::IndexMap<Id, V, BuildHasherDefault<IdHasher>>;
 /// A map by numbers that nobody outside chooses.
 pub type NumberMap<V> = HashMap<u32, V, BuildHasherDefault<IdHasher>>;
 
@@ -157,6 +154,11 @@ impl Hasher for IdHasher {
         let mixed = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = mixed ^ (mixed >> 32);
     }
+}
+
+/// The hash of an id, for tables that hold no ids themselves.
+pub fn hash_of(id: Id) -> u64 {
+    BuildHasherDefault::<IdHasher>::default().hash_one(id)
 }
 
 /// Makes ids that only ever grow, also when the clock goes back.

@@ -4,6 +4,7 @@
 
 pub mod alloc;
 pub mod codes;
+pub mod dense;
 pub mod diagnostic;
 pub mod hex;
 pub mod histogram;

@@ -34,6 +34,7 @@ pub(super) fn check(model: &Model, root: &Path, is_whole: bool, reader: &mut Rea
         triggers(model, id, function, is_whole, reader);
         files(root, id, function, reader);
         gates(function, reader);
+        limits(function, reader);
     }
     shared(model, reader);
     outside(model, is_whole, reader);
@@ -179,6 +180,28 @@ fn gates(function: &Function, reader: &mut Reader) {
             None => problem.help("the batch has no key: a batch holds events of all values, so a run has no single one"),
         });
     }
+}
+
+/// Two limits of one function that count the same runs: one of them has no effect.
+fn limits(function: &Function, reader: &mut Reader) {
+    let [one, other] = function.concurrency.as_slice() else { return };
+    if let (Some(first), Some(again)) = (&one.shared, &other.shared)
+        && first.value == again.value
+    {
+        let problem = Diagnostic::error("E0122", format!("one function names the shared limit `{}` twice", again.value));
+        let problem = problem.labelled(again.place.clone(), "again here").labelled(first.place.clone(), "first here");
+        return reader.note(problem.help("a run takes one slot of a shared limit: remove one of them, or give it another name"));
+    }
+    let key = |limit: &super::Concurrency| limit.key.as_ref().map(|key| key.value.trim().to_owned());
+    let is_same = key(one) == key(other) && one.policy().hold == other.policy().hold;
+    let (Some(first), Some(second)) = (&one.limit, &other.limit) else { return };
+    if !is_same || one.shared.is_some() || other.shared.is_some() {
+        return;
+    }
+    let (idle, counts) = if first.value > second.value { (first, second) } else { (second, first) };
+    let problem = Diagnostic::error("E0122", "two limits count the same runs, so only the smaller one has an effect");
+    let problem = problem.labelled(idle.place.clone(), "has no effect").labelled(counts.place.clone(), "this one counts");
+    reader.note(problem.help("two limits of a function differ in `key`, `hold` or `shared`"));
 }
 
 /// All users of one shared name state the same limit and hold.

@@ -46,6 +46,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::{Fixed, Project};
 use crate::rules::{List, RunRow, RunState, SourceRow, Write};
+pub use crate::script::AtWork;
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 

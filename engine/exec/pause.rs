@@ -82,6 +82,11 @@ impl Inner {
         self.pauses.read().unwrap_or_else(PoisonError::into_inner).0.get(function).cloned()
     }
 
+    /// When a function was resumed last; none where it is paused, or never was.
+    pub(super) fn resumed(&self, function: &str) -> Option<Millis> {
+        self.pause_of(function).filter(|pause| !pause.paused).map(|pause| pause.since)
+    }
+
     pub(super) fn is_paused(&self, function: &str) -> bool {
         let pauses = self.pauses.read().unwrap_or_else(PoisonError::into_inner);
         pauses.0.get(function).is_some_and(|row| row.paused)

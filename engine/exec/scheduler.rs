@@ -17,13 +17,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::id::{DenseIdMap, IdMap};
+use crate::base::dense::DenseIdMap;
+use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
 use crate::project::Project;
 use crate::rules::matching::Join;
 use crate::rules::queue::{Blocked, Order, Queue, Want};
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
-use crate::script::Stop;
+use crate::script::{AtWork, Stop};
 
 use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
@@ -72,6 +73,8 @@ pub(super) enum Message {
     /// Why do these runs not move, which stand in line by their rows, or are at work (`true`)? Answered for those about which there is
     /// something to say.
     Why { runs: Vec<(RunId, bool)>, reply: oneshot::Sender<Vec<(RunId, String)>> },
+    /// Which steps of a run are under way?
+    AtWork { run: RunId, reply: oneshot::Sender<Vec<AtWork>> },
     /// Which keys are held and waited for? At most so many are told.
     Flow { most: usize, reply: oneshot::Sender<flow::Answer> },
     /// Where do the unfinished runs stand?
@@ -303,6 +306,11 @@ impl Scheduler {
             Message::Why { runs, reply } => {
                 // A caller that gave up waiting needs no answer.
                 let _ = reply.send(self.whys(&runs));
+            }
+            Message::AtWork { run, reply } => {
+                let stop = self.live.get(&run).and_then(|live| live.stop.as_ref());
+                // A caller that gave up waiting needs no answer.
+                let _ = reply.send(stop.map(|stop| stop.all_at_work()).unwrap_or_default());
             }
             Message::Flow { most, reply } => {
                 self.queue.advance(self.inner.clock.now());

@@ -6,13 +6,13 @@
 mod values;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher as _, BuildHasherDefault, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
 use serde_json::Value;
 
-use crate::base::id::{IdHasher, IdMap, IdSet};
+use crate::base::id::{IdMap, IdSet, hash_of};
 use crate::base::looks::looked;
 use crate::base::{RunId, json};
 use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
@@ -436,11 +436,6 @@ impl Alternative {
     fn place(&self) -> Option<(&Field, u32)> {
         Some((self.kind.field.as_ref()?, self.value?))
     }
-}
-
-/// The engine makes ids itself, so nobody chooses them to collide.
-fn hash_of(run: RunId) -> u64 {
-    BuildHasherDefault::<IdHasher>::default().hash_one(run)
 }
 
 /// In the order of their opening.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::Json;
+use crate::base::{Json, RunId};
 use crate::rules::{Resolution, waits};
 use crate::store::{Lane, StoreError};
 
@@ -14,6 +14,14 @@ impl Engine {
     /// # Errors
     /// `Draining`, `Full`, or the store's error; a full disk may have let some of them through.
     pub async fn signal(&self, name: &str, data: Json) -> Result<usize, AcceptError> {
+        self.signal_runs(name, data).await.map(|runs| runs.len())
+    }
+
+    /// As `signal`, and gives the runs, the one first that has waited longest; a run that waits twice is there twice.
+    ///
+    /// # Errors
+    /// As those of `signal`.
+    pub async fn signal_runs(&self, name: &str, data: Json) -> Result<Vec<RunId>, AcceptError> {
         if self.is_draining() {
             return Err(AcceptError::Draining);
         }
@@ -26,7 +34,8 @@ impl Engine {
                 AcceptError::Store(error)
             }
         })?;
+        let runs = waiting.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok()).map(|(wait, _)| wait.run).collect();
         self.inner.resolved(waiting.into_iter().zip(&verdicts));
-        Ok(verdicts.iter().filter(|verdict| verdict.is_ok()).count())
+        Ok(runs)
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::base::{Millis, RunId};
 use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
+use crate::script::AtWork;
 
 use super::scheduler::Message;
 use super::{Engine, Inner};
@@ -16,9 +17,17 @@ impl Engine {
     /// several branches of it wait, it names each.
     pub async fn why(&self, run: &RunRow) -> Option<String> {
         match self.inner.branches(run, self.inner.clock.now()) {
-            Some(parts) => Some(parts),
+            Some(parts) => Some(self.inner.with_its_end(run, parts, self.inner.clock.now())),
             None => self.whys(std::slice::from_ref(run)).await.pop().flatten(),
         }
+    }
+
+    /// The steps of a run that are under way, the one that began first before the others; none where no worker has it.
+    pub async fn at_work(&self, run: RunId) -> Vec<AtWork> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.tell(Message::AtWork { run, reply });
+        // A scheduler that has stopped answers nothing.
+        answer.await.unwrap_or_default()
     }
 
     /// As `why`, for many runs at once: at the price of one question to the scheduler, and without their branches.
@@ -39,7 +48,22 @@ impl Engine {
 }
 
 impl Inner {
+    /// Why a run is not moving, and when it is given up in any case.
     fn why(&self, run: &RunRow, blocked: Option<String>, now: Millis) -> Option<String> {
+        Some(self.with_its_end(run, self.why_at_all(run, blocked, now)?, now))
+    }
+
+    /// A sentence about a run, with when the time-outs of its function end it.
+    fn with_its_end(&self, run: &RunRow, text: String, now: Millis) -> String {
+        // As long as its function is paused, the time in line does not count.
+        let timeouts = self.project().function(&run.function).map(|function| function.timeouts).filter(|_| !self.is_held(run));
+        match timeouts.and_then(|timeouts| why::ends(run, timeouts, self.resumed(&run.function), now)) {
+            Some(ends) => format!("{text}; {ends}"),
+            None => text,
+        }
+    }
+
+    fn why_at_all(&self, run: &RunRow, blocked: Option<String>, now: Millis) -> Option<String> {
         if self.is_held(run) {
             // Its time or its window may be ahead of it as well, and whoever resumes the function should not wonder.
             let besides = self.why_early(run, now).map(|text| format!("; besides, {text}")).unwrap_or_default();

@@ -3,8 +3,9 @@
 use crate::base::Diagnostic;
 use crate::base::diagnostic::nearest;
 use crate::config::Spanned;
-use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Segment, WEBHOOK_VARIABLES};
+use crate::expr::{EVENT_VARIABLES, Expr, MATCH_VARIABLES, PathUse, Scope, Segment, WEBHOOK_VARIABLES};
 
+use super::function::PRIORITY_MOST_SECONDS;
 use super::schema::{Known, Schema};
 
 /// The fields of an event.
@@ -20,6 +21,44 @@ pub(super) struct Seen<'a> {
 /// Compiles an expression and checks what it reads. `what` names it in messages: "key", "condition".
 pub(super) fn compile(text: &Spanned<String>, what: &str, events: &[Seen<'_>], problems: &mut Vec<Diagnostic>) -> Option<Expr> {
     checked(text, what, EVENT_VARIABLES, &[("event", events)], problems)
+}
+
+/// The fields of the data that a start by the clock has.
+const CLOCK_FIELDS: &[&str] = &["cron", "tz", "at", "missed"];
+
+/// Warns of what an expression reads that a start by the clock never has, where nothing but the clock starts its function. No more
+/// than a warning, since an invocation may bring any data.
+pub(super) fn check_by_clock(expr: &Expr, text: &Spanned<String>, what: &str, problems: &mut Vec<Diagnostic>) {
+    for path in expr.paths() {
+        let [Segment::Field(first), Segment::Field(field), ..] = path.segments.as_slice() else { continue };
+        if path.root != "event" || first != "data" || CLOCK_FIELDS.contains(&field.as_str()) {
+            continue;
+        }
+        let read = text.value.get(path.range.clone()).unwrap_or_default();
+        let message = format!("this {what} reads `{read}`, but the clock alone starts the function, and sends no such property");
+        let problem = Diagnostic::warning("W0207", message).at(text.place.within(&text.value, path.range.clone()));
+        problems.push(problem.help(format!("the data of a start by the clock are {}", CLOCK_FIELDS.join(", "))));
+    }
+}
+
+/// What is wrong with a priority that is the same for every event.
+pub(super) fn constant_priority(expr: &Expr, text: &Spanned<String>) -> Option<Diagnostic> {
+    if !expr.paths().is_empty() {
+        return None;
+    }
+    let most = PRIORITY_MOST_SECONDS;
+    let help = "a priority is a head start in the queue, in seconds, such as `event.data.plan == 'pro' ? 120 : 0`";
+    match expr.number(&Scope::default()) {
+        Ok(seconds) if (-most..=most).contains(&seconds) => None,
+        Ok(_) => {
+            let problem = Diagnostic::error("E0111", format!("`{}` is out of range", text.value));
+            Some(problem.labelled(text.place.clone(), format!("must be -{most} to {most}")).help(help))
+        }
+        Err(error) => {
+            let problem = Diagnostic::error("E0103", format!("the priority is no number: {error}"));
+            Some(problem.labelled(text.place.clone(), "expected a number of seconds").help(help))
+        }
+    }
 }
 
 /// As `compile`, for an expression over `event`, the run's own, and `async`, the one that came.

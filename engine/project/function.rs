@@ -19,7 +19,7 @@ use crate::rules::{EventRow, Wanted};
 use crate::script::Program;
 
 /// The largest head start or handicap, in seconds.
-const PRIORITY_MOST_SECONDS: f64 = 600.0;
+pub(super) const PRIORITY_MOST_SECONDS: f64 = 600.0;
 
 /// A function, compiled.
 #[derive(Debug)]

@@ -434,8 +434,15 @@ fn function<'a>(
     let unchecked = (!is_checked).then_some(id.value.as_str());
     let conditions: Vec<&Expr> = triggers.iter().filter_map(|trigger| trigger.condition.as_ref()).collect();
     scripts.give(declared, &all, is_open, unchecked, &conditions);
-    let mut compile =
-        |text: &Option<Spanned<String>>, what: &str| text.as_ref().and_then(|text| expressions::compile(text, what, &all, problems));
+    let by_clock_alone = declared.on.is_empty() && declared.cron.is_some();
+    let mut compile = |text: &Option<Spanned<String>>, what: &str| {
+        let text = text.as_ref()?;
+        let expr = expressions::compile(text, what, &all, problems)?;
+        if by_clock_alone {
+            expressions::check_by_clock(&expr, text, what, problems);
+        }
+        Some(expr)
+    };
     let keys = declared.concurrency.iter().map(|limit| compile(&limit.key, "key")).collect();
     let idempotency = compile(&declared.idempotency, "idempotency key");
     let priority = compile(&declared.priority, "priority");
@@ -451,6 +458,9 @@ fn function<'a>(
         .and_then(|debounce| compile(&debounce.key, "debounce's key"))
         .or_else(|| batch.and_then(|batch| compile(&batch.key, "batch's key")));
     let collect_if = batch.and_then(|batch| compile(&batch.condition, "condition"));
+    if let (Some(priority), Some(text)) = (&priority, &declared.priority) {
+        problems.extend(expressions::constant_priority(priority, text));
+    }
     let program = scripts.program(&declared.handler, false, problems);
     let failures = declared.on_failure.as_ref().map(|script| scripts.program(script, true, problems));
     let mut cancels = Vec::new();

@@ -21,6 +21,9 @@ pub const SCHEDULED: &str = "stepwell/scheduled.timer";
 const STARTS_AT_ONCE: usize = 500;
 /// Missed starts that are counted one by one.
 const COUNTED: u32 = 10_000;
+/// The beginning of 2024, from which the times between the starts of a schedule are looked at, and how many of them are.
+const GAPS_FROM: Millis = Millis(1_704_067_200_000);
+const GAPS: usize = 100;
 /// How late the engine may notice a start that `missed: skip` does not count as missed: it was up all the time.
 const LATE: Span = Span::seconds(60);
 /// The fields of a schedule, with what each may hold.
@@ -188,6 +191,13 @@ impl Schedule {
             self.time_of_day_after(after)?
         };
         Some(Millis(next.as_millisecond()))
+    }
+
+    /// The shortest time between two starts, among the first hundred from the beginning of 2024 on; none where there is one alone.
+    pub fn shortest_gap(&self) -> Option<Span> {
+        let first = self.next(Millis(GAPS_FROM.0 - 1));
+        let starts: Vec<Millis> = std::iter::successors(first, |at| self.next(*at)).take(GAPS + 1).collect();
+        starts.windows(2).map(|pair| pair[1].since(pair[0])).min()
     }
 
     /// A moment as it is written in the schedule's zone, with its distance from UTC.

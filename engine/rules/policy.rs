@@ -1,6 +1,6 @@
 //! What a function's declaration asks for, as plain values: the config reads them, the rules obey them.
 
-use crate::base::Span;
+use crate::base::{Millis, Span};
 
 /// How often something is tried, and how long the engine waits between the tries.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,15 @@ impl Growth {
     /// The words that a config and a script write.
     pub const WORDS: [(&'static str, Growth); 4] =
         [("table", Growth::Table), ("exponential", Growth::Exponential), ("linear", Growth::Linear), ("fixed", Growth::Fixed)];
+
+    /// What else a back-off may say that has no effect on one of this kind.
+    pub fn idle(self) -> &'static [&'static str] {
+        match self {
+            Growth::Table => &["initial", "max", "jitter"],
+            Growth::Fixed => &["max"],
+            Growth::Exponential | Growth::Linear => &[],
+        }
+    }
 
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -128,6 +137,19 @@ pub struct Timeouts {
     pub finish: Option<Span>,
     /// Longest time of one attempt of one step.
     pub step: Span,
+}
+
+impl Timeouts {
+    /// When a run has to have begun that enters the queue at `enter`; none where nothing says so. `resumed` is when its function was
+    /// resumed last: the time that it was paused does not count.
+    pub fn latest_start(self, enter: Millis, resumed: Option<Millis>) -> Option<Millis> {
+        Some(resumed.map_or(enter, |resumed| resumed.max(enter)).after(self.start?))
+    }
+
+    /// When a run has to have ended that began at `started`; none where nothing says so.
+    pub fn latest_end(self, started: Millis) -> Option<Millis> {
+        Some(started.after(self.finish?))
+    }
 }
 
 /// How long ended runs and events are kept.

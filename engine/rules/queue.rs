@@ -19,7 +19,8 @@ mod survey;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::base::id::{DenseIdMap, IdMap};
+use crate::base::dense::DenseIdMap;
+use crate::base::id::IdMap;
 use crate::base::{Millis, RunId};
 
 use super::gates::{Bucket, Throttle};

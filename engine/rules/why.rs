@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::{Millis, Span};
 
 use super::gates::Collect;
+use super::policy::Timeouts;
 use super::queue::{AHEAD_MOST, Blocked};
 use super::row::{AttemptRow, Failure, Record, Recorded, RunRow, RunState};
 use super::waits::{WaitRow, WaitState, What};
@@ -118,9 +119,23 @@ pub fn wait(row: &WaitRow, child: Option<&RunRow>, now: Millis) -> String {
     let until = match row.until {
         Some(until) if until > now => format!("gives up {}", due(Some(until), now)),
         Some(_) => "its time is over".to_owned(),
-        None => "without a time-out".to_owned(),
+        None => "without a time-out of its own".to_owned(),
     };
     format!("waits for {what}; {until}")
+}
+
+/// When a run is given up by its function's time-outs, whatever it waits for; none where neither counts for it. `resumed` is when its
+/// function was resumed last.
+pub fn ends(run: &RunRow, timeouts: Timeouts, resumed: Option<Millis>, now: Millis) -> Option<String> {
+    if run.state.is_terminal() || run.state == RunState::Parked {
+        return None;
+    }
+    let (option, at, unless) = match run.started {
+        Some(started) => ("finish", timeouts.latest_end(started)?, ""),
+        None => ("start", timeouts.latest_start(run.enter, resumed)?, " unless it has begun by then"),
+    };
+    let when = if at > now { due(Some(at), now) } else { "at any moment".to_owned() };
+    Some(format!("ends by timeouts.{option} {when}{unless}"))
 }
 
 /// When a branch of a waiting run goes on, as far as its row tells: none where nothing does before the first of its `open` waits is
@@ -211,6 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_says_by_which_time_out_it_ends_and_when() {
+        let timeouts = |start: Option<i64>, finish: Option<i64>| Timeouts {
+            start: start.map(Span::seconds),
+            finish: finish.map(Span::seconds),
+            step: Span::seconds(300),
+        };
+        let both = timeouts(Some(600), Some(1_200));
+        let begun = RunRow { started: Some(Millis(40_000)), ..run(RunState::Waiting, None) };
+        assert_eq!(ends(&begun, both, None, NOW).as_deref(), Some("ends by timeouts.finish in 19m"));
+        assert_eq!(ends(&begun, timeouts(Some(600), None), None, NOW), None);
+        assert_eq!(ends(&begun, timeouts(None, Some(60)), None, NOW).as_deref(), Some("ends by timeouts.finish at any moment"));
+        let queued = RunRow { enter: Millis(40_000), started: None, ..run(RunState::Queued, None) };
+        let said = |resumed| ends(&queued, both, resumed, NOW);
+        assert_eq!(said(None).as_deref(), Some("ends by timeouts.start in 9m unless it has begun by then"));
+        assert_eq!(said(Some(Millis(70_000))).as_deref(), Some("ends by timeouts.start in 9m30s unless it has begun by then"));
+        assert_eq!(ends(&queued, timeouts(None, Some(60)), None, NOW), None);
+        // One that is parked waits for somebody, however long.
+        for state in [RunState::Parked, RunState::Completed] {
+            assert_eq!(ends(&RunRow { state, ..begun.clone() }, both, None, NOW), None);
+        }
+    }
+
+    #[test]
     fn a_run_that_is_at_work_says_on_what() {
         let said = |step: Option<(&str, u32)>| running(step.map(|(step, attempt)| (step.into(), attempt, Millis(10_000))), NOW);
         assert_eq!(said(Some(("charge", 1))), "step charge is under way, for 1m30s");
@@ -284,7 +322,7 @@ mod tests {
             [
                 "`nap › rest` sleeps; goes on in 30s",
                 "`mail › send` backs off after a failed attempt (no 2); the next one comes in 10s",
-                "`pay › otp` waits for signal `otp`; without a time-out"
+                "`pay › otp` waits for signal `otp`; without a time-out of its own"
             ]
         );
         assert!(branches(&records, &[attempt(1, Some(110_000)), attempt(2, None)], &[], NOW).is_empty(), "one thing alone");

@@ -5,6 +5,7 @@ pub(super) mod facts;
 mod flow;
 mod loops;
 mod methods;
+mod options;
 mod syntax;
 mod types;
 mod waits;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 
 use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, ScriptFuncDef, Shared, Stmt};
 
-use crate::base::limits::STEP_NAME_BYTES;
 use crate::base::secretlike::secretlike;
 use crate::base::{Diagnostic, Location, Source};
 
@@ -405,11 +405,21 @@ impl Checker<'_> {
                 if let Some((name, place)) = first {
                     self.step_name(path, name, place);
                 }
+                self.back_off(call);
+            }
+            "parallel" => self.branches(call),
+            "send_event" | "send_signal" if call.args.len() == 2 || entry.name == "send_signal" => {
+                if let Some((name, place)) = first {
+                    self.name(if entry.name == "send_signal" { "a signal's" } else { "an event's" }, name, place);
+                }
             }
             "sleep" | "sleep_until" => {
                 if let Some(named) = call.args.first() {
                     let place = self.at(named.start_position());
                     self.found.uses.push(Use { kind: UseKind::Sleep, name: entry.name.to_owned(), place });
+                }
+                if let (Some((name, place)), 2) = (first, call.args.len()) {
+                    self.name("a sleep's", name, place);
                 }
                 let Some((text, place)) = last else { return };
                 let wrong = match entry.name {
@@ -426,16 +436,7 @@ impl Checker<'_> {
     }
 
     fn step_name(&mut self, path: &[ASTNode<'_>], name: &str, place: Location) {
-        let wrong = if name.is_empty() {
-            Some("a step's name is empty".to_owned())
-        } else if name.contains('#') {
-            Some("a step's name has no `#`: that counts steps of the same name".to_owned())
-        } else if name.len() > STEP_NAME_BYTES {
-            Some(format!("a step's name has at most {STEP_NAME_BYTES} bytes"))
-        } else {
-            None
-        };
-        if let Some(message) = wrong {
+        if let Some(message) = options::wrong_name("a step's", name) {
             return self.report(Diagnostic::error("E0310", message).at(place));
         }
         let variable = path.iter().rev().find_map(|node| match node {

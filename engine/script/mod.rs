@@ -506,6 +506,11 @@ impl Stop {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
+    /// Every step that is under way, the one that began first before the others.
+    pub fn all_at_work(&self) -> Vec<AtWork> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn begins(&self, step: AtWork) {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
@@ -544,6 +549,7 @@ mod tests {
         stop.begins(at("a › x", 10));
         stop.begins(at("b › x", 20));
         assert_eq!(stop.at_work(), Some(at("a › x", 10)));
+        assert_eq!(stop.all_at_work(), [at("a › x", 10), at("b › x", 20)]);
         stop.leaves("a › x");
         assert_eq!(stop.at_work(), Some(at("b › x", 20)), "the end of one says nothing of the others");
         stop.leaves("b › x");

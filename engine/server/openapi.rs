@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::view::{
     Accepted, ConfigView, Delivered, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody,
     InvokedView, LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody,
-    ReplayView, RunView, SignalView, Trace,
+    ReplayView, RunView, SignalBody, SignalView, SignalledView, Trace,
 };
 use super::{App, again, events, functions, health, metrics, reload, runs, signals, stream, webhooks};
 
@@ -216,6 +216,14 @@ fn table() -> Vec<Route> {
             json_of::<One<InvokedView>>(),
             || post(functions::invoke),
         ),
+        Route::post(
+            "/v1/signals",
+            "Send a signal by its name in the body, as Inngest's SDKs do; 404 where no run waits for it",
+            json_of::<SignalBody>(),
+            json_of::<One<SignalledView>>(),
+            || post(signals::send_named),
+        )
+        .refuses(&[404, 408, 413, 415, 503, 507]),
         Route::post(
             "/v1/signals/{*name}",
             "Send a signal to the runs that wait for it; the body is its data",

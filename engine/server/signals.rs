@@ -13,7 +13,7 @@ use crate::base::{Json as Text, json};
 use crate::exec::AcceptError;
 
 use super::error::ApiError;
-use super::view::{One, SignalView};
+use super::view::{One, SignalBody, SignalView, SignalledView};
 use super::{App, Shared, events, inbound};
 
 /// `POST /v1/signals/{name}`: the body, any JSON or none, is what the waits give.
@@ -29,10 +29,27 @@ pub(super) async fn send(
     give(&app, &name, data).await.map(Json)
 }
 
+/// `POST /v1/signals`, as Inngest's SDKs send it: name and data in the body. They take 404 to say that nobody waits.
+pub(super) async fn send_named(State(app): Shared, request: Request) -> Result<Json<One<SignalledView>>, ApiError> {
+    let SignalBody { signal, data } = inbound::json(&app.door().options, request).await?;
+    check_name(&signal)?;
+    let data = data.map_or_else(|| Arc::from("null"), |data| Arc::from(data.get()));
+    let runs = resolved(app.engine.signal_runs(&signal, data).await)?;
+    let Some(run_id) = runs.first().copied() else {
+        return Err(ApiError::not_found(format!("no run waits for the signal `{signal}`")));
+    };
+    Ok(Json(One::at(app.engine.clock().now(), SignalledView { run_id, runs: runs.len() })))
+}
+
 /// Gives a signal to the runs that wait for it.
 pub(super) async fn give(app: &App, name: &str, data: Text) -> Result<One<SignalView>, ApiError> {
-    match app.engine.signal(name, data).await {
-        Ok(runs) => Ok(One::at(app.engine.clock().now(), SignalView { name: name.to_owned(), runs })),
+    let runs = resolved(app.engine.signal(name, data).await)?;
+    Ok(One::at(app.engine.clock().now(), SignalView { name: name.to_owned(), runs }))
+}
+
+fn resolved<T>(sent: Result<T, AcceptError>) -> Result<T, ApiError> {
+    match sent {
+        Ok(sent) => Ok(sent),
         Err(AcceptError::Draining) => Err(events::draining()),
         Err(AcceptError::Full) => Err(ApiError::from(crate::store::StoreError::Full)),
         Err(AcceptError::Store(error)) => Err(error.into()),

@@ -463,8 +463,11 @@ fn a_source_is_stored_once(store: &dyn Store) {
     let other = SourceRow { files: Arc::from("{}"), ..source.clone() };
     put(store, vec![Write::PutSource(source.clone())]);
     put(store, vec![Write::PutSource(other)]);
-    assert_eq!(store.source("abc"), Ok(Some(source)));
+    assert_eq!(store.source("abc"), Ok(Some(source.clone())));
     assert_eq!(store.source("abd"), Ok(None));
+    let mut all = Vec::new();
+    assert_eq!(store.all_sources(&mut |row| all.push(row)), Ok(()));
+    assert_eq!(all, [source]);
 }
 
 fn a_source_is_needed_while_a_run_names_it(store: &dyn Store) {

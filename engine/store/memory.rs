@@ -489,6 +489,12 @@ impl Store for Memory {
         Ok(self.disk().sources.get(hash).cloned())
     }
 
+    fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
+        let rows: Vec<SourceRow> = self.disk().sources.values().cloned().collect();
+        rows.into_iter().for_each(each);
+        Ok(())
+    }
+
     fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
         let disk = self.disk();
         let named: std::collections::HashSet<&Arc<str>> = disk.runs.values().filter_map(|life| life.row.version.as_ref()).collect();

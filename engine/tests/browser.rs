@@ -1,5 +1,6 @@
 //! The dashboard in a real browser: Chromium, which `scripts/test` installs, driven through its own driver.
 
+mod commands;
 mod keyboard;
 mod live;
 mod look;

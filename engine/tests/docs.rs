@@ -54,6 +54,7 @@ pages! {
     batch: "examples/batch/README.md",
     cron: "examples/cron/README.md",
     debounce: "examples/debounce/README.md",
+    defaults: "examples/defaults/README.md",
     delayed_start: "examples/delayed-start/README.md",
     explain: "examples/explain/README.md",
     fan_out: "examples/fan-out/README.md",

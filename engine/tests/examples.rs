@@ -1,5 +1,7 @@
 //! Every example through the program: it is valid without a warning, and a scenario of its own shows what it is there for.
 
+mod deleted;
+
 use std::path::Path;
 
 use serde_json::Value;
@@ -63,6 +65,24 @@ fn retries_repeats_the_failed_step_alone() {
     assert_eq!(result, serde_json::json!({"invoice": "R-17", "booked": 1200, "attempts": 3, "archived": false}));
     assert!(tree.contains("the bank does not answer (attempt 2 of 4)"), "{tree}");
     assert!(!tree.contains("(attempt 3 of 4)"), "{tree}");
+}
+
+#[test]
+fn defaults_count_where_a_function_says_nothing_else() {
+    let folder = example("defaults");
+    let arguments = ["try", "parcel/packed", "--example", "--fast-forward", "--json", "--then", "parcel/fetched@30m"];
+    let traces = json(&stepwell(folder.path(), arguments));
+    let attempts = |function: &str| {
+        let trace = traces.as_array().unwrap().iter().find(|trace| trace["run"]["function_id"] == function).unwrap();
+        let failed = trace["steps"][0]["attempts"].as_array().unwrap().iter().filter(|attempt| !attempt["error"].is_null());
+        (trace["run"]["state"].clone(), failed.count())
+    };
+    for function in ["call-carrier", "tell-customer"] {
+        assert_eq!(attempts(function), ("completed".into(), 5), "{function}");
+    }
+    // Both have the hour of the defaults, and nobody comes.
+    let ended = stepwell(folder.path(), ["try", "parcel/packed", "--example", "--fast-forward"]);
+    assert!(ended.exit == 1 && ended.stderr.contains("cancelled in 1h") && ended.stderr.contains("timeouts.finish"), "{}", ended.stderr);
 }
 
 #[test]

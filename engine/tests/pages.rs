@@ -1,5 +1,6 @@
 //! The dashboard's pages as the program serves them: what each says, and what its forms do.
 
+mod drawn;
 mod looks;
 mod sending;
 

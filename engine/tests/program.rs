@@ -16,7 +16,8 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A command in `folder`, without the variables of whoever runs the tests, with `stepwell` on its path.
+/// A command in `folder`, without the variables of whoever runs the tests, with `stepwell` on its path: the one that was built with the
+/// tests, or that of the folder `STEPWELL_TESTED`, to take figures of a release build without building the tests like it.
 pub fn command(program: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -25,6 +26,7 @@ pub fn command(program: &str, folder: &Path) -> Command {
         }
     }
     let beside = Path::new(env!("CARGO_BIN_EXE_stepwell")).parent().expect("the program is in a folder").to_owned();
+    let beside = std::env::var_os("STEPWELL_TESTED").map_or(beside, |folder| repository().join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let paths = [beside].into_iter().chain(std::env::split_paths(&path));
     command.env("PATH", std::env::join_paths(paths).expect("the program's folder can stand in PATH"));

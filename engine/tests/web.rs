@@ -1,13 +1,19 @@
 //! The dashboard over HTTP: who is let in, what its answers carry, and what it says of runs in each state.
 
 mod acts;
+mod again;
+mod commands;
 mod door;
 mod event;
 mod halted;
+mod heavy;
+mod limits;
 mod paint;
 mod run;
 mod seen;
 mod shown;
+mod timeline;
+mod versions;
 mod why;
 
 use std::time::Duration;

@@ -10,13 +10,19 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::value::RawValue;
 
-use crate::base::json;
+use crate::base::{EventId, json};
 use crate::server::view::{InvokeBody, Raw, ReplayBody};
 
 use super::ask::Form;
 use super::pages::runs::KNOWN;
-use super::widgets::Tone;
+use super::widgets::{self, Tone};
+use super::words::quoted;
 use super::{Ask, Content, Web, WebError, layout};
+
+/// A command longer than this is not told where one points at its button, in bytes.
+const TITLE_BYTES: usize = 400;
+/// A command longer than this is not shown, in bytes: what it holds stands in the page already.
+const COMMAND_BYTES: usize = 8 * 1024;
 
 /// What an action has come to.
 pub enum Done {
@@ -114,15 +120,74 @@ impl Default for Act<'_> {
     }
 }
 
-/// A form of one button.
+/// A form of one button, with its command behind a smaller one.
 pub fn button(ask: &Ask, act: Act) -> Markup {
     html! {
         form.act method="post" action=(act.path) {
             (back(ask))
             @for (name, value) in act.fields { input type="hidden" name=(name) value=(value); }
             (submit(ask, act.label, act.command, act.tone, act.key))
+            @if !act.command.is_empty() { (how(act.label, act.command)) }
         }
     }
+}
+
+/// A command that is seen once its sign is pressed: by a pointer, a finger or a key.
+fn how(label: &str, command: &str) -> Markup {
+    html! {
+        details.how {
+            summary title="The same from a terminal" { span aria-hidden="true" { ">_" } span.sr { "The command of " (label) } }
+            (widgets::command(command))
+        }
+    }
+}
+
+/// The command that does the same as the form which it stands in, with what its fields hold; the page's script keeps it up with them.
+///
+/// In the template, `{name}` is the value of a field as a word, `{a=b}` are those of two with `=` between them, and what stands in
+/// brackets is left out where one of its fields is empty, and repeated where they stand several times. `before` goes before it as it is.
+pub fn command(before: &str, template: &str, fields: &[(&str, &str)]) -> Markup {
+    let text = format!("{before}{}", filled(template, fields));
+    html! {
+        p.small.does {
+            @if text.len() > COMMAND_BYTES {
+                span.muted { "Too long for a command line: give it as a body to the API." }
+            } @else {
+                span.command { code data-follows=(template) data-before=[(!before.is_empty()).then_some(before)] { (text) } (widgets::copy("⧉", &text)) }
+            }
+        }
+    }
+}
+
+/// A template with the values of fields, as `command` says.
+fn filled(template: &str, fields: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (at, part) in template.split(['[', ']']).enumerate() {
+        let is_repeated = at % 2 == 1;
+        let times = if is_repeated { fields.len() } else { 1 };
+        for number in 0..times {
+            out.push_str(&words(part, fields, number, is_repeated).unwrap_or_default());
+        }
+    }
+    out
+}
+
+/// A part of a template with the values that its fields have for the `number`th time; none where one of them has to be there and is not.
+fn words(part: &str, fields: &[(&str, &str)], number: usize, is_needed: bool) -> Option<String> {
+    let value = |name: &str| {
+        let mut values = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.trim());
+        let value = values.nth(number).unwrap_or_default();
+        (!is_needed || !value.is_empty()).then(|| value.to_owned())
+    };
+    let (mut out, mut rest) = (String::new(), part);
+    while let Some((before, (names, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+        let values: Option<Vec<String>> = names.split('=').map(value).collect();
+        out.push_str(before);
+        out.push_str(&quoted(&values?.join("=")));
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 /// The button that sends a form off; it cannot be pressed by one who may only look.
@@ -132,7 +197,11 @@ pub fn submit(ask: &Ask, label: &str, command: &str, tone: Tone, key: Option<&st
         Tone::Bad => Some("danger"),
         _ => None,
     };
-    let title = if ask.may_change { command } else { "you are logged in with the read-only token" };
+    let title = match ask.may_change {
+        true if command.len() > TITLE_BYTES => "",
+        true => command,
+        false => "you are logged in with the read-only token",
+    };
     html! {
         button class=[class] type="submit" disabled[!ask.may_change] title=[(!title.is_empty()).then_some(title)] data-key=[key] { (label) }
     }
@@ -149,9 +218,10 @@ fn raw(name: &str, text: &str) -> Result<Raw, WebError> {
 }
 
 async fn send(web: Web, form: Form) -> Result<Done, WebError> {
-    let body = match form.one("event") {
-        Some(event) => event.to_owned(),
-        None => {
+    let body = match (form.one("event"), form.has("again")) {
+        (Some(event), _) => event.to_owned(),
+        (None, true) => stored(&web, form.id("again")?).await?,
+        (None, false) => {
             let mut event: BTreeMap<&str, Raw> = BTreeMap::new();
             let text = |text: &str| serde_json::value::to_raw_value(text).map_err(|error| WebError::bad_request(error.to_string()));
             event.insert("name", text(form.needed("name")?)?);
@@ -179,6 +249,13 @@ async fn send(web: Web, form: Form) -> Result<Done, WebError> {
     .saying("sent"))
 }
 
+/// An event that is stored, to be sent once more: its name and its data.
+async fn stored(web: &Web, id: EventId) -> Result<String, WebError> {
+    let event = web.read(move |store| store.event(id)).await?.ok_or_else(|| WebError::not_found(format!("there is no event {id}")))?;
+    // The data are JSON as they are stored, and stay as they were sent.
+    Ok(format!("{{\"name\":{},\"data\":{}}}", serde_json::Value::from(&*event.name), event.data))
+}
+
 async fn invoke(web: Web, form: Form) -> Result<Done, WebError> {
     let data = form.one("data").map(|text| raw("data", text)).transpose()?;
     let run = web.api().invoke(form.needed("function")?, InvokeBody { data, wait: None }).await?.data.run_id;
@@ -188,8 +265,8 @@ async fn invoke(web: Web, form: Form) -> Result<Done, WebError> {
 async fn signal(web: Web, form: Form) -> Result<Done, WebError> {
     let data = form.one("data").unwrap_or("null");
     json::value(data).map_err(|error| WebError::bad_request(format!("`data` is not JSON: {error}")))?;
-    web.api().signal(form.needed("name")?, Arc::from(data)).await?;
-    Ok(Done::to(form.back("/runs")).saying("signalled"))
+    let reached = web.api().signal(form.needed("name")?, Arc::from(data)).await?.data.runs;
+    Ok(Done::to(form.back("/runs")).saying(if reached == 0 { "unheard" } else { "signalled" }))
 }
 
 async fn pause(web: Web, form: Form, paused: bool) -> Result<Done, WebError> {
@@ -217,9 +294,18 @@ async fn migrate(web: Web, form: Form) -> Result<Done, WebError> {
 
 async fn replay(web: Web, form: Form) -> Result<Done, WebError> {
     let run = form.id("run")?;
-    let mut set = BTreeMap::new();
-    if let Some(step) = form.one("set_step") {
-        set.insert(step.to_owned(), raw("set_value", form.one("set_value").unwrap_or("null"))?);
+    // Each step stands before its result.
+    let (mut set, mut step) = (BTreeMap::new(), None);
+    for (name, value) in form.pairs() {
+        match name.as_str() {
+            "set_step" => step = Some(value.trim()).filter(|step| !step.is_empty()),
+            "set_value" => {
+                let Some(step) = step.take() else { continue };
+                let value = if value.trim().is_empty() { "null" } else { value.trim() };
+                set.insert(step.to_owned(), raw("set_value", value)?);
+            }
+            _ => {}
+        }
     }
     let body = ReplayBody { from_step: form.one("from_step").map(str::to_owned), set, dry_run: false };
     let replayed = web.api().replay(run, body).await?.data;
@@ -247,7 +333,7 @@ async fn many(web: Web, form: Form, again: bool) -> Result<Done, WebError> {
         p { (view.done) " runs were " (what) "; " (failed.len()) " were not:" }
         table.rows {
             thead { tr { th { "Run" } th { "Why not" } } }
-            tbody { @for run in failed { tr { td { (super::widgets::run_link(run.run_id)) } td { (run.error.as_deref().unwrap_or_default()) } } } }
+            tbody { @for run in failed { tr { td { (widgets::run_link(run.run_id)) } td { (run.error.as_deref().unwrap_or_default()) } } } }
         }
         p { a href=(form.back("/runs")) { "Back to the runs" } }
     });
@@ -271,6 +357,19 @@ mod tests {
         };
         assert_eq!(leads("/runs"), "/runs?said=sent");
         assert_eq!(leads("/runs?a=1#x"), "/runs?a=1&said=sent#x");
+    }
+
+    #[test]
+    fn a_command_has_what_the_fields_of_its_form_hold() {
+        let said = |template: &str, fields: &[(&str, &str)]| filled(template, fields);
+        let cancel = "stepwell runs cancel {run}[ --reason {reason}]";
+        assert_eq!(said(cancel, &[("run", "01"), ("reason", " ")]), "stepwell runs cancel 01");
+        assert_eq!(said(cancel, &[("run", "01"), ("reason", "it's late")]), r"stepwell runs cancel 01 --reason 'it'\''s late'");
+        let replay = "stepwell replay {run}[ --from {from_step}][ --set {set_step=set_value}]";
+        let edits = [("run", "01"), ("set_step", "a"), ("set_value", "1"), ("set_step", "b › c"), ("set_value", "{\"x\":[1]}")];
+        assert_eq!(said(replay, &edits), r#"stepwell replay 01 --set a=1 --set 'b › c={"x":[1]}'"#);
+        assert_eq!(said(replay, &[("run", "01"), ("from_step", "[b]")]), "stepwell replay 01 --from '[b]'");
+        assert_eq!(said("stepwell signal {name}", &[]), "stepwell signal ''");
     }
 
     #[test]

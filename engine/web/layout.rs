@@ -152,7 +152,7 @@ fn shell(web: &Web, ask: &Ask, title: &str, content: Content) -> Markup {
                 @if let Some(aside) = &content.aside { (aside) }
             }
             @if let Some(text) = ask.one("said").and_then(said) {
-                div.said role="status" { span aria-hidden="true" { "✓ " } (text) }
+                div.said role="status" { span aria-hidden="true" { (if ask.one("said") == Some("unheard") { "⚠ " } else { "✓ " }) } (text) }
             }
             (content.body)
             @if !content.commands.is_empty() {
@@ -195,6 +195,7 @@ fn said(word: &str) -> Option<&'static str> {
         "invoked" => "The run is started.",
         "sent" => "The event is stored.",
         "signalled" => "The signal is sent.",
+        "unheard" => "No run waits for this signal: nothing has happened.",
         "reloaded" => "The config is in force as its files are now.",
         "many" => "Done.",
         _ => return None,

@@ -72,7 +72,8 @@ data and ts, and what the sender wrote is under data.
         title: "an expression reads a property that is probably misspelled",
         text: "\
 The schema allows further properties, so the path may have a value; but it declares one with almost the same name. Or a
-function has several events, and the property is declared for some of them alone: for the others the value is null.
+function has several events, and the property is declared for some of them alone: for the others the value is null. Or the clock
+alone starts the function: what it sends has `cron`, `tz`, `at` and `missed`, so that the option never applies, or all runs have one key.
 `stepwell explain E0207` has the error that this is the mild form of.",
     },
     Entry {

@@ -107,7 +107,8 @@ The type is right, and the value is more or less than the option allows:
     concurrency.limit  at least 1, and at most two limits for a function
     engine.body        1B to 3MB
     limits.memory      at least 1MB
-    jitter             0 to 1
+    jitter             0 to 1; of `cron`, at most the shortest time between two starts
+    priority           -600 to 600, where it is the same number for every event
     time-outs          more than 0; `initial` of a back-off is not above its `max`",
     },
     Entry {
@@ -213,6 +214,7 @@ These do not go together:
     batch      with debounce, singleton, idempotency, priority or cancel_on
     batch      with a `key` of concurrency or throttle other than the batch's own
     debounce   with singleton
+    concurrency: [a, b]   with the same `shared` name, or the same `key` and `hold`, in both
     on: stepwell/function.…   with idempotency, rate_limit, debounce, batch or singleton
     backoff: table   with initial, max or jitter
     backoff: fixed   with max

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 
 use crate::base::Span;
 
-use super::super::reader::{Fields, MapShape, Reader, Value};
+use super::super::reader::{Fields, MapShape, Reader, Value, out_of_range};
 use super::super::spanned::Spanned;
 use super::super::tree::{Node, Shape};
 
@@ -18,7 +18,7 @@ pub struct Cancel {
     /// An expression over `event` (the run's) and `async` (the one that just came): only then is the run cancelled.
     #[schemars(rename = "if")]
     pub condition: Option<Spanned<String>>,
-    /// How long after the run's creation the event is listened for; default: always.
+    /// How long after the run's creation the event is listened for, more than 0; default: always.
     pub timeout: Option<Spanned<Span>>,
 }
 
@@ -34,6 +34,10 @@ impl Value for Cancel {
         let mut fields = Fields::of::<Cancel>(node, "`cancel_on`", reader)?;
         let cancel = Cancel { event: fields.required("event"), condition: fields.optional("if"), timeout: fields.optional("timeout") };
         fields.done();
+        if let Some(timeout) = cancel.timeout.as_ref().filter(|timeout| timeout.value == Span(0)) {
+            let problem = out_of_range(&timeout.place, "a time-out of 0", "more than 0");
+            reader.note(problem.help("the event would never cancel a run; without `timeout` it always does"));
+        }
         Some(cancel)
     }
 }

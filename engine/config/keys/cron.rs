@@ -7,7 +7,7 @@ use crate::base::diagnostic::nearest;
 use crate::base::{Diagnostic, Span};
 use crate::rules::cron::{self, Missed, Schedule};
 
-use super::super::reader::{Fields, MapShape, Reader, Value, choose};
+use super::super::reader::{Fields, MapShape, Reader, Value, choose, out_of_range};
 use super::super::spanned::{Spanned, or};
 use super::super::tree::{Node, Shape};
 
@@ -21,7 +21,7 @@ pub struct Cron {
     pub schedule: Option<Spanned<String>>,
     /// The time zone, such as `Europe/Berlin`; default UTC.
     pub tz: Option<Spanned<String>>,
-    /// The most time that a start is delayed at random; default none.
+    /// The most time that a start is delayed at random, at most the shortest time between two starts; default none.
     pub jitter: Option<Spanned<Span>>,
     /// What becomes of starts that were missed while the engine did not run: `skip` leaves them out, `run-once` (default)
     /// makes up for all of them by one start, `run-all` for each.
@@ -54,13 +54,25 @@ impl Cron {
             reader.note(problem);
         }
         let Some(schedule) = &self.schedule else { return };
-        let Err(bad) = Schedule::new(&schedule.value, TimeZone::UTC) else { return };
-        let place = schedule.place.within(&schedule.value, bad.range);
-        let problem = Diagnostic::error("E0127", bad.message).labelled(place, bad.expected);
-        reader.note(match bad.help {
-            Some(help) => problem.help(help),
-            None => problem,
-        });
+        match Schedule::new(&schedule.value, TimeZone::UTC) {
+            Ok(schedule) => self.check_jitter(&schedule, reader),
+            Err(bad) => {
+                let place = schedule.place.within(&schedule.value, bad.range);
+                let problem = Diagnostic::error("E0127", bad.message).labelled(place, bad.expected);
+                reader.note(match bad.help {
+                    Some(help) => problem.help(help),
+                    None => problem,
+                });
+            }
+        }
+    }
+
+    /// A start that may be delayed beyond the next one would leave that one no time of its own.
+    fn check_jitter(&self, schedule: &Schedule, reader: &mut Reader) {
+        let Some(jitter) = self.jitter.as_ref().filter(|jitter| jitter.value > Span(0)) else { return };
+        let Some(between) = schedule.shortest_gap().filter(|between| jitter.value > *between) else { return };
+        let problem = out_of_range(&jitter.place, &format!("a jitter of {}", jitter.value), &format!("at most {between}"));
+        reader.note(problem.help(format!("`{}` has two starts {between} apart", schedule.text())));
     }
 }
 

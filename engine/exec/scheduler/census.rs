@@ -12,7 +12,7 @@ impl Scheduler {
         // A suspect is in no queue.
         let suspects: IdMap<()> = self.suspects.iter().map(|run| (*run, ())).collect();
         let holds_any = self.held.count() > 0;
-        for (run, live) in &self.live {
+        for (run, live) in self.live.iter() {
             let in_line = live.stop.is_none() && (self.queue.is_queued(*run) || suspects.contains_key(run));
             let held = holds_any && live.stop.is_none() && !in_line && self.held.has(*run);
             let state = match live {

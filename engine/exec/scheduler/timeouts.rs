@@ -15,10 +15,12 @@ impl Scheduler {
     /// Sets the time-outs of a run.
     pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
         let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
-        match (row.started, function.timeouts.finish) {
-            (None, _) => self.arm_start(row.id, &row.function, row.enter),
-            (Some(began), Some(finish)) => self.timers.push(Reverse((began.after(finish), row.id, Due::FinishTimeout))),
-            (Some(_), None) => {}
+        match row.started {
+            None => self.arm_start(row.id, &row.function, row.enter),
+            Some(began) => {
+                let latest = function.timeouts.latest_end(began);
+                self.timers.extend(latest.map(|latest| Reverse((latest, row.id, Due::FinishTimeout))));
+            }
         }
     }
 
@@ -30,10 +32,7 @@ impl Scheduler {
 
     /// When a run has to have begun that enters the queue at `enter`; none where nothing says so.
     fn latest_start(&self, function: &str, enter: Millis) -> Option<Millis> {
-        let start = self.inner.project().function(function).and_then(|function| function.timeouts.start)?;
-        // The time that its function was paused does not count.
-        let resumed = self.inner.pause_of(function).filter(|pause| !pause.paused).map(|pause| pause.since);
-        Some(resumed.map_or(enter, |resumed| resumed.max(enter)).after(start))
+        self.inner.project().function(function)?.timeouts.latest_start(enter, self.inner.resumed(function))
     }
 
     /// A run has waited for its first start for as long as it may, unless that has been put off or taken away since.
@@ -66,9 +65,10 @@ impl Scheduler {
     /// When a run has to have ended; none where nothing says so.
     fn latest_end(&self, run: RunId) -> Option<Millis> {
         let live = self.live.get(&run)?;
-        let finish = self.inner.project().function(&live.function)?.timeouts.finish?;
+        let timeouts = self.inner.project().function(&live.function)?.timeouts;
+        timeouts.finish?;
         match self.inner.store.run(run) {
-            Ok(row) => Some(row?.started?.after(finish)),
+            Ok(row) => timeouts.latest_end(row?.started?),
             Err(error) => {
                 self.inner.fail(error);
                 None

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!((queue.slots.len(), queue.names.scopes.len(), queue.lines.len()), (1_000, 1, 0));
         let owns = |slot: &Slot| slot.parked.0.is_some() || slot.throttled.is_some();
         assert!(!queue.slots.iter().flatten().any(owns), "nobody waits: {queue:?}");
-        assert!(queue.runs.values().all(|entry| matches!(entry.slots, Places::One(_))), "{queue:?}");
+        assert!(queue.runs.iter().all(|(_, entry)| matches!(entry.slots, Places::One(_))), "{queue:?}");
         (1..=1_000).for_each(|run| queue.remove(Id(run)));
         assert!(queue.names.is_empty() && queue.runs.is_empty(), "nothing is left: {queue:?}");
     }

@@ -74,7 +74,10 @@ fn options(attempt: &Attempt, given: Option<&Map>) -> Result<Options, Fault> {
                 Ok(retries) if (0..=i64::from(RETRIES_MOST)).contains(&retries) => options.retry.attempts = retries as u32 + 1,
                 _ => return Err(Thrown::last("E0407", format!("retries is a whole number from 0 to {RETRIES_MOST}")).fault()),
             },
-            "timeout" => options.timeout = time::period(value)?.0,
+            "timeout" => match time::period(value)?.0 {
+                Span(0) => return Err(Thrown::last("E0407", "the timeout of a step is more than 0").fault()),
+                timeout => options.timeout = timeout,
+            },
             "backoff" => options.retry.backoff = backoff(value)?,
             other => {
                 let near = crate::base::diagnostic::nearest(other, OPTIONS);
@@ -107,6 +110,11 @@ fn backoff(value: &Dynamic) -> Result<Backoff, Fault> {
             && initial > max
         {
             return Err(wrong(format!("the first wait, {initial}, is longer than the longest, {max}")).fault());
+        }
+        let idle = waits.growth.and_then(|growth| Some((growth, growth.idle().iter().find(|name| map.contains_key(**name))?)));
+        if let Some((growth, name)) = idle {
+            let thrown = wrong(format!("`{name}` has no effect on the back-off `{}`", growth.word()));
+            return Err(thrown.help(format!("remove `{name}`, or choose `exponential` or `linear`")).fault());
         }
         return Ok(waits.backoff());
     }

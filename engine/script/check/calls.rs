@@ -83,7 +83,7 @@ impl Checker<'_> {
                     let help = near.map_or_else(|| format!("it takes {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
                     let problem = Diagnostic::error("E0310", format!("{} has no option `{}`", entry.name, field.name));
                     self.report(problem.at(field.place.clone()).help(help));
-                } else if let Some(message) = out_of_range(entry.name, &field) {
+                } else if let Some(message) = wrong_value(entry.name, &field) {
                     self.report(Diagnostic::error("E0310", message).at(field.place.clone()));
                 } else if let (true, Some((text, place))) = (DURATIONS.contains(&field.name.as_str()), field.text)
                     && let Some((message, help)) = not_a_duration(&text)
@@ -111,16 +111,26 @@ pub(super) fn not_a_rest(text: &str) -> Option<(String, &'static str)> {
     }
 }
 
-/// What is wrong with a field whose number its function does not take.
-fn out_of_range(function: &str, field: &Field) -> Option<String> {
-    let number = field.number?;
-    let (.., least, most) = RANGES.iter().find(|(of, name, ..)| (*of, *name) == (function, field.name.as_str()))?;
-    let is_taken = (*least..=*most).contains(&number);
-    (!is_taken).then(|| format!("{} is a whole number from {least} to {most}", field.name))
+/// What is wrong with a literal that its function does not take as this option.
+fn wrong_value(function: &str, field: &Field) -> Option<String> {
+    let value = field.value.as_ref()?;
+    match (function, field.name.as_str()) {
+        ("parallel", "settle") => (!value.is_bool()).then(|| "settle is true or false".to_owned()),
+        ("step", "timeout") => {
+            let is_none = field.number == Some(0)
+                || field.text.as_ref().is_some_and(|(text, _)| text.parse::<Span>().is_ok_and(|span| span == Span(0)));
+            is_none.then(|| "the timeout of a step is more than 0".to_owned())
+        }
+        _ => {
+            let (.., least, most) = RANGES.iter().find(|(of, name, ..)| (*of, *name) == (function, field.name.as_str()))?;
+            let is_taken = field.number.is_some_and(|number| (*least..=*most).contains(&number));
+            (!is_taken).then(|| format!("{} is a whole number from {least} to {most}", field.name))
+        }
+    }
 }
 
 /// Whether an argument is a map that stands there.
-fn is_map(argument: &Expr) -> bool {
+pub(super) fn is_map(argument: &Expr) -> bool {
     match argument {
         Expr::Map(..) => true,
         Expr::DynamicConstant(value, _) => value.is_map(),

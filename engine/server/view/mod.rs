@@ -36,7 +36,7 @@ pub use notice::NoticeView;
 pub use reload::{AffectedView, ChangeView, FieldView, OlderView, PlanView, ReloadView, UnfitView};
 pub use run::{RunView, Status, shown_state};
 use schema::IdText;
-pub use signal::SignalView;
+pub use signal::{SignalBody, SignalView, SignalledView};
 pub(in crate::server) use trace::counted;
 pub use trace::{AttemptView, StepStatus, StepView, Trace};
 

@@ -414,6 +414,10 @@ impl Store for Sqlite {
         self.readers.source(hash)
     }
 
+    fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
+        self.readers.all_sources(each)
+    }
+
     fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
         self.readers.unneeded_sources()
     }

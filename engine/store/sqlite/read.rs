@@ -249,6 +249,17 @@ impl Readers {
         })
     }
 
+    pub(super) fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
+        self.within(|decoder| {
+            let mut statement = decoder.connection.prepare_cached("SELECT hash, files FROM sources")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(SourceRow { hash: row.get(0)?, files: row::json(row, 1)? });
+            }
+            Ok(())
+        })
+    }
+
     pub(super) fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
         const SQL: &str = "SELECT hash FROM sources WHERE hash NOT IN \
             (SELECT text FROM names WHERE id IN (SELECT DISTINCT version FROM runs WHERE version IS NOT NULL))";

@@ -15,7 +15,7 @@ async fn a_run_of_a_thousand_steps_is_shown_in_parts_and_a_large_result_on_deman
     browser.go(&format!("/runs/{run}?step=step.large")).await;
     let length = "return document.querySelector('.side pre.json').textContent.length";
     assert!(browser.run(length, &[]).await.as_u64().unwrap() < 10_000);
-    browser.click(&[".side .data button[hx-get]"]).await;
+    browser.click(&[".side .data a[hx-get]"]).await;
     browser
         .until_true("const pre = document.querySelector('.side pre.json'); return pre !== null && pre.textContent.length > 400000", &[])
         .await;

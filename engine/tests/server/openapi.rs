@@ -71,6 +71,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
                 ("POST", "/v1/replays" | "/v1/cancellations") => request.json(&json!({"function": "pay", "dry_run": true})),
                 ("POST", "/v1/functions/{id}/invoke") => request.json(&json!({"data": {"a": 1}, "wait": "1m"})),
                 ("POST", "/v1/runs/{id}/replay") => request.json(&json!({"from_step": "pack"})),
+                ("POST", "/v1/signals") => request.json(&json!({"signal": "nobody"})),
                 ("POST", _) => request.json(&json!({})),
                 _ => request,
             };
@@ -78,9 +79,10 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
             let schema = match answer.status {
                 200 if content.get("text/plain").is_some() => continue,
                 200 => &content["application/json"]["schema"],
-                // A run that has failed is neither cancelled nor tried again at once: the refusal has its shape, too.
-                409 => {
-                    assert!(operation["responses"].get("409").is_some(), "{what}: {}", answer.text);
+                // A run that has failed is neither cancelled nor tried again at once, and nobody waits for the signal: a refusal has its
+                // shape, too.
+                status if status == 409 || (status == 404 && path == "/v1/signals") => {
+                    assert!(operation["responses"].get(status.to_string()).is_some(), "{what}: {}", answer.text);
                     &document["components"]["responses"]["Error"]["content"]["application/json"]["schema"]
                 }
                 status => panic!("{what} answers {status}: {}", answer.text),

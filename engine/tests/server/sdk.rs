@@ -104,3 +104,36 @@ async fn the_runs_of_an_event_are_told_in_inngests_shape() {
     let failed = server.get(&format!("/v1/runs/{failed}")).await.body["data"].clone();
     assert_eq!((&failed["status"], &failed["error"]["message"]), (&json!("Failed"), &json!("no box")));
 }
+
+/// What `inngest.sendSignal` of inngest 4.24.0 sends without a signing key; the connection alone was kept alive.
+const SIGNAL: (&str, &str) = (
+    "POST /v1/signals HTTP/1.1|host: HOST|connection: close|Content-Type: application/json|x-inngest-sdk: inngest-js:v4.24.0|\
+     Authorization: Bearer|accept: */*|accept-language: *|sec-fetch-mode: cors|user-agent: node|accept-encoding: gzip, deflate|\
+     content-length: LENGTH",
+    r#"{"signal":"go","data":{"by":"ada"}}"#,
+);
+
+#[tokio::test]
+async fn a_signal_of_a_stock_sdk_reaches_the_run_that_waits_for_it() {
+    let yaml = "events: { app/nap: {}, app/again: {} }\nfunctions: { branches: { on: app/nap } }\n";
+    let server = Server::of(yaml, Arc::new(Memory::new()), |options| options.any_key = true).await;
+    let (head, body) = SIGNAL;
+    // The SDK takes 404 to say that nobody waits.
+    let (status, _, answer) = sent(&server, head, body).await;
+    assert_eq!((&*status, &*answer), ("HTTP/1.1 404 Not Found", r#"{"error":"no run waits for the signal `go`","status":404}"#));
+    let run = server.run_in(RunState::Waiting, json!({"name": "app/nap"})).await;
+    let mut notices = server.engine.subscribe();
+    let (status, headers, answer) = sent(&server, head, body).await;
+    assert_eq!(status, "HTTP/1.1 200 OK", "{answer}");
+    assert!(headers.contains("content-type: application/json\r\n"), "{headers}");
+    assert!(answer.starts_with(&format!(r#"{{"data":{{"run_id":"{run}","runs":1}}"#)), "{answer}");
+    let id = run.parse().unwrap();
+    while !server.engine.store().journal(id).unwrap().records.iter().any(|record| format!("{:?}", record.result).contains("ada")) {
+        notices.recv().await.unwrap();
+    }
+    // It was taken, so nobody waits any more; without a name it is none.
+    assert_eq!(sent(&server, head, body).await.0, "HTTP/1.1 404 Not Found");
+    for wrong in [r#"{"data":1}"#, r#"{"signal":"","data":1}"#, r#"{"signal":7}"#, "{}"] {
+        assert_eq!(sent(&server, head, wrong).await.0, "HTTP/1.1 400 Bad Request", "{wrong}");
+    }
+}

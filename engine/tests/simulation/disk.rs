@@ -375,7 +375,8 @@ impl Store for Disk {
 
     fn pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
         self.read()?;
-        self.memory.pauses()
+        let pauses = self.memory.pauses()?;
+        Ok(self.sabotage.map_or(pauses.clone(), |sabotage| sabotage.recall(pauses)))
     }
 
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {

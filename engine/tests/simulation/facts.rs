@@ -1,6 +1,6 @@
 //! What has happened in a world, seen from outside the engine: what is on the disk, what its steps did, what the client
 //! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9; W1 is that
-//! a wait comes to one thing, which fits it, and W2 that it misses nothing.
+//! a wait comes to one thing, which fits it, and W2 that it misses nothing; P1 that a paused function begins no run.
 
 mod editions;
 mod gates;

@@ -3,6 +3,7 @@
 //! gates and limits, start by the clock, are paused, and whose engine is killed. `STEPWELL_FLOW_SEED=…` runs one world again.
 
 mod model;
+mod without;
 mod world;
 
 use std::collections::HashMap;
@@ -21,12 +22,15 @@ use super::dice::{Dice, SeededEntropy};
 use super::number;
 use super::plan::WakePlan;
 use model::Model;
-use world::{Act, Event, LAST_TICK, Missed, Ms, OF_CLOCK, Ticks, World};
+use without::Without;
+use world::{Act, Event, LAST_TICK, Ms, OF_CLOCK, Ticks, World};
 
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
 /// Worlds that are tried where nothing else is said.
 const WORLDS: u64 = 200;
+/// Worlds in which something that matters is looked for.
+const ENOUGH: usize = 3;
 /// Whatever has not ended by then never will.
 const HORIZON: Millis = Millis(START.0 + 24 * 3_600_000);
 
@@ -230,28 +234,42 @@ fn the_model_is_short_enough_to_be_seen_through() {
     assert!(lines <= 300, "the model has {lines} lines of code");
 }
 
-/// A model that says the same whether something is there or not would hold nothing against the engine.
+/// A model that says the same whether something is there or not would hold nothing against the engine. Only worlds that are surely
+/// compared count: which of those are with a jitter, the engine's dice say.
 #[test]
-fn what_the_model_knows_of_matters_in_some_worlds() {
-    type Without = fn(&mut World);
-    let all: [(&str, Without); 5] = [
-        ("hold: active", |world| world.functions.iter_mut().flat_map(|one| &mut one.limits).for_each(|limit| limit.holds = true)),
-        ("an invocation", |world| world.functions.iter_mut().for_each(|one| one.invokes = None)),
-        ("a pause", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Pause(..)))),
-        ("a kill", |world| world.acts.retain(|(_, act)| !matches!(act, Act::Kill))),
-        ("a missed start", |world| world.functions.iter_mut().for_each(|one| one.missed = Missed::Skip)),
-    ];
+fn what_the_model_knows_of_matters_in_worlds_that_are_compared() {
     let fates = |world: &World| Model::fates(&world.functions, &world.acts, Ticks::new());
-    for (what, without) in all {
-        let matters = |seed: &u64| {
-            let (whole, mut less) = (world::world(*seed), world::world(*seed));
-            without(&mut less);
-            fates(&whole).zip(fates(&less)).is_some_and(|(one, other)| one != other)
-        };
-        let count = (0..WORLDS).filter(matters).count();
-        println!("{what} matters in {count} worlds");
+    let is_sure = |world: &World| world.functions.iter().all(|function| function.jitter == 0);
+    let sure = (0..WORLDS).map(world::world).filter(is_sure).filter_map(|world| fates(&world).map(|fates| (world, fates)));
+    let sure: Vec<(World, _)> = sure.collect();
+    println!("{} worlds are surely compared", sure.len());
+    let matters = |without: Without, world: &World, whole: &HashMap<(usize, usize), Fate>| {
+        let mut less = world.clone();
+        without(&mut less);
+        fates(&less).is_some_and(|less| less != *whole)
+    };
+    for (what, without) in without::ALL {
+        let count = sure.iter().filter(|(world, whole)| matters(without, world, whole)).take(ENOUGH).count();
+        println!("{what} matters in {count} worlds, of which no more than {ENOUGH} are looked for");
         assert!(count > 0, "{what} never matters");
     }
+}
+
+/// That a start by the clock is late matters to what the model says: here each comes when half of its jitter is over.
+#[test]
+fn a_late_start_matters_to_the_model() {
+    let late = |world: &World| -> Ticks {
+        let functions = world.functions.iter().enumerate().filter(|(_, function)| function.jitter > 0);
+        functions.flat_map(|(at, function)| function.schedule().map(move |slot| ((at, slot), slot + function.jitter / 2))).collect()
+    };
+    let matters = |seed: &u64| {
+        let world = world::world(*seed);
+        let fates = |ticks| Model::fates(&world.functions, &world.acts, ticks);
+        fates(late(&world)).zip(fates(Ticks::new())).is_some_and(|(one, other)| one != other)
+    };
+    let count = (0..WORLDS).filter(matters).count();
+    println!("a jitter matters in {count} worlds");
+    assert!(count > 0, "a jitter never matters");
 }
 
 #[test]

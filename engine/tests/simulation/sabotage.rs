@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepwell::base::Millis;
 use stepwell::rules::gates::GateKeys;
-use stepwell::rules::{Expect, Gate, Kind, List, Resolution, RunRow, Write};
+use stepwell::rules::{Expect, Gate, Kind, List, PauseRow, Resolution, RunRow, Write};
 use stepwell::store::Journal;
 
 /// What is broken in a world.
@@ -46,10 +46,18 @@ pub enum Sabotage {
     ForgottenWindows,
     /// After a restart nobody knows who has the key of a singleton.
     ForgottenSingletons,
+    /// How full the bucket of a throttle is, is not stored.
+    LostBuckets,
+    /// Where a function stands in its schedule is not stored with its start.
+    LostPositions,
+    /// After a restart nobody knows which functions are paused.
+    ForgottenPauses,
+    /// What a gate has skipped is not recorded.
+    LostOutcomes,
 }
 
 /// Each with the promise that it breaks.
-pub const ALL: [(Sabotage, &str); 18] = [
+pub const ALL: [(Sabotage, &str); 22] = [
     (Sabotage::HastyAnswers, "I1"),
     (Sabotage::LostRuns, "I2"),
     (Sabotage::LostKeys, "I2"),
@@ -68,6 +76,10 @@ pub const ALL: [(Sabotage, &str); 18] = [
     (Sabotage::WideThrottles, "I6"),
     (Sabotage::ForgottenWindows, "I6"),
     (Sabotage::ForgottenSingletons, "I6"),
+    (Sabotage::LostBuckets, "I6"),
+    (Sabotage::LostPositions, "I9"),
+    (Sabotage::ForgottenPauses, "P1"),
+    (Sabotage::LostOutcomes, "I2"),
 ];
 
 /// How far a fast clock is ahead.
@@ -91,9 +103,29 @@ impl Sabotage {
             Sabotage::LostCounts => {
                 list.writes.retain(|write| !matches!(write, Write::PutWindow(row) if row.window.gate == Gate::RateLimit));
             }
+            Sabotage::LostBuckets => {
+                let is_bucket = |write: &Write| match write {
+                    Write::PutWindow(row) | Write::RaiseWindow(row) => row.window.gate == Gate::Throttle,
+                    _ => false,
+                };
+                list.writes.retain(|write| !is_bucket(write));
+            }
+            Sabotage::LostPositions => {
+                // What is expected of a position goes too, so that the engine that made it goes on.
+                list.expect.retain(|expect| !matches!(expect, Expect::CronAt { .. }));
+                if list.writes.iter().any(|write| matches!(write, Write::InsertEvent(_))) {
+                    list.writes.retain(|write| !matches!(write, Write::PutCron(_)));
+                }
+            }
+            Sabotage::LostOutcomes => list.writes.retain(|write| !matches!(write, Write::NoteOutcome { .. })),
             _ => {}
         }
         list
+    }
+
+    /// What is read of the pauses.
+    pub fn recall(self, pauses: Vec<PauseRow>) -> Vec<PauseRow> {
+        if self == Sabotage::ForgottenPauses { Vec::new() } else { pauses }
     }
 
     /// What is read of a journal.

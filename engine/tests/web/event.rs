@@ -75,13 +75,13 @@ async fn an_event_is_sent_again_as_it_was_or_changed_in_the_form() {
     let text = unescaped(text.split("</textarea>").next().unwrap());
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), data);
 
-    // The button sends what stands in its fields.
+    // The button sends what is stored.
     let (again, _) = page.text.split_once(">Send again</button>").unwrap_or_else(|| panic!("no button: {}", page.text));
     let again = Answer { text: again.rsplit("<form").next().unwrap().to_owned(), ..page.clone() };
     assert!(again.text.contains("action=\"/do/send\""), "{}", again.text);
     let value = |name: &str| unescaped(field(&again, name).split("value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap());
-    let (name, sent) = (value("name"), value("data"));
-    let answer = ask(&shop, Method::POST, "/do/send", &[], &[("name", name.as_str()), ("data", sent.as_str())]).await;
+    let stored = value("again");
+    let answer = ask(&shop, Method::POST, "/do/send", &[], &[("again", stored.as_str())]).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.plain());
     let run = answer.header("location").strip_prefix("/runs/").and_then(|rest| rest.split('?').next()).unwrap().to_owned();
     let trace = shop.get(&format!("/v1/runs/{run}/trace")).await["data"].clone();

@@ -19,7 +19,7 @@
   function isHeld(part) {
     const at = document.activeElement;
     if (at && part.contains(at) && at.matches("input, textarea, select")) return true;
-    if (part.querySelector("details.menu[open], details.offer[open]")) return true;
+    if (part.querySelector("details.menu[open], details.offer[open], details.how[open]")) return true;
     const selection = window.getSelection();
     return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   }
@@ -50,6 +50,7 @@
         const now = document.getElementById(target) || part;
         parts.set(now, { next: Date.now() + Math.max(LEAST_REST, 4 * (Date.now() - began)) });
         ages();
+        fold();
         if (state.again) refresh(now);
       };
       htmx.ajax("GET", state.url, { target: part, source: part, swap: swap }).then(done, done);
@@ -124,6 +125,18 @@
   }
   setInterval(function () { if (!document.hidden) ages(); }, 1000);
 
+  // ---- What somebody has folded stays so when its part comes anew.
+  const folded = new Set();
+  document.addEventListener("toggle", function (event) {
+    const key = event.target.dataset && event.target.dataset.fold;
+    if (!key) return;
+    if (event.target.open) folded.delete(key); else folded.add(key);
+  }, true);
+
+  function fold() {
+    document.querySelectorAll("details[data-fold]").forEach(function (part) { if (folded.has(part.dataset.fold)) part.open = false; });
+  }
+
   // ---- Copying.
   function copied(button, text) {
     const done = function () {
@@ -138,7 +151,7 @@
   }
 
   document.addEventListener("click", function (event) {
-    const button = event.target.closest("[data-copy], [data-copy-url], [data-help]");
+    const button = event.target.closest("[data-copy], [data-copy-shown], [data-copy-url], [data-help]");
     if (!button) {
       // A menu closes when something beside it is pressed.
       document.querySelectorAll("details.menu[open]").forEach(function (menu) { if (!menu.contains(event.target)) menu.open = false; });
@@ -146,9 +159,51 @@
     }
     if (button.dataset.help !== undefined) return help();
     if (button.dataset.copy !== undefined) return copied(button, button.dataset.copy);
+    if (button.dataset.copyShown !== undefined) return copied(button, button.closest(".data").querySelector("pre").textContent);
     fetch(button.dataset.copyUrl).then(function (answer) { return answer.text(); }).then(function (text) {
       copied(button, new DOMParser().parseFromString(text, "text/html").body.textContent);
     });
+  });
+
+  // ---- Commands that hold what the fields of their form do: `{name}` is a field's value, `{a=b}` those of two, and what stands in
+  // brackets is there once for each value of its fields.
+  function quoted(text) {
+    return /^[A-Za-z0-9/._:=@%+,-]+$/.test(text) ? text : "'" + text.replaceAll("'", "'\\''") + "'";
+  }
+
+  function filled(form, template) {
+    const values = function (name) {
+      return Array.from(form.querySelectorAll("[name]")).filter(function (field) { return field.name === name; })
+        .map(function (field) { return field.value.trim(); });
+    };
+    const words = function (part, at, needed) {
+      let whole = true;
+      const text = part.replace(/\{([^}]*)\}/g, function (_, names) {
+        return quoted(names.split("=").map(function (name) {
+          const value = values(name)[at] || "";
+          if (needed && !value) whole = false;
+          return value;
+        }).join("="));
+      });
+      return whole ? text : "";
+    };
+    return template.split(/[[\]]/).map(function (part, number) {
+      if (number % 2 === 0) return words(part, 0, false);
+      const times = Math.max(0, ...Array.from(part.matchAll(/[{=]([^}=]*)/g)).map(function (name) { return values(name[1]).length; }));
+      return Array.from({ length: times }, function (_, at) { return words(part, at, true); }).join("");
+    }).join("");
+  }
+
+  function follow(form) {
+    form.querySelectorAll("[data-follows]").forEach(function (command) {
+      const text = (command.dataset.before || "") + filled(form, command.dataset.follows);
+      command.textContent = text;
+      command.parentElement.querySelector("[data-copy]").dataset.copy = text;
+    });
+  }
+
+  ["input", "change"].forEach(function (kind) {
+    document.addEventListener(kind, function (event) { if (event.target.form) follow(event.target.form); });
   });
 
   // ---- Forms: filters are sent off by a choice.
@@ -168,7 +223,10 @@
     if (dialog && !dialog.open) dialog.showModal();
   }
 
-  function rows() { return Array.from(document.querySelectorAll("[data-row]")); }
+  function rows() {
+    // What is folded away is not gone to.
+    return Array.from(document.querySelectorAll("[data-row]")).filter(function (row) { return row.getClientRects().length > 0; });
+  }
 
   // The row that was chosen last: a part that comes anew has it chosen still.
   let last = null;
@@ -227,6 +285,7 @@
 
   document.addEventListener("htmx:afterSwap", function () {
     ages();
+    fold();
     if (last && !document.querySelector("[data-row].at")) choose(document.querySelector('[data-row="' + CSS.escape(last) + '"]'), false);
   });
   connect();

@@ -61,6 +61,7 @@ fn content(web: &Web, ask: &Ask, found: Vec<Check>, deep: bool) -> Content {
                     (actions::submit(ask, "Read the whole database for faults", "stepwell doctor", Tone::Plain, None))
                     span.muted { "It takes as long as the disk takes to read it; runs go on meanwhile." }
                 }
+                p.small.does { (widgets::command("stepwell doctor")) }
             }
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use crate::base::{EventId, Id};
+use crate::base::{EventId, Id, size};
 use crate::exec::{Condition, REFUSED_KEPT, Refused};
 use crate::project::Project;
 use crate::rules::{EventRow, RunState};
@@ -25,6 +25,12 @@ const LOOKED_AT: usize = 5_000;
 const RUNS_LISTED: usize = 20;
 /// Runs of one event that its own page lists.
 const RUNS_SHOWN: usize = 1_000;
+/// Bytes of data up to which a command holds them itself.
+pub(super) const COMMAND_BYTES: usize = 4 * 1024;
+/// Bytes of the data of a refused event that the list of them shows.
+const REFUSED_SHOWN: usize = 1_000;
+/// Characters of a value that a condition saw.
+const VALUE_SHOWN: usize = 2_000;
 /// Characters of an event's data in a list.
 const DATA_SHOWN: usize = 120;
 
@@ -157,7 +163,7 @@ fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
     let now = web.now();
     html! {
         @if found.rows.is_empty() && found.next.is_none() {
-            (widgets::empty("No events", html! { "Send one: " a href="/send" { "Send event" } ", or " (widgets::command("stepwell send NAME --example")) }))
+            (widgets::empty("No events", html! { "Send one: " a href="/send" { "Send event" } ", or " (widgets::command(&first_command(&web.project()))) }))
         } @else {
             div.table {
                 table.rows {
@@ -244,6 +250,14 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         Ok(Some((event, view)))
     });
     let (event, view) = read.await?.ok_or_else(|| WebError::not_found(format!("there is no event {id}")))?;
+    // What is large comes once somebody wants it.
+    match ask.part() {
+        Some("data") => return Ok(widgets::json_whole(&event.data).into()),
+        Some("extra") => return Ok(widgets::json_whole(event.extra.as_deref().unwrap_or("null")).into()),
+        Some("curl") => return Ok(html! { (curl(&web, &event.name, &event.data)) }.into()),
+        _ => {}
+    }
+    let part = |part: &str| format!("/events/{id}?part={part}");
     let became = html! {
         p { (view.summary) "." }
         @for function in &view.functions { (outcome(function)) }
@@ -260,7 +274,8 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
     let mut states =
         view.functions.iter().flat_map(|function| &function.runs).map(|run| run.state).chain(view.waits.iter().map(|wait| wait.state));
     let is_over = states.all(|state| state.is_terminal() || state == RunState::Parked);
-    let send = send_command(&event.name, &event.data);
+    let send = again_command(event.id, &event.name, &event.data);
+    let again = event.id.to_string();
     let mut facts = vec![
         ("Name", html! { a href={ "/events?name=" (event.name) } { (event.name) } }),
         ("Id", html! { span.mono { (event.id) } " " (widgets::copy("Copy id", &event.id.to_string())) }),
@@ -282,20 +297,22 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         ));
     }
     if let Some(extra) = &event.extra {
-        facts.push(("Beside data", widgets::json(extra)));
+        facts.push(("Beside data", widgets::json_at(extra, &part("extra"))));
     }
     let is_own = event.name.starts_with("stepwell/");
     let buttons = html! {
         @if !is_own {
-            (actions::button(&ask, Act { path: "/do/send", label: "Send again", fields: &[("name", &event.name), ("data", &event.data)], command: &send, ..Act::default() }))
+            (actions::button(&ask, Act { path: "/do/send", label: "Send again", fields: &[("again", &again)], command: &send, ..Act::default() }))
             a.button href={ "/send?from=" (event.id) } { "Change and send…" }
-            (widgets::copy("Copy as curl", &curl(&web, &event.name, &event.data)))
+            @if event.data.len() > COMMAND_BYTES {
+                button.copy type="button" data-copy-url=(part("curl")) title="Copy" { "Copy as curl" }
+            } @else { (widgets::copy("Copy as curl", &curl(&web, &event.name, &event.data))) }
         }
     };
     let body = html! {
         div.grid2 {
             (widgets::panel("Event", html! { (widgets::facts(&facts)) div.row { (buttons) } }))
-            (widgets::panel("Data", widgets::json(&event.data)))
+            (widgets::panel("Data", widgets::json_at(&event.data, &part("data"))))
         }
         section.panel {
             h2 { "What became of it" }
@@ -327,7 +344,7 @@ fn outcome(function: &FunctionOutcome) -> Markup {
                 @if !condition.values.is_empty() {
                     table.values {
                         caption.sr { "What the condition saw" }
-                        tbody { @for (path, value) in &condition.values { tr { th.mono scope="row" { (path) } td.mono { (value) } } } }
+                        tbody { @for (path, value) in &condition.values { tr { th.mono scope="row" { (path) } td.mono { (cut(&value.to_string(), VALUE_SHOWN)) } } } }
                     }
                 }
                 @if let Some(error) = &condition.error { p.fault { "✗ " (error) } }
@@ -339,6 +356,20 @@ fn outcome(function: &FunctionOutcome) -> Markup {
             @for run in function.gates.iter().filter_map(|gate| gate.run_id) { p { "→ " (widgets::run_link(run)) } }
             @for note in &function.notes { p.muted { (note) } }
         }
+    }
+}
+
+/// The command that sends an event, for those who have sent none: the first that is declared.
+pub(super) fn first_command(project: &Project) -> String {
+    format!("stepwell send {} --example", quoted(project.config.events.names().next().unwrap_or("order/placed")))
+}
+
+/// The command that sends a stored event once more: with its data, or, where they are too long for a command line, with those that are
+/// stored.
+pub(super) fn again_command(id: EventId, name: &str, data: &str) -> String {
+    match data.len() > COMMAND_BYTES {
+        true => format!("stepwell events get {id} --json | jq -c .data | stepwell send {} --data -", quoted(name)),
+        false => send_command(name, data),
     }
 }
 
@@ -380,6 +411,14 @@ fn refused(web: &Web, ask: &Ask) -> Content {
     if ask.part() == Some("rows") {
         return Content::new(rows);
     }
+    if ask.part() == Some("data") {
+        let asked = ask.one("number").and_then(|number| number.parse().ok());
+        let data = all.iter().find(|one| Some(one.number) == asked).and_then(|one| one.data.as_deref());
+        return match data {
+            Some(data) => Content::new(widgets::json_whole(&hide(data))),
+            None => Content::new(html! { p.muted { "This refused event is not kept any more." } }),
+        };
+    }
     Content::new(html! {
         (tabs(web, true))
         p.muted { "The last " (REFUSED_KEPT) " refused events since the engine started. They are kept in memory alone: what is refused is never stored." }
@@ -387,6 +426,20 @@ fn refused(web: &Web, ask: &Ask) -> Content {
     })
     .title("Refused events")
     .command("stepwell explain E0221")
+}
+
+/// The data of a refused event. There may be many of them on the page, so each shows little of what is long.
+fn refused_data(number: u64, data: &str) -> Markup {
+    if data.len() <= REFUSED_SHOWN {
+        return widgets::json(data);
+    }
+    let all = format!("/events?tab=refused&part=data&number={number}");
+    html! {
+        div.data {
+            pre.json tabindex="0" { (cut(data, REFUSED_SHOWN / 2)) }
+            a.button href=(all) hx-get=(all) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(data.len() as u64)) }
+        }
+    }
 }
 
 fn refused_one(web: &Web, one: &Refused, hide: &dyn Fn(&str) -> String) -> Markup {
@@ -403,7 +456,7 @@ fn refused_one(web: &Web, one: &Refused, hide: &dyn Fn(&str) -> String) -> Marku
                 }
             }
             @if let Some(data) = data {
-                (widgets::json(&hide(data)))
+                (refused_data(*number, &hide(data)))
                 @if name.is_some() { p { a.main.button href={ "/send?refused=" (number) } { "Mend and send…" } } }
             }
         }

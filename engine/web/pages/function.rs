@@ -27,11 +27,21 @@ const TIMES_SHOWN: usize = 3;
 /// Lines around a change that a comparison shows.
 const AROUND: usize = 3;
 
-/// A version of a handler that runs ran on.
+/// A stored version of a handler.
 struct Version {
     hash: Arc<str>,
+    /// Those of the newest runs that ran on it.
     runs: usize,
-    newest: RunId,
+    newest: Option<RunId>,
+}
+
+/// The files of a version, by name.
+type Files = BTreeMap<String, String>;
+
+/// Two versions that are held against each other, each with its hash.
+struct Compared {
+    from: (Arc<str>, Files),
+    to: (Arc<str>, Files),
 }
 
 /// The page of a function.
@@ -45,21 +55,25 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         WebError::not_found(format!("there is no function `{id}`{near}"))
     })?;
     let own = Arc::clone(&function.id);
-    let asked = ask.one("version").map(str::to_owned);
-    let in_force = Arc::clone(function.program.hash());
-    let script = function.on_failure.as_ref().map(|script| (Arc::clone(&script.id), Arc::clone(script.program.hash())));
+    let asked = ask.one("version").map(|version| (version.to_owned(), ask.one("with").map(str::to_owned)));
+    let in_force = as_stored(&function);
+    let main = function.program.main().to_owned();
+    let script = function.on_failure.as_ref().map(|script| (Arc::clone(&script.id), script.program.main().to_owned(), as_stored(script)));
     let read = web.read(move |store| {
         let runs_of = |id| light_runs(store, &RunQuery { function: Some(id), limit: RUNS_LOOKED_AT, ..RunQuery::default() });
         let runs = runs_of(own)?;
-        let versions = versions(&runs);
-        let Some(asked) = asked else { return Ok((runs, versions, None, None)) };
-        let other = older(store, &versions, &asked, &in_force)?;
+        let versions = versions(store, &runs, &main)?;
+        let Some((from, to)) = asked else { return Ok((runs, versions, None, None)) };
+        let compared = compared(store, &versions, &in_force, &from, to.as_deref())?;
         // It may be one of the script of `on_failure`, whose runs are others.
-        let other_script = match script {
-            Some((id, in_force)) if other.is_none() => older(store, &self::versions(&runs_of(id)?), &asked, &in_force)?,
+        let of_script = match script {
+            Some((id, main, in_force)) if compared.is_none() => {
+                let versions = self::versions(store, &runs_of(id)?, &main)?;
+                self::compared(store, &versions, &in_force, &from, to.as_deref())?
+            }
             _ => None,
         };
-        Ok((runs, versions, other, other_script))
+        Ok((runs, versions, compared, of_script))
     });
     let (runs, versions, other, other_script) = read.await?;
     let flow = web.flow(false).await;
@@ -96,7 +110,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             h2 { "Handler " span.mono { (function.program.main()) } " " (widgets::tag(&short(function.program.hash()), Tone::Info)) }
             (versions_table(&function, &versions, &ask, now))
             @match &other {
-                Some((hash, files)) => (differences(&function, hash, files)),
+                Some(compared) => (differences(compared, function.program.hash())),
                 None => {
                     @for file in function.program.files() {
                         @if function.program.files().len() > 1 { h3.mono { (file.name) } }
@@ -109,7 +123,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
             section.panel {
                 h2 { "When a run fails: " span.mono { (failures.program.main()) } }
                 @match &other_script {
-                    Some((hash, files)) => (differences(failures, hash, files)),
+                    Some(compared) => (differences(compared, failures.program.hash())),
                     None => { @for file in failures.program.files() { (widgets::code(&file.text, None)) } }
                 }
             }
@@ -171,7 +185,7 @@ fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
                     p.hint.muted { "It starts whatever its " code { "if" } " says, and passes no gate but concurrency, throttle and priority." }
                 }
                 div.row { button.primary type="submit" disabled[!ask.may_change] title=[(!ask.may_change).then_some("your token may only read")] { "Invoke " (function.id) } }
-                (widgets::command(&format!("stepwell functions invoke {} --data {}", function.id, words::quoted(&data))))
+                (actions::command("", "stepwell functions invoke {function} --data {data}", &[("function", &function.id), ("data", &data)]))
             }
         }
     }
@@ -196,25 +210,40 @@ fn last(runs: &[RunRow], now: Millis) -> Markup {
     }
 }
 
-/// The versions that runs ran on, the one with the newest run first.
-fn versions(runs: &[RunRow]) -> Vec<Version> {
+/// The files of a function's version in force, as those of others are stored.
+fn as_stored(function: &Function) -> (Arc<str>, Files) {
+    let files = function.program.files().iter().map(|file| (file.name.clone(), file.text.clone())).collect();
+    (Arc::clone(function.program.hash()), files)
+}
+
+/// The versions of a handler that are stored or that runs ran on, the one with the newest run first. `main` is the handler's file: a version
+/// that none of these runs ran on is known by it.
+fn versions(store: &dyn Store, runs: &[RunRow], main: &str) -> Result<Vec<Version>, StoreError> {
     let mut found: BTreeMap<Arc<str>, Version> = BTreeMap::new();
+    let of = |hash: &Arc<str>| Version { hash: Arc::clone(hash), runs: 0, newest: None };
     for run in runs {
         let Some(hash) = &run.version else { continue };
-        let version = found.entry(Arc::clone(hash)).or_insert_with(|| Version { hash: Arc::clone(hash), runs: 0, newest: run.id });
+        let version = found.entry(Arc::clone(hash)).or_insert_with(|| of(hash));
         version.runs += 1;
-        version.newest = version.newest.max(run.id);
+        version.newest = version.newest.max(Some(run.id));
     }
+    store.all_sources(&mut |source| {
+        // The handler itself stands first.
+        let begins = source.files.trim_start_matches(['{', ' ']);
+        if begins.starts_with(&format!("{}:", serde_json::Value::from(main))) {
+            found.entry(Arc::clone(&source.hash)).or_insert_with(|| of(&source.hash));
+        }
+    })?;
     let mut all: Vec<Version> = found.into_values().collect();
     all.sort_by_key(|version| std::cmp::Reverse(version.newest));
-    all
+    Ok(all)
 }
 
 fn versions_table(function: &Function, versions: &[Version], ask: &Ask, now: Millis) -> Markup {
     let in_force = function.program.hash();
     let others = versions.iter().filter(|version| version.hash != *in_force).count();
     html! {
-        @if others == 0 { p.muted { "No other version is known by the runs that are kept." } } @else {
+        @if others == 0 { p.muted { "No other version is stored." } } @else {
             div.table { table.rows {
                 caption.sr { "Versions of the handler" }
                 thead { tr { th scope="col" { "Version" } th.num scope="col" { "Runs" } th scope="col" { "Newest run" } th scope="col" { span.sr { "Show" } } } }
@@ -223,44 +252,92 @@ fn versions_table(function: &Function, versions: &[Version], ask: &Ask, now: Mil
                         tr data-row {
                             td.mono { (short(&version.hash)) @if version.hash == *in_force { " " (widgets::tag("in force", Tone::Good)) } }
                             td.num { (version.runs) }
-                            td { (widgets::ago(version.newest.made_at(), now)) }
+                            td { @match version.newest { Some(newest) => (widgets::ago(newest.made_at(), now)), None => span.muted { "older, or none" } } }
                             td {
-                                @if version.hash == *in_force { a href=(ask.with(&[("version", None)])) { "Source" } } @else {
-                                    a.main href=(ask.with(&[("version", Some(&short(&version.hash)))])) { "Difference to now" }
+                                @if version.hash == *in_force { a href=(ask.with(&[("version", None), ("with", None)])) { "Source" } } @else {
+                                    a.main href=(ask.with(&[("version", Some(&short(&version.hash))), ("with", None)])) { "Difference to now" }
                                 }
                             }
                         }
                     }
                 }
             } }
-            p.muted { "Counted in the newest " (RUNS_LOOKED_AT) " runs that are kept." }
+            p.muted { "Those that are stored; runs are counted in the newest " (RUNS_LOOKED_AT) " that are kept." }
+            @if others > 1 { (choose(versions, in_force, ask)) }
         }
     }
 }
 
-/// The files of a stored version, by name.
-type Files = BTreeMap<String, String>;
+/// Any two versions can be held against each other.
+fn choose(versions: &[Version], in_force: &Arc<str>, ask: &Ask) -> Markup {
+    let mut all: Vec<&Arc<str>> = versions.iter().map(|version| &version.hash).collect();
+    if !all.contains(&in_force) {
+        all.push(in_force);
+    }
+    let is_chosen = |hash: &Arc<str>, name: &str| match ask.one(name) {
+        Some(named) => hash.starts_with(named),
+        None => name == "with" && hash == in_force,
+    };
+    let options = |name: &str| {
+        html! {
+            @for hash in &all { option value=(short(hash)) selected[is_chosen(hash, name)] { (short(hash)) @if *hash == in_force { " (in force)" } } }
+        }
+    };
+    html! {
+        form.row method="get" action=(ask.path()) {
+            label { span { "From" } select name="version" { (options("version")) } }
+            label { span { "to" } select name="with" { (options("with")) } }
+            button type="submit" { "Compare" }
+        }
+    }
+}
 
 fn files(store: &dyn Store, hash: &str) -> Result<Option<Files>, StoreError> {
     // What is no object of texts is a damaged row, which has no files.
     Ok(store.source(hash)?.map(|row| serde_json::from_str(&row.files).unwrap_or_default()))
 }
 
-/// An older version that somebody asks for, of those that runs ran on: a hash that he makes up leads to no other function's source.
-fn older(store: &dyn Store, versions: &[Version], asked: &str, in_force: &str) -> Result<Option<(Arc<str>, Files)>, StoreError> {
-    let chosen = versions.iter().map(|version| &version.hash).find(|hash| hash.starts_with(asked));
-    match chosen.filter(|hash| ***hash != *in_force) {
+/// A version that somebody asks for, of those of this handler: a hash that he makes up leads to no other function's source.
+fn version(
+    store: &dyn Store,
+    versions: &[Version],
+    in_force: &(Arc<str>, Files),
+    asked: &str,
+) -> Result<Option<(Arc<str>, Files)>, StoreError> {
+    if in_force.0.starts_with(asked) {
+        return Ok(Some(in_force.clone()));
+    }
+    match versions.iter().map(|version| &version.hash).find(|hash| hash.starts_with(asked)) {
         Some(hash) => Ok(files(store, hash)?.map(|files| (Arc::clone(hash), files))),
         None => Ok(None),
     }
 }
 
-/// What the version in force has other than an older one, and the older one whole.
-fn differences(function: &Function, hash: &str, before: &Files) -> Markup {
-    let now: Files = function.program.files().iter().map(|file| (file.name.clone(), file.text.clone())).collect();
+/// The two versions that are asked for; the second is the one in force where nothing else is said. None where they are the same.
+fn compared(
+    store: &dyn Store,
+    versions: &[Version],
+    in_force: &(Arc<str>, Files),
+    from: &str,
+    to: Option<&str>,
+) -> Result<Option<Compared>, StoreError> {
+    let Some(from) = version(store, versions, in_force, from)? else { return Ok(None) };
+    let to = match to {
+        Some(to) => version(store, versions, in_force, to)?,
+        None => Some(in_force.clone()),
+    };
+    Ok(to.filter(|to| to.0 != from.0).map(|to| Compared { from, to }))
+}
+
+/// What one version has other than another, and the first one whole.
+fn differences(compared: &Compared, in_force: &Arc<str>) -> Markup {
+    let Compared { from: (hash, before), to: (new_hash, now) } = compared;
     let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     html! {
-        h3 { "From " (widgets::tag(&short(hash), Tone::Warn)) " to " (widgets::tag(&short(function.program.hash()), Tone::Good)) " in force" }
+        h3 {
+            "From " (widgets::tag(&short(hash), Tone::Warn)) " to " (widgets::tag(&short(new_hash), Tone::Good))
+            @if new_hash == in_force { " in force" }
+        }
         @for name in names {
             @let (old, new) = (before.get(name).map_or("", String::as_str), now.get(name).map_or("", String::as_str));
             @if old != new { h4.mono { (name) } (difference(old, new)) }

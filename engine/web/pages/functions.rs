@@ -164,15 +164,21 @@ pub(super) fn picture(runs: &[RunRow]) -> Markup {
         let share = ((took(run) as f64 + 1.0).ln() / (longest + 1.0).ln()).clamp(0.0, 1.0);
         // Whole pixels, so that nothing is blurred; a failed run is drawn downwards as well, so that it is seen without colour.
         let high = (6.0 + share * (HEIGHT - 6.0)).round();
-        (at * WIDTH, HEIGHT - high, high, run.state)
+        // For the same reason a cancelled one is a thin line, and one that has not ended no more than a dot.
+        let (x, wide, high) = match run.state {
+            RunState::Cancelled => (at * WIDTH + 1, 1, high),
+            state if !state.is_terminal() => (at * WIDTH, WIDTH - 1, 3.0),
+            _ => (at * WIDTH, WIDTH - 1, high),
+        };
+        (x, wide, HEIGHT - high, high, run.state)
     });
     html! {
         @if runs.is_empty() { span.muted { (told) } } @else {
             svg.bars width=(runs.len() * WIDTH) height="28" viewBox={ "0 0 " (runs.len() * WIDTH) " 28" } role="img" aria-label=(told) {
                 title { (told) }
-                @for (x, y, high, state) in bars {
-                    rect x=(x) y=(y) width=(WIDTH - 1) height=(high) class=(widgets::tone(state).class()) {}
-                    @if matches!(state, RunState::Failed | RunState::Parked) { rect x=(x) y="25" width=(WIDTH - 1) height="3" class="bad" {} }
+                @for (x, wide, y, high, state) in bars {
+                    rect x=(x) y=(y) width=(wide) height=(high) class=(widgets::tone(state).class()) {}
+                    @if matches!(state, RunState::Failed | RunState::Parked) { rect x=(x) y="25" width=(wide) height="3" class="bad" {} }
                 }
             }
             @if completed + failed > 0 { br; span.muted { (completed * 100 / (completed + failed)) " % of " (completed + failed) " completed" } }

@@ -11,6 +11,10 @@ use crate::web::{Ask, Content, Web, WebError};
 
 /// Lines that are shown.
 const LINES_SHOWN: usize = 300;
+/// Characters of a line's message, and of what stands beside it, that are shown.
+const LINE_CHARACTERS: usize = 2_000;
+/// Bytes of all lines that are shown.
+const BYTES_SHOWN: usize = 64 * 1024;
 /// The levels, the loudest first. The engine's notes of calls are the quietest, so that what handlers write can be read without them.
 const LEVELS: [LogLevel; 5] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Call];
 
@@ -64,7 +68,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         (widgets::live("lines", "tick", &ask.with(&[("part", Some("lines"))]), rows))
         p.muted {
             "The last " (LOGGED_KEPT) " lines of handlers and the last " (told::LINES_KEPT) " of the engine's own since it started, in memory. "
-            "The log of each run is kept with it; what the engine says goes to its error output as well."
+            "Long lines are cut here. The log of each run is kept with it; what the engine says goes to its error output as well."
         }
     };
     let command = ask.one("run").map_or_else(|| "stepwell runs tail".to_owned(), |run| format!("stepwell runs logs {run}"));
@@ -112,7 +116,17 @@ fn lines(web: &Web, ask: &Ask, least: LogLevel) -> Vec<Shown> {
     });
     all.sort_by_key(|line| std::cmp::Reverse(line.at));
     all.truncate(LINES_SHOWN);
-    all
+    let mut bytes = 0;
+    let has_room = |line: &Shown| {
+        bytes += line.message.len() + line.beside.len();
+        bytes <= BYTES_SHOWN
+    };
+    let cut = |line: Shown| Shown {
+        message: widgets::cut(&line.message, LINE_CHARACTERS),
+        beside: widgets::cut(&line.beside, LINE_CHARACTERS),
+        ..line
+    };
+    all.into_iter().map(cut).take_while(has_room).collect()
 }
 
 fn level(level: LogLevel) -> Markup {

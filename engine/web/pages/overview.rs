@@ -14,6 +14,8 @@ use crate::web::{Ask, Content, Web, WebError};
 const COUNTED_MOST: usize = 100;
 /// Runs of one kind that are named.
 const NAMED: usize = 4;
+/// Characters of a reason that are shown.
+const REASON_CHARACTERS: usize = 500;
 /// How long a run may wait for a slot until somebody should know.
 const LONG: Span = Span::seconds(60);
 
@@ -164,7 +166,7 @@ pub(super) fn reason(run: &RunView) -> Option<String> {
         .as_ref()
         .map(|error| error.message.clone())
         .or_else(|| run.why.clone())
-        .map(|text| text.lines().next().unwrap_or_default().to_owned())
+        .map(|text| widgets::cut(text.lines().next().unwrap_or_default(), REASON_CHARACTERS))
 }
 
 async fn figures(web: &Web) -> Result<Markup, WebError> {

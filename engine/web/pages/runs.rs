@@ -11,6 +11,7 @@ use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError};
 
+use super::events::first_command;
 use super::overview::reason;
 
 /// Rows of a page where the address does not say.
@@ -223,7 +224,7 @@ async fn rows(web: &Web, ask: &Ask) -> Result<Markup, WebError> {
         @if new > 0 {
             p.new { a.button.primary href=(top) { (new_word(new)) " · show" } }
         }
-        @if runs.is_empty() && cursor.is_none() { (nothing(ask)) } @else { (table) }
+        @if runs.is_empty() && cursor.is_none() { (nothing(web, ask)) } @else { (table) }
         (widgets::more(cursor.as_deref().map(|cursor| ask.with(&[("cursor", Some(cursor)), ("ids", None), ("next", None)]))))
     };
     let is_first = !ask.has("cursor");
@@ -253,13 +254,13 @@ fn new_word(count: usize) -> String {
     }
 }
 
-fn nothing(ask: &Ask) -> Markup {
+fn nothing(web: &Web, ask: &Ask) -> Markup {
     if KNOWN.iter().any(|name| ask.has(name)) {
         return widgets::empty("No run passes these filters.", html! { a href="/runs" { "Show all runs" } });
     }
     widgets::empty(
         "No run yet.",
-        html! { "Send an event that starts one: " a href="/send" { "Send event" } ", or " (widgets::command("stepwell send NAME --example")) },
+        html! { "Send an event that starts one: " a href="/send" { "Send event" } ", or " (widgets::command(&first_command(&web.project()))) },
     )
 }
 
@@ -340,7 +341,6 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
                 @if counted.replayed_before > 0 { " " (runs(counted.replayed_before)) " that were replayed before are left out." }
                 @if again { " Each is done again as a new run, and its effects happen again." }
             }
-            @if count > 0 && !shell.is_empty() { p.small { (widgets::command(&shell)) } }
             form.row method="post" action=(path) {
                 (actions::back(ask))
                 input type="hidden" name="sure" value="yes";
@@ -348,6 +348,11 @@ async fn bulk(web: &Web, ask: &Ask, again: bool) -> Result<Markup, WebError> {
                 @if !again { label { span { "Reason" } input name="reason" size="30" autocomplete="off"; } }
                 @if count > 0 { (actions::submit(ask, &format!("{verb} {}", runs(count)), &shell, tone, None)) }
                 a.button.quiet href=(ask.with(&[("bulk", None)])) { "Leave it" }
+                @match (count > 0, shell.is_empty()) {
+                    (true, false) => (actions::command(&shell, if again { "" } else { "[ --reason {reason}]" }, &[])),
+                    (true, true) => p.small.muted.does { "No one command means the same runs." },
+                    (false, _) => {}
+                }
             }
         }
     })

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use maud::html;
+use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::base::json as base_json;
+use crate::base::{json as base_json, size};
 use crate::project::Project;
+use crate::rules::EventRow;
 use crate::store::RunQuery;
-use crate::web::actions::{self, Done};
+use crate::web::actions::{self, Act, Done};
 use crate::web::schema_form::{self, Faults, Filled};
 use crate::web::widgets::{self, Tone};
+use crate::web::words::quoted;
 use crate::web::{Ask, Content, Form, Web, WebError};
 
-use super::events::{curl, field_of, names, send_command};
+use super::events::{COMMAND_BYTES, again_command, curl, field_of, first_command, names, send_command};
 
 /// What the page is filled with.
 struct Draft {
@@ -57,6 +59,9 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let draft = if let Some(from) = ask.one("from") {
         let id = from.parse().map_err(|_| WebError::not_found("there is no such event"))?;
         let event = web.read(move |store| store.event(id)).await?.ok_or_else(|| WebError::not_found(format!("there is no event {id}")))?;
+        if widgets::is_large(&event.data) && ask.one("load") != Some("yes") {
+            return Ok(large(&ask, &project, &event));
+        }
         Some(Draft::new(&event.name, base_json::value(&event.data).unwrap_or_default()))
     } else if let Some(number) = ask.one("refused").and_then(|number| number.parse::<u64>().ok()) {
         let one = web.engine().refused().into_iter().find(|one| one.number == number);
@@ -70,8 +75,26 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     } else {
         ask.one("name").map(|name| Draft::new(name, first(&project, name)))
     };
-    let draft = draft.map(|draft| Draft { is_json: ask.one("tab") == Some("json"), ..draft });
+    // A form of so many fields would be slower to use than their text.
+    let draft = draft.map(|draft| Draft { is_json: ask.one("tab") == Some("json") || widgets::is_large(&draft.text), ..draft });
     Ok(whole(&web, &ask, &project, draft))
+}
+
+/// The page for an event whose data are so large that they come once somebody asks for them.
+fn large(ask: &Ask, project: &Project, event: &EventRow) -> Content {
+    let id = event.id.to_string();
+    let command = again_command(event.id, &event.name, &event.data);
+    let body = html! {
+        (choose(project, &event.name))
+        section.panel {
+            p { "The data of event " (widgets::event_link(event.id)) " are " (size(event.data.len() as u64)) " of JSON. Changed, they are sent as text." }
+            div.row {
+                a.button.primary href=(ask.with(&[("load", Some("yes"))])) { "Load them to be changed" }
+                (actions::button(ask, Act { path: "/do/send", label: "Send it again as it was", fields: &[("again", &id)], command: &command, ..Act::default() }))
+            }
+        }
+    };
+    Content::new(body).title(format!("Send {}", event.name)).command(command)
 }
 
 /// The data that a form begins with: the example, or what the schema says.
@@ -93,9 +116,9 @@ impl Draft {
     }
 }
 
-fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Content {
-    let name = draft.as_ref().map(|draft| draft.name.clone()).unwrap_or_default();
-    let choose = html! {
+/// The field that says which event is to be sent.
+fn choose(project: &Project, name: &str) -> Markup {
+    html! {
         form.filters method="get" action="/send" {
             div.field.grow {
                 label for="event-name" { "Event" }
@@ -104,7 +127,34 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
             }
             button type="submit" { "Fill in" }
         }
-    };
+    }
+}
+
+/// Sends a signal to the runs that wait for it.
+fn signal(ask: &Ask) -> Markup {
+    html! {
+        details.panel open[ask.one("do") == Some("signal")] {
+            summary { "Send a signal" }
+            form method="post" action="/do/signal" {
+                (actions::back(ask))
+                div.field {
+                    label for="signal-name" { "Signal" }
+                    input id="signal-name" name="name" value=[ask.one("signal")] placeholder="approval-42" required autocomplete="off" spellcheck="false";
+                }
+                div.field {
+                    label for="signal-data" { "Data (a JSON object)" }
+                    textarea.mono id="signal-data" name="data" rows="3" spellcheck="false" { "{}" }
+                    p.hint.muted { "It goes to the runs that wait for it at the moment; " a href="/runs?status=waiting" { "those that wait" } " say for what." }
+                }
+                div.row { (actions::submit(ask, "Send the signal", "", Tone::Info, None)) }
+                (actions::command("", "stepwell signal {name}[ --data {data}]", &[("name", ask.one("signal").unwrap_or("approval-42")), ("data", "{}")]))
+            }
+        }
+    }
+}
+
+fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Content {
+    let choose = choose(project, draft.as_ref().map_or("", |draft| draft.name.as_str()));
     let Some(draft) = draft else {
         let listed = html! {
             div.table { table.rows {
@@ -125,13 +175,15 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
         let body = html! {
             (choose)
             @if none { (widgets::empty("No event is declared", html! { "Declare one under " code { "events" } " in events.yaml." })) } @else { (listed) }
+            (signal(ask))
         };
-        return Content::new(body).command("stepwell send NAME --example");
+        return Content::new(body).command(first_command(project));
     };
     let schema = project.whole_schema(&draft.name).filter(Value::is_object);
     let is_json = draft.is_json || schema.is_none();
     let is_declared = project.config.event(&draft.name).is_some();
     let compact = draft.data.to_string();
+    let is_long = compact.len() > COMMAND_BYTES;
     let body = html! {
         (choose)
         @if !is_declared {
@@ -179,14 +231,19 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
             }
             div.row {
                 button.primary type="submit" name="do" value="send" disabled[!ask.may_change] title=[(!ask.may_change).then_some("your token may only read")] { "Send " (draft.name) }
-                (widgets::copy("Copy as curl", &curl(web, &draft.name, &compact)))
+                @if !is_long { (widgets::copy("Copy as curl", &curl(web, &draft.name, &compact))) }
+            }
+            @if is_json {
+                (actions::command("", "stepwell send {name} --data {data}[ --id {id}][ --ts {ts}]",
+                    &[("name", &draft.name), ("data", &draft.text), ("id", &draft.id), ("ts", &draft.ts)]))
+            } @else if !is_long {
+                p.small.does { (widgets::command(&send_command(&draft.name, &compact))) span.muted { " with the data as they were filled in here; " b { "JSON" } " has it with what you have changed." } }
             }
         }
     };
-    Content::new(body)
-        .title(format!("Send {}", draft.name))
-        .command(format!("stepwell send {} --example", crate::web::words::quoted(&draft.name)))
-        .command(send_command(&draft.name, &compact))
+    let content =
+        Content::new(body).title(format!("Send {}", draft.name)).command(format!("stepwell send {} --example", quoted(&draft.name)));
+    if is_long { content } else { content.command(send_command(&draft.name, &compact)) }
 }
 
 fn link(name: &str) -> String {

@@ -226,16 +226,21 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
                 @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
                 @let (out, into) = (x + COLUMN / 2, to_x.saturating_sub(COLUMN / 2));
                 path class={ "edge" @if edge.says.is_weak() { " weak" } } d={ "M" (x) " " (y) "C" (out) " " (y) " " (into) " " (to_y) " " (to_x) " " (to_y) } marker-end="url(#tip)" {}
-                @let label = words(edge, topology, seen);
-                @if !label.is_empty() {
-                    text.label x=((x + to_x) / 2) y=((y + to_y) / 2 - 4) text-anchor="middle" { (label) }
-                }
             }
             @for (at, node) in topology.nodes.iter().enumerate() {
                 @let (x, y) = places[at];
                 @match link(node.kind, &node.name) {
                     Some(to) => a href=(to) { (shape(node.kind, &node.name, x, y, width_of(at), &told(node.kind, &node.name, seen))) },
                     None => (shape(node.kind, &node.name, x, y, width_of(at), "")),
+                }
+            }
+            // Labels come last: an edge may pass behind a node, but what it says stands before it.
+            @for edge in &topology.edges {
+                @let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
+                @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
+                @let label = words(edge, topology, seen);
+                @if !label.is_empty() {
+                    text.label x=((x + to_x) / 2) y=((y + to_y) / 2 - 4) text-anchor="middle" { (label) }
                 }
             }
         }

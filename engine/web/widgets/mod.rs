@@ -13,7 +13,7 @@ use crate::rules::ended::failing_function;
 use crate::server::view::StepStatus;
 
 pub use figures::{Line, meter, plot, sparkline};
-pub use text::{code, code_around, json, json_at, json_whole, picture, yaml};
+pub use text::{code, code_around, cut, is_large, json, json_at, json_whole, picture, text_at, yaml};
 
 /// How a thing is meant. Each comes with a sign or a word: the colour alone says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

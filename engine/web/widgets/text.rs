@@ -6,54 +6,111 @@ use crate::base::size;
 
 use super::copy;
 
-/// JSON above this size begins folded, in bytes.
+/// A text that takes more than this of a page is loaded on demand, in bytes of HTML: a few of them and their files make less than 300 KB.
+const ON_DEMAND_BYTES: usize = 16 * 1024;
+/// JSON is coloured as long as it takes no more than this of a page, in bytes of HTML.
+const COLOURED_BYTES: usize = 32 * 1024;
+/// The same of JSON that somebody has asked for.
+const COLOURED_WHOLE_BYTES: usize = 1024 * 1024;
+/// JSON that takes more than this of a page begins folded, in bytes of HTML.
 const FOLDED_BYTES: usize = 64 * 1024;
-/// JSON above this size is loaded on demand, in bytes.
-const ON_DEMAND_BYTES: usize = 256 * 1024;
-/// JSON above this size is shown as it is: it would be too many pieces for a browser.
-const PIECES_BYTES: usize = 1024 * 1024;
+/// JSON above this size is shown as it is, in bytes: laid out, it would be too many pieces for a browser.
+const LAID_OUT_BYTES: usize = 512 * 1024;
 /// What is shown of what is loaded on demand, in characters.
 const BEGINNING: usize = 2_000;
+/// Texts above this size are copied out of what is shown, instead of standing in the page once more; in bytes.
+const COPIED_BYTES: usize = 4 * 1024;
 
 /// A piece of a text: a class of the stylesheet, or none, and the text.
 type Piece = (&'static str, String);
 
 /// JSON as people read it.
 pub fn json(text: &str) -> Markup {
-    block(text, false)
+    let body = block(text, COLOURED_BYTES);
+    if painted(text) > FOLDED_BYTES {
+        html! { details { summary { "JSON, " (size(text.len() as u64)) } (body) } }
+    } else {
+        body
+    }
 }
 
-/// As `json`, also where it is large.
+/// As `json`, of what was asked for.
 pub fn json_whole(text: &str) -> Markup {
-    block(text, true)
+    block(text, COLOURED_WHOLE_BYTES)
 }
 
-/// As `json`; where it is large, its beginning alone, and the rest from `url`, which answers `json` of the whole.
+/// As `json`; where it is large, its beginning alone, and the rest from `url`, which answers `json_whole` of all of it.
 pub fn json_at(text: &str, url: &str) -> Markup {
-    if text.len() <= ON_DEMAND_BYTES {
+    if !is_large(text) {
         return json(text);
     }
     let beginning: String = text.chars().take(BEGINNING).collect();
     html! {
         div.data {
-            pre.json tabindex="0" { (beginning) "…" }
-            button type="button" hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
+            pre.json tabindex="0" { (laid_out(&beginning, COLOURED_BYTES)) "…" }
+            // A link, so that it leads there also where no script runs.
+            a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
         }
     }
 }
 
-fn block(text: &str, is_open: bool) -> Markup {
-    let body = html! {
-        div.data {
-            pre.json tabindex="0" { @if text.len() > PIECES_BYTES { (text) } @else { (pieces(&json_pieces(text))) } }
-            (copy("⧉", text))
-        }
-    };
-    if text.len() > FOLDED_BYTES && !is_open {
-        html! { details { summary { "JSON, " (size(text.len() as u64)) } (body) } }
-    } else {
-        body
+/// The beginning of a text that may be long: at most so many characters, with an ellipsis where it is cut.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
+}
+
+/// A text as it was written; where it is large, its beginning alone, and the rest from `url`, which answers `text_at` of it without one.
+pub fn text_at(text: &str, url: Option<&str>) -> Markup {
+    let url = url.filter(|_| is_large(text));
+    html! {
+        div.data {
+            pre.picture tabindex="0" { @if url.is_some() { (cut(text, BEGINNING)) } @else { (text) } }
+            @if let Some(url) = url {
+                a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
+            }
+        }
+    }
+}
+
+/// Whether a text takes too much of a page to come along with it unasked.
+pub fn is_large(text: &str) -> bool {
+    text.len() > ON_DEMAND_BYTES || painted(text) > ON_DEMAND_BYTES
+}
+
+fn block(text: &str, coloured: usize) -> Markup {
+    html! {
+        div.data {
+            pre.json tabindex="0" { (laid_out(text, coloured)) }
+            @if text.len() > COPIED_BYTES {
+                button.copy type="button" data-copy-shown title="Copy" aria-label="Copy" { "⧉" }
+            } @else { (copy("⧉", text)) }
+        }
+    }
+}
+
+/// JSON laid out in lines, with colours as long as it takes no more than `most` bytes of the page with them.
+fn laid_out(text: &str, most: usize) -> Markup {
+    if text.len() > LAID_OUT_BYTES.min(most) {
+        return html! { (text) };
+    }
+    let laid = json_pieces(text);
+    // A piece with a colour stands within a tag of its own.
+    let takes: usize = laid.iter().map(|(class, text)| painted(text) + if class.is_empty() { 0 } else { 25 }).sum();
+    html! { @if takes > most { (text) } @else { (pieces(&laid)) } }
+}
+
+/// The bytes that a text takes of a page: what HTML would read as its own is written in letters.
+fn painted(text: &str) -> usize {
+    let takes = |byte: u8| match byte {
+        b'"' => "&quot;".len(),
+        b'&' => "&amp;".len(),
+        b'<' | b'>' => "&lt;".len(),
+        _ => 1,
+    };
+    text.bytes().map(takes).sum()
 }
 
 fn pieces(pieces: &[Piece]) -> Markup {
@@ -245,7 +302,7 @@ pub fn yaml(source: &str) -> Markup {
         out.extend([("k", key.to_owned()), ("", value.to_owned()), ("c", comment.to_owned())]);
         out
     };
-    html! { pre.code tabindex="0" { @for text in source.lines() { (pieces(&line(text))) "\n" } } }
+    html! { pre.code.yaml tabindex="0" { @for text in source.lines() { (pieces(&line(text))) "\n" } } }
 }
 
 /// A diagnostic as it is drawn on a terminal.
@@ -303,5 +360,18 @@ mod tests {
         let shown = json_at(&large, "/runs/1?part=output").into_string();
         assert!(shown.len() < 10_000 && shown.contains("hx-get=\"/runs/1?part=output\"") && shown.contains("301 KB"), "{}", shown.len());
         assert!(json_at("1", "/").into_string().len() < 500);
+    }
+
+    #[test]
+    fn no_json_makes_a_page_heavy_unasked() {
+        let of_quotes = format!("[{}]", vec!["\"\""; 1_900].join(","));
+        let deep = format!("{}{}{}", "[".repeat(100), vec!["1"; 2_000].join(","), "]".repeat(100));
+        for text in [of_quotes, deep, format!("\"{}\"", "é".repeat(7_000)), "[1,2,3]".repeat(2_000)] {
+            let shown = json_at(&text, "/").into_string();
+            assert!(shown.len() < 60 * 1024, "{} bytes of {}", shown.len(), text.len());
+        }
+        // Nothing is lost of what has no colours.
+        let plain = laid_out("[1, 2]", 5).into_string();
+        assert_eq!(plain, "[1, 2]");
     }
 }

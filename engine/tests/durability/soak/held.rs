@@ -164,7 +164,7 @@ fn batches(acknowledged: &[Acknowledged], runs: &Runs<'_>) {
         assert!(range.contains(&times), "event {} is in {times} batches, not {range:?}", event.n);
     }
     assert!(seen.is_empty(), "batches with events that nobody was told of: {seen:?}");
-    assert!(full > 0, "no batch was full");
+    has_bitten(full > 0, named(acknowledged, "soak/collected").count(), "no batch was full");
 }
 
 /// Of a key's last request, the last event has a run; and not every event has one.
@@ -180,7 +180,7 @@ fn debounces(acknowledged: &[Acknowledged], runs: &Runs<'_>) {
     let sent: Vec<u64> = named(acknowledged, "soak/collected").map(|event| event.n).collect();
     let ran: Vec<u64> = of(runs, "debounced").map(|run| run.n).collect();
     assert_eq!(last_requests(&ran), last_requests(&sent), "the last request of each key, of those that ran and of all");
-    assert!(ran.len() < sent.len(), "nothing was debounced: {} events and {} runs", sent.len(), ran.len());
+    has_bitten(ran.len() < sent.len(), sent.len(), "nothing was debounced");
 }
 
 /// No start comes too soon after any of those before it.
@@ -195,6 +195,12 @@ fn throttles(runs: &Runs<'_>) {
         assert!(late > bound, "throttled start {at} of {}, at {start}, is {} ms too soon", starts.len(), bound - late);
         latest = latest.max(late);
     }
+}
+
+/// Something that a soak has to meet, or its other looks prove nothing. A short one on a busy machine may have had too few events.
+fn has_bitten(did: bool, events: usize, otherwise: &str) {
+    const ENOUGH: usize = 300;
+    assert!(did || events < ENOUGH, "{otherwise}, of {events} events");
 }
 
 /// Of a key's events, so many come through in any period, and none is skipped without need. All of them are known by another
@@ -224,7 +230,7 @@ fn rates(runs: &Runs<'_>) {
             }
         }
     }
-    assert!(skipped > 0, "nothing was skipped by the rate limit");
+    has_bitten(skipped > 0, of(runs, "throttled").count(), "nothing was skipped by the rate limit");
 }
 
 /// A key's first event comes through, and not each of the others; that its runs never overlap is seen by their keys.
@@ -238,7 +244,8 @@ fn singles(acknowledged: &[Acknowledged], runs: &Runs<'_>) {
     for (user, n) in first {
         assert!(ran.contains(&n), "lost: the first event of {user}, {n}, started no single run");
     }
-    assert!(ran.len() < named(acknowledged, "soak/limited").count(), "nothing was skipped by the singleton");
+    let events = named(acknowledged, "soak/limited").count();
+    has_bitten(ran.len() < events, events, "nothing was skipped by the singleton");
 }
 
 /// Each run has counted once: a key's sums are the numbers from 1 on.

@@ -334,7 +334,7 @@ impl Facts {
     pub(super) fn check_pause(&mut self, id: RunId, at: Millis) {
         let Some(run) = self.runs.get(&id) else { return };
         let heard = self.passed.paused.get(&run.function).copied().flatten();
-        self.hold(heard.is_none_or(|heard| at <= heard), || format!("{id} began while its function was paused"));
+        self.hold(heard.is_none_or(|heard| at <= heard), || format!("P1: {id} began while its function was paused"));
     }
 
     /// The clock has left out nothing that it was to make up for.

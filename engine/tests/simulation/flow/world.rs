@@ -229,6 +229,7 @@ pub enum Act {
 }
 
 /// A world: what is declared, and what happens from outside.
+#[derive(Clone)]
 pub struct World {
     /// By number.
     pub functions: Vec<Function>,
@@ -248,9 +249,10 @@ fn rate(dice: &mut Dice, most: i64) -> Rate {
 fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
     let limit = |dice: &mut Dice| Limit { limit: dice.between(1, 3) as usize, key: key(dice), holds: dice.chance(50), shared: false };
     let mut limits: Vec<Limit> = (0..*dice.pick(&[0, 0, 1, 1, 2])).map(|_| limit(dice)).collect();
-    if dice.chance(25) {
+    if dice.chance(40) {
         limits.truncate(1);
-        limits.push(Limit { limit: 2, key: Some(Field::A), holds: shared_holds, shared: true });
+        // A larger one would hardly ever keep anybody from anything.
+        limits.push(Limit { limit: 1, key: Some(Field::A), holds: shared_holds, shared: true });
     }
     let throttle = if dice.chance(40) { Some((rate(dice, 5), dice.between(0, 2))) } else { None };
     let rate_limit = if dice.chance(35) { Some(rate(dice, 4)) } else { None };
@@ -294,6 +296,14 @@ fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
             rate.key = rate.key.and(batch.key);
         }
         (function.idempotency, function.priority, function.cancel_on) = (None, false, None);
+    }
+    if let [one, other] = function.limits.as_mut_slice()
+        && !(one.shared || other.shared)
+        && one.key == other.key
+        && one.holds == other.holds
+    {
+        // Two limits that count the same runs are an error.
+        other.holds = !other.holds;
     }
     function
 }

@@ -1,6 +1,7 @@
 //! One run: where it stands and why, what it did when, and what can be done about it.
 
 mod panel;
+mod replay;
 mod scale;
 mod timeline;
 mod why;
@@ -13,13 +14,13 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::base::{Id, Millis, RunId, Span};
+use crate::exec::AtWork;
 use crate::rules::{Failure, Kind, RunRow, RunState, What, ended};
-use crate::server::view::{StepStatus, StepView, Trace};
+use crate::server::view::{StepStatus, StepView, Time, Trace};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
 use crate::web::rows::each_run;
 use crate::web::widgets::{self, Tone};
-use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError, layout};
 
 use timeline::step_id;
@@ -31,6 +32,10 @@ const CHILD_ROWS: usize = 2_000;
 /// How long after its step began an invoked run is created, or after its end the run of its `on_failure` script: within the first of these, as a
 /// rule, and within the last of them in any case.
 const CHILD_WITHIN: [Span; 4] = [Span(20), Span(100), Span(500), Span(2_000)];
+/// Characters of a message that are shown in one line.
+const LINE_CHARACTERS: usize = 300;
+/// Characters of a reason that are shown.
+const REASON_CHARACTERS: usize = 2_000;
 /// Lines of a handler that are shown around an error.
 pub const AROUND: u32 = 4;
 
@@ -44,14 +49,31 @@ struct Shown {
     children: Vec<(String, RunId, RunState)>,
     /// The run of its function's `on_failure` script.
     handled: Option<(RunId, RunState)>,
+    /// The steps that are under way; each is among those of the trace.
+    at_work: Vec<AtWork>,
     now: Millis,
+}
+
+impl Shown {
+    /// The attempt of a step that is under way.
+    fn under_way(&self, step: &StepView) -> Option<&AtWork> {
+        self.at_work.iter().find(|at| step.kind == Kind::Step && step.ended_at.is_none() && *at.step == *step.key)
+    }
+
+    /// The sign, the word and the meaning of where a step stands.
+    fn stands(&self, step: &StepView) -> (&'static str, &'static str, Tone) {
+        match self.under_way(step) {
+            Some(_) => (widgets::sign(RunState::Running), "running", widgets::tone(RunState::Running)),
+            None => widgets::step_status(step.status),
+        }
+    }
 }
 
 /// The page of a run.
 pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     let id = ask.row_id("a run")?;
     match ask.part() {
-        Some("output") => return Ok(whole_output(&web, &ask, id).await?.into()),
+        Some("output" | "raw" | "thrown" | "message") => return Ok(whole(&web, &ask, id).await?.into()),
         Some("json") => {
             let trace = web.api().trace(id).await?.data;
             let text = serde_json::to_string_pretty(&trace).map_err(|error| WebError::bad_request(error.to_string()))?;
@@ -79,14 +101,40 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
 }
 
 async fn shown(web: &Web, id: RunId) -> Result<Shown, WebError> {
-    let trace = web.api().trace(id).await?.data;
+    let mut trace = web.api().trace(id).await?.data;
+    // A run whose branches wait may have others at work.
+    let is_over = trace.run.state.is_terminal() || trace.run.state == RunState::Parked;
+    let at_work = if is_over { Vec::new() } else { web.engine().at_work(id).await };
+    begin(&mut trace, &at_work);
     let version = trace.run.function_version.clone();
     let source = web.read(move |store| version.map_or(Ok(None), |version| store.source(&version))).await?;
     let files = source.map(|source| files(&source.files)).unwrap_or_default();
     let newest = web.project().function(&trace.run.function_id).map(|function| function.program.hash().to_string());
     let children = children(web, &trace).await?;
     let handled = handled(web, &trace).await?;
-    Ok(Shown { trace, files, newest, children, handled, now: web.now() })
+    Ok(Shown { trace, files, newest, children, handled, at_work, now: web.now() })
+}
+
+/// Adds the steps to a trace that are in their first attempt: nothing is stored of them yet.
+fn begin(trace: &mut Trace, at_work: &[AtWork]) {
+    for at in at_work {
+        if trace.steps.iter().any(|step| step.kind == Kind::Step && *step.key == *at.step) {
+            continue;
+        }
+        trace.steps.push(StepView {
+            key: at.step.to_string(),
+            kind: Kind::Step,
+            status: StepStatus::Retrying,
+            started_at: Time(at.since),
+            ended_at: None,
+            line: None,
+            until: None,
+            waits_for: None,
+            output: None,
+            error: None,
+            attempts: Vec::new(),
+        });
+    }
 }
 
 /// A version's files in their order.
@@ -216,13 +264,13 @@ async fn body(web: &Web, ask: &Ask, shown: &Shown) -> Result<Markup, WebError> {
             (why::why(ask, run, &offers, now))
             @if let Some(error) = run.error.as_ref().filter(|_| run.state == RunState::Failed) {
                 section.failed aria-labelledby="error-title" {
-                    h2 #error-title { "✗ " (error.message.lines().next().unwrap_or("failed")) }
+                    h2 #error-title { "✗ " (widgets::cut(error.message.lines().next().unwrap_or("failed"), LINE_CHARACTERS)) }
                     // Beside the step that it comes from, all of it is there to see.
-                    @if !is_shown { (failure(error, &shown.files)) }
+                    @if !is_shown { (failure(error, &shown.files, &|part: &str| ask.with(&[("part", Some(part)), ("step", None)]))) }
                 }
             }
             div.run-grid {
-                section.panel.time { (timeline::timeline(ask, &shown.trace, selected, now)) }
+                section.panel.time { (timeline::timeline(ask, shown, selected)) }
                 (panel)
             }
             (ends(ask, shown))
@@ -243,7 +291,7 @@ fn header(shown: &Shown) -> Markup {
                     @if let Some(until) = step.until { span.muted { "expires " (widgets::ago(until.0, now)) } }
                 }
             } @else if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) { span.muted { "goes on " (widgets::ago(wakes.0, now)) } }
-            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (widgets::sentence(why)) } }
+            @if run.state.is_terminal() && let Some(why) = &run.why { span.muted { (widgets::sentence(&widgets::cut(why, REASON_CHARACTERS))) } }
         }
         p.meta {
             @match (run.run_started_at, run.ended_at) {
@@ -319,10 +367,11 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
                         input type="hidden" name="run" value=(id);
                         label { span { "Reason" } input name="reason" placeholder="cancelled by request" autocomplete="off"; }
                         div.row { (actions::submit(ask, "Cancel the run", &format!("stepwell runs cancel {id}"), Tone::Bad, None)) }
+                        (actions::command("", "stepwell runs cancel {run}[ --reason {reason}]", &[("run", &id)]))
                     }
                 }
             }
-            @if may_replay { (replay_menu(ask, &id, &recorded, asked == Some("replay"))) } @else { (replay_later(&id, asked == Some("replay"))) }
+            @if may_replay { (replay::menu(ask, &id, &recorded, asked == Some("replay"))) } @else { (replay::later(&id, asked == Some("replay"))) }
             @if matches!(run.state, RunState::BackingOff | RunState::Parked) {
                 (actions::button(ask, Act {
                     path: "/do/retry-now", label: "Retry now", fields: &[("run", &id)], command: &format!("stepwell runs retry-now {id}"), ..Act::default()
@@ -339,76 +388,17 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
     }
 }
 
-/// What stands in the place of the menu while a run is in flight: it can be neither done again nor is it plain why.
-fn replay_later(id: &str, is_open: bool) -> Markup {
-    html! {
-        details.menu open[is_open] {
-            summary.button data-key="r" { "Replay ▾" }
-            div.stack {
-                p { "Only a run that has ended or is parked is replayed. Cancel this one first, or wait for its end." }
-                p.small { (widgets::command(&format!("stepwell runs cancel {id}"))) }
-                p.small { (widgets::command(&format!("stepwell replay {id}"))) }
-            }
-        }
-    }
-}
-
-fn replay_menu(ask: &Ask, id: &str, recorded: &[&StepView], is_open: bool) -> Markup {
-    let steps = recorded;
-    let editable: Vec<&StepView> = recorded.iter().copied().filter(|step| step.kind != Kind::Sleep).collect();
-    let edited = ask
-        .one("edit")
-        .and_then(|key| editable.iter().find(|step| step.key == key))
-        .or_else(|| editable.iter().rfind(|step| step.output.is_some() || step.error.is_some()));
-    html! {
-        details.menu.wide-menu open[is_open || ask.has("edit")] {
-            summary.button data-key="r" { "Replay ▾" }
-            div.stack {
-                p.small.muted { "A replay is a new run on the newest handler. What is done again has its effects again." }
-                form.row method="post" action="/do/replay" {
-                    input type="hidden" name="run" value=(id);
-                    (actions::submit(ask, "Replay from start", &format!("stepwell replay {id}"), Tone::Info, None))
-                }
-                @if !steps.is_empty() {
-                    form.row method="post" action="/do/replay" {
-                        input type="hidden" name="run" value=(id);
-                        label { span { "From step" }
-                            select name="from_step" { @for step in steps { option value=(step.key) selected[ask.one("step").is_some_and(|named| named == step_id(step))] { (step.key) } } }
-                        }
-                        (actions::submit(ask, "Replay from step", &format!("stepwell replay {id} --from STEP"), Tone::Plain, None))
-                    }
-                    @if let Some(edited) = edited {
-                        // To choose a step loads its result: that of another one is never sent for it.
-                        form.row method="get" action={ (ask.path()) "#do" } data-auto {
-                            input type="hidden" name="do" value="replay";
-                            label { span { "With another result of" }
-                                select name="edit" { @for step in &editable { option value=(step.key) selected[step.key == edited.key] { (step.key) } } }
-                            }
-                            button type="submit" { "Choose" }
-                        }
-                        form.stack method="post" action="/do/replay" {
-                            input type="hidden" name="run" value=(id);
-                            input type="hidden" name="set_step" value=(edited.key);
-                            label { span { "Result of " (edited.key) " (JSON)" }
-                                textarea.mono name="set_value" rows="4" spellcheck="false" { (edited.output.as_ref().map_or("null", |output| output.get())) }
-                            }
-                            div.row { (actions::submit(ask, "Replay with this", &format!("stepwell replay {id} --set {}", quoted(&format!("{}=JSON", edited.key))), Tone::Plain, None)) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// An error with the line of the script that it came from.
-pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
+/// An error with the line of the script that it came from. `whole` gives the address of its `message` and of what was `thrown`, which are
+/// fetched where they are large.
+pub fn failure(error: &Failure, files: &[(String, String)], whole: &dyn Fn(&str) -> String) -> Markup {
+    // Its first line stands above, as much as has room.
+    let is_long = error.message.lines().count() > 1 || error.message.chars().nth(LINE_CHARACTERS).is_some();
     let picture = error.trace.first().and_then(|place| {
         let (_, source) = files.iter().find(|(name, _)| *name == place.file)?;
         Some((place, source))
     });
     html! {
-        @if error.message.lines().count() > 1 { pre.picture tabindex="0" { (error.message) } }
+        @if is_long { (widgets::text_at(&error.message, Some(&whole("message")))) }
         @if let Some((place, source)) = picture {
             p.small.mono.muted { "--> " (place.file) ":" (place.line) @if place.column > 0 { ":" (place.column) } }
             (widgets::code_around(source, (place.line, place.column), AROUND))
@@ -420,7 +410,7 @@ pub fn failure(error: &Failure, files: &[(String, String)]) -> Markup {
                 }
             }
         }
-        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json(&data.to_string())) }
+        @if let Some(data) = &error.data { p.small.muted { "Thrown:" } (widgets::json_at(&data.to_string(), &whole("thrown"))) }
         p.small {
             @if let Some(step) = &error.step { span { "step " code { (step) } } }
             @if let Some(attempts) = error.attempts { span { ", " (attempts) @if attempts == 1 { " attempt" } @else { " attempts" } } }
@@ -446,14 +436,31 @@ fn ends(ask: &Ask, shown: &Shown) -> Markup {
 }
 
 /// A payload that was too large to come with the page.
-async fn whole_output(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
+async fn whole(web: &Web, ask: &Ask, id: RunId) -> Result<Markup, WebError> {
     let trace = web.api().trace(id).await?.data;
+    let step = |named: &str| trace.steps.iter().find(|step| step_id(step) == named);
+    if let Some(part @ ("thrown" | "message")) = ask.part() {
+        let attempt: Option<u32> = ask.one("attempt").and_then(|attempt| attempt.parse().ok());
+        let error = match ask.one("step") {
+            None => trace.run.error.as_ref(),
+            Some(named) => step(named).and_then(|step| step.attempts.iter().find(|tried| Some(tried.attempt) == attempt)?.error.as_ref()),
+        };
+        if part == "message" {
+            return error.map(|error| widgets::text_at(&error.message, None)).ok_or_else(|| WebError::not_found("nothing failed there"));
+        }
+        let data = error.and_then(|error| error.data.as_ref());
+        return data.map(|data| widgets::json_whole(&data.to_string())).ok_or_else(|| WebError::not_found("nothing was thrown there"));
+    }
     let found = match ask.one("step") {
-        None => trace.run.output,
-        Some("event") => trace.event.map(|event| event.data),
-        Some(named) => trace.steps.into_iter().find(|step| step_id(step) == named).and_then(|step| step.output),
+        None => trace.run.output.as_ref(),
+        Some("event") => trace.event.as_ref().map(|event| &event.data),
+        Some(named) => step(named).and_then(|step| step.output.as_ref()),
     };
-    found.map(|output| widgets::json_whole(output.get())).ok_or_else(|| WebError::not_found("there is no such result"))
+    let found = found.ok_or_else(|| WebError::not_found("there is no such result"))?;
+    match ask.part() {
+        Some("raw") => Ok(html! { (found.get()) }),
+        _ => Ok(widgets::json_whole(found.get())),
+    }
 }
 
 /// The sources of a version as they are stored, by name.

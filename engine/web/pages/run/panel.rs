@@ -18,6 +18,13 @@ use super::{Shown, by_name, failure};
 /// Lines of a run's log that are looked through for those of a step.
 const LOG_LINES: usize = 2_000;
 
+/// What lines of a log may take of a page unasked, in bytes.
+const LOG_BYTES: usize = 32 * 1024;
+/// Characters of a message or the data of a line that are shown unasked.
+const LINE_CHARACTERS: usize = 2_000;
+/// A result up to which a button holds it that copies it, in bytes.
+const COPIED_BYTES: usize = 4 * 1024;
+
 /// The panel beside the timeline.
 pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>) -> Result<Markup, WebError> {
     let run = shown.trace.run.run_id;
@@ -31,7 +38,7 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
         return Ok(html! {
             section.panel.side {
                 h2 { "Log" }
-                @if lines.is_empty() { (widgets::empty("It has recorded no step and logged nothing.", html! {})) } @else { (cut) (log(&lines)) }
+                @if lines.is_empty() { (widgets::empty("It has recorded no step and logged nothing.", html! {})) } @else { (cut) (log(ask, &lines)) }
             }
         });
     };
@@ -42,24 +49,25 @@ pub async fn panel(web: &Web, ask: &Ask, shown: &Shown, selected: Option<usize>)
         _ => "output",
     };
     let content = match tab {
-        "error" => error(step, shown),
+        "error" => error(ask, step, shown),
         "http" => html! { (cut) (http(&mine, is_cut)) },
         "logs" if mine.is_empty() => html! {
             (cut)
             p.muted { @if is_cut { "None of them is of this step." } @else { "This step has logged nothing." } }
-            @if !lines.is_empty() { h3 { "The run's log" } (log(&lines)) }
+            @if !lines.is_empty() { h3 { "The run's log" } (log(ask, &lines)) }
         },
-        "logs" => html! { (cut) (log(&mine)) },
+        "logs" => html! { (cut) (log(ask, &mine)) },
         "code" => code(step, shown),
         _ => output(ask, step),
     };
-    let (sign, word, tone) = widgets::step_status(step.status);
+    let (sign, word, tone) = shown.stands(step);
     Ok(html! {
         section.panel.side aria-labelledby="step-title" {
             h2 #step-title { (step.key) " " span.muted.small { (step.kind.word()) } }
             p.row.small {
                 span class={ "state " (tone.class()) } { span.sign aria-hidden="true" { (sign) } (word) }
-                @if let Some(last) = step.attempts.last() { span { "attempt " (attempt_of(last.attempt, &step.attempts)) } }
+                @if let Some(at) = shown.under_way(step) { span { "attempt " (attempt_of(at.attempt, &step.attempts)) } }
+                @else if let Some(last) = step.attempts.last() { span { "attempt " (attempt_of(last.attempt, &step.attempts)) } }
                 span.grow {}
                 @if let Some(ended) = step.until.filter(|_| step.kind == Kind::Sleep).or(step.ended_at) { span.num { (widgets::took(ended.0.since(step.started_at.0))) } }
             }
@@ -135,16 +143,21 @@ fn event_of(step: &StepView, value: &serde_json::Value) -> Option<EventId> {
     text.filter(|text| text.len() == 13)?.parse().ok()
 }
 
-fn error(step: &StepView, shown: &Shown) -> Markup {
+fn error(ask: &Ask, step: &StepView, shown: &Shown) -> Markup {
+    let id = step_id(step);
+    let whole = |attempt: u32, part: &str| {
+        let attempt = attempt.to_string();
+        ask.with(&[("part", Some(part)), ("step", Some(id.as_str())), ("attempt", Some(attempt.as_str())), ("tab", None)])
+    };
     let failed: Vec<_> = step.attempts.iter().filter_map(|attempt| attempt.error.as_ref().map(|error| (attempt, error))).collect();
     html! {
         @if failed.is_empty() && step.error.is_none() { p.muted { "No attempt of this step has failed." } }
         @for (at, (attempt, error)) in failed.iter().enumerate().rev() {
             section.attempt {
-                h3 { span.bad { "✗ #" (attempt_of(attempt.attempt, &step.attempts)) } " " (error.message.lines().next().unwrap_or_default()) }
+                h3 { span.bad { "✗ #" (attempt_of(attempt.attempt, &step.attempts)) } " " (widgets::cut(error.message.lines().next().unwrap_or_default(), super::LINE_CHARACTERS)) }
                 p.small.muted { (widgets::clock(attempt.ended_at.0)) " after " (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
                 // Attempts that failed alike need one picture.
-                @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files)) }
+                @if failed.get(at + 1).is_none_or(|(_, later)| later.trace != error.trace) { (failure(error, &shown.files, &|part: &str| whole(attempt.attempt, part))) }
             }
         }
     }
@@ -203,16 +216,32 @@ fn http(lines: &[LogRow], is_cut: bool) -> Markup {
     }
 }
 
-/// Lines of a log.
-pub fn log(lines: &[LogRow]) -> Markup {
+/// Lines of a log: the first ones, unless all of them are asked for.
+fn log(ask: &Ask, lines: &[LogRow]) -> Markup {
+    let mut bytes = 0;
+    let has_room = |line: &&LogRow| {
+        // Its times and tags take their part.
+        bytes += 220 + line.message.len() + line.data.as_ref().map_or(0, |data| data.len());
+        bytes <= LOG_BYTES
+    };
+    let first = lines.iter().take_while(has_room).count().max(1).min(lines.len());
+    let (shown, longest) = if ask.one("lines") == Some("all") { (lines.len(), usize::MAX) } else { (first, LINE_CHARACTERS) };
+    let cut = |text: &str| widgets::cut(text, longest);
+    let is_cut = lines[..shown].iter().any(|line| line.message.len().max(line.data.as_ref().map_or(0, |data| data.len())) > longest);
     html! {
+        @if shown < lines.len() || is_cut {
+            p.row.small {
+                span.muted { @if shown < lines.len() { "The first " (shown) " of " (lines.len()) " lines." } @else { "Long lines are cut." } }
+                a href=(ask.with(&[("lines", Some("all")), ("tab", Some("logs"))])) { "Show all of them" }
+            }
+        }
         ol.log {
-            @for line in lines {
+            @for line in &lines[..shown] {
                 li class={ "level-" (line.level.word()) } {
                     (widgets::clock(line.at)) " " b.level { (line.level.word()) } " "
                     @if !line.step.is_empty() { span.muted { (line.step) } " " }
-                    span.message { (line.message) }
-                    @if let Some(data) = &line.data { " " code.data-inline { (data) } }
+                    span.message { (cut(&line.message)) }
+                    @if let Some(data) = &line.data { " " code.data-inline { (cut(data)) } }
                 }
             }
         }
@@ -249,7 +278,11 @@ fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
                 }))
                 @if step.output.is_some() { a.button href={ (ask.with(&[("edit", Some(&step.key)), ("do", Some("replay"))])) "#do" } { "Edit…" } }
             }
-            @if let Some(output) = step.output.as_ref().filter(|output| output.get().len() < 256 * 1024) { (widgets::copy("Copy output", output.get())) }
+            @if let Some(output) = &step.output {
+                @if output.get().len() > COPIED_BYTES {
+                    button.copy type="button" data-copy-url=(ask.with(&[("part", Some("raw")), ("step", Some(&step_id(step))), ("tab", None)])) title="Copy" { "Copy output" }
+                } @else { (widgets::copy("Copy output", output.get())) }
+            }
         }
     }
 }

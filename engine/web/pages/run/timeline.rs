@@ -9,9 +9,12 @@ use crate::web::Ask;
 use crate::web::widgets;
 
 use super::scale::{Mode, Scale, WIDTH, merged};
+use super::{LINE_CHARACTERS, Shown};
 
 /// Steps that are drawn at once; a run with more is shown in parts.
 pub const STEPS_AT_ONCE: usize = 200;
+/// How wide a sign at the end of a piece is at most, in units of the picture.
+const MARK_WIDTH: f64 = 30.0;
 /// Failed attempts that are named below a step.
 const ATTEMPTS_NAMED: usize = 6;
 
@@ -42,8 +45,8 @@ impl What {
 
 type Segment = (Millis, Millis, What);
 
-/// The pieces of a step's time.
-fn segments(step: &StepView, now: Millis) -> Vec<Segment> {
+/// The pieces of a step's time; `begun` is when the attempt began that is under way.
+fn segments(step: &StepView, begun: Option<Millis>, now: Millis) -> Vec<Segment> {
     let waits = matches!(step.kind, Kind::Wait | Kind::Invoke);
     let mut out: Vec<Segment> = Vec::new();
     // A sleep that was refused is one failed attempt.
@@ -64,7 +67,12 @@ fn segments(step: &StepView, now: Millis) -> Vec<Segment> {
     }
     if step.ended_at.is_none() && step.status != StepStatus::Abandoned {
         let from = out.last().map_or(step.started_at.0, |(_, end, _)| *end);
-        out.push((from, now.max(from), What::Wait));
+        let begun = begun.map(|begun| begun.max(from));
+        let waited = begun.unwrap_or(now).max(from);
+        if waited > from || begun.is_none() {
+            out.push((from, waited, What::Wait));
+        }
+        out.extend(begun.map(|begun| (begun, now.max(begun), What::Busy)));
     }
     out
 }
@@ -75,11 +83,12 @@ pub fn step_id(step: &StepView) -> String {
 }
 
 /// The whole picture. `selected` is the number of the step that is shown beside it.
-pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) -> Markup {
+pub fn timeline(ask: &Ask, shown: &Shown, selected: Option<usize>) -> Markup {
+    let (trace, now) = (&shown.trace, shown.now);
     let run = &trace.run;
     let mode = Mode::of(ask.one("scale"));
     let end = run.ended_at.map_or(now, |ended| ended.0);
-    let all: Vec<Vec<Segment>> = trace.steps.iter().map(|step| segments(step, end)).collect();
+    let all: Vec<Vec<Segment>> = trace.steps.iter().map(|step| segments(step, shown.under_way(step).map(|at| at.since), end)).collect();
     let between: Vec<Segment> = trace.attempts.iter().map(|attempt| (attempt.started_at.0, attempt.ended_at.0, What::Failed)).collect();
     let busy: Vec<(Millis, Millis)> = all
         .iter()
@@ -110,16 +119,63 @@ pub fn timeline(ask: &Ask, trace: &Trace, selected: Option<usize>, now: Millis) 
                 li.step.whole {
                     span.name { b { (run.function_id) } }
                     span.num { (whole_time(trace, now)) }
-                    (bar(&whole(trace, &busy, end), &scale))
+                    (bar(&whole(trace, &busy, end), widgets::sign(run.state), &scale))
                 }
-                @for number in first..last {
-                    (row(ask, number, &trace.steps[number], &all[number], &scale, selected == Some(number), now))
+                @for part in folds(&trace.steps, first..last) {
+                    @match part {
+                        Part::Step(number) => (row(ask, shown, number, &all[number], &scale, selected == Some(number))),
+                        Part::Branch(name, numbers) => {
+                            li.branch {
+                                details.fold open data-fold={ "branch " (name) } {
+                                    summary { span.name { (name) } " " span.muted.small { (numbers.len()) " steps" } }
+                                    ol.timeline { @for number in numbers { (row(ask, shown, number, &all[number], &scale, selected == Some(number))) } }
+                                }
+                            }
+                        }
+                    }
                 }
                 @for attempt in &trace.attempts { (between_row(attempt, &scale, now)) }
             }
         }
         @if count > STEPS_AT_ONCE { (parts(ask, first, last, count)) }
     }
+}
+
+/// What is folded as one.
+#[derive(Debug, PartialEq)]
+enum Part<'a> {
+    /// The step of this number.
+    Step(usize),
+    /// The steps of a branch, with its name.
+    Branch(&'a str, Vec<usize>),
+}
+
+/// Steps in their order, those of one branch together, where the first of them stands.
+fn folds(steps: &[StepView], range: std::ops::Range<usize>) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for number in range {
+        let Some((branch, _)) = steps[number].key.split_once(" › ") else {
+            parts.push(Part::Step(number));
+            continue;
+        };
+        let known = parts.iter_mut().find_map(|part| match part {
+            Part::Branch(name, numbers) if *name == branch => Some(numbers),
+            _ => None,
+        });
+        match known {
+            Some(numbers) => numbers.push(number),
+            None => parts.push(Part::Branch(branch, vec![number])),
+        }
+    }
+    for part in &mut parts {
+        // One alone needs no fold.
+        if let Part::Branch(_, numbers) = part
+            && let [number] = numbers[..]
+        {
+            *part = Part::Step(number);
+        }
+    }
+    parts
 }
 
 /// The first step of the part that is shown.
@@ -177,19 +233,40 @@ fn drawn(segments: &[Segment], scale: &Scale) -> Vec<(What, f64, f64)> {
     drawn
 }
 
-fn bar(segments: &[Segment], scale: &Scale) -> Markup {
+/// The signs at the ends of what is drawn: each that failed has one, and the last what became of it, so that no colour is needed to tell them
+/// apart. Of those that would stand upon each other, the later one is shown.
+fn marks(drawn: &[(What, f64, f64)], last: &'static str) -> Vec<(f64, &'static str)> {
+    let mut marks: Vec<(f64, &'static str)> = Vec::new();
+    let most = drawn.iter().map(|(_, _, end)| *end).fold(0.0, f64::max);
+    let failed = drawn.iter().filter(|(what, _, end)| *what == What::Failed && *end < most).map(|(_, _, end)| (*end, "✗"));
+    for mark in failed.chain((!drawn.is_empty()).then_some((most, last))) {
+        if marks.last().is_some_and(|(before, _)| mark.0 - before < MARK_WIDTH) {
+            marks.pop();
+        }
+        marks.push(mark);
+    }
+    marks
+}
+
+/// Pieces with the sign that stands at the end of the last one. Places are shares of the width, so that letters keep their shape.
+fn bar(segments: &[Segment], last: &'static str, scale: &Scale) -> Markup {
+    let drawn = drawn(segments, scale);
+    let share = |place: f64| format!("{:.2}%", place / WIDTH * 100.0);
     html! {
-        svg.bar viewBox={ "0 0 " (WIDTH) " 14" } preserveAspectRatio="none" height="14" width=[scale.width] aria-hidden="true" {
-            @for (what, x, end) in drawn(segments, scale) {
-                rect class=(what.class()) x=(format!("{x:.2}")) width=(format!("{:.2}", end - x))
+        svg.bar height="14" width=[scale.width] aria-hidden="true" {
+            @for (what, x, end) in &drawn {
+                rect class=(what.class()) x=(share(*x)) width=(share(end - x))
                     y=(if what.is_thin() { 5 } else { 1 }) height=(if what.is_thin() { 4 } else { 12 }) {}
             }
+            // What stands at the very left would be cut off.
+            @for (x, sign) in marks(&drawn, last) { text x=(share(x.max(MARK_WIDTH))) y="11" { (sign) } }
         }
     }
 }
 
-fn row(ask: &Ask, number: usize, step: &StepView, segments: &[Segment], scale: &Scale, is_selected: bool, now: Millis) -> Markup {
-    let (sign, word, tone) = widgets::step_status(step.status);
+fn row(ask: &Ask, shown: &Shown, number: usize, segments: &[Segment], scale: &Scale, is_selected: bool) -> Markup {
+    let (step, now) = (&shown.trace.steps[number], shown.now);
+    let (sign, word, tone) = shown.stands(step);
     let depth = step.key.matches(" › ").count().min(4);
     let name = step.key.rsplit(" › ").next().unwrap_or(&step.key);
     let page = ask.with(&[("step", Some(&step_id(step))), ("tab", None), ("do", None), ("from", None)]);
@@ -207,11 +284,14 @@ fn row(ask: &Ask, number: usize, step: &StepView, segments: &[Segment], scale: &
                 @if step.attempts.len() > 1 { " " span.muted.small { "×" (step.attempts.len()) } }
             }
             span.num { (time(step, now)) }
-            (bar(segments, scale))
+            (bar(segments, sign, scale))
             @if !failed.is_empty() {
-                ul.attempts {
-                    @for attempt in failed.iter().take(ATTEMPTS_NAMED) { (attempt_line(attempt, now)) }
-                    @if failed.len() > ATTEMPTS_NAMED { li.muted { "and " (failed.len() - ATTEMPTS_NAMED) " more" } }
+                details.fold.attempts open data-fold={ "attempts " (step_id(step)) } {
+                    summary.muted { (failed.len()) @if failed.len() == 1 { " failed attempt" } @else { " failed attempts" } }
+                    ul {
+                        @for attempt in failed.iter().take(ATTEMPTS_NAMED) { (attempt_line(attempt, now)) }
+                        @if failed.len() > ATTEMPTS_NAMED { li.muted { "and " (failed.len() - ATTEMPTS_NAMED) " more" } }
+                    }
                 }
             }
         }
@@ -219,7 +299,8 @@ fn row(ask: &Ask, number: usize, step: &StepView, segments: &[Segment], scale: &
 }
 
 fn attempt_line(attempt: &AttemptView, now: Millis) -> Markup {
-    let message = attempt.error.as_ref().map(|error| error.message.lines().next().unwrap_or_default().to_owned()).unwrap_or_default();
+    let message = attempt.error.as_ref().and_then(|error| error.message.lines().next()).unwrap_or_default();
+    let message = widgets::cut(message, LINE_CHARACTERS);
     let asked = attempt.error.as_ref().map_or("", Failure::asked_words);
     html! {
         li {
@@ -239,8 +320,8 @@ fn between_row(attempt: &AttemptView, scale: &Scale, now: Millis) -> Markup {
         li.step {
             span.name { span.sign.bad role="img" aria-label="failed" { "✗" } " " span.muted { "between steps" } }
             span.num { (widgets::took(attempt.ended_at.0.since(attempt.started_at.0))) }
-            (bar(&[(attempt.started_at.0, attempt.ended_at.0, What::Failed)], scale))
-            ul.attempts { (attempt_line(attempt, now)) }
+            (bar(&[(attempt.started_at.0, attempt.ended_at.0, What::Failed)], "✗", scale))
+            div.attempts { ul { (attempt_line(attempt, now)) } }
         }
     }
 }
@@ -276,6 +357,9 @@ mod tests {
         assert_eq!(drawn(&near, &scale), [(What::Busy, 0.0, 9.0)]);
         let others = [piece(0, 5, What::Failed), piece(5, 8, What::Wait), piece(8, 9, What::Failed)];
         assert_eq!(drawn(&others, &scale).len(), 3);
+        assert_eq!(marks(&drawn(&others, &scale), "✗"), [(11.0, "✗")], "no sign stands upon another one");
+        let apart = [piece(0, 100, What::Failed), piece(100, 500, What::Wait), piece(500, 600, What::Busy)];
+        assert_eq!(marks(&drawn(&apart, &scale), "✓"), [(100.0, "✗"), (600.0, "✓")]);
         let many: Vec<Segment> = (0..1_000).map(|at| piece(at, at, What::Busy)).collect();
         assert_eq!(drawn(&many, &scale).len(), 1);
         assert_eq!(drawn(&[piece(1_000, 1_000, What::Failed)], &scale), [(What::Failed, 997.0, 1_000.0)], "within the picture");

@@ -178,7 +178,7 @@ pub fn why(ask: &Ask, run: &RunView, offers: &[Offer], now: Millis) -> Markup {
     html! {
         section.why.warn[is_worse] #why aria-labelledby="why-title" {
             h2 #why-title { @if run.state == RunState::Running { "What is it doing?" } @else { "Why is it not moving?" } }
-            p.sentence { (widgets::sentence(&sentence)) }
+            p.sentence { (widgets::sentence(&widgets::cut(&sentence, super::REASON_CHARACTERS))) }
             @if let Some(wakes) = run.wakes_at.filter(|wakes| wakes.0 > now) {
                 p.muted { "By itself it goes on " (widgets::ago(wakes.0, now)) ", at " (widgets::clock(wakes.0)) "." }
             }
@@ -215,8 +215,9 @@ fn offered(ask: &Ask, offer: &Offer, run: &str) -> Markup {
                 form.stack method="post" action="/do/signal" {
                     input type="hidden" name="back" value={ "/runs/" (run) };
                     input type="hidden" name="name" value=(name);
-                    label { span { "Data (JSON)" } textarea.mono name="data" rows="3" spellcheck="false" { "null" } }
-                    div.row { (actions::submit(ask, "Send signal", &format!("stepwell signal {}", quoted(name)), Tone::Info, None)) }
+                    label { span { "Data (JSON)" } textarea.mono name="data" rows="3" spellcheck="false" { "{}" } }
+                    div.row { (actions::submit(ask, "Send signal", "", Tone::Info, None)) }
+                    (actions::command("", "stepwell signal {name}[ --data {data}]", &[("name", name), ("data", "{}")]))
                 }
             }
         },
@@ -240,7 +241,8 @@ fn offered(ask: &Ask, offer: &Offer, run: &str) -> Markup {
                     input type="hidden" name="name" value=(name);
                     @if let Some(condition) = condition { p.small.muted { "It has to fulfil " code { (condition) } "." } }
                     label { span { "Data (JSON)" } textarea.mono name="data" rows=(data.lines().count().clamp(3, 14)) spellcheck="false" { (data) } }
-                    div.row { (actions::submit(ask, &format!("Send {name}"), &format!("stepwell send {} --data …", quoted(name)), Tone::Info, None)) }
+                    div.row { (actions::submit(ask, &format!("Send {name}"), "", Tone::Info, None)) }
+                    (actions::command("", "stepwell send {name} --data {data}", &[("name", name), ("data", data)]))
                 }
             }
         },

@@ -1,0 +1,186 @@
+//! What the literals in calls of `step` and `parallel` say: the back-off of a step, and what the branches are.
+
+use rhai::{Array, Dynamic, Expr, FnCallExpr, Map};
+
+use crate::base::limits::STEP_NAME_BYTES;
+use crate::base::{Diagnostic, Location, Span};
+use crate::rules::policy::Growth;
+
+use super::calls::{is_map, not_a_duration};
+use super::syntax::captures;
+use super::waits::Field;
+use super::{Checker, closure};
+
+/// What a back-off may be.
+const BACK_OFFS: &str = "table, exponential, linear or fixed, or a duration, or #{ kind, initial, max, jitter }";
+
+impl Checker<'_> {
+    /// The back-off in the options of a step.
+    pub(super) fn back_off(&mut self, call: &FnCallExpr) {
+        let [_, options, _] = &call.args[..] else { return };
+        let Some(field) = self.fields(options).into_iter().find(|field| field.name == "backoff") else { return };
+        if let Some(parts) = &field.inner {
+            return self.long_back_off(parts);
+        }
+        let wrong = match &field.text {
+            Some((text, _)) if text.starts_with(|c: char| c.is_ascii_alphabetic()) => no_growth(text),
+            Some((text, _)) => not_a_duration(text).map(|(message, _)| message),
+            None => field.value.as_ref().filter(|value| !is_length(value)).map(|_| "backoff is not a duration".to_owned()),
+        };
+        if let Some(message) = wrong {
+            self.report(Diagnostic::error("E0310", message).at(field.told_at()).help(BACK_OFFS));
+        }
+    }
+
+    fn long_back_off(&mut self, parts: &[Field]) {
+        let (mut kind, mut initial, mut max) = (None, None, None);
+        for part in parts {
+            let wrong = match part.name.as_str() {
+                "kind" => {
+                    kind = part.text.as_ref().and_then(|(word, _)| growth(word));
+                    match (&part.text, &part.value) {
+                        (Some((word, _)), _) => no_growth(word),
+                        (None, Some(_)) => Some("the kind of a back-off is a word".to_owned()),
+                        (None, None) => None,
+                    }
+                }
+                "initial" => length(part, &mut initial),
+                "max" => length(part, &mut max),
+                "jitter" => part.value.as_ref().filter(|value| !is_share(value)).map(|_| "jitter is a number from 0 to 1".to_owned()),
+                name => Some(format!("backoff has no `{name}`")),
+            };
+            if let Some(message) = wrong {
+                self.report(Diagnostic::error("E0310", message).at(part.told_at()).help(BACK_OFFS));
+            }
+        }
+        if let (Some(initial), Some(max)) = (initial, max)
+            && initial > max
+            && let Some(part) = parts.iter().find(|part| part.name == "initial")
+        {
+            let message = format!("the first wait, {initial}, is longer than the longest, {max}");
+            self.report(Diagnostic::error("E0310", message).at(part.told_at()));
+        }
+        let Some(kind) = kind else { return };
+        for part in parts.iter().filter(|part| kind.idle().contains(&part.name.as_str())) {
+            let message = format!("`{}` has no effect on the back-off `{}`", part.name, kind.word());
+            let help = format!("remove `{}`, or choose `exponential` or `linear`", part.name);
+            self.report(Diagnostic::error("E0310", message).at(part.place.clone()).help(help));
+        }
+    }
+
+    /// The branches of a `parallel`.
+    pub(super) fn branches(&mut self, call: &FnCallExpr) {
+        let branches = match &call.args[..] {
+            [branches] => branches,
+            [_, each, _] => return self.arity(each, 1),
+            [_, each] if closure(each).is_some() => return self.arity(each, 1),
+            [branches, options] if is_map(options) => branches,
+            _ => return,
+        };
+        match branches {
+            Expr::Array(items, _) => {
+                for (at, item) in items.iter().enumerate() {
+                    self.branch(&at.to_string(), item);
+                }
+            }
+            Expr::Map(parts, _) => {
+                for (name, item) in &parts.0 {
+                    let place = self.at(name.pos);
+                    self.name("a branch's", &name.name, place);
+                    self.branch(&name.name, item);
+                }
+            }
+            // Rhai has put constants into one value.
+            Expr::DynamicConstant(value, position) => {
+                let in_list = || Some(value.read_lock::<Array>()?.iter().position(|item| !item.is_fnptr())?.to_string());
+                let in_map = || Some(value.read_lock::<Map>()?.iter().find(|(_, item)| !item.is_fnptr())?.0.to_string());
+                if let Some(name) = in_list().or_else(in_map) {
+                    let place = self.at(*position);
+                    self.no_closure(&name, place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn branch(&mut self, name: &str, item: &Expr) {
+        if closure(item).is_some() {
+            self.arity(item, 0);
+        } else if item.get_literal_value(None).is_some_and(|value| !value.is_fnptr()) {
+            let place = self.at(item.start_position());
+            self.no_closure(name, place);
+        }
+    }
+
+    fn no_closure(&mut self, name: &str, place: Location) {
+        let problem = Diagnostic::error("E0310", format!("branch `{name}` of parallel is no closure")).at(place);
+        self.report(problem.help("write || …, or parallel(list, |item| …)"));
+    }
+
+    /// A branch takes its item, or nothing.
+    fn arity(&mut self, expression: &Expr, given: usize) {
+        let Some(name) = closure(expression).filter(|name| name.contains('$')) else { return };
+        let Some(all) = self.functions.iter().find(|function| function.name == name).map(|function| function.parameters) else { return };
+        let own = all.saturating_sub(captures(expression));
+        if own == given {
+            return;
+        }
+        let count = |number: usize| if number == 1 { "1 parameter".to_owned() } else { format!("{number} parameters") };
+        let place = self.at(expression.start_position());
+        let (takes, help) = match given {
+            0 => ("none", "write || …"),
+            _ => ("its item", "write |item| …"),
+        };
+        let problem = Diagnostic::error("E0310", format!("this branch of parallel has {}, and is given {takes}", count(own)));
+        self.report(problem.at(place).help(help));
+    }
+
+    /// A name that is stored with the journal, by the rules of a step's.
+    pub(super) fn name(&mut self, whose: &str, name: &str, place: Location) {
+        if let Some(message) = wrong_name(whose, name) {
+            self.report(Diagnostic::error("E0310", message).at(place));
+        }
+    }
+}
+
+/// What is wrong with a name in the journal; `whose` begins the sentence: "a step's".
+pub(super) fn wrong_name(whose: &str, name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some(format!("{whose} name is empty"))
+    } else if name.contains('#') {
+        Some(format!("{whose} name has no `#`: that counts steps of the same name"))
+    } else if name.len() > STEP_NAME_BYTES {
+        Some(format!("{whose} name has at most {STEP_NAME_BYTES} bytes"))
+    } else {
+        None
+    }
+}
+
+fn growth(word: &str) -> Option<Growth> {
+    Growth::WORDS.iter().find(|(known, _)| *known == word).map(|(_, growth)| *growth)
+}
+
+fn no_growth(word: &str) -> Option<String> {
+    growth(word).is_none().then(|| format!("there is no back-off `{word}`"))
+}
+
+/// Whether a number is a length of time, in seconds.
+fn is_length(value: &Dynamic) -> bool {
+    value.as_int().is_ok_and(|seconds| seconds >= 0) || value.as_float().is_ok_and(|seconds| seconds >= 0.0)
+}
+
+fn is_share(value: &Dynamic) -> bool {
+    let share = value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64));
+    share.is_ok_and(|share| (0.0..=1.0).contains(&share))
+}
+
+/// What is wrong with a wait of a back-off; keeps it where it is known.
+fn length(part: &Field, known: &mut Option<Span>) -> Option<String> {
+    let value = part.value.as_ref()?;
+    if let Some((text, _)) = &part.text {
+        *known = text.parse::<Span>().ok();
+        return not_a_duration(text).map(|(message, _)| message);
+    }
+    *known = value.as_int().ok().filter(|seconds| *seconds >= 0).map(|seconds| Span(seconds.saturating_mul(1_000)));
+    (!is_length(value)).then(|| format!("`{}` is not a duration", part.name))
+}
