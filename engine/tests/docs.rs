@@ -165,24 +165,39 @@ fn every_link_leads_to_a_file_and_its_heading() {
     assert!(broken.is_empty(), "links that lead nowhere:\n  {}", broken.join("\n  "));
 }
 
-/// Gathers the keys of the config's format.
-fn keys(schema: &Value, node: &Value, found: &mut BTreeSet<String>) {
+/// Gathers the keys of the config's format, each behind those that it stands below: `functions`, `cron`, `jitter`.
+fn keys(schema: &Value, node: &Value, above: &[String], found: &mut BTreeSet<Vec<String>>) {
     if node.is_null() {
         return;
     }
     if let Some(name) = node["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
-        keys(schema, &schema["$defs"][name], found);
+        keys(schema, &schema["$defs"][name], above, found);
     }
     for (key, below) in node["properties"].as_object().into_iter().flatten() {
-        found.insert(key.clone());
-        keys(schema, below, found);
+        let path = [above, std::slice::from_ref(key)].concat();
+        keys(schema, below, &path, found);
+        found.insert(path);
     }
     for below in ["items", "additionalProperties"] {
-        keys(schema, &node[below], found);
+        keys(schema, &node[below], above, found);
     }
     for below in node["anyOf"].as_array().into_iter().flatten() {
-        keys(schema, below, found);
+        keys(schema, below, above, found);
     }
+}
+
+/// The headings of a page, each with what stands between it and the next one.
+fn sections(page: &str) -> Vec<(&str, String)> {
+    let mut sections: Vec<(&str, String)> = Vec::new();
+    for line in page.lines() {
+        if line.starts_with("## ") || line.starts_with("### ") {
+            sections.push((line, String::new()));
+        } else if let Some((_, text)) = sections.last_mut() {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    sections
 }
 
 #[test]
@@ -226,11 +241,26 @@ fn every_guarantee_has_its_test() {
 fn every_key_of_the_config_is_on_its_page() {
     let schema = stepwell::config::schema();
     let mut found = BTreeSet::new();
-    keys(&schema, &schema, &mut found);
-    assert!(found.contains("jitter") && found.contains("webhooks"), "{found:?}");
+    keys(&schema, &schema, &[], &mut found);
+    assert!(found.contains(&["functions", "cron", "jitter"].map(str::to_owned).to_vec()), "{found:?}");
     let page = text("docs/configuration.md");
-    let missing: Vec<_> = found.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
-    assert!(missing.is_empty(), "docs/configuration.md does not say what these keys are: {missing:?}");
+    let sections = sections(&page);
+    let is_told = |path: &&Vec<String>| {
+        let Some((key, above)) = path.split_last() else { return true };
+        let key = format!("`{key}`");
+        // What `defaults` may hold is explained where functions have it.
+        let above = if above.len() > 1 && above[0] == "defaults" { &above[1..] } else { above };
+        // In the section of what the key stands below: another option may have a key of the same name.
+        let of = |owner: &String| sections.iter().find(|(heading, _)| heading.contains(&format!("`{owner}`")));
+        let functions = || sections.iter().find(|(heading, _)| *heading == "## `functions`");
+        match above.iter().rev().find_map(of) {
+            Some((_, section)) => section.contains(&key),
+            None if above.is_empty() => page.contains(&key),
+            None => functions().is_some_and(|(_, section)| section.contains(&key)),
+        }
+    };
+    let missing: Vec<_> = found.iter().filter(|path| !is_told(path)).collect();
+    assert!(missing.is_empty(), "docs/configuration.md does not say in their sections what these keys are: {missing:?}");
 }
 
 /// docs/handlers.md before its reference, and the reference, which is the rest of it from its first heading on.

@@ -47,7 +47,11 @@ impl Checker<'_> {
                 "initial" => length(part, &mut initial),
                 "max" => length(part, &mut max),
                 "jitter" => part.value.as_ref().filter(|value| !is_share(value)).map(|_| "jitter is a number from 0 to 1".to_owned()),
-                name => Some(format!("backoff has no `{name}`")),
+                name => {
+                    let problem = Diagnostic::error("E0310", format!("backoff has no `{name}`")).at(part.place.clone());
+                    self.report(problem.help(BACK_OFFS));
+                    None
+                }
             };
             if let Some(message) = wrong {
                 self.report(Diagnostic::error("E0310", message).at(part.told_at()).help(BACK_OFFS));

@@ -112,6 +112,8 @@ impl Checker<'_> {
             _ => return,
         };
         let options_at = if entry.name == "invoke" { 2 } else { 1 };
+        // The last argument of an `invoke` without options is its data.
+        let options = if call.args.len() > options_at { options } else { &[] };
         if let Some(id) = options.iter().find(|field| field.name == "id") {
             if let Some((name, place)) = &id.text {
                 self.name(whose, name, place.clone());

@@ -293,6 +293,7 @@ fn what_is_not_certain_compiles() {
         "sleep(\"366d\"); wait_for_signal(\"x\", #{ timeout: \"366d\" }); sleep(\"400d\", \"1h\")",
         "let n = 0; parallel([1], |x| x, #{ limit: n }); parallel([1], |x| x, #{ limit: 256 })",
         "let f = || 1; let n = \"\"; let b = \"nope\"; parallel([f]); parallel([n], |x| x + b); wait_for_signal(n); wait_for_signal(\"\", #{ id: \"x\" });",
+        "invoke(\"f\", #{ id: \"a#b\", timeout: 1 }); let o = #{ id: \"x\" }; wait_for_signal(\"a#b\", o)",
         "let k = \"fixed\"; step(\"a\", #{ backoff: #{ kind: k, max: \"1m\" } }, || 1); step(\"b\", #{ backoff: \"1s\", timeout: 1 }, || 1)",
         "let e = #{ event: \"x\" }; wait_for_any([e]); let n = 1; let y = 2; parallel(#{ a: || n + y, b: || n }); parallel([n], |x| x + n + y)",
         "for i in 0..2 { parallel([|| step(`s-${i}`, || i), || i]); parallel(#{ a: || i }); [1].map(|x| x + i); }",
