@@ -40,6 +40,12 @@ sites! {
     RetryNow,
     /// A run takes the place of another one.
     Replace,
+    /// A run whose function is gone is parked.
+    Gone,
+    /// Another version of the handler takes a run over.
+    Adopt,
+    /// What a wait came to is recorded.
+    Waited,
     CancelOn,
     Pause,
     /// An event that is skipped.
@@ -62,14 +68,10 @@ sites! {
     NewSources,
     /// A run that killed the engine is parked.
     Poison,
-    /// A run whose function is gone is parked.
-    Gone,
     StartTimeout,
     FinishTimeout,
     /// Somebody cancels.
     Cancel,
-    /// Another version of the handler takes a run over.
-    Adopt,
     /// A step's result, with the values that it keeps under keys.
     Keep,
     Signal,
@@ -80,8 +82,6 @@ sites! {
     TimeOut,
     /// ... or an event or a signal resolves it.
     Resolve,
-    /// What it came to is recorded.
-    Waited,
     /// The run is suspended in it.
     Wait,
     /// A wait is opened.
@@ -221,7 +221,8 @@ impl Site {
             return Some(Site::Orphan);
         }
         let adopts = has(|write| matches!(write, Write::Adopt { .. }));
-        if adopts && has(|write| matches!(write, Write::PutSource(_))) {
+        let migrates = |write: &Write| matches!(write, Write::PutSource(_) | Write::Adopt { .. } | Write::RetryNow { .. });
+        if adopts && list.writes.iter().all(migrates) {
             return Some(Site::Migrate);
         }
         if let Write::IfOpen { writes, .. } = last {
