@@ -260,4 +260,16 @@ mod tests {
     fn a_run_that_somebody_else_moved_on_writes_nothing() {
         assert_eq!(decide(Outcome::Lost, 1), None);
     }
+
+    #[test]
+    fn only_the_mark_of_a_start_may_be_lost_in_a_power_cut() {
+        let version = Arc::from("v1");
+        let start = start(Id(7), 0, Millis(1), &version);
+        assert!(start.may_be_lost());
+        let ended = decide(Outcome::Completed("1".into()), 1).expect("there is something to write").list;
+        assert!(!ended.may_be_lost());
+        let mut with_more = start;
+        with_more.writes.push(Write::DropWaits(Id(7)));
+        assert!(!with_more.may_be_lost(), "what comes with it has to last");
+    }
 }
