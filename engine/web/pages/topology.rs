@@ -21,6 +21,8 @@ const COUNTED: usize = 2_000;
 /// Sizes of the picture, in pixels.
 const ROW: usize = 60;
 const COLUMN: usize = 120;
+/// An edge that is wider passes a node's column on its way.
+const PASSES_A_COLUMN: usize = 300;
 const HEIGHT: usize = 38;
 const MARGIN: usize = 16;
 const LETTER: usize = 8;
@@ -239,12 +241,23 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
                 @let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
                 @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
                 @let label = words(edge, topology, seen);
+                @let (at, above) = label_place((x, y), (to_x, to_y));
                 @if !label.is_empty() {
-                    text.label x=((x + to_x) / 2) y=((y + to_y) / 2 - 4) text-anchor="middle" { (label) }
+                    text.label x=(at) y=(above) text-anchor="middle" { (label) }
                 }
             }
         }
     }
+}
+
+/// Where the label of an edge stands: above its middle, or, where it passes a whole column, above the gap behind its first node, since
+/// its middle may be behind another one. An edge rises like 3t² - 2t³.
+fn label_place((x, y): (usize, usize), (to_x, to_y): (usize, usize)) -> (usize, usize) {
+    let wide = to_x.saturating_sub(x);
+    let along = if wide > PASSES_A_COLUMN { PASSES_A_COLUMN / 3 } else { wide / 2 };
+    let t = along as f64 / wide.max(1) as f64;
+    let rise = (to_y as f64 - y as f64) * t * t * (3.0 - 2.0 * t);
+    (x + along, ((y as f64 + rise) as usize).saturating_sub(4))
 }
 
 fn shape(kind: NodeKind, name: &str, x: usize, y: usize, width: usize, told: &str) -> Markup {
