@@ -229,7 +229,8 @@ mod tests {
         let two = [slot(0, &[1, 2]), waits(1, &[3]), waits(2, &[4]), behind(3, &[0]), behind(4, &[0])];
         let and = |more: &[(Node, Stand)]| [&two[..], more].concat();
         let own = [slot(5, &[11]), waits(11, &[13]), behind(13, &[5])];
-        let cases: [(&str, Vec<(Node, Stand)>, &[i64], &[i64], &[(i64, u32)]); 13] = [
+        type Case<'a> = (&'a str, Vec<(Node, Stand)>, &'a [i64], &'a [i64], &'a [(i64, u32)]);
+        let cases: [Case<'_>; 13] = [
             ("two runs have both slots, and each waits for one behind them", two.to_vec(), &[3, 4], &[3, 4], &[(4, 0)]),
             (
                 "three runs of two functions, one of them under a limit that is shared",

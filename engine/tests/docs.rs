@@ -242,7 +242,7 @@ fn every_key_of_the_config_is_on_its_page() {
     let schema = stepwell::config::schema();
     let mut found = BTreeSet::new();
     keys(&schema, &schema, &[], &mut found);
-    assert!(found.contains(&["functions", "cron", "jitter"].map(str::to_owned).to_vec()), "{found:?}");
+    assert!(found.contains(["functions", "cron", "jitter"].map(str::to_owned).as_slice()), "{found:?}");
     let page = text("docs/configuration.md");
     let sections = sections(&page);
     let is_told = |path: &&Vec<String>| {

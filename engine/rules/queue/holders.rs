@@ -74,9 +74,9 @@ mod tests {
         let mut queue = Queue::default();
         queue.advance(Millis(100_000));
         let (two, desk, wide) = (limit("f#0", 2), limit("shared desk", 1), limit("wide", 9));
-        push(&mut queue, 1, &[two.clone()]);
-        push(&mut queue, 2, &[two.clone()]);
-        push(&mut queue, 3, &[desk.clone()]);
+        push(&mut queue, 1, std::slice::from_ref(&two));
+        push(&mut queue, 2, std::slice::from_ref(&two));
+        push(&mut queue, 3, std::slice::from_ref(&desk));
         assert_eq!(queue.admit(9).len(), 3);
         push(&mut queue, 4, &[two.clone(), desk.clone(), wide]);
         let lacks = queue.lacks(Id(4)).unwrap();

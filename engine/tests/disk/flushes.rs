@@ -173,11 +173,11 @@ impl Trace {
                 assert!(taken == 0 || result.contains("EIO (Input/output error) (INJECTED)"), "{call}");
                 self.flushes.push(Flush { begun, done, is_well: taken == 0 });
             }
-            "read" | "readv" | "recvfrom" | "recvmsg" if taken > 0 && on.starts_with("socket:") => {
-                // What comes on the same socket before the answer is the rest of the request.
-                if call.contains("\"POST /e/") || self.open.contains_key(on) {
-                    self.open.insert(on.to_owned(), done);
-                }
+            // What comes on the same socket before the answer is the rest of the request.
+            "read" | "readv" | "recvfrom" | "recvmsg"
+                if taken > 0 && on.starts_with("socket:") && (call.contains("\"POST /e/") || self.open.contains_key(on)) =>
+            {
+                self.open.insert(on.to_owned(), done);
             }
             _ => {}
         }
