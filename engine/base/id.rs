@@ -145,10 +145,6 @@ impl Hasher for IdHasher {
         self.write_i64(i64::from(number));
     }
 
-    fn write_u64(&mut self, number: u64) {
-        self.write_i64(number as i64);
-    }
-
     fn write_i64(&mut self, number: i64) {
         // The golden ratio's bits; the map takes its place from the high and the low bits alike.
         let mixed = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use crate::base::diagnostic::nearest;
-use crate::base::{Json, Millis, RunId, json};
+use crate::base::{Json, RunId, json};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::queue::Want;
 use crate::rules::waits::{self, WaitKey};
 use crate::rules::{Conflict, EventRow, Expect, Failure, List, Record, Resolution, RunRow, RunState, Write};
 use crate::script::{Checked, OwnWrites, Parcel, PostError, Reply};
-use crate::store::{Lane, StoreError, Ticket};
+use crate::store::{Lane, StoreError};
 
-use super::ending::{Doom, Member};
+use super::ending::Member;
 use super::post::{Again, apart};
 use super::scheduler::Created;
 use super::{Engine, Inner};
@@ -184,67 +184,58 @@ impl Inner {
 
 /// The time of a wait for an invoked run is over: the run is cancelled, unless it has ended before.
 pub(super) async fn give_up(inner: &Arc<Inner>, wait: &WaitKey, child: RunId) -> Result<(), PostError> {
-    let store = |error: StoreError| {
-        inner.fail(error.clone());
-        PostError::Store(error)
-    };
-    loop {
-        let Some(row) = inner.store.run(child).map_err(store)? else { return Err(PostError::Lost) };
-        let now = inner.clock.now();
-        let list = waits::resolve(wait, Resolution::TimedOut);
-        let (ticket, doom) = part(inner, list, row, "the run that invoked it waited no longer", now).map_err(store)?;
-        match ticket.await {
-            Ok(verdicts) => match verdicts.into_iter().next() {
-                Some(Ok(())) => {
-                    inner.cancelled(doom, now);
-                    return Ok(());
-                }
-                Some(Err(Conflict::RunMoved { .. } | Conflict::RunGone)) => tokio::task::yield_now().await,
-                // It has come to something in time.
-                Some(Err(_)) | None => return Ok(()),
-            },
-            Err(StoreError::Full) => inner.wait_for_room().await,
-            Err(error) => return Err(store(error)),
+    let given_up = |_: &RunRow| Some((waits::resolve(wait, Resolution::TimedOut), "the run that invoked it waited no longer".to_owned()));
+    match cancel_awaited(inner, child, given_up).await {
+        Ok(Some(())) => Ok(()),
+        Ok(None) => Err(PostError::Lost),
+        Err(error) => {
+            inner.fail(error.clone());
+            Err(PostError::Store(error))
         }
     }
-}
-
-/// Hands over a list that resolves the wait for an invoked run, with the cancel of that run.
-fn part(inner: &Inner, mut list: List, child: RunRow, reason: &str, now: Millis) -> Result<(Ticket, Doom), StoreError> {
-    let index = inner.waits();
-    let doom = inner.doom(&index, child, reason, now)?;
-    list.expect.extend(doom.list.expect.iter().cloned());
-    list.writes.extend(doom.list.writes.iter().cloned());
-    Ok((inner.store.commit(Lane::Steps, vec![list]), doom))
 }
 
 /// An invoked run stands in line where it can never move: it is cancelled, and the one that waits for it is told why, however long the
 /// disk is full. `limit` says what the limit allows. Nothing is done where it has moved since.
 pub(super) async fn break_deadlock(inner: &Arc<Inner>, child: RunId, limit: &str) {
-    if let Err(error) = untie(inner, child, limit).await {
+    let broken = |row: &RunRow| {
+        let parent = inner.waits().parent_of(child);
+        let wait = parent.filter(|_| row.state == RunState::Queued)?;
+        let (reason, failure) = family::deadlocked(row, limit);
+        let mut list = waits::resolve(&wait, Resolution::Failed(Arc::new(failure)));
+        // Where it starts after all, it stands in line no more.
+        list.expect.push(Expect::RunRev { run: child, rev: row.rev });
+        Some((list, reason))
+    };
+    // One that is gone needs no cancel.
+    if let Err(error) = cancel_awaited(inner, child, broken).await {
         inner.fail(error);
     }
 }
 
-async fn untie(inner: &Inner, child: RunId, limit: &str) -> Result<(), StoreError> {
+/// Cancels an invoked run in one list with what its parent's wait for it comes to, however long the disk is full. `decide` gives that and
+/// the reason, anew each time the run has moved meanwhile, or says that there is nothing to do any more. None where the run is gone.
+async fn cancel_awaited(inner: &Inner, child: RunId, decide: impl Fn(&RunRow) -> Option<(List, String)>) -> Result<Option<()>, StoreError> {
     loop {
-        let Some(row) = inner.store.run(child)?.filter(|row| row.state == RunState::Queued) else { return Ok(()) };
-        let parent = inner.waits().parent_of(child);
-        let Some(wait) = parent else { return Ok(()) };
+        let Some(row) = inner.store.run(child)? else { return Ok(None) };
+        let Some((mut list, reason)) = decide(&row) else { return Ok(Some(())) };
         let now = inner.clock.now();
-        let (reason, failure) = family::deadlocked(&row, limit);
-        let mut list = waits::resolve(&wait, Resolution::Failed(Arc::new(failure)));
-        // Where it starts after all, it stands in line no more.
-        list.expect.push(Expect::RunRev { run: child, rev: row.rev });
-        let (ticket, doom) = part(inner, list, row, &reason, now)?;
+        let (ticket, doom) = {
+            let index = inner.waits();
+            let doom = inner.doom(&index, row, &reason, now)?;
+            list.expect.extend(doom.list.expect.iter().cloned());
+            list.writes.extend(doom.list.writes.iter().cloned());
+            (inner.store.commit(Lane::Steps, vec![list]), doom)
+        };
         match ticket.await {
             Ok(verdicts) => match verdicts.into_iter().next() {
                 Some(Ok(())) => {
                     inner.cancelled(doom, now);
-                    return Ok(());
+                    return Ok(Some(()));
                 }
                 Some(Err(Conflict::RunMoved { .. } | Conflict::RunGone)) => tokio::task::yield_now().await,
-                Some(Err(_)) | None => return Ok(()),
+                // The wait has come to something in time.
+                Some(Err(_)) | None => return Ok(Some(())),
             },
             Err(StoreError::Full) => inner.wait_for_room().await,
             Err(error) => return Err(error),

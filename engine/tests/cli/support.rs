@@ -300,3 +300,21 @@ impl Drop for Following {
         let _ = self.child.wait();
     }
 }
+
+/// What strace wrote down of an engine, once it has come to the end of its process.
+pub fn strace_log(log: &Path, process: u32) -> String {
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+    let process = process.to_string();
+    // Short numbers are padded.
+    let is_end = |line: &str| line.split_once(' ').is_some_and(|(of, rest)| of == process && rest.trim_start().starts_with("+++ "));
+    let mut waited = Duration::ZERO;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap();
+        if text.ends_with('\n') && text.lines().next_back().is_some_and(is_end) {
+            return text;
+        }
+        assert!(waited < PATIENCE, "strace does not end:\n{text}");
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
+}

@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::{hello, id, post_to, project};
-use crate::cli::support::{Engine, PATIENCE};
+use crate::cli::support::{Engine, strace_log};
 use crate::program::{Server, command, stepwell};
 
 /// The flushes of one thread that fail, from this one on: in the engine's start, at its first commit, and later. Nothing hangs on
@@ -15,7 +14,6 @@ use crate::program::{Server, command, stepwell};
 const FAILING: [u32; 8] = [1, 2, 3, 5, 8, 13, 21, 30];
 /// Senders at once.
 const SENDERS: usize = 8;
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What came of the events that were sent to engines whose flushes fail.
 #[derive(Default)]
@@ -62,7 +60,7 @@ fn ends_by_itself(folder: &Path, first: u32, sent: &mut Sent) {
                 senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
             });
             let ended = engine.last_words();
-            let (answers, unanswered) = Trace::read(&whole(&log, engine.pid())).holds(first);
+            let (answers, unanswered) = Trace::read(&strace_log(&log, engine.pid())).holds(first);
             assert!(answers >= accepted.len(), "{} events were accepted by {answers} answers", accepted.len());
             sent.accepted.extend(accepted);
             sent.unanswered += unanswered;
@@ -88,23 +86,6 @@ fn send(address: &str) -> Vec<String> {
         assert!(accepted.len() < 1_000, "the flush was never refused");
     }
     accepted
-}
-
-/// What strace wrote down, once it has come to the end of the process.
-fn whole(log: &Path, process: u32) -> String {
-    let process = process.to_string();
-    // Short numbers are padded.
-    let is_end = |line: &str| line.split_once(' ').is_some_and(|(of, rest)| of == process && rest.trim_start().starts_with("+++ "));
-    let mut waited = Duration::ZERO;
-    loop {
-        let text = std::fs::read_to_string(log).unwrap();
-        if text.ends_with('\n') && text.lines().next_back().is_some_and(is_end) {
-            return text;
-        }
-        assert!(waited < PATIENCE, "strace does not end:\n{text}");
-        std::thread::sleep(LOOK_AGAIN);
-        waited += LOOK_AGAIN;
-    }
 }
 
 /// What strace saw. Times are lines of its log: it writes a call's beginning down before the kernel carries it out, and its return

@@ -18,7 +18,7 @@ use stepwell::store::sqlite::{Options, Sqlite};
 
 use super::load::{Acknowledged, Event};
 use super::{Experiment, Random, backup};
-use crate::cli::support::{Engine, PATIENCE, Place};
+use crate::cli::support::{Engine, PATIENCE, Place, strace_log};
 use disk::{Disk, Fate, Image};
 use promises::{Said, Stored};
 use trace::{Call, FILES, LOG, MAIN, What};
@@ -171,7 +171,7 @@ impl Recording {
     fn end_of_life(&mut self, experiment: &Experiment, engine: &Engine, log: &Path) {
         experiment.ledger.note_kill();
         let first = self.lines;
-        let text = whole_log(log, engine.pid());
+        let text = strace_log(log, engine.pid());
         self.log.extend(trace::read(&text, first));
         self.lines += text.lines().count();
         let read = |name| Some((name, std::fs::read(experiment.place.path(".stepwell").join(name)).ok()?));
@@ -236,18 +236,6 @@ fn go_on<'a>(disk: &mut Disk<'a>, log: &'a [Call], from: usize, to: usize) -> us
 fn so_far(log: &Path) -> Vec<Call> {
     let text = std::fs::read_to_string(log).unwrap();
     trace::read(text.rsplit_once('\n').map_or("", |(lines, _)| lines), 0)
-}
-
-/// What strace wrote down, once it has come to the end of the process.
-fn whole_log(log: &Path, process: u32) -> String {
-    let process = process.to_string();
-    let mut text = String::new();
-    wait_until("strace has ended", || {
-        text = std::fs::read_to_string(log).unwrap();
-        let last = text.lines().next_back().unwrap_or_default();
-        text.ends_with('\n') && last.contains(" +++ ") && last.split(' ').next() == Some(&process)
-    });
-    text
 }
 
 /// Puts the files of a disk into a folder of their own; the path of the database.

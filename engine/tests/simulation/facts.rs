@@ -101,6 +101,8 @@ pub struct Run {
     /// When an engine was told that it is on disk.
     known: Option<Millis>,
     started: Option<Millis>,
+    /// It has given its slots back since its last start, as one that is parked does.
+    gave_back: bool,
     ended: Option<Millis>,
     /// When the disk had its end.
     ended_at: Option<Millis>,
@@ -368,6 +370,7 @@ impl Facts {
             created_in: self.commit,
             known: None,
             started: None,
+            gave_back: false,
             ended: None,
             ended_at: None,
             wake: None,
@@ -424,6 +427,7 @@ impl Facts {
         let Some(run) = self.runs.get_mut(&id) else { return self.broken(format!("{id} started, which is not there")) };
         let (state, wake, enter) = (run.state, run.wake, run.enter);
         let (function, first) = (run.function, run.started.is_none());
+        let anew = std::mem::take(&mut run.gave_back) || first;
         run.state = RunState::Running;
         run.heard = None;
         self.refused.remove(&id);
@@ -437,7 +441,7 @@ impl Facts {
         let limit = self.plan.functions[function].start.filter(|_| first).map(Span::seconds);
         let from = self.may_start_from(function, enter);
         self.hold(limit.is_none_or(|limit| at < from.after(limit)), || format!("{id} started after its timeouts.start"));
-        self.check_slots(id, at, first);
+        self.check_slots(id, at, anew);
         if first {
             self.check_throttle(id, at);
             self.check_pause(id, at);
@@ -499,6 +503,7 @@ impl Facts {
         let plan = Arc::clone(&self.plan);
         let edition = self.edition;
         let Some(run) = self.live(id) else { return };
+        run.gave_back = true;
         let deaths = run.deaths;
         if reason.starts_with("function gone") {
             let there = plan.functions[run.function].is_there(edition);

@@ -1,5 +1,5 @@
 //! What a browser needs before it paints a page for the first time. How long that takes is the machine's and the browser's
-//! (`engine/tests/browser/live.rs` tells it); what it has to wait for is the page's.
+//! (`engine/tests/browser/measured.rs` tells it); what it has to wait for is the page's.
 
 use std::collections::HashMap;
 

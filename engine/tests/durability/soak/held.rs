@@ -197,10 +197,10 @@ fn throttles(runs: &Runs<'_>) {
     }
 }
 
-/// Something that a soak has to meet, or its other looks prove nothing. A short one on a busy machine may have had too few events.
+/// Something that a soak has to meet, or its other looks prove nothing: one request has enough events of a key for it. A short soak on a
+/// busy machine may have had none of its kind.
 fn has_bitten(did: bool, events: usize, otherwise: &str) {
-    const ENOUGH: usize = 300;
-    assert!(did || events < ENOUGH, "{otherwise}, of {events} events");
+    assert!(did || events == 0, "{otherwise}, of {events} events");
 }
 
 /// Of a key's events, so many come through in any period, and none is skipped without need. All of them are known by another

@@ -69,12 +69,12 @@ impl Facts {
     }
 
     /// I6: no limit is exceeded by a start. One that is lowered takes no slot away from those that have one.
-    pub(super) fn check_slots(&mut self, id: RunId, at: Millis, first: bool) {
+    pub(super) fn check_slots(&mut self, id: RunId, at: Millis, anew: bool) {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let mut over = Vec::new();
         for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
-            if limit.hold == Hold::Run && !first {
+            if limit.hold == Hold::Run && !anew {
                 continue;
             }
             let wanted = scope(&plan.functions[run.function], number);

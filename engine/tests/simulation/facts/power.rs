@@ -12,6 +12,7 @@ pub(super) struct Before {
     state: RunState,
     heard: Option<Millis>,
     started: Option<Millis>,
+    gave_back: bool,
     made_with: Option<usize>,
     runs_on: usize,
     straight: Straight,
@@ -26,6 +27,7 @@ impl Facts {
             state: run.state,
             heard: run.heard,
             started: run.started,
+            gave_back: run.gave_back,
             made_with: run.made_with,
             runs_on: run.runs_on,
             straight: run.straight.clone(),
@@ -48,11 +50,11 @@ impl Facts {
         let from = self.unsure.len().saturating_sub(transactions);
         for (id, before) in self.unsure.split_off(from).into_iter().flatten().rev() {
             self.note(now, &format!("a power cut took back the start of {id}"));
-            let Before { state, heard, started, made_with, runs_on, straight, starts } = before;
+            let Before { state, heard, started, gave_back, made_with, runs_on, straight, starts } = before;
             self.put_starts(id, starts);
             if let Some(run) = self.runs.get_mut(&id) {
-                (run.state, run.heard, run.started, run.made_with, run.runs_on, run.straight) =
-                    (state, heard, started, made_with, runs_on, straight);
+                (run.state, run.heard, run.started, run.gave_back) = (state, heard, started, gave_back);
+                (run.made_with, run.runs_on, run.straight) = (made_with, runs_on, straight);
             }
         }
     }

@@ -117,7 +117,7 @@ async fn sent(world: &Arc<World>, engine: &Engine, number: usize, request: usize
             return false;
         }
         // Nobody knows what became of it.
-        Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
+        Err(AcceptError::Store(_)) if world.has_failed() => given_up(world).await,
         Err(error) => world.facts().broken(format!("request {request} was refused: {error}")),
     }
     true
@@ -152,7 +152,7 @@ async fn signal(world: Arc<World>, engine: Engine, from: usize) {
         world.unless_frozen().await;
         match answer {
             Ok(_) | Err(AcceptError::Full | AcceptError::Draining) => {}
-            Err(AcceptError::Store(_)) if world.has_failed() => std::future::pending().await,
+            Err(AcceptError::Store(_)) if world.has_failed() => given_up(&world).await,
             Err(error) => world.facts().broken(format!("a signal was refused: {error}")),
         }
         world.look();
@@ -174,7 +174,7 @@ async fn pause(world: Arc<World>, engine: Engine, from: usize) {
             match answer {
                 Ok(_) | Err(PauseError::NotFound(_)) => break,
                 Err(PauseError::Store(StoreError::Full)) => world.clock.sleep(PATIENCE).await,
-                Err(PauseError::Store(_)) if world.has_failed() => std::future::pending().await,
+                Err(PauseError::Store(_)) if world.has_failed() => given_up(&world).await,
                 Err(error) => {
                     world.facts().broken(format!("a pause was refused: {error}"));
                     break;
@@ -203,7 +203,7 @@ async fn retry(world: Arc<World>, engine: Engine, from: usize) {
             world.unless_frozen().await;
             match answer {
                 Ok(_) | Err(RetryError::NothingToRetry(_) | RetryError::Draining | RetryError::Store(StoreError::Full)) => {}
-                Err(RetryError::Store(_)) if world.has_failed() => std::future::pending().await,
+                Err(RetryError::Store(_)) if world.has_failed() => given_up(&world).await,
                 Err(RetryError::NotFound) if world.facts().is_swept(run) => {}
                 Err(error) => world.facts().broken(format!("a run was not tried again: {error}")),
             }
@@ -242,7 +242,7 @@ async fn reload(world: Arc<World>, engine: Engine, (host, aside): (Arc<Host>, Ha
 }
 
 /// What was asked for will not come: the disk has failed. The engine may be idle, and nobody else notices that all is over.
-async fn given_up(world: &World) {
+async fn given_up<T>(world: &World) -> T {
     world.look();
     std::future::pending().await
 }
@@ -335,7 +335,7 @@ async fn cancelled(world: &Arc<World>, engine: &Engine, run: RunId) -> bool {
     let fine = match &answer {
         Ok(row) => row.state == RunState::Cancelled,
         Err(CancelError::Store(StoreError::Full)) => return false,
-        Err(CancelError::Store(_)) if world.has_failed() => std::future::pending().await,
+        Err(CancelError::Store(_)) if world.has_failed() => given_up(world).await,
         Err(CancelError::NotFound) => world.facts().is_swept(run),
         Err(error) => matches!(error, CancelError::Ended(_)),
     };
