@@ -135,9 +135,7 @@ impl Ls {
         out.table(&["event", "name", "received", "data"], events.iter().map(row).collect())?;
         Ok(Exit::Done)
     }
-}
 
-impl Ls {
     /// The newest events that are meant. A family or a condition is looked for among the newest ones alone.
     async fn found(&self, reader: &Reader, out: &Out, since: Option<Millis>) -> Result<Vec<EventView>, Trouble> {
         let condition = self.r#where.as_deref().map(Condition::parse_of_event).transpose();

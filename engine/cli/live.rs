@@ -160,7 +160,7 @@ impl<'a> Show<'a> {
                 let _ = told.send(());
             }
             let traces: Vec<&Trace> = known.values().flatten().collect();
-            if !is_open && traces.iter().all(|trace| has_stopped(trace.run.state)) {
+            if !is_open && traces.iter().all(|trace| trace.run.state.rests()) {
                 self.clear();
                 return Ok(known.into_values().flatten().collect());
             }
@@ -199,7 +199,7 @@ impl<'a> Show<'a> {
         loop {
             let trace = self.reader.trace(run).await?;
             self.tell(&trace).await?;
-            if has_stopped(trace.run.state) {
+            if trace.run.state.rests() {
                 self.clear();
                 return Ok(trace);
             }
@@ -243,7 +243,7 @@ impl<'a> Show<'a> {
         let happened = happened(trace, now);
         // The log is read after the trace: a line that is newer waits for the look that shows its step.
         let last = happened.iter().map(|(_, (at, _), _)| *at).max().unwrap_or(Millis(i64::MIN));
-        let seen = if has_stopped(trace.run.state) { Millis(i64::MAX) } else { last };
+        let seen = if trace.run.state.rests() { Millis(i64::MAX) } else { last };
         let mut held = self.held.remove(&run).unwrap_or_default();
         held.extend(lines);
         let (told, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|line| line.at.0 <= seen);
@@ -255,7 +255,7 @@ impl<'a> Show<'a> {
         news.sort_by_key(|(order, _)| *order);
         news.iter().for_each(|(_, line)| self.out.say(line));
         self.hint(trace);
-        if has_stopped(trace.run.state) && self.said.insert((run, "end".to_owned())) {
+        if trace.run.state.rests() && self.said.insert((run, "end".to_owned())) {
             self.out.say(tree::lines(trace, &[], now).into_iter().next().unwrap_or_default());
         }
         Ok(())
@@ -349,7 +349,7 @@ fn happened(trace: &Trace, now: Millis) -> Vec<(String, Order, String)> {
 
 /// The events whose runs have not all stopped.
 fn going_on(known: &BTreeMap<EventId, Vec<Trace>>) -> Vec<EventId> {
-    known.iter().filter(|(_, traces)| !traces.iter().all(|trace| has_stopped(trace.run.state))).map(|(event, _)| *event).collect()
+    known.iter().filter(|(_, traces)| !traces.iter().all(|trace| trace.run.state.rests())).map(|(event, _)| *event).collect()
 }
 
 /// The run that a notice is about; none where some were missed.
@@ -362,11 +362,6 @@ pub fn run_of(notice: &NoticeView) -> Option<RunId> {
         | NoticeView::Log { run, .. } => Some(*run),
         NoticeView::Missed { .. } => None,
     }
-}
-
-/// Whether a run will not go on by itself.
-pub fn has_stopped(state: RunState) -> bool {
-    state.is_terminal() || state == RunState::Parked
 }
 
 /// Prints the results to stdout: of one run its result, of several a line each.

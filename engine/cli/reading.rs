@@ -131,6 +131,34 @@ pub struct RunFilter {
     pub limit: usize,
 }
 
+/// What the runs that a command is about belong to.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Belonging {
+    /// Only runs of this function
+    #[arg(long, value_name = "ID")]
+    function: Option<String>,
+    /// Only runs with this concurrency key
+    #[arg(long, value_name = "VALUE")]
+    key: Option<String>,
+    /// Only runs that this event started; the beginning of its id serves
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+}
+
+impl Belonging {
+    /// A filter that asks for nothing else, with no limit yet.
+    ///
+    /// # Errors
+    /// Those of `Reader::event_id`.
+    pub async fn filter(&self, reader: &Reader) -> Result<RunFilter, Trouble> {
+        let event = match &self.event {
+            Some(text) => Some(reader.event_id(text).await?),
+            None => None,
+        };
+        Ok(RunFilter { function: self.function.clone(), key: self.key.clone(), event, ..RunFilter::default() })
+    }
+}
+
 /// Which events are listed.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {

@@ -8,10 +8,10 @@ use crate::server::view::{ManyBody, MigratedView, One, RunView, Time, When};
 use crate::server::{Filter, Word};
 
 use super::exit::{Exit, Trouble};
-use super::live::{Show, has_stopped, log_line};
+use super::live::{Show, log_line};
 use super::many::{Chosen, Consent, Deed};
 use super::out::{BOLD, Cell, DIM, Out, count, paint, relative, shown};
-use super::reading::{EngineOption, Reader, RunFilter, Target, understood};
+use super::reading::{Belonging, EngineOption, Reader, RunFilter, Target, understood};
 use super::remote::Remote;
 use super::tail::Tail;
 use super::tree;
@@ -60,15 +60,8 @@ struct Ls {
     /// Inngest's statuses, with a capital letter
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = status)]
     status: Vec<Word>,
-    /// Of this function
-    #[arg(long, value_name = "ID")]
-    function: Option<String>,
-    /// With this concurrency key
-    #[arg(long, value_name = "VALUE")]
-    key: Option<String>,
-    /// Started by this event; the beginning of its id serves
-    #[arg(long, value_name = "ID")]
-    event: Option<String>,
+    #[command(flatten)]
+    belonging: Belonging,
     /// Created since: 2h, 7d, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "WHEN")]
     since: Option<When>,
@@ -270,20 +263,13 @@ impl Migrate {
 impl Ls {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
-        let event = match &self.event {
-            Some(text) => Some(reader.event_id(text).await?),
-            None => None,
-        };
         let filter = RunFilter {
             status: Filter(self.status.clone()),
-            function: self.function.clone(),
-            event,
-            key: self.key.clone(),
             since: self.since.map(|since| since.seen_from(reader.now())),
             until: self.until.map(|until| until.seen_from(reader.now())),
             condition: self.r#where.clone(),
-            prefix: None,
             limit: self.limit as usize,
+            ..self.belonging.filter(&reader).await?
         };
         let runs = reader.runs(&filter).await?;
         if self.json {
@@ -405,7 +391,7 @@ async fn follow_json(out: &Out, reader: &Reader, run: RunId) -> Result<Exit, Tro
             out.line(&line)?;
             last = line;
         }
-        if has_stopped(trace.run.state) {
+        if trace.run.state.rests() {
             return Ok(Exit::Done);
         }
         tokio::time::sleep(FOLLOW).await;
@@ -420,7 +406,7 @@ impl Logs {
         let mut all = Vec::new();
         loop {
             // The state is read first: what was logged before the end is then not missed.
-            let stopped = has_stopped(reader.trace(run).await?.run.state);
+            let stopped = reader.trace(run).await?.run.state.rests();
             loop {
                 let (lines, next) = reader.logs(run, from).await?;
                 if lines.is_empty() {

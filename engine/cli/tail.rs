@@ -11,7 +11,7 @@ use crate::server::view::{NoticeView, Time};
 use super::exit::{Exit, Trouble};
 use super::live::run_of;
 use super::out::{BOLD, DIM, Out, paint, relative, shown};
-use super::reading::{EngineOption, Reader, RunFilter};
+use super::reading::{Belonging, EngineOption, Reader, RunFilter};
 use super::runs::status;
 
 /// The beginning of the id of no run: with it the engine reads a filter, and looks at nothing.
@@ -27,15 +27,8 @@ pub struct Tail {
     /// failed, cancelled; what their steps do and what they log is left out
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
     status: Vec<RunState>,
-    /// Only runs of this function
-    #[arg(long, value_name = "ID")]
-    function: Option<String>,
-    /// Only runs with this concurrency key
-    #[arg(long, value_name = "VALUE")]
-    key: Option<String>,
-    /// Only runs that this event started; the beginning of its id serves
-    #[arg(long, value_name = "ID")]
-    event: Option<String>,
+    #[command(flatten)]
+    belonging: Belonging,
     /// Only runs for which this holds, asked anew whenever their state changes: CEL over `run`, as `runs get --json` shows it, and
     /// `event`, such as event.data.amount > 100
     #[arg(long, value_name = "CEL")]
@@ -147,25 +140,16 @@ impl Tail {
         }
     }
 
-    /// What runs have to pass; none where nothing is asked of them. The engine has read it.
+    /// What runs have to pass; none where nothing is asked of them. The engine has read the condition.
     async fn filter(&self, reader: &Reader) -> Result<Option<RunFilter>, Trouble> {
-        if self.function.is_none() && self.key.is_none() && self.event.is_none() && self.r#where.is_none() {
-            return Ok(None);
+        let filter = RunFilter { condition: self.r#where.clone(), ..self.belonging.filter(reader).await? };
+        if filter.condition.is_some() {
+            // One that cannot be read is told at once, and not with the first notice.
+            reader.runs(&RunFilter { prefix: Some(NO_RUN.to_owned()), limit: 1, ..filter.clone() }).await?;
+            return Ok(Some(filter));
         }
-        let event = match &self.event {
-            Some(text) => Some(reader.event_id(text).await?),
-            None => None,
-        };
-        let filter = RunFilter {
-            function: self.function.clone(),
-            key: self.key.clone(),
-            event,
-            condition: self.r#where.clone(),
-            ..RunFilter::default()
-        };
-        // A condition that cannot be read is told at once, and not with the first notice.
-        reader.runs(&RunFilter { prefix: Some(NO_RUN.to_owned()), limit: 1, ..filter.clone() }).await?;
-        Ok(Some(filter))
+        let is_asked = filter.function.is_some() || filter.key.is_some() || filter.event.is_some();
+        Ok(is_asked.then_some(filter))
     }
 }
 

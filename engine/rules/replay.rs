@@ -69,7 +69,7 @@ fn and_has(near: &Option<String>, steps: &[String]) -> String {
 /// # Errors
 /// Why it cannot be done again like this.
 pub fn kept(original: &RunRow, records: &[Record], open: &[&str], keep: &Keep) -> Result<Vec<Record>, Refusal> {
-    if !original.state.is_terminal() && original.state != RunState::Parked {
+    if !original.state.rests() {
         return Err(Refusal::UnderWay(original.state));
     }
     let place = |key: &str| records.iter().position(|record| *record.key == *key && !record.kind.is_tiny());

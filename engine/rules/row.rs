@@ -74,6 +74,11 @@ impl RunState {
         matches!(self, RunState::Completed | RunState::Failed | RunState::Cancelled)
     }
 
+    /// Whether the run does not go on by itself: it has ended for good, or is parked.
+    pub fn rests(self) -> bool {
+        self.is_terminal() || self == RunState::Parked
+    }
+
     /// The state with this stored number.
     pub fn from_number(number: i64) -> Option<RunState> {
         usize::try_from(number).ok().and_then(|at| RunState::ALL.get(at).copied())

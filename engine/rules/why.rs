@@ -127,7 +127,7 @@ pub fn wait(row: &WaitRow, child: Option<&RunRow>, now: Millis) -> String {
 /// When a run is given up by its function's time-outs, whatever it waits for; none where neither counts for it. `resumed` is when its
 /// function was resumed last.
 pub fn ends(run: &RunRow, timeouts: Timeouts, resumed: Option<Millis>, now: Millis) -> Option<String> {
-    if run.state.is_terminal() || run.state == RunState::Parked {
+    if run.state.rests() {
         return None;
     }
     let (option, at, unless) = match run.started {

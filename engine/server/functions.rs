@@ -14,7 +14,7 @@ use crate::base::diagnostic::nearest;
 use crate::base::{RunId, Span};
 use crate::exec::{InvokeError, Notice, PauseError};
 use crate::project::Function;
-use crate::rules::{Failure, RunState};
+use crate::rules::Failure;
 
 use super::error::ApiError;
 use super::query::Params;
@@ -102,7 +102,7 @@ async fn ended(app: &App, run: RunId, mut notices: Receiver<Notice>, wait: Span)
     let mut over = std::pin::pin!(over);
     loop {
         let row = app.read(move |store| store.run(run)).await?.ok_or_else(|| runs::no_run(run))?;
-        if row.state.is_terminal() || row.state == RunState::Parked {
+        if row.state.rests() {
             return Ok(true);
         }
         let mut stopping = app.stopping.subscribe();
@@ -117,7 +117,7 @@ async fn ended(app: &App, run: RunId, mut notices: Receiver<Notice>, wait: Span)
                 notice = notices.recv() => notice,
             };
             match notice {
-                Ok(Notice::Run { run: of, state, .. }) if of == run && (state.is_terminal() || state == RunState::Parked) => break,
+                Ok(Notice::Run { run: of, state, .. }) if of == run && state.rests() => break,
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return Ok(false),

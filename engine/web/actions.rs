@@ -142,7 +142,8 @@ fn how(label: &str, command: &str) -> Markup {
     }
 }
 
-/// The command that does the same as the form which it stands in, with what its fields hold; the page's script keeps it up with them.
+/// The command that does the same as the form which it stands in, with what its fields hold; the page's script keeps it up with them,
+/// except where it is too long when the page is made.
 ///
 /// In the template, `{name}` is the value of a field as a word, `{a=b}` are those of two with `=` between them, and what stands in
 /// brackets is left out where one of its fields is empty, and repeated where they stand several times. `before` goes before it as it is.
@@ -218,10 +219,10 @@ fn raw(name: &str, text: &str) -> Result<Raw, WebError> {
 }
 
 async fn send(web: Web, form: Form) -> Result<Done, WebError> {
-    let body = match (form.one("event"), form.has("again")) {
+    let body = match (form.one("event"), form.one("again")) {
         (Some(event), _) => event.to_owned(),
-        (None, true) => stored(&web, form.id("again")?).await?,
-        (None, false) => {
+        (None, Some(_)) => stored(&web, form.id("again")?).await?,
+        (None, None) => {
             let mut event: BTreeMap<&str, Raw> = BTreeMap::new();
             let text = |text: &str| serde_json::value::to_raw_value(text).map_err(|error| WebError::bad_request(error.to_string()));
             event.insert("name", text(form.needed("name")?)?);
@@ -301,8 +302,11 @@ async fn replay(web: Web, form: Form) -> Result<Done, WebError> {
             "set_step" => step = Some(value.trim()).filter(|step| !step.is_empty()),
             "set_value" => {
                 let Some(step) = step.take() else { continue };
-                let value = if value.trim().is_empty() { "null" } else { value.trim() };
-                set.insert(step.to_owned(), raw("set_value", value)?);
+                // A field that was emptied sets nothing, as the command that is shown has it.
+                let value = value.trim();
+                if !value.is_empty() {
+                    set.insert(step.to_owned(), raw("set_value", value)?);
+                }
             }
             _ => {}
         }
@@ -368,6 +372,9 @@ mod tests {
         let replay = "stepwell replay {run}[ --from {from_step}][ --set {set_step=set_value}]";
         let edits = [("run", "01"), ("set_step", "a"), ("set_value", "1"), ("set_step", "b › c"), ("set_value", "{\"x\":[1]}")];
         assert_eq!(said(replay, &edits), r#"stepwell replay 01 --set a=1 --set 'b › c={"x":[1]}'"#);
+        let emptied = [("run", "01"), ("set_step", "a"), ("set_value", " "), ("set_step", "b"), ("set_value", "2")];
+        assert_eq!(said(replay, &emptied), "stepwell replay 01 --set b=2");
+        assert_eq!(said("stepwell send {name}[ --data {data}]", &[("name", "a/b"), ("data", "")]), "stepwell send a/b");
         assert_eq!(said(replay, &[("run", "01"), ("from_step", "[b]")]), "stepwell replay 01 --from '[b]'");
         assert_eq!(said("stepwell signal {name}", &[]), "stepwell signal ''");
     }

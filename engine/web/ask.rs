@@ -121,11 +121,6 @@ impl Form {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether a field is there, and not empty.
-    pub fn has(&self, name: &str) -> bool {
-        self.one(name).is_some()
-    }
-
     /// A field that must be there.
     ///
     /// # Errors

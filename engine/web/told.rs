@@ -15,6 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::base::{Clock, Millis};
 use crate::rules::row::LogLevel;
 
+use super::widgets;
+
 /// Lines that are kept.
 pub const LINES_KEPT: usize = 1_000;
 /// Characters of a line that are kept.
@@ -129,13 +131,6 @@ fn keep(at: Millis, level: LogLevel, read: Reader<'_>) {
     ring.lines.push_back(Told { number, at, level, message: read.message, fields: read.fields });
 }
 
-fn cut(text: String) -> String {
-    match text.char_indices().nth(TEXT_MOST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
-}
-
 /// Reads the fields of a line or a span.
 struct Reader<'a> {
     hide: &'a Hide,
@@ -146,7 +141,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn put(&mut self, field: &Field, text: &str) {
         // In this order: nobody finds a secret of which the cut has left a part.
-        let text = cut((self.hide)(text));
+        let text = widgets::cut(&(self.hide)(text), TEXT_MOST);
         if field.name() == "message" {
             self.message = text;
         } else {

@@ -11,7 +11,7 @@ use super::fill::Filler;
 use super::project::{self, CRONS, Part, Site};
 use super::report::{Aim, Figure, number};
 use super::served::Served;
-use super::standing::{ROWS, idle_mb, settled};
+use super::standing::{ROWS, bytes_each, idle_mb, settled};
 use super::throughput::rate;
 use super::{MANY, SENDERS, Taken, load, percentile, raw};
 
@@ -163,7 +163,7 @@ pub fn open_waits(site: &Site) -> io::Result<Taken> {
     let waiting = site.scale.runs.max(times);
     let mut few = answered(site, times, times)?.taken;
     let Answered { taken: mut many, memory_mb, rows } = answered(site, waiting, times)?;
-    let each = (memory_mb - idle_mb(site)?) * 1_048_576.0 / waiting as f64;
+    let each = bytes_each(memory_mb - idle_mb(site)?, waiting);
     let open = number(waiting as f64);
     let mut figure = |share, name: &str| {
         let figure = Figure::new(

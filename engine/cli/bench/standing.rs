@@ -108,7 +108,8 @@ fn memory_of_held(site: &Site, idle_mb: f64) -> io::Result<Figure> {
     Ok(Figure::new(name, "bytes", each).against(rows, ROWS).aims(Aim::AtMost(500.0)))
 }
 
-fn bytes_each(mb: f64, runs: u64) -> f64 {
+/// What each of so many runs takes of so much memory, in bytes.
+pub(super) fn bytes_each(mb: f64, runs: u64) -> f64 {
     mb * 1_048_576.0 / runs as f64
 }
 

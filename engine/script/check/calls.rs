@@ -117,13 +117,13 @@ fn wrong_value(function: &str, field: &Field) -> Option<String> {
     match (function, field.name.as_str()) {
         ("parallel", "settle") => (!value.is_bool()).then(|| "settle is true or false".to_owned()),
         ("step", "timeout") => {
-            let is_none = field.number == Some(0)
+            let is_none = value.as_int() == Ok(0)
                 || field.text.as_ref().is_some_and(|(text, _)| text.parse::<Span>().is_ok_and(|span| span == Span(0)));
             is_none.then(|| "the timeout of a step is more than 0".to_owned())
         }
         _ => {
             let (.., least, most) = RANGES.iter().find(|(of, name, ..)| (*of, *name) == (function, field.name.as_str()))?;
-            let is_taken = field.number.is_some_and(|number| (*least..=*most).contains(&number));
+            let is_taken = value.as_int().is_ok_and(|number| (*least..=*most).contains(&number));
             (!is_taken).then(|| format!("{} is a whole number from {least} to {most}", field.name))
         }
     }

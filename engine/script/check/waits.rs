@@ -16,8 +16,6 @@ pub(super) struct Field {
     pub(super) name: String,
     /// Its text, if it is one, and where that begins.
     pub(super) text: Option<(String, Location)>,
-    /// Its whole number, if it is one.
-    pub(super) number: Option<i64>,
     /// Its value, whatever it is, if that stands there.
     pub(super) value: Option<Dynamic>,
     /// The fields of a back-off that is a map.
@@ -215,10 +213,9 @@ impl Checker<'_> {
             Expr::Map(parts, _) => {
                 let field = |(name, value): &(rhai::Ident, Expr)| {
                     let text = literal(value).map(|text| (text.to_owned(), self.quoted(value.start_position(), text)));
-                    let number = if let Expr::IntegerConstant(number, _) = value { Some(*number) } else { None };
                     let inner = (name.as_str() == "backoff" && is_map(value)).then(|| self.fields(value));
                     let value = value.get_literal_value(None);
-                    Field { name: name.name.to_string(), text, number, value, inner, place: self.at(name.pos) }
+                    Field { name: name.name.to_string(), text, value, inner, place: self.at(name.pos) }
                 };
                 parts.0.iter().map(field).collect()
             }
@@ -236,10 +233,9 @@ impl Checker<'_> {
             let text = value.as_immutable_string_ref().ok().map(|text| text.to_string());
             let place = |text: &str| find(&format!("\"{text}\"")).or_else(|| find(&format!("`{text}`")));
             let text = text.map(|text| (text.clone(), place(&text).unwrap_or_else(|| self.at(position))));
-            let number = value.as_int().ok();
             let inner = (name.as_str() == "backoff" && value.is_map()).then(|| self.fields_of(value, position));
             let place = find(name).unwrap_or_else(|| self.at(position));
-            Field { name: name.to_string(), text, number, value: Some(value.clone()), inner, place }
+            Field { name: name.to_string(), text, value: Some(value.clone()), inner, place }
         };
         map.iter().map(field).collect()
     }

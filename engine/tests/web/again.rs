@@ -52,6 +52,12 @@ async fn a_run_is_done_again_with_several_other_results_and_from_a_step() {
     let new = replayed(&shop, &from).await;
     assert_eq!(shop.until(&new, &["completed"]).await["data"]["output"], json!([40, 2, 3]));
 
+    // A field that was emptied sets nothing: the command beside it leaves it out.
+    let emptied =
+        [("run", run.as_str()), ("set_step", "a"), ("set_value", "50"), ("set_step", "b"), ("set_value", " "), ("from_step", "sum")];
+    let new = replayed(&shop, &emptied).await;
+    assert_eq!(shop.until(&new, &["completed"]).await["data"]["output"], json!([50, 2, 3]));
+
     // What cannot be is said, and nothing is done.
     let early = [("run", run.as_str()), ("set_step", "c"), ("set_value", "40"), ("from_step", "a")];
     let refused = ask(&shop, Method::POST, "/do/replay", &[], &early).await;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use crate::base::{EventId, Id, size};
+use crate::base::{EventId, Id};
 use crate::exec::{Condition, REFUSED_KEPT, Refused};
 use crate::project::Project;
-use crate::rules::{EventRow, RunState};
+use crate::rules::EventRow;
 use crate::server::view::{ExplainView, FunctionOutcome};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
@@ -26,7 +26,7 @@ const RUNS_LISTED: usize = 20;
 /// Runs of one event that its own page lists.
 const RUNS_SHOWN: usize = 1_000;
 /// Bytes of data up to which a command holds them itself.
-pub(super) const COMMAND_BYTES: usize = 4 * 1024;
+pub(super) const DATA_IN_COMMAND_BYTES: usize = 4 * 1024;
 /// Bytes of the data of a refused event that the list of them shows.
 const REFUSED_SHOWN: usize = 1_000;
 /// Characters of a value that a condition saw.
@@ -154,7 +154,7 @@ fn find(
         let Some(event) = store.event(id)? else { continue };
         let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_LISTED, ..RunQuery::default() })?;
         let view = ExplainView::of(&event, project, &runs, store, now)?;
-        rows.push((EventRow { data: Arc::from(cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view));
+        rows.push((EventRow { data: Arc::from(widgets::cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view));
     }
     Ok(Found { rows, next, looked_at: ended_early })
 }
@@ -231,14 +231,6 @@ fn outcome_word(function: &FunctionOutcome) -> &'static str {
     }
 }
 
-/// JSON on one line, cut.
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 /// One event: its data, and what became of it.
 pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
     let id = ask.row_id("an event")?;
@@ -275,7 +267,7 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
     }
     let mut states =
         view.functions.iter().flat_map(|function| &function.runs).map(|run| run.state).chain(view.waits.iter().map(|wait| wait.state));
-    let is_over = states.all(|state| state.is_terminal() || state == RunState::Parked);
+    let is_over = states.all(|state| state.rests());
     let send = again_command(event.id, &event.name, &event.data);
     let again = event.id.to_string();
     let mut facts = vec![
@@ -306,8 +298,8 @@ pub async fn one(web: Web, ask: Ask) -> Result<Content, WebError> {
         @if !is_own {
             (actions::button(&ask, Act { path: "/do/send", label: "Send again", fields: &[("again", &again)], command: &send, ..Act::default() }))
             a.button href={ "/send?from=" (event.id) } { "Change and send…" }
-            @if event.data.len() > COMMAND_BYTES {
-                button.copy type="button" data-copy-url=(part("curl")) title="Copy" { "Copy as curl" }
+            @if event.data.len() > DATA_IN_COMMAND_BYTES {
+                (widgets::copy_from("Copy as curl", &part("curl"), "Copy"))
             } @else { (widgets::copy("Copy as curl", &curl(&web, &event.name, &event.data))) }
         }
     };
@@ -346,7 +338,7 @@ fn outcome(function: &FunctionOutcome) -> Markup {
                 @if !condition.values.is_empty() {
                     table.values {
                         caption.sr { "What the condition saw" }
-                        tbody { @for (path, value) in &condition.values { tr { th.mono scope="row" { (path) } td.mono { (cut(&value.to_string(), VALUE_SHOWN)) } } } }
+                        tbody { @for (path, value) in &condition.values { tr { th.mono scope="row" { (path) } td.mono { (widgets::cut(&value.to_string(), VALUE_SHOWN)) } } } }
                     }
                 }
                 @if let Some(error) = &condition.error { p.fault { "✗ " (error) } }
@@ -369,7 +361,7 @@ pub(super) fn first_command(project: &Project) -> String {
 /// The command that sends a stored event once more: with its data, or, where they are too long for a command line, with those that are
 /// stored.
 pub(super) fn again_command(id: EventId, name: &str, data: &str) -> String {
-    match data.len() > COMMAND_BYTES {
+    match data.len() > DATA_IN_COMMAND_BYTES {
         true => format!("stepwell events get {id} --json | jq -c .data | stepwell send {} --data -", quoted(name)),
         false => send_command(name, data),
     }
@@ -438,8 +430,8 @@ fn refused_data(number: u64, data: &str) -> Markup {
     let all = format!("/events?tab=refused&part=data&number={number}");
     html! {
         div.data {
-            pre.json tabindex="0" { (cut(data, REFUSED_SHOWN / 2)) }
-            a.button href=(all) hx-get=(all) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(data.len() as u64)) }
+            pre.json tabindex="0" { (widgets::cut(data, REFUSED_SHOWN / 2)) }
+            (widgets::load_all(&all, data.len()))
         }
     }
 }

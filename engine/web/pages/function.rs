@@ -185,7 +185,7 @@ fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
                     p.hint.muted { "It starts whatever its " code { "if" } " says, and passes no gate but concurrency, throttle and priority." }
                 }
                 div.row { button.primary type="submit" disabled[!ask.may_change] title=[(!ask.may_change).then_some("your token may only read")] { "Invoke " (function.id) } }
-                (actions::command("", "stepwell functions invoke {function} --data {data}", &[("function", &function.id), ("data", &data)]))
+                (actions::command("", "stepwell functions invoke {function}[ --data {data}]", &[("function", &function.id), ("data", &data)]))
             }
         }
     }

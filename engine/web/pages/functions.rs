@@ -185,3 +185,36 @@ pub(super) fn picture(runs: &[RunRow]) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Id;
+
+    #[test]
+    fn a_bar_says_without_its_colour_how_its_run_went() {
+        let run = |state: RunState| {
+            let ended = state.is_terminal().then_some(Millis(2_000));
+            RunRow { state, started: Some(Millis(1_000)), ended, ..RunRow::queued(Id(1), "pay", Id(2), Millis(0)) }
+        };
+        // The newest comes first, and is drawn at the right.
+        let states = [RunState::Parked, RunState::Failed, RunState::Running, RunState::Cancelled, RunState::Completed];
+        let shown = picture(&states.map(run)).into_string();
+        let bars: Vec<&str> = shown.split("<rect ").skip(1).filter_map(|rest| rest.split('>').next()).collect();
+        let drawn = [
+            r#"x="0" y="0" width="3" height="24" class="good""#,
+            // A thin line.
+            r#"x="5" y="0" width="1" height="24" class="quiet""#,
+            // A dot.
+            r#"x="8" y="21" width="3" height="3" class="info""#,
+            // A bar with a foot.
+            r#"x="12" y="0" width="3" height="24" class="bad""#,
+            r#"x="12" y="25" width="3" height="3" class="bad""#,
+            // A dot with one.
+            r#"x="16" y="21" width="3" height="3" class="warn""#,
+            r#"x="16" y="25" width="3" height="3" class="bad""#,
+        ];
+        assert_eq!(bars, drawn, "{shown}");
+        assert!(shown.contains("1 completed, 1 failed, 1 cancelled, 2 unfinished"), "{shown}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
 use crate::web::{Ask, Content, Form, Web, WebError};
 
-use super::events::{COMMAND_BYTES, again_command, curl, field_of, first_command, names, send_command};
+use super::events::{DATA_IN_COMMAND_BYTES, again_command, curl, field_of, first_command, names, send_command};
 
 /// What the page is filled with.
 struct Draft {
@@ -183,7 +183,7 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
     let is_json = draft.is_json || schema.is_none();
     let is_declared = project.config.event(&draft.name).is_some();
     let compact = draft.data.to_string();
-    let is_long = compact.len() > COMMAND_BYTES;
+    let is_long = compact.len() > DATA_IN_COMMAND_BYTES;
     let body = html! {
         (choose)
         @if !is_declared {
@@ -234,7 +234,7 @@ fn whole(web: &Web, ask: &Ask, project: &Project, draft: Option<Draft>) -> Conte
                 @if !is_long { (widgets::copy("Copy as curl", &curl(web, &draft.name, &compact))) }
             }
             @if is_json {
-                (actions::command("", "stepwell send {name} --data {data}[ --id {id}][ --ts {ts}]",
+                (actions::command("", "stepwell send {name}[ --data {data}][ --id {id}][ --ts {ts}]",
                     &[("name", &draft.name), ("data", &draft.text), ("id", &draft.id), ("ts", &draft.ts)]))
             } @else if !is_long {
                 p.small.does { (widgets::command(&send_command(&draft.name, &compact))) span.muted { " with the data as they were filled in here; " b { "JSON" } " has it with what you have changed." } }

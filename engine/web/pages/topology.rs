@@ -26,7 +26,7 @@ const PASSES_A_COLUMN: usize = 300;
 const HEIGHT: usize = 38;
 const MARGIN: usize = 16;
 const LETTER: usize = 8;
-/// Characters of a name, or of a condition, in the picture.
+/// Characters of a name, or of a condition, in the picture, besides the sign that it goes on.
 const NAME_MOST: usize = 32;
 const LABEL_MOST: usize = 26;
 
@@ -160,14 +160,10 @@ fn legend() -> Markup {
     }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
-}
-
 fn words(edge: &Edge, topology: &Topology, seen: &Seen) -> String {
     let times = seen.passed(edge, topology).filter(|times| *times > 0).map(|times| format!("{times}×")).unwrap_or_default();
     let condition = if edge.condition.is_empty() { String::new() } else { format!("if {}", edge.condition) };
-    let parts = [times, edge.says.word().to_owned(), cut(&condition, LABEL_MOST)];
+    let parts = [times, edge.says.word().to_owned(), widgets::cut(&condition, LABEL_MOST)];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -203,7 +199,7 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
     let columns = topology.columns();
     let width_of = |at: usize| {
         let node = &topology.nodes[at];
-        cut(&node.name, NAME_MOST).chars().count().max(told(node.kind, &node.name, seen).chars().count() * 6 / 8) * LETTER + 24
+        widgets::cut(&node.name, NAME_MOST).chars().count().max(told(node.kind, &node.name, seen).chars().count() * 6 / 8) * LETTER + 24
     };
     let all = columns.iter().max().map_or(0, |most| most + 1);
     let widths: Vec<usize> =
@@ -219,13 +215,19 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
         .collect();
     let width = left.last().zip(widths.last()).map_or(0, |(left, width)| left + width) + MARGIN;
     let height = rows.iter().max().copied().unwrap_or(0) * ROW + MARGIN;
+    let edges: Vec<(&Edge, (usize, usize), (usize, usize))> = topology
+        .edges
+        .iter()
+        .map(|edge| {
+            let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
+            (edge, (x + width_of(edge.from), y + HEIGHT / 2), (to_x, to_y + HEIGHT / 2))
+        })
+        .collect();
     html! {
         svg.topology width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
             title { "Events, the functions that they start, and what those send" }
             defs { marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto" { path class="tip" d="M0 0 8 4 0 8z" {} } }
-            @for edge in &topology.edges {
-                @let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
-                @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
+            @for (edge, (x, y), (to_x, to_y)) in &edges {
                 @let (out, into) = (x + COLUMN / 2, to_x.saturating_sub(COLUMN / 2));
                 path class={ "edge" @if edge.says.is_weak() { " weak" } } d={ "M" (x) " " (y) "C" (out) " " (y) " " (into) " " (to_y) " " (to_x) " " (to_y) } marker-end="url(#tip)" {}
             }
@@ -237,12 +239,10 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
                 }
             }
             // Labels come last: an edge may pass behind a node, but what it says stands before it.
-            @for edge in &topology.edges {
-                @let ((x, y), (to_x, to_y)) = (places[edge.from], places[edge.to]);
-                @let (x, y, to_y) = (x + width_of(edge.from), y + HEIGHT / 2, to_y + HEIGHT / 2);
+            @for (edge, from, to) in &edges {
                 @let label = words(edge, topology, seen);
-                @let (at, above) = label_place((x, y), (to_x, to_y));
                 @if !label.is_empty() {
+                    @let (at, above) = label_place(*from, *to);
                     text.label x=(at) y=(above) text-anchor="middle" { (label) }
                 }
             }
@@ -272,7 +272,7 @@ fn shape(kind: NodeKind, name: &str, x: usize, y: usize, width: usize, told: &st
         g class={ "node " (class) } {
             title { (name) }
             rect x=(x) y=(y) width=(width) height=(HEIGHT) rx=(round) {}
-            text x=(middle) y=(base) text-anchor="middle" { (cut(name, NAME_MOST)) }
+            text x=(middle) y=(base) text-anchor="middle" { (widgets::cut(name, NAME_MOST)) }
             @if !told.is_empty() { text.count x=(middle) y=(y + HEIGHT - 7) text-anchor="middle" { (told) } }
         }
     }
@@ -299,5 +299,21 @@ fn table(topology: &Topology, seen: &Seen) -> Markup {
                 } }
             } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_label_of_an_edge_stands_in_the_middle_or_in_the_first_gap_where_it_passes_a_column() {
+        assert_eq!(label_place((100, 20), (100 + COLUMN, 140)), (100 + COLUMN / 2, 76));
+        for to_y in [20, 380] {
+            let (at, _) = label_place((100, 20), (700, to_y));
+            assert!((100..100 + COLUMN).contains(&at), "{at}");
+        }
+        // There, the edge has risen by little: the label goes with it.
+        assert_eq!(label_place((100, 20), (700, 380)), (200, 42));
     }
 }

@@ -13,7 +13,7 @@ use crate::rules::ended::failing_function;
 use crate::server::view::StepStatus;
 
 pub use figures::{Line, meter, plot, sparkline};
-pub use text::{code, code_around, cut, is_large, json, json_at, json_whole, picture, text_at, yaml};
+pub use text::{code, code_around, cut, is_large, json, json_at, json_whole, load_all, picture, text_at, yaml};
 
 /// How a thing is meant. Each comes with a sign or a word: the colour alone says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +203,11 @@ pub fn command(text: &str) -> Markup {
 /// A button that copies a text.
 pub fn copy(label: &str, text: &str) -> Markup {
     html! { button.copy type="button" data-copy=(text) title="Copy" aria-label=[(label == "⧉").then_some("Copy")] { (label) } }
+}
+
+/// A button that copies what `url` answers; `title` says what that is.
+pub fn copy_from(label: &str, url: &str, title: &str) -> Markup {
+    html! { button.copy type="button" data-copy-url=(url) title=(title) { (label) } }
 }
 
 /// A part of a page with its heading.

@@ -12,8 +12,6 @@ const ON_DEMAND_BYTES: usize = 16 * 1024;
 const COLOURED_BYTES: usize = 32 * 1024;
 /// The same of JSON that somebody has asked for.
 const COLOURED_WHOLE_BYTES: usize = 1024 * 1024;
-/// JSON that takes more than this of a page begins folded, in bytes of HTML.
-const FOLDED_BYTES: usize = 64 * 1024;
 /// JSON above this size is shown as it is, in bytes: laid out, it would be too many pieces for a browser.
 const LAID_OUT_BYTES: usize = 512 * 1024;
 /// What is shown of what is loaded on demand, in characters.
@@ -26,12 +24,7 @@ type Piece = (&'static str, String);
 
 /// JSON as people read it.
 pub fn json(text: &str) -> Markup {
-    let body = block(text, COLOURED_BYTES);
-    if painted(text) > FOLDED_BYTES {
-        html! { details { summary { "JSON, " (size(text.len() as u64)) } (body) } }
-    } else {
-        body
-    }
+    block(text, COLOURED_BYTES)
 }
 
 /// As `json`, of what was asked for.
@@ -48,10 +41,15 @@ pub fn json_at(text: &str, url: &str) -> Markup {
     html! {
         div.data {
             pre.json tabindex="0" { (laid_out(&beginning, COLOURED_BYTES)) "…" }
-            // A link, so that it leads there also where no script runs.
-            a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
+            (load_all(url, text.len()))
         }
     }
+}
+
+/// The way to all of what is shown in part, which comes from `url` in the place of the `.data` around it; `bytes` says how much it is.
+pub fn load_all(url: &str, bytes: usize) -> Markup {
+    // A link, so that it leads there also where no script runs.
+    html! { a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(bytes as u64)) } }
 }
 
 /// The beginning of a text that may be long: at most so many characters, with an ellipsis where it is cut.
@@ -68,16 +66,14 @@ pub fn text_at(text: &str, url: Option<&str>) -> Markup {
     html! {
         div.data {
             pre.picture tabindex="0" { @if url.is_some() { (cut(text, BEGINNING)) } @else { (text) } }
-            @if let Some(url) = url {
-                a.button href=(url) hx-get=(url) hx-target="closest .data" hx-swap="outerHTML" { "Load all " (size(text.len() as u64)) }
-            }
+            @if let Some(url) = url { (load_all(url, text.len())) }
         }
     }
 }
 
 /// Whether a text takes too much of a page to come along with it unasked.
 pub fn is_large(text: &str) -> bool {
-    text.len() > ON_DEMAND_BYTES || painted(text) > ON_DEMAND_BYTES
+    painted(text) > ON_DEMAND_BYTES
 }
 
 fn block(text: &str, coloured: usize) -> Markup {

@@ -103,7 +103,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
 async fn shown(web: &Web, id: RunId) -> Result<Shown, WebError> {
     let mut trace = web.api().trace(id).await?.data;
     // A run whose branches wait may have others at work.
-    let is_over = trace.run.state.is_terminal() || trace.run.state == RunState::Parked;
+    let is_over = trace.run.state.rests();
     let at_work = if is_over { Vec::new() } else { web.engine().at_work(id).await };
     begin(&mut trace, &at_work);
     let version = trace.run.function_version.clone();
@@ -355,7 +355,7 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
     let run = &shown.trace.run;
     let id = run.run_id.to_string();
     let asked = ask.one("do");
-    let may_replay = run.state.is_terminal() || run.state == RunState::Parked;
+    let may_replay = run.state.rests();
     let recorded: Vec<&StepView> = shown.trace.steps.iter().filter(|step| step.ended_at.is_some()).collect();
     html! {
         div.actions #do {
@@ -383,7 +383,7 @@ fn buttons(ask: &Ask, shown: &Shown, offers: &[why::Offer]) -> Markup {
             span.grow {}
             span.small.muted { "Copy" }
             (widgets::copy("CLI", &format!("stepwell runs trace {id}")))
-            button.copy type="button" data-copy-url={ "/runs/" (id) "?part=json" } title="Copy the whole run as JSON" { "JSON" }
+            (widgets::copy_from("JSON", &format!("/runs/{id}?part=json"), "Copy the whole run as JSON"))
         }
     }
 }

@@ -17,11 +17,10 @@ use super::{Shown, by_name, failure};
 
 /// Lines of a run's log that are looked through for those of a step.
 const LOG_LINES: usize = 2_000;
-
 /// What lines of a log may take of a page unasked, in bytes.
 const LOG_BYTES: usize = 32 * 1024;
 /// Characters of a message or the data of a line that are shown unasked.
-const LINE_CHARACTERS: usize = 2_000;
+const LOG_CHARACTERS: usize = 2_000;
 /// A result up to which a button holds it that copies it, in bytes.
 const COPIED_BYTES: usize = 4 * 1024;
 
@@ -225,7 +224,7 @@ fn log(ask: &Ask, lines: &[LogRow]) -> Markup {
         bytes <= LOG_BYTES
     };
     let first = lines.iter().take_while(has_room).count().max(1).min(lines.len());
-    let (shown, longest) = if ask.one("lines") == Some("all") { (lines.len(), usize::MAX) } else { (first, LINE_CHARACTERS) };
+    let (shown, longest) = if ask.one("lines") == Some("all") { (lines.len(), usize::MAX) } else { (first, LOG_CHARACTERS) };
     let cut = |text: &str| widgets::cut(text, longest);
     let is_cut = lines[..shown].iter().any(|line| line.message.len().max(line.data.as_ref().map_or(0, |data| data.len())) > longest);
     html! {
@@ -268,7 +267,7 @@ fn code(step: &StepView, shown: &Shown) -> Markup {
 fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
     let run = &shown.trace.run;
     let id = run.run_id.to_string();
-    let may_replay = step.ended_at.is_some() && (run.state.is_terminal() || run.state == crate::rules::RunState::Parked);
+    let may_replay = step.ended_at.is_some() && run.state.rests();
     html! {
         div.row.step-actions {
             @if may_replay {
@@ -280,7 +279,7 @@ fn step_actions(ask: &Ask, shown: &Shown, step: &StepView) -> Markup {
             }
             @if let Some(output) = &step.output {
                 @if output.get().len() > COPIED_BYTES {
-                    button.copy type="button" data-copy-url=(ask.with(&[("part", Some("raw")), ("step", Some(&step_id(step))), ("tab", None)])) title="Copy" { "Copy output" }
+                    (widgets::copy_from("Copy output", &ask.with(&[("part", Some("raw")), ("step", Some(&step_id(step))), ("tab", None)]), "Copy"))
                 } @else { (widgets::copy("Copy output", output.get())) }
             }
         }

@@ -19,7 +19,7 @@ const LISTED: usize = 100;
 /// What does the same as the form of edits.
 const COMMAND: &str = "stepwell replay {run}[ --from {from_step}][ --set {set_step=set_value}]";
 
-/// What stands in the place of the menu while a run is in flight: it can be neither done again nor is it plain why.
+/// What stands in the place of the menu while a run is in flight, and says why it cannot be done again.
 pub fn later(id: &str, is_open: bool) -> Markup {
     html! {
         details.menu open[is_open] {

@@ -242,7 +242,7 @@ fn offered(ask: &Ask, offer: &Offer, run: &str) -> Markup {
                     @if let Some(condition) = condition { p.small.muted { "It has to fulfil " code { (condition) } "." } }
                     label { span { "Data (JSON)" } textarea.mono name="data" rows=(data.lines().count().clamp(3, 14)) spellcheck="false" { (data) } }
                     div.row { (actions::submit(ask, &format!("Send {name}"), "", Tone::Info, None)) }
-                    (actions::command("", "stepwell send {name} --data {data}", &[("name", name), ("data", data)]))
+                    (actions::command("", "stepwell send {name}[ --data {data}]", &[("name", name), ("data", data)]))
                 }
             }
         },
