@@ -47,9 +47,6 @@ fn send(server: &Server) -> (u16, String) {
 }
 
 /// Takes all the room that is left.
-/// Refusals after which health and the page have told why.
-const LOOKS: usize = 100;
-
 fn fill(ballast: &Path) {
     let mut file = std::fs::File::create(ballast).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
@@ -72,6 +69,10 @@ fn in_line(server: &Server, folder: &Path) -> String {
     while !server.get(&path).is_some_and(|page| page.contains("waits for a slot: open allows 1 run at a time")) {}
     path
 }
+
+/// Refusals at least, and looks at most until health and the page have told why.
+const REFUSALS: usize = 5;
+const LOOKS: usize = 100;
 
 /// Sends events until one is refused since the disk is full.
 fn refused(server: &Server, accepted: &mut Vec<String>) {
@@ -120,6 +121,7 @@ fn a_file_system_that_fills_up_stops_nothing_for_good() {
     assert!(small.stdout.contains("- disk       ") && small.stdout.contains("make room"), "{}", small.stdout);
     let queued = in_line(&server, folder.path());
     let mut accepted = Vec::new();
+    (0..REFUSALS).for_each(|_| refused(&server, &mut accepted));
     // At the brink something small may fit in again at any time, and then the disk is not full: so it is looked at right after a refusal,
     // and again after the next one.
     const WHY: &str = "the disk is full: it goes on as soon as there is room; besides, waits for a slot";

@@ -21,14 +21,17 @@ const COUNTED: usize = 2_000;
 /// Sizes of the picture, in pixels.
 const ROW: usize = 60;
 const COLUMN: usize = 120;
-/// An edge that is wider passes a node's column on its way.
-const PASSES_A_COLUMN: usize = 300;
 const HEIGHT: usize = 38;
 const MARGIN: usize = 16;
 const LETTER: usize = 8;
+/// An edge that is wider passes a node's column on its way.
+const PASSES_A_COLUMN: usize = 300;
 /// Characters of a name, or of a condition, in the picture, besides the sign that it goes on.
 const NAME_MOST: usize = 32;
 const LABEL_MOST: usize = 26;
+
+/// Where something stands in the picture, from the left and from above.
+type Place = (usize, usize);
 
 /// How often things were seen of late.
 #[derive(Default)]
@@ -215,7 +218,7 @@ fn picture(topology: &Topology, seen: &Seen) -> Markup {
         .collect();
     let width = left.last().zip(widths.last()).map_or(0, |(left, width)| left + width) + MARGIN;
     let height = rows.iter().max().copied().unwrap_or(0) * ROW + MARGIN;
-    let edges: Vec<(&Edge, (usize, usize), (usize, usize))> = topology
+    let edges: Vec<(&Edge, Place, Place)> = topology
         .edges
         .iter()
         .map(|edge| {
