@@ -310,11 +310,11 @@ impl Experiment {
         let mut engine = self.start();
         let acknowledged = self.load.finish();
         let database = self.place.path(".stepwell/stepwell.db");
-        verify::wait_until_all_has_ended(&database);
+        let since = verify::wait_until_all_has_ended(&database);
         // The clock goes on starting runs, which a drain lets come to the end of their step.
         engine.signal(Signal::TERM);
         assert_eq!(engine.exit_code(), 0, "a clean end after all");
-        verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts);
+        verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts, since);
         (self.place, acknowledged)
     }
 }
