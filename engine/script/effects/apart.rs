@@ -84,13 +84,14 @@ fn wait<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Res
     outcome
 }
 
-/// Waits until it is this one's turn to begin.
+/// Waits until it is this one's turn to begin. That is soon, and nobody outside is waited for: so the run stays among those at work, and
+/// where thousands would call at once, most of them have not begun yet.
 fn turn(attempt: &Attempt) -> Result<Option<OwnedSemaphorePermit>, Fault> {
     let beginning = BEGINNING.with(Arc::clone);
     match Arc::clone(&beginning).try_acquire_owned() {
         Ok(place) => Ok(Some(place)),
         // It is never closed.
-        Err(_) => Ok(attempt.wait_in_step(beginning.acquire_owned())?.ok()),
+        Err(_) => Ok(attempt.wait(beginning.acquire_owned())?.ok()),
     }
 }
 
