@@ -19,7 +19,7 @@ use crate::base::secretlike::secretlike;
 use crate::base::{Diagnostic, Location, Source};
 
 use super::api::{Entry, Where, entries};
-use super::{Use, UseKind};
+use super::{Use, UseKind, terms};
 use facts::Facts;
 use types::Natives;
 
@@ -436,7 +436,7 @@ impl Checker<'_> {
     }
 
     fn step_name(&mut self, path: &[ASTNode<'_>], name: &str, place: Location) {
-        if let Some(message) = options::wrong_name("a step's", name) {
+        if let Some(message) = terms::wrong_name("a step's", name) {
             return self.report(Diagnostic::error("E0310", message).at(place));
         }
         let variable = path.iter().rev().find_map(|node| match node {

@@ -18,6 +18,7 @@ mod outside;
 mod post;
 mod run;
 mod secret;
+mod terms;
 mod time;
 mod value;
 

@@ -59,6 +59,7 @@ pub use openapi::document;
 pub use options::{Pages, ServerOptions};
 pub use query::Params;
 pub use runs::{Filter, Word, key_of};
+pub use select::EventSelection;
 pub use session::{SESSION_LASTS, Session};
 
 /// Reads of the store at once: more would take the cores from the runs.

@@ -112,8 +112,9 @@ fn table() -> Vec<Route> {
         .needs(Needs::Signature)
         .refuses(&[408, 413, 415, 429, 503, 507]),
         Route::get("/v1/events", "Events, newest first", json_of::<Page<EventView>>(), || get(events::list)).query(&[
-            ("name", "of this name"),
+            ("name", "of this name, or of a family such as `stripe/*`"),
             ("received_after", "accepted after this time, or so long ago"),
+            ("where", "CEL over `event`"),
             PREFIX,
             LIMIT,
             CURSOR,

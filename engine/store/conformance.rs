@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 37] = [
+    let examples: [fn(&dyn Store); 38] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -39,6 +39,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_new_record_starts_the_count_of_attempts_anew,
         logs_are_read_in_pages,
         a_source_is_stored_once,
+        the_versions_of_a_handler_are_known_by_its_file,
         a_source_is_needed_while_a_run_names_it,
         runs_are_found_by_everything_a_query_can_say,
         events_are_found_by_everything_a_query_can_say,
@@ -463,11 +464,25 @@ fn a_source_is_stored_once(store: &dyn Store) {
     let other = SourceRow { files: Arc::from("{}"), ..source.clone() };
     put(store, vec![Write::PutSource(source.clone())]);
     put(store, vec![Write::PutSource(other)]);
-    assert_eq!(store.source("abc"), Ok(Some(source.clone())));
+    assert_eq!(store.source("abc"), Ok(Some(source)));
     assert_eq!(store.source("abd"), Ok(None));
-    let mut all = Vec::new();
-    assert_eq!(store.all_sources(&mut |row| all.push(row)), Ok(()));
-    assert_eq!(all, [source]);
+}
+
+fn the_versions_of_a_handler_are_known_by_its_file(store: &dyn Store) {
+    let source = |hash: &str, files: &str| Write::PutSource(SourceRow { hash: Arc::from(hash), files: Arc::from(files) });
+    put(store, vec![source("a1", r#"{"handlers/a.rhai":"1"}"#), source("b1", r#"{"handlers/b.rhai":"1","handlers/a.rhai":"1"}"#)]);
+    put(store, vec![source("a2", r#"{"handlers/a.rhai":"2","handlers/b.rhai":"1"}"#), source("c1", r#"{"handlers/ä\"b.rhai":"1"}"#)]);
+    let of = |handler: &str| {
+        let mut hashes: Vec<String> = store.sources_of(handler).unwrap_or_default().iter().map(ToString::to_string).collect();
+        hashes.sort();
+        hashes
+    };
+    assert_eq!(of("handlers/a.rhai"), ["a1", "a2"]);
+    assert_eq!(of("handlers/b.rhai"), ["b1"]);
+    assert_eq!(of("handlers/ä\"b.rhai"), ["c1"]);
+    for none in ["handlers/a", "a.rhai", ""] {
+        assert_eq!(of(none), Vec::<String>::new(), "{none}");
+    }
 }
 
 fn a_source_is_needed_while_a_run_names_it(store: &dyn Store) {

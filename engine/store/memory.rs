@@ -489,10 +489,11 @@ impl Store for Memory {
         Ok(self.disk().sources.get(hash).cloned())
     }
 
-    fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
-        let rows: Vec<SourceRow> = self.disk().sources.values().cloned().collect();
-        rows.into_iter().for_each(each);
-        Ok(())
+    fn sources_of(&self, handler: &str) -> Result<Vec<Arc<str>>, StoreError> {
+        let beginning = SourceRow::beginning(handler);
+        let disk = self.disk();
+        let meant = disk.sources.values().filter(|row| row.files.starts_with(&beginning));
+        Ok(meant.map(|row| Arc::clone(&row.hash)).collect())
     }
 
     fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {

@@ -269,8 +269,8 @@ impl Experiment {
         let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
         let ledger = Ledger::start();
-        let place = project(&ledger);
-        Experiment { random: Random(seed), ledger, place, load: Load::start(), starts: Vec::new() }
+        let (place, load) = (project(&ledger), Load::start(&ledger));
+        Experiment { random: Random(seed), ledger, place, load, starts: Vec::new() }
     }
 
     /// The next engine, whose effects tell the ledger which one it is. To be started at once.

@@ -194,7 +194,7 @@ docs/handlers.md lists the functions with the types of their arguments.",
         title: "a closure outlives its turn of a loop",
         text: "\
 All turns of a `for` have one variable, and a closure does not copy what it captures. One that is put into a list, a map or a variable
-from outside of the loop sees the last item when it runs, and so do all of its siblings:
+from outside of the loop, also one that a `map` has made, sees the last item when it runs, and so do all of its siblings:
 
     let work = [];
     for item in items { work.push(|| step(`send-${item.id}`, || item.id)); }

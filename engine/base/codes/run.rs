@@ -114,7 +114,10 @@ An assignment in a closure of `parallel` changes a variable that the closure cap
         title: "a run needs more memory than it may",
         text: "\
 The script's values took more than `limits.memory` (64MB), and that attempt was ended; other runs are not touched. Keep less
-in variables, work in portions, or raise the limit in events.yaml.",
+in variables, work in portions, or raise the limit in events.yaml.
+
+Where the engine itself has no memory left for a script's stack (`ulimit -v`, a system that promises no more than it has), the run
+waits for a second at a time until there is some, and no attempt is counted.",
     },
     Entry {
         code: "E0413",

@@ -109,7 +109,8 @@ fn run_all(context: &NativeCallContext<'_>, parts: Vec<(String, FnPtr, Vec<Dynam
     let slots = parts.into_iter().map(slot).collect();
     #[allow(deprecated, reason = "as for `Store`")]
     let store = Rc::new(context.store_data());
-    let group = RefCell::new(Group { parent: &attempt, store, slots, limit: options.limit, timer: None, seen: 0, unseen: false });
+    let group = Group { parent: &attempt, store, slots, limit: options.limit, timer: None, seen: 0, unseen: false, wants_stack: false };
+    let group = RefCell::new(group);
     attempt.waits_for_branches(true);
     let ended = attempt.wait(std::future::poll_fn(|context| group.borrow_mut().poll(context)));
     attempt.waits_for_branches(false);
@@ -163,6 +164,8 @@ enum Place {
         error: Option<Arc<Failure>>,
         own: Own,
     },
+    /// It has ended to make room for one that had no stack, and begins again once all have asked for what they have recorded.
+    Aside,
     /// The engine stops before it begins something new.
     Interrupted,
     Done(Body),
@@ -179,6 +182,8 @@ struct Group<'a> {
     seen: u64,
     /// A branch has begun to wait since: what it waits for may have come while it was on its way here.
     unseen: bool,
+    /// A branch waits for a stack.
+    wants_stack: bool,
 }
 
 impl Group<'_> {
@@ -188,7 +193,7 @@ impl Group<'_> {
             if let Err(halt) = self.collect().and_then(|()| self.begin()) {
                 return Poll::Ready(Err(halt));
             }
-            if !self.slots.iter().any(|slot| matches!(slot.place, Place::Running(_))) {
+            if !self.is_running() && !self.wants_stack {
                 return Poll::Ready(Ok(()));
             }
             let pokes = self.parent.stop.pokes();
@@ -203,6 +208,17 @@ impl Group<'_> {
             if !self.wake_due(context) {
                 return Poll::Pending;
             }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot.place, Place::Running(_)))
+    }
+
+    /// Notes whether a branch waits for a stack.
+    fn wants_stack(&mut self, wants: bool) {
+        if std::mem::replace(&mut self.wants_stack, wants) != wants {
+            self.parent.wants_stack(wants);
         }
     }
 
@@ -227,6 +243,10 @@ impl Group<'_> {
                     self.parent.inherit(own);
                     Place::Interrupted
                 }
+                Some(Halt::Aside) => {
+                    self.parent.inherit(own);
+                    Place::Aside
+                }
                 Some(halt) => {
                     self.parent.inherit(own);
                     return Err(halt);
@@ -242,25 +262,33 @@ impl Group<'_> {
 
     /// Begins as many branches as the limit lets, in order.
     fn begin(&mut self) -> Result<(), Halt> {
-        // One that the engine stops before something new has not given up its place: it goes on there.
-        let is_under_way = |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. } | Place::Interrupted);
+        // One that the engine stops before something new, or that was set aside, has not given up its place: it goes on there.
+        let is_under_way =
+            |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. } | Place::Aside | Place::Interrupted);
         let mut room = self.limit.saturating_sub(self.slots.iter().filter(is_under_way).count());
+        // Where there is no memory for another stack, the branches run one after another.
+        let mut wants_stack = false;
         for at in 0..self.slots.len() {
-            if room == 0 {
+            if room == 0 || wants_stack {
                 break;
             }
             if matches!(self.slots[at].place, Place::New) {
-                if !self.start(at, None)? {
-                    // Where there is no memory for another stack, the branches run one after another.
-                    break;
-                }
+                wants_stack = !self.start(at, None)?;
                 room -= 1;
+            }
+        }
+        self.wants_stack(wants_stack);
+        for at in 0..self.slots.len() {
+            let is_aside = matches!(self.slots[at].place, Place::Aside);
+            if is_aside && !self.wants_stack && self.parent.may_come_back(self.is_running()) {
+                let wants_stack = !self.start(at, None)?;
+                self.wants_stack(wants_stack);
             }
         }
         Ok(())
     }
 
-    /// Starts a branch, or starts it again over what it has recorded; false where it has to wait for another one's end.
+    /// Starts a branch, or starts it again over what it has recorded; false where it gets no stack before another one's end.
     fn start(&mut self, at: usize, own: Option<Own>) -> Result<bool, Halt> {
         let slot = &self.slots[at];
         let attempt = self.parent.branch(&slot.path, &slot.counts, own);
@@ -280,11 +308,14 @@ impl Group<'_> {
                 self.slots[at].place = Place::Running(self.parent.run_beside(attempt, coroutine));
                 Ok(true)
             }
-            Err(_) if self.slots.iter().any(|slot| matches!(slot.place, Place::Running(_))) => {
+            Err(broken) => {
                 self.parent.inherit(attempt.take_own());
-                Ok(false)
+                if self.is_running() || self.parent.has_others_at_work() {
+                    return Ok(false);
+                }
+                self.parent.gives_up_on_stack();
+                Err(broke(&attempt, broken))
             }
-            Err(broken) => Err(broke(&attempt, broken)),
         }
     }
 
@@ -336,6 +367,7 @@ impl Group<'_> {
 
     /// The results in order; ends the script where a branch is left that waits.
     fn end(mut self, ended: Result<Result<(), Halt>, Fault>) -> Result<Vec<Body>, Fault> {
+        self.wants_stack(false);
         let mut suspended: Vec<(RunState, Option<Millis>, Option<Arc<Failure>>)> = Vec::new();
         let mut interrupted = false;
         let mut results = Vec::with_capacity(self.slots.len());
@@ -347,6 +379,11 @@ impl Group<'_> {
                     suspended.push((state, wake, error));
                 }
                 Place::Interrupted => interrupted = true,
+                Place::Aside => {
+                    if let Outcome::Suspended { state, wake, error } = run::without_stack(self.parent) {
+                        suspended.push((state, wake, error));
+                    }
+                }
                 // It is ended with the script.
                 Place::New | Place::Running(_) => {}
             }

@@ -46,6 +46,10 @@ pub(in crate::script) struct Common {
     leaves: Cell<usize>,
     /// Those of them that have nothing more to replay and wait for the others.
     arrived: Cell<usize>,
+    /// The calls of `parallel` of which a branch waits for a stack.
+    wanting: Cell<usize>,
+    /// A branch has got no stack, and nothing else was there whose end could have made room for it.
+    gave_up: Cell<bool>,
 }
 
 /// What one branch has to commit.
@@ -114,6 +118,8 @@ impl Common {
             quiet: Cell::new(false),
             leaves: Cell::new(1),
             arrived: Cell::new(0),
+            wanting: Cell::new(0),
+            gave_up: Cell::new(false),
         }
     }
 
@@ -125,6 +131,11 @@ impl Common {
     /// Whether every coroutine waits for the others to replay, and none can.
     fn is_stuck(&self) -> bool {
         self.arrived.get() > 0 && self.arrived.get() >= self.leaves.get()
+    }
+
+    /// Whether a branch that has yet to ask for what it has recorded may be without a stack.
+    fn is_short_of_stacks(&self) -> bool {
+        self.wanting.get() > 0 || self.gave_up.get()
     }
 
     fn count(cell: &Cell<usize>, by: isize) {
@@ -191,6 +202,27 @@ impl Attempt {
         self.common.change();
     }
 
+    /// A branch of one more `parallel` waits for a stack, or none of it does any more.
+    pub(in crate::script) fn wants_stack(&self, wants: bool) {
+        Common::count(&self.common.wanting, if wants { 1 } else { -1 });
+    }
+
+    /// Notes that a branch has got no stack where nothing is left to wait for.
+    pub(in crate::script) fn gives_up_on_stack(&self) {
+        self.common.gave_up.set(true);
+    }
+
+    /// Whether a coroutine of the run is at work: its end, or its next call, may make room for another one.
+    pub(in crate::script) fn has_others_at_work(&self) -> bool {
+        self.common.leaves.get() > 0
+    }
+
+    /// Whether a branch that was set aside may come back: what the others have recorded was asked for; or, where nothing of its
+    /// `parallel` `is_running`, nobody is there who could ask, which it finds out then.
+    pub(in crate::script) fn may_come_back(&self, is_running: bool) -> bool {
+        self.common.state.borrow().fit.is_whole() || !is_running && !self.common.is_short_of_stacks()
+    }
+
     /// What the attempt has to commit.
     pub(in crate::script) fn take_own(&self) -> Own {
         self.own.try_borrow_mut().map(|mut own| std::mem::take(&mut *own)).unwrap_or_default()
@@ -247,7 +279,8 @@ impl Attempt {
         Ok(Found::New(key))
     }
 
-    /// Waits until all branches have asked for everything that is recorded.
+    /// Waits until all branches have asked for everything that is recorded. Where one of them has no stack to do so, this one makes
+    /// room for it: it ends, and is begun again over its records when they have.
     fn wait_for_others(&self, kind: Kind, key: &Arc<str>) -> Result<(), Fault> {
         let common = &self.common;
         Common::count(&common.arrived, 1);
@@ -266,6 +299,7 @@ impl Attempt {
         common.change();
         match missed? {
             None => Ok(()),
+            Some(_) if common.is_short_of_stacks() => Err(self.halt(Halt::Aside)),
             Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, key)))))),
         }
     }

@@ -173,6 +173,7 @@ fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
         let read = place.run(&[arguments, &["--database", &database]].concat()).exits(0).out;
         assert_eq!(read, answered, "{arguments:?}");
     }
+    place.ask(&engine, &["events", "tail", "--name", "a/*"]).exits(2).says("`events ls` takes a family");
 }
 
 #[test]

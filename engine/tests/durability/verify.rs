@@ -104,7 +104,7 @@ pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry],
     story.keys_are_told_apart();
     story.runs_of_a_key_come_one_by_one_in_order();
     limits::verify(&store, &events, &runs, &story, starts);
-    cancels::verify(&events, &runs, &story);
+    cancels::verify(acknowledged, &events, &runs, &story);
     assert!(story.effects.iter().all(|(_, effect)| ids.contains(&effect.run)), "an effect of a run that is not stored");
     println!("{} events, {} runs, {} effects, {} kills", events.len(), runs.len(), story.effects.len(), story.kills.len());
 }

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Millis, Span};
-use stepwell::clock::{SystemClock, SystemEntropy, VirtualClock};
-use stepwell::exec::{Engine, Notice, Setup};
-use stepwell::project::{Mode, Project};
+use stepwell::clock::SystemClock;
+use stepwell::exec::Notice;
 use stepwell::rules::{CronRow, RunRow, RunState};
-use stepwell::script::Host;
 use stepwell::store::sqlite::{Options, Sqlite};
-use stepwell::store::{EventQuery, Memory, RunQuery, Store};
+use stepwell::store::{EventQuery, RunQuery, Store};
 
-use super::{World, start_at};
+use super::{Jumping, World, block_on, start_at};
 
 const TICK: &str = "stepwell/scheduled.timer";
 
@@ -87,29 +85,12 @@ fn a_year_of_days_starts_each_day_once() {
                 functions: { report: { cron: { schedule: \"30 2 * * *\", tz: Europe/Berlin, jitter: 10m } } }\n";
     std::fs::write(folder.path().join("events.yaml"), yaml).unwrap();
     std::fs::write(folder.path().join("handlers/report.rhai"), "event.data.at").unwrap();
-    let host = Host::new();
-    let (project, _) = Project::load(&folder.path().join("events.yaml"), &host, &|_| None, Mode::Try).unwrap();
-    let store = Arc::new(Memory::new());
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::running());
-    let began = clock.now();
-    let setup = Setup {
-        project: Arc::new(project),
-        host,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(SystemEntropy),
-        threads: 1,
-    };
-    let engine = Engine::start(setup).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut notices = engine.subscribe();
-        while clock.now() < began.after(Span(366 * 86_400_000)) {
-            // Some may be missed: what counts is stored.
-            let _ = notices.recv().await;
-        }
-        engine.drain().await;
+    let jumping = Jumping::start(folder.path());
+    block_on(async {
+        jumping.until(jumping.clock.now().after(Span(366 * 86_400_000))).await;
+        jumping.engine.drain().await;
     });
+    let store = jumping.store;
     let runs: Vec<RunRow> = store.runs(&RunQuery { states: vec![RunState::Completed], ..RunQuery::default() }).unwrap();
     let mut days: BTreeMap<String, usize> = BTreeMap::new();
     let mut offsets: BTreeMap<String, usize> = BTreeMap::new();

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use stepwell::base::{Clock, Span};
-use stepwell::clock::{SystemEntropy, VirtualClock};
-use stepwell::exec::{Engine, Setup};
-use stepwell::project::{Mode, Project};
+use stepwell::base::Span;
 use stepwell::rules::cron::SCHEDULED;
-use stepwell::script::Host;
-use stepwell::store::{EventQuery, Memory, RunQuery, Store};
+use stepwell::store::{EventQuery, RunQuery, Store};
 
 use super::{ask, example, runs_of, start, until};
+use crate::engine::{Jumping, block_on};
 use crate::program::{Server, stepwell};
 
 /// Tries in an example's folder what its option is there for; an error says what is different.
@@ -211,35 +207,15 @@ fn the_clock_starts(folder: &Path) -> Result<(), String> {
     const DAY: Span = Span(86_400_000);
     // A thousand looks after the doors would only take their time.
     delete(folder, "functions.check-doors");
-    let host = Host::new();
-    let (project, _) = Project::load(&folder.join("events.yaml"), &host, &|_| None, Mode::Try)
-        .unwrap_or_else(|problems| panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
-    let store = Arc::new(Memory::new());
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::running());
-    let setup = Setup {
-        project: Arc::new(project),
-        host,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(SystemEntropy),
-        threads: 1,
-    };
-    let engine = Engine::start(setup).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut notices = engine.subscribe();
-        let paused = engine.pause("bill-day", true).await.unwrap().since;
-        let mut passed = async |days: i64| {
-            while clock.now() < paused.after(Span(days * DAY.0)) {
-                // Some may be missed: what counts is stored.
-                let _ = notices.recv().await;
-            }
-        };
-        passed(4).await;
-        engine.pause("bill-day", false).await.unwrap();
-        passed(10).await;
-        engine.drain().await;
+    let jumping = Jumping::start(folder);
+    block_on(async {
+        let paused = jumping.engine.pause("bill-day", true).await.unwrap().since;
+        jumping.until(paused.after(Span(4 * DAY.0))).await;
+        jumping.engine.pause("bill-day", false).await.unwrap();
+        jumping.until(paused.after(Span(10 * DAY.0))).await;
+        jumping.engine.drain().await;
     });
+    let store = jumping.store;
     let bills = store.runs(&RunQuery { function: Some("bill-day".into()), ..RunQuery::default() }).unwrap();
     let bills: Vec<Value> = bills.iter().filter_map(|run| serde_json::from_str(run.output.as_deref()?).ok()).collect();
     if bills.is_empty() || bills.iter().any(|bill| bill["missed"] != 0) {

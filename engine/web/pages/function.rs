@@ -227,13 +227,9 @@ fn versions(store: &dyn Store, runs: &[RunRow], main: &str) -> Result<Vec<Versio
         version.runs += 1;
         version.newest = version.newest.max(Some(run.id));
     }
-    store.all_sources(&mut |source| {
-        // The handler itself stands first.
-        let begins = source.files.trim_start_matches(['{', ' ']);
-        if begins.starts_with(&format!("{}:", serde_json::Value::from(main))) {
-            found.entry(Arc::clone(&source.hash)).or_insert_with(|| of(&source.hash));
-        }
-    })?;
+    for hash in store.sources_of(main)? {
+        found.entry(Arc::clone(&hash)).or_insert_with(|| of(&hash));
+    }
     let mut all: Vec<Version> = found.into_values().collect();
     all.sort_by_key(|version| std::cmp::Reverse(version.newest));
     Ok(all)
