@@ -267,13 +267,29 @@ fn cron_starts_a_report_that_knows_its_time() {
     assert!(ended.stderr.contains("weekday-report") && ended.stderr.contains("deliver"), "{}", ended.stderr);
     let server = start(folder.path());
     let functions = ask(folder.path(), &server, &["functions", "ls"]);
-    let next = functions[0]["cron"]["next"].as_str().unwrap();
+    let next = functions[0]["cron"][0]["next"].as_str().unwrap();
     assert!(next.contains("T07:00:00+0"), "{functions}");
-    assert_eq!(functions[0]["cron"]["jitter"], "2m");
+    assert_eq!(functions[0]["cron"][0]["jitter"], "2m");
     assert!(server.stop().0.success());
     let refused = stepwell(folder.path(), ["try", "--cron", "weekly-report"]);
     assert_eq!(refused.exit, 3);
     assert!(refused.stderr.contains("did you mean `weekday-report`?"), "{}", refused.stderr);
+}
+
+#[test]
+fn cron_opens_a_shop_by_two_schedules() {
+    let folder = example("cron");
+    let tried = |more: &[&str]| json(&stepwell(folder.path(), ["try", "--cron", "open-shop"].iter().chain(more).copied()));
+    assert_eq!(tried(&[])["loaves"], 20);
+    assert_eq!(tried(&["--schedule", "0 11 * * SAT,SUN"])["loaves"], 60);
+    let refused = stepwell(folder.path(), ["try", "--cron", "open-shop", "--schedule", "0 12 * * SAT,SUN"]);
+    assert_eq!(refused.exit, 3);
+    assert!(refused.stderr.contains("it has `0 9 * * MON-FRI`, `0 11 * * SAT,SUN`"), "{}", refused.stderr);
+    let server = start(folder.path());
+    let functions = ask(folder.path(), &server, &["functions", "ls"]);
+    let next: Vec<&str> = functions[3]["cron"].as_array().unwrap().iter().map(|cron| cron["next"].as_str().unwrap()).collect();
+    assert!(next.len() == 2 && next[0].contains("T09:00:00+0") && next[1].contains("T11:00:00+0"), "{functions}");
+    assert!(server.stop().0.success());
 }
 
 #[test]
