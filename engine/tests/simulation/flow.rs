@@ -86,7 +86,7 @@ fn number_of(world: &World, store: &dyn Store, event: Id) -> usize {
     let row = store.event(event).expect("memory can be read").expect("a run has its event");
     let data: serde_json::Value = serde_json::from_str(&row.data).expect("JSON");
     if *row.name == *SCHEDULED {
-        return world::number_of_start(row.ts.0 - START.0, world.which(data["cron"].as_str().expect("a schedule")));
+        return world.clock(data["cron"].as_str().expect("a schedule")).number(row.ts.0 - START.0);
     }
     data["n"].as_u64().expect("a number") as usize
 }
@@ -186,31 +186,27 @@ fn real(world: &World) -> (HashMap<(usize, usize), Fate>, Ticks) {
     (runs.into_iter().map(fate).collect(), ticks(world, &*store))
 }
 
-/// The schedules whose starts may be late, each with its function, and which of its schedules it is.
-fn late_clocks(world: &World) -> Vec<(usize, usize, Cron)> {
-    let of = |(at, function): (usize, &world::Function)| {
-        let late = function.clocks.iter().enumerate().filter(|(_, clock)| clock.jitter > 0);
-        late.map(|(which, clock)| (at, which, *clock)).collect::<Vec<_>>()
-    };
-    world.functions.iter().enumerate().flat_map(of).collect()
+/// The schedules whose starts may be late, each with the number of its function.
+fn late_clocks(world: &World) -> impl Iterator<Item = (usize, Cron)> {
+    let all = world.functions.iter().enumerate().flat_map(|(at, function)| function.clocks.iter().map(move |clock| (at, *clock)));
+    all.filter(|(_, clock)| clock.jitter > 0)
 }
 
 /// When the clock has started the functions whose starts may be late: each time of the schedule once, and not later than it may.
 fn ticks(world: &World, store: &dyn Store) -> Ticks {
     let events = store.events(&EventQuery::default()).expect("memory can be read");
     let mut ticks = Ticks::new();
-    for (at, which, clock) in late_clocks(world) {
+    for (at, clock) in late_clocks(world) {
         let schedule = clock.schedule();
         for event in events.iter().filter(|event| *event.name == *SCHEDULED) {
             let data: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
             if data["cron"].as_str() == Some(schedule.as_str()) {
-                let number = world::number_of_start(event.ts.0 - START.0, which);
-                let again = ticks.insert((at, number), event.accepted.0 - START.0);
+                let again = ticks.insert((at, clock.number(event.ts.0 - START.0)), event.accepted.0 - START.0);
                 assert_eq!(again, None, "the clock has started f{at} twice for {} by {schedule}", event.ts.rfc3339());
             }
         }
         for slot in clock.times() {
-            let started = ticks.get(&(at, world::number_of_start(slot, which)));
+            let started = ticks.get(&(at, clock.number(slot)));
             let is_in_time = started.is_some_and(|started| (slot..=slot + clock.jitter).contains(started));
             assert!(is_in_time, "f{at} at {slot} by {schedule}: {started:?}");
         }
@@ -271,10 +267,8 @@ fn what_the_model_knows_of_matters_in_worlds_that_are_compared() {
 #[test]
 fn a_late_start_matters_to_the_model() {
     let late = |world: &World| -> Ticks {
-        let late = |(at, which, clock): (usize, usize, Cron)| {
-            clock.times().map(move |slot| ((at, world::number_of_start(slot, which)), slot + clock.jitter / 2))
-        };
-        late_clocks(world).into_iter().flat_map(late).collect()
+        let starts = |(at, clock): (usize, Cron)| clock.times().map(move |slot| ((at, clock.number(slot)), slot + clock.jitter / 2));
+        late_clocks(world).flat_map(starts).collect()
     };
     let matters = |seed: &u64| {
         let world = world::world(*seed);

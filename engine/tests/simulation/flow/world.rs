@@ -49,9 +49,8 @@ pub struct Collect {
     pub below: Option<i64>,
 }
 
-/// The number from which on events of the clock are counted, by their time in milliseconds, which is one of whole seconds, and which of
-/// the function's schedules it is.
-pub const OF_CLOCK: usize = 1_000_000;
+/// The number from which on events of the clock are counted, as `Clock::number` says.
+const OF_CLOCK: usize = 1_000_000;
 /// The clock starts nothing later than this.
 pub const LAST_TICK: Ms = 119_000;
 /// The number of an invoked run's event is that of the invoking one's, and this for each function up to the invoking one.
@@ -76,8 +75,10 @@ pub enum Missed {
 /// A schedule of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// Between two starts, in each of the first two minutes. No other schedule has as many.
+    /// Between two starts, in each of the first two minutes. No other schedule has as many; their rest by 3 is the function's number.
     pub seconds: Ms,
+    /// Which of its function's schedules it is.
+    pub which: usize,
     /// The most time that a start is delayed: less than there ever is between two of them.
     pub jitter: Ms,
     pub missed: Missed,
@@ -152,6 +153,12 @@ impl Clock {
         format!("*/{} 0-1 0 1 1 *", self.seconds)
     }
 
+    /// The number of the event of its start at this time. Those of one time, which is one of whole seconds, are in the order of the
+    /// functions, then in that of their schedules.
+    pub fn number(self, at: Ms) -> usize {
+        OF_CLOCK + (at + self.seconds % 3 * 10) as usize + self.which
+    }
+
     /// Its times.
     pub fn times(self) -> impl Iterator<Item = Ms> {
         (1..=LAST_TICK / 1_000).filter(move |at| at % 60 % self.seconds == 0).map(|at| at * 1_000)
@@ -178,16 +185,11 @@ impl Clock {
     }
 }
 
-/// The number of the event of a start by the clock at this time, by this one of a function's schedules.
-pub fn number_of_start(at: Ms, which: usize) -> usize {
-    OF_CLOCK + at as usize + which
-}
-
 impl Function {
     /// The starts by the clock that `times` of each schedule are, in order: by their time, then by the schedule.
     fn starts(&self, times: impl Fn(Clock) -> Vec<Ms>) -> Vec<(Ms, usize)> {
-        let of = |(which, clock): (usize, &Clock)| times(*clock).into_iter().map(move |at| (at, number_of_start(at, which)));
-        let mut starts: Vec<(Ms, usize)> = self.clocks.iter().enumerate().flat_map(of).collect();
+        let of = |clock: Clock| times(clock).into_iter().map(move |at| (at, clock.number(at)));
+        let mut starts: Vec<(Ms, usize)> = self.clocks.iter().copied().flat_map(of).collect();
         starts.sort_unstable();
         starts
     }
@@ -255,7 +257,7 @@ pub struct Event {
 impl Event {
     /// The event of a start by the clock.
     pub fn of_clock(number: usize) -> Event {
-        let (at, which) = ((number - OF_CLOCK) as Ms / 1_000 * 1_000, (number - OF_CLOCK) as Ms % 1_000);
+        let (at, which) = ((number - OF_CLOCK) as Ms / 1_000 * 1_000, (number - OF_CLOCK) as Ms % 10);
         Event { of_clock: true, works: (START.0 + at) % CLOCK_WORKS + which * FURTHER_WORKS, ..Event::default() }
     }
 
@@ -304,7 +306,7 @@ fn clock(dice: &mut Dice, number: i64) -> Option<Clock> {
     let seconds = dice.chance(25).then(|| dice.between(3, 9) * 3 + number);
     let jitter = if dice.chance(40) { dice.between(500, 1_900) } else { 0 };
     let missed = *dice.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
-    seconds.map(|seconds| Clock { seconds, jitter, missed })
+    seconds.map(|seconds| Clock { seconds, which: 0, jitter, missed })
 }
 
 /// Draws a function; all who share a limit hold it in the same way.
@@ -406,7 +408,7 @@ pub fn world(seed: u64) -> World {
             let seconds = (thirds + i64::from(thirds >= first.seconds / 3)) * 3 + number as i64;
             let jitter = if first.jitter > 0 && own.chance(50) { own.between(500, 1_900) } else { 0 };
             let missed = *own.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
-            function.clocks.push(Clock { seconds, jitter, missed });
+            function.clocks.push(Clock { seconds, which: 1, jitter, missed });
         }
     }
     // How late a start comes that has a jitter is not known beforehand, nor whether a pause finds it.
@@ -479,10 +481,10 @@ impl Function {
 }
 
 impl World {
-    /// Which of its function's schedules this is.
-    pub fn which(&self, schedule: &str) -> usize {
-        let place = |function: &Function| function.clocks.iter().position(|clock| clock.schedule() == schedule);
-        self.functions.iter().find_map(place).expect("it is one of the world's")
+    /// The schedule that the config has so.
+    pub fn clock(&self, schedule: &str) -> Clock {
+        let mut clocks = self.functions.iter().flat_map(|function| &function.clocks);
+        *clocks.find(|clock| clock.schedule() == schedule).expect("it is one of the world's")
     }
 
     /// What is declared.
