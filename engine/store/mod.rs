@@ -243,7 +243,7 @@ pub trait Store: Send + Sync {
         found.truncate(if limit == 0 { usize::MAX } else { limit });
         Ok(found)
     }
-    /// Where each function that is started by the clock stands in its schedule, by the functions' ids.
+    /// Where each function that is started by the clock stands in its schedules, by the functions' ids, then by the schedules.
     fn crons(&self) -> Result<Vec<CronRow>, StoreError>;
     /// Calls `each` with every stored row of a counting gate, maybe also with some that have expired.
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError>;

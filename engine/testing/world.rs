@@ -215,12 +215,12 @@ impl World<'_> {
                 Ok(Done::Well)
             }
             // Its event was stored, and the engine ended before it said so.
-            What::Clock if self.by_clock().is_some() => {
+            What::Clock { .. } if self.by_clock().is_some() => {
                 self.began(self.by_clock());
                 Ok(Done::Well)
             }
-            What::Clock => {
-                self.began(engine.start_by_clock(&self.test.function).await.map_err(refused)?);
+            What::Clock { schedule } => {
+                self.began(engine.start_by_clock(&self.test.function, schedule.as_deref()).await.map_err(refused)?);
                 Ok(Done::Well)
             }
             What::Signal { name, data } => {

@@ -1,6 +1,7 @@
 //! Every example through the program: it is valid without a warning, and a scenario of its own shows what it is there for.
 
 mod deleted;
+mod schedules;
 
 use std::path::Path;
 
@@ -267,9 +268,9 @@ fn cron_starts_a_report_that_knows_its_time() {
     assert!(ended.stderr.contains("weekday-report") && ended.stderr.contains("deliver"), "{}", ended.stderr);
     let server = start(folder.path());
     let functions = ask(folder.path(), &server, &["functions", "ls"]);
-    let next = functions[0]["cron"]["next"].as_str().unwrap();
+    let next = functions[0]["cron"][0]["next"].as_str().unwrap();
     assert!(next.contains("T07:00:00+0"), "{functions}");
-    assert_eq!(functions[0]["cron"]["jitter"], "2m");
+    assert_eq!(functions[0]["cron"][0]["jitter"], "2m");
     assert!(server.stop().0.success());
     let refused = stepwell(folder.path(), ["try", "--cron", "weekly-report"]);
     assert_eq!(refused.exit, 3);

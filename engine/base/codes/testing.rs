@@ -75,8 +75,8 @@ test does not set has a value of its own, which cannot be mistaken for a real on
         code: "E0607",
         title: "nothing starts the test",
         text: "\
-A test has an `event`, which starts the run as it does in the engine; or `cron: true`, for a function with a schedule; or
-it `extends` a test that has one of these.
+A test has an `event`, which starts the run as it does in the engine; or `cron: true`, for a function with a schedule, and the
+schedule itself for one of several; or it `extends` a test that has one of these.
 
     - name: reports
       cron: true

@@ -29,7 +29,7 @@ pub use again::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, ReplayB
 pub use error::{Detail, ErrorView, Seen};
 pub use event::EventView;
 pub use explain::{CancelledView, ConditionView, Deduplication, EndedWaitView, ExplainView, FunctionOutcome, GateView, StartedView};
-pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
+pub use function::{CancelView, ConcurrencyView, CronView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
 pub use notice::NoticeView;

@@ -204,7 +204,8 @@ impl Readers {
 
     pub(super) fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.within(|decoder| {
-            let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function ORDER BY names.text";
+            let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function \
+                       ORDER BY names.text, schedule";
             all(decoder, sql, [], |_, row| {
                 let due = row.get::<_, Option<i64>>(3)?.map(Millis);
                 Ok(CronRow { function: row.get(0)?, schedule: row.get(1)?, last: Millis(row.get(2)?), due })
