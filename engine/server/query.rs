@@ -65,6 +65,12 @@ impl Params {
         values.map(str::trim).filter(|value| !value.is_empty())
     }
 
+    /// The values of a parameter that may stand several times, each as it is; empty ones are as good as none.
+    pub(super) fn each<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str());
+        values.filter(|value| !value.is_empty())
+    }
+
     /// The most entries of a page.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         let Some(text) = self.one("limit")? else { return Ok(LIMIT_DEFAULT) };

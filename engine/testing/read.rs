@@ -34,6 +34,7 @@ pub(super) const RUN_FIELDS: &[&str] = &[
     "events_sent",
     "logs",
     "calls",
+    "published",
     "started_ms",
     "ended_ms",
     "duration_ms",

@@ -70,6 +70,7 @@ pages! {
     outside: "examples/outside/README.md",
     priority: "examples/priority/README.md",
     rate_limit: "examples/rate-limit/README.md",
+    realtime: "examples/realtime/README.md",
     replay: "examples/replay/README.md",
     retries: "examples/retries/README.md",
     retry_after: "examples/retry-after/README.md",

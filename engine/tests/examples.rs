@@ -676,6 +676,26 @@ fn kv_numbers_invoices_without_a_gap() {
     }
 }
 
+#[test]
+fn realtime_tells_who_listens_how_far_it_is() {
+    let folder = example("realtime");
+    let server = start(folder.path());
+    let answer = server.post("/v1/channels/list:l1/token", &[], "{}");
+    let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let token = made["data"]["token"].as_str().unwrap();
+    let other = server.get(&format!("/v1/channels/list:l2?token={token}")).unwrap();
+    assert!(other.starts_with("HTTP/1.1 403"), "{other}");
+    let heard = server.listen(&format!("/v1/channels/list:l1?topic=progress&topic=result&token={token}"));
+    let result = server.listen("/v1/channels/list:l1?topic=result");
+    ask(folder.path(), &server, &["send", "contacts/uploaded", "--example", "--wait"]);
+    let data = |line: String| serde_json::from_str::<Value>(&line).unwrap()["data"].clone();
+    let of = |contact: &str| serde_json::json!({"contact": contact, "of": 3});
+    let taken = serde_json::json!({"taken": 2});
+    let all = [of("ada@example.com"), of("nobody"), of("eve@example.com"), taken.clone()];
+    assert_eq!(heard.map(data).take(4).collect::<Vec<_>>(), all);
+    assert_eq!(result.map(data).next(), Some(taken));
+}
+
 /// What a webhook answers to a request with these headers.
 fn deliver(server: &Server, webhook: &str, headers: &[(&str, &str)], body: &str) -> Value {
     let answer = server.post(&format!("/webhooks/{webhook}"), headers, body);

@@ -24,8 +24,8 @@ recorded as a whole, so they do not work inside one. Call them before or after i
         code: "E0403",
         title: "an effect outside of a step",
         text: "\
-What acts on the world (`http::`, `db::`, `email::`, `exec::`, `kv::`) works inside a step only: the code between steps runs
-again at each replay, and would act again each time.
+What acts on the world (`http::`, `db::`, `email::`, `exec::`, `kv::`, `publish`) works inside a step only: the code between steps
+runs again at each replay, and would act again each time.
 
     let user = step(\"load-user\", || http::get(url).json);",
     },

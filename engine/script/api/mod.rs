@@ -7,6 +7,7 @@ mod crypto;
 mod jwt;
 mod kv;
 mod parallel;
+pub(super) mod publish;
 pub(super) mod regex;
 mod send;
 mod sizes;
@@ -42,6 +43,7 @@ pub(super) fn register(engine: &mut Engine) {
     jwt::register(engine);
     template::register(engine);
     kv::register(engine);
+    publish::register(engine);
     sizes::register(engine);
     super::effects::http::register(engine);
     super::effects::db::register(engine);

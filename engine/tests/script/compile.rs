@@ -116,6 +116,11 @@ fn each_mistake_is_shown_with_its_place() {
         ("let all = [];\nfor i in 0..2 { all += [|| i].filter(|f| f.call() > 0); }", "E0317 main.rhai:2:25"),
         ("template(\"x\")", "E0305 main.rhai:1:1 template does not take 1 argument | template(text, values)"),
         ("kv::get(\"x\")", "E0307 main.rhai:1:1 kv::get acts on the world"),
+        ("publish(\"a\", 1)", "E0307 main.rhai:1:1 publish acts on the world"),
+        ("step(\"a\", || publish(\"a\"))", "E0305 main.rhai:1:14 publish does not take 1 argument"),
+        ("step(\"a\", || publish(\"\", 1))", "E0310 main.rhai:1:22 a channel's name has 1 to 200 bytes, not 0"),
+        ("step(\"a\", || publish(\"a\", 1, #{ tpoic: \"x\" }))", "E0310 main.rhai:1:33 publish has no option `tpoic`"),
+        ("step(\"a\", || publish(\"a\", 1, #{ topic: 5 }))", "E0310 main.rhai:1:33 the topic of publish is a text"),
         ("db::exec(\"a\", \"SELECT 1\")", "E0307 main.rhai:1:1 db::exec acts on the world"),
         (
             "step(\"a\", || regex::tst(\"a\", \"b\"))",
