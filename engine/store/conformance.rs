@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 38] = [
+    let examples: [fn(&dyn Store); 39] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
