@@ -110,8 +110,9 @@ fn each(project: &Project) -> impl Iterator<Item = (&Arc<str>, &Cron)> {
     project.functions.iter().flat_map(|function| function.crons.iter().map(move |cron| (&function.id, cron)))
 }
 
-/// Schedules that are due with their functions, by the time at which they are, and those of one function in the order of the file.
-fn in_order(project: &Project, rows: Vec<CronRow>) -> Vec<(&Function, &Cron, CronRow)> {
+/// Schedules that are due, each with its function and its place among the function's: by the time at which they are, and those of one
+/// function in the order of the file.
+fn in_order(project: &Project, rows: Vec<CronRow>) -> Vec<(&Function, usize, CronRow)> {
     let mut due: Vec<(&Function, usize, CronRow)> = Vec::with_capacity(rows.len());
     for row in rows {
         let Some(function) = project.function(&row.function) else { continue };
@@ -119,14 +120,14 @@ fn in_order(project: &Project, rows: Vec<CronRow>) -> Vec<(&Function, &Cron, Cro
         due.push((&**function, place, row));
     }
     due.sort_by(|(_, place, row), (_, other_place, other)| (row.due, &row.function, place).cmp(&(other.due, &other.function, other_place)));
-    due.into_iter().map(|(function, place, row)| (function, &function.crons[place], row)).collect()
+    due
 }
 
 async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Millis) -> Vec<CronRow> {
     let project = inner.project();
     let (mut starts, mut moves, mut after) = (Vec::new(), Vec::new(), Vec::with_capacity(rows.len()));
-    for (function, cron, row) in in_order(&project, rows) {
-        let mut at = row;
+    for (function, place, row) in in_order(&project, rows) {
+        let (cron, mut at) = (&function.crons[place], row);
         // What was due while the function was paused was missed, as what was due while the engine was down.
         let resumed = inner.pause_of(&function.id).filter(|pause| !pause.paused).map(|pause| pause.since);
         let since = resumed.map_or(up_since, |resumed| resumed.max(up_since));
@@ -136,18 +137,20 @@ async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Mil
                 writes: vec![Write::PutCron(tick.row.clone())],
             };
             match tick.start {
-                Some(slot) => starts.push((slot, tick.missed, function, cron, position)),
+                Some(slot) => starts.push((slot, function, place, tick.missed, position)),
                 None => moves.push(position),
             }
             at = tick.row;
         }
         after.push(at);
     }
-    // What several schedules make up for is started in the order of its times.
-    starts.sort_by_key(|(slot, ..)| *slot);
+    // What several schedules make up for is started in the order of its times, and for one time in the order of the file.
+    starts.sort_by(|(slot, function, place, ..), (other_slot, other, other_place, ..)| {
+        (slot, &function.id, place).cmp(&(other_slot, &other.id, other_place))
+    });
     let mut pending = Vec::with_capacity(starts.len());
-    for (slot, missed, function, cron, position) in starts {
-        let (event, data) = event(&inner, cron, slot, missed, now);
+    for (slot, function, place, missed, position) in starts {
+        let (event, data) = event(&inner, &function.crons[place], slot, missed, now);
         let at = pending.len();
         pending.push(scheduled(&inner, &project, function, event, &data, Some(position), at));
     }
