@@ -159,7 +159,8 @@ pub(super) struct Scheduler {
     ticking: usize,
     /// The snapshot that is to come into force, and who waits for that.
     reloading: Option<(Arc<Project>, oneshot::Sender<()>)>,
-    fresh: IdMap<Created>,
+    /// Runs that have not begun, as they were made. In boxes, since a table that grows moves all that lies in it.
+    fresh: IdMap<Box<Created>>,
     /// Runs that were moved on while their start was on its way: what they are now.
     overtaken: IdMap<Box<RunRow>>,
     /// Runs that were found suspended with a wait that had come to something.
@@ -276,7 +277,7 @@ impl Scheduler {
                     let known = self.live.contains_key(&run);
                     self.take_up(&made.run);
                     if !known && self.fresh.len() < FRESH_KEPT {
-                        self.fresh.insert(run, made);
+                        self.fresh.insert(run, Box::new(made));
                     }
                 }
             }

@@ -44,7 +44,7 @@ pub(super) struct Assign {
     /// How the bucket of its throttle stands after its start.
     pub(super) given: Option<WindowRow>,
     /// The run and its event, where they are still in memory, which means that it has no journal yet.
-    pub(super) made: Option<Created>,
+    pub(super) made: Option<Box<Created>>,
     pub(super) stop: Arc<Stop>,
 }
 
@@ -136,7 +136,8 @@ impl Table {
         let surroundings = Arc::clone(&self.inner.project().surroundings);
         for assign in running {
             let Assign { run, rev, at, function, made, stop, .. } = assign;
-            let made = made.map(|Created { mut run, event }| {
+            let made = made.map(|made| {
+                let Created { mut run, event } = *made;
                 run::started(&mut run, at, function.program.hash());
                 Loaded { run, event: Arc::unwrap_or_clone(event), batch: Vec::new(), journal: Journal::default() }
             });
