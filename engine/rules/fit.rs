@@ -206,15 +206,20 @@ impl Fit {
         let at = self.find(records, branch.is_some(), Kind::Race, key)?;
         self.cursor = at + 1;
         self.tick(at);
+        self.pass_over(&records[..at], key);
+        Some(at)
+    }
+
+    /// Of a race that is decided, nothing that is recorded below it is needed any more.
+    pub fn pass_over(&mut self, records: &[Record], race: &str) {
         while self.asked.get(self.whole) == Some(&true) {
             self.whole += 1;
         }
-        for below in self.whole..at {
-            if is_under(&records[below].key, key) {
-                self.tick(below);
+        for (at, record) in records.iter().enumerate().skip(self.whole) {
+            if is_under(&record.key, race) {
+                self.tick(at);
             }
         }
-        Some(at)
     }
 
     fn tick(&mut self, at: usize) {

@@ -28,7 +28,7 @@ pub struct Won {
     /// What it gave.
     pub value: Box<RawValue>,
     /// The branches that were left, in their order, by name or place. No script sees this.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
 }
 
@@ -75,10 +75,11 @@ impl<'r> Races<'r> {
         })
     }
 
-    /// Whether the race of a record was over before what the record began had ended: a sleep of a branch that was left.
-    pub fn cut_off(&self, record: &Record) -> bool {
-        let Recorded::Until(until) = record.result else { return false };
-        self.above(&record.key).any(|(race, _)| record.index < race.index && race.ended < until)
+    /// When the race of a sleep was over, where that was before the sleep was: it is one of a branch that was left.
+    pub fn cut_off(&self, record: &Record) -> Option<Millis> {
+        let Recorded::Until(until) = record.result else { return None };
+        let ended = self.above(&record.key).filter(|(race, _)| record.index < race.index).map(|(race, _)| race.ended).min();
+        ended.filter(|ended| *ended < until)
     }
 
     /// Whether the race of a step that has failed attempts and no record is over: it is not tried again.
@@ -143,7 +144,7 @@ mod tests {
         ];
         let races = Races::of(&records);
         let all = |what: &dyn Fn(&Record) -> bool| records.iter().map(what).collect::<Vec<_>>();
-        assert_eq!(all(&|record| races.cut_off(record)), [true, false, false, false, false, false]);
+        assert_eq!(all(&|record| races.cut_off(record) == Some(Millis(100))), [true, false, false, false, false, false]);
         assert_eq!(all(&|record| races.is_left(record)), [true, false, false, false, false, false]);
         let attempt = |key: &str, started: i64| AttemptRow {
             key: key.into(),

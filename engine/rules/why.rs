@@ -155,7 +155,7 @@ pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, S
     for record in records {
         if let Recorded::Until(until) = record.result
             && until > now
-            && !races.cut_off(record)
+            && races.cut_off(record).is_none()
         {
             parts.push(format!("`{}` sleeps; goes on {}", record.key, due(Some(until), now)));
         }

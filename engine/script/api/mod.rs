@@ -4,9 +4,11 @@
 mod bytes;
 pub(super) mod calendar;
 mod crypto;
+mod group;
 mod jwt;
 mod kv;
 mod parallel;
+mod race;
 pub(super) mod regex;
 mod send;
 mod sizes;
@@ -32,6 +34,7 @@ pub(super) fn register(engine: &mut Engine) {
     tiny::register(engine);
     send::register(engine);
     parallel::register(engine);
+    race::register(engine);
     waits::register(engine);
     text::register(engine);
     world::register(engine);

@@ -1,14 +1,15 @@
-//! The branches of a `parallel`: each is a script of its own on a coroutine of its own, over its part of the journal.
+//! The branches of a `parallel` or `race`: each is a script of its own on a coroutine of its own, over its part of the journal.
 //!
 //! What the branches of a run share is here: the journal, the waits, the account of memory, and the coroutines that run
 //! beside the script's own. A branch that has nothing more to replay stops until every other one has come as far, so that
-//! nothing is executed before the handler has asked for all that the run has recorded.
+//! nothing is executed before the handler has asked for all that the run has recorded. In a race it stops once more, until it is
+//! known whether one has ended by what is recorded: then nothing is executed at all.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,11 +17,12 @@ use rhai::Dynamic;
 
 use crate::base::Millis;
 use crate::base::alloc::{self, Account};
-use crate::rules::fit::{Answer, BELOW, Instead, is_own};
+use crate::rules::fit::{Answer, BELOW, Instead, is_own, is_under};
+use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
-use super::super::error::Fault;
+use super::super::error::{Fault, terminated};
 use super::journal::{Found, State, new_call};
 use super::{Attempt, Halt};
 
@@ -79,6 +81,21 @@ pub(in crate::script) struct Branch {
     pub(super) path: Arc<str>,
     /// Its records that it has not asked for again.
     left: Cell<usize>,
+    /// What it is a branch of.
+    above: Weak<Attempt>,
+    /// Of the race that it is in: whether its branches have to wait before they begin something new.
+    gate: Option<Rc<Cell<bool>>>,
+    /// It has come to something new, or had nothing recorded.
+    is_up: Cell<bool>,
+    /// Another branch has ended its race: it ends, too.
+    is_left: Cell<bool>,
+}
+
+impl Branch {
+    /// When what came last before it did.
+    pub(super) fn began(&self) -> Millis {
+        self.above.upgrade().map_or(Millis(0), |above| above.came())
+    }
 }
 
 /// How often the names under a path were asked for.
@@ -96,10 +113,11 @@ impl Running {
     pub(in crate::script) fn take(&self) -> Option<Result<Body, Broken>> {
         self.result.borrow_mut().take()
     }
-}
 
-fn is_under(name: &str, path: &str) -> bool {
-    name.strip_prefix(path).is_some_and(|rest| rest.starts_with(BELOW))
+    /// Whether it has ended, in whatever way. Not to be asked of the coroutine that runs.
+    pub(in crate::script) fn has_ended(&self) -> bool {
+        self.coroutine.borrow().is_none()
+    }
 }
 
 impl Common {
@@ -157,16 +175,34 @@ impl Attempt {
         state.counts.iter().filter(|((_, name), _)| is_under(name, path)).map(|(key, count)| (key.clone(), *count)).collect()
     }
 
-    /// An attempt of a branch. `counts` are as they were when it first began, and `own` is what it has left behind.
-    pub(in crate::script) fn branch(&self, path: &Arc<str>, counts: &Counts, own: Option<Own>) -> Rc<Attempt> {
+    /// An attempt of a branch. `counts` are as they were when it first began, and `own` is what it has left behind; `gate` is that of the
+    /// race that it is in.
+    pub(in crate::script) fn branch(
+        &self,
+        path: &Arc<str>,
+        counts: &Counts,
+        own: Option<Own>,
+        gate: Option<&Rc<Cell<bool>>>,
+    ) -> Rc<Attempt> {
         let now = self.now();
+        let is_up = !self.has_past(path);
         let mut state = self.common.state.borrow_mut();
         state.counts.retain(|(_, name), _| !is_under(name, path));
         state.counts.extend(counts.iter().map(|(key, count)| (key.clone(), *count)));
         let all = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_own(&record.key, path)).count();
         let had: u32 = counts.iter().filter(|((_, name), _)| is_own(name, path)).map(|(_, count)| *count).sum();
         drop(state);
-        let branch = Branch { path: Arc::clone(path), left: Cell::new(all.saturating_sub(had as usize)) };
+        let branch = Branch {
+            path: Arc::clone(path),
+            left: Cell::new(all.saturating_sub(had as usize)),
+            above: self.me.clone(),
+            gate: gate.map(Rc::clone),
+            is_up: Cell::new(is_up),
+            is_left: Cell::new(false),
+        };
+        if is_up {
+            self.comes_up();
+        }
         let own = Own { began: now, ..own.unwrap_or_default() };
         Attempt::with(
             (Arc::clone(&self.program), Rc::clone(&self.call), Arc::clone(&self.ports), Arc::clone(&self.stop)),
@@ -183,6 +219,11 @@ impl Attempt {
         Common::count(&self.common.leaves, 1);
         self.common.change();
         running
+    }
+
+    /// Something has happened that another coroutine of the run may wait for.
+    pub(in crate::script) fn changes(&self) {
+        self.common.change();
     }
 
     /// The branch waits for branches of its own, or goes on.
@@ -220,23 +261,20 @@ impl Attempt {
 
     /// Asks for the next record of this kind and name of a branch.
     pub(super) fn ask_in_branch(&self, branch: &Branch, kind: Kind, name: &str) -> Result<Found, Fault> {
+        self.demand_place()?;
         let records = &self.call.journal.records;
         let mut state = self.common.state.borrow_mut();
         let key = state.next_key(kind, &Attempt::named(branch, name));
         let answer = state.fit.ask(records, Some(&branch.path), kind, &key);
-        let result = match answer {
-            Answer::Recorded(at) => {
-                self.common.change();
-                Some(records[at].result.clone())
-            }
+        let record = match answer {
+            Answer::Recorded(at) => Some(records[at].clone()),
             // What this attempt has added itself is asked for again by a branch that is started again.
-            _ => state.added.records.iter().find(|record| record.key == key && record.kind == kind).map(|record| record.result.clone()),
+            _ => state.find_added(kind, &key),
         };
         drop(state);
-        if let Some(result) = result {
-            branch.left.set(branch.left.get().saturating_sub(1));
-            self.operations.set(0);
-            return Ok(Found::Recorded(result));
+        if let Some(record) = record {
+            self.common.change();
+            return Ok(self.found_in_branch(branch, &record));
         }
         match answer {
             Answer::Unfit(at) => return Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, &key)))))),
@@ -244,7 +282,142 @@ impl Attempt {
             Answer::New | Answer::Recorded(_) => {}
         }
         self.go_beyond_records(kind, &key)?;
+        // What a wait that is open has come to may be there already, and end the branch.
+        if !self.has_wait(kind, &key) {
+            self.begin_new()?;
+        }
         Ok(Found::New(key))
+    }
+
+    fn found_in_branch(&self, branch: &Branch, record: &Record) -> Found {
+        branch.left.set(branch.left.get().saturating_sub(1));
+        self.operations.set(0);
+        self.passes_record(record);
+        Found::Recorded(record.result.clone())
+    }
+
+    /// Asks for the next race of this name: for its record, where it is decided, which stands for all that is below it.
+    pub(in crate::script) fn ask_race(&self, name: &str) -> Result<Found, Fault> {
+        if self.is_halted() {
+            return Err(terminated());
+        }
+        self.demand_place()?;
+        let records = &self.call.journal.records;
+        let branch = self.branch.as_ref();
+        let mut state = self.common.state.borrow_mut();
+        let named = branch.map_or_else(|| name.to_owned(), |branch| Attempt::named(branch, name));
+        let key = state.next_key(Kind::Race, &named);
+        let at = state.fit.race(records, branch.map(|branch| &*branch.path), &key);
+        let record = at.map(|at| records[at].clone()).or_else(|| state.find_added(Kind::Race, &key));
+        drop(state);
+        let Some(record) = record else { return Ok(Found::New(key)) };
+        self.common.change();
+        match branch {
+            Some(branch) => Ok(self.found_in_branch(branch, &record)),
+            None => {
+                self.operations.set(0);
+                self.passes_record(&record);
+                Ok(Found::Recorded(record.result))
+            }
+        }
+    }
+
+    /// A race is decided: before anything is made of that, the handler has to ask for all that is recorded. What is recorded below the race
+    /// is not needed any more.
+    pub(in crate::script) fn demand_all_asked(&self, key: &Arc<str>) -> Result<(), Fault> {
+        let missed = {
+            let mut state = self.common.state.borrow_mut();
+            state.fit.pass_over(&self.call.journal.records, key);
+            state.fit.missed()
+        };
+        self.common.change();
+        match missed {
+            None => {}
+            Some(_) if self.is_branch() => self.wait_for_others(Kind::Race, key)?,
+            Some(at) => return Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(Kind::Race, key)))))),
+        }
+        self.go_beyond_records(Kind::Race, key)
+    }
+
+    /// When the first thing below a race began; now where there is none.
+    pub(in crate::script) fn began_below(&self, race: &str) -> Millis {
+        let state = self.common.state.borrow();
+        let records = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_under(&record.key, race));
+        let waits = self.common.waits.borrow();
+        let opened = waits.iter().filter(|row| is_under(&row.wait.key, race)).map(|row| row.opened);
+        records.map(|record| record.started).chain(opened).chain([self.now()]).min().unwrap_or_default()
+    }
+
+    /// Whether a wait is stored that is not recorded.
+    fn has_wait(&self, kind: Kind, key: &str) -> bool {
+        let is_it = |row: &WaitRow| row.wait.kind == kind && *row.wait.key == *key && !matches!(row.state, WaitState::Recorded(_));
+        self.common.waits.borrow().iter().any(is_it)
+    }
+
+    /// Whether anything is recorded under a path, or waited for.
+    fn has_past(&self, path: &str) -> bool {
+        let state = self.common.state.borrow();
+        let mut records = self.call.journal.records.iter().chain(&state.added.records);
+        records.any(|record| is_under(&record.key, path)) || self.common.waits.borrow().iter().any(|row| is_under(&row.wait.key, path))
+    }
+
+    // ---- races ----
+
+    /// Whether something holds of this branch, or of one that it is in.
+    fn any_branch(&self, holds: &mut dyn FnMut(&Branch) -> bool) -> bool {
+        let Some(branch) = &self.branch else { return false };
+        holds(branch) || branch.above.upgrade().is_some_and(|above| above.any_branch(holds))
+    }
+
+    /// Comes to something new. In a race it waits until it is known whether a branch has ended by what is recorded.
+    fn begin_new(&self) -> Result<(), Fault> {
+        self.comes_up();
+        let is_held = || self.any_branch(&mut |branch| branch.gate.as_ref().is_some_and(|gate| gate.get()));
+        if !is_held() {
+            return Ok(());
+        }
+        self.wait(std::future::poll_fn(|_| if is_held() { Poll::Pending } else { Poll::Ready(()) }))
+    }
+
+    fn comes_up(&self) {
+        let up = &mut |branch: &Branch| {
+            branch.is_up.set(true);
+            false
+        };
+        self.any_branch(up);
+        self.common.change();
+    }
+
+    /// Whether it is still among what is recorded.
+    pub(in crate::script) fn is_behind(&self) -> bool {
+        self.branch.as_ref().is_some_and(|branch| !branch.is_up.get())
+    }
+
+    /// Another branch has ended its race.
+    pub(in crate::script) fn leave(&self) {
+        if let Some(branch) = &self.branch {
+            branch.is_left.set(true);
+        }
+    }
+
+    /// Whether it ends, since another branch has ended its race, or one around it.
+    pub(super) fn is_left(&self) -> bool {
+        self.any_branch(&mut |branch| branch.is_left.get())
+    }
+
+    /// Ends the script of a branch whose race is over.
+    pub(super) fn demand_place(&self) -> Result<(), Fault> {
+        if self.is_left() { Err(self.halt(Halt::Stop(Outcome::Interrupted))) } else { Ok(()) }
+    }
+
+    /// The branches at work below this one that have to end, since their races are over.
+    pub(in crate::script) fn left(&self) -> Vec<Rc<Running>> {
+        self.common.change();
+        let path = |attempt: &Attempt| attempt.branch.as_ref().map(|branch| Arc::clone(&branch.path));
+        let own = path(self);
+        let is_below = |attempt: &Attempt| own.as_ref().is_none_or(|own| path(attempt).is_some_and(|path| is_under(&path, own)));
+        let is_meant = |running: &&Rc<Running>| running.attempt.is_left() && is_below(&running.attempt);
+        self.common.beside.borrow().iter().filter(is_meant).cloned().collect()
     }
 
     /// Waits until all branches have asked for everything that is recorded.
@@ -310,6 +483,13 @@ impl<T: 'static> Future for Stage<T> {
             let all: Vec<Rc<Running>> = common.beside.borrow().clone();
             for running in all {
                 let mut coroutine = running.coroutine.borrow_mut();
+                if coroutine.is_some() && running.attempt.is_left() && !running.attempt.delivers.get() {
+                    // Its race is over: what it is in the middle of is given up, as where its run is cancelled.
+                    drop(coroutine.take());
+                    Common::count(&common.leaves, -1);
+                    common.change();
+                    continue;
+                }
                 let Some(branch) = coroutine.as_mut() else { continue };
                 if let Poll::Ready(result) = Pin::new(branch).poll(context) {
                     *coroutine = None;

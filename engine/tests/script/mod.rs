@@ -246,6 +246,9 @@ impl Post for WithValues {
     fn time_out(&self, wait: &stepwell::rules::WaitKey) -> Reply<WaitRow> {
         self.0.time_out(wait)
     }
+    fn leave(&self, race: Arc<str>, waits: Vec<WaitRow>, with: OwnWrites) -> Reply<()> {
+        self.0.leave(race, waits, with)
+    }
 }
 
 /// How a run ended.
