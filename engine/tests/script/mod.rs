@@ -13,6 +13,7 @@ mod kv;
 mod options;
 mod postgres;
 mod pure;
+mod races;
 mod reference;
 
 use std::cell::Cell;
