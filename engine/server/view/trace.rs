@@ -350,6 +350,36 @@ mod tests {
     }
 
     #[test]
+    fn a_race_says_who_was_first_and_what_it_left_behind_does_not_go_on() {
+        let won = Recorded::Value(Arc::from(r#"{"name":"paid","value":7,"left":["late","trips"]}"#));
+        let race = Record { ended: Millis(95), ..record(2, "race", Kind::Race, won, 1) };
+        let failure = Arc::new(Failure { step: Some("r2 › 1".into()), message: "no".into(), ..Failure::default() });
+        let journal = Journal {
+            records: vec![
+                record(0, "race › late › sleep", Kind::Sleep, Recorded::Until(Millis(500)), 1),
+                record(1, "race › paid › ask", Kind::Step, Recorded::Value(Arc::from("7")), 1),
+                race,
+                record(3, "r2", Kind::Race, Recorded::Failed(failure), 1),
+            ],
+            attempts: vec![failed("race › trips › ask", 1, Some(300))],
+        };
+        let trace = Trace::of(&row(RunState::BackingOff), None, &journal, &[], Millis(100));
+        let seen: Vec<_> = trace.steps.iter().map(|step| (step.key.as_str(), step.status, step.first.as_deref())).collect();
+        let expected = [
+            ("race › late › sleep", StepStatus::Left, None),
+            ("race › paid › ask", StepStatus::Completed, None),
+            ("race", StepStatus::Completed, Some("paid")),
+            ("r2", StepStatus::Failed, Some("1")),
+            ("race › trips › ask", StepStatus::Left, None),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(trace.steps[0].until, Some(Time(Millis(95))), "it slept until then");
+        let race = &trace.steps[2];
+        assert_eq!(race.output.as_ref().map(|raw| raw.get()), Some(r#"{"name":"paid","value":7}"#), "what the script got");
+        assert_eq!(race.left, ["late", "trips"]);
+    }
+
+    #[test]
     fn a_step_that_the_end_of_its_run_cut_off_is_abandoned() {
         let journal = Journal { records: vec![], attempts: vec![failed("charge", 1, Some(3_000))] };
         assert_eq!(Trace::of(&row(RunState::Cancelled), None, &journal, &[], Millis(100)).steps[0].status, StepStatus::Abandoned);
