@@ -241,6 +241,9 @@ fn wait_for_any_goes_on_with_what_comes_first() {
 #[test]
 fn race_goes_on_with_what_comes_first_and_leaves_the_rest() {
     let folder = example("race");
+    let (result, tree) = try_example(folder.path(), "seat/held");
+    assert_eq!(result, serde_json::json!({"seat": "12A", "state": "free again"}));
+    assert!(tree.contains("by late, left: paid, sold"), "{tree}");
     let server = start(folder.path());
     ask(folder.path(), &server, &["send", "seat/held", "--example"]);
     until(folder.path(), &server, "watch-box-office", "waiting");
