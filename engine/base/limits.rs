@@ -72,3 +72,10 @@ pub const BATCH_EVENTS_MOST: u32 = 1_000;
 /// Bytes of its events' data at which a batch is full, whatever its `size` says: as values of a script they take several times
 /// as much of their run's memory, and the event that tells of its end holds them all. Its last event may go beyond.
 pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of a channel, and of a topic, in bytes; they stand in addresses.
+pub const CHANNEL_NAME_BYTES: usize = 200;
+/// Largest message to a channel, in bytes: several have to wait for a slow listener at once.
+pub const CHANNEL_MESSAGE_BYTES: usize = 64 * 1024;
+/// Bytes of messages that wait for one listener before it misses the oldest of them. With as many listeners as a server takes, each
+/// of another channel and none of them reading, that is 128 MB.
+pub const CHANNEL_WAITING_BYTES: usize = 256 * 1024;

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::base::{EventId, Millis};
-use crate::exec::Condition;
-use crate::rules::EventRow;
 use crate::server::view::{Deduplication, EventView, ExplainView, RunView, Time, When};
 
 use super::exit::{Exit, Trouble};
@@ -13,8 +11,6 @@ use super::out::{BOLD, Cell, DIM, Out, cut, paint, relative, shown};
 use super::reading::{EngineOption, EventFilter, Reader, RunFilter, Target};
 use super::runs;
 
-/// The most events among which a family or a condition is looked for.
-const LOOKED_AT: usize = 10_000;
 /// The longest data in a list, in characters.
 const DATA_MOST: usize = 60;
 /// How often it is looked for new events.
@@ -117,7 +113,9 @@ impl Ls {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
         let reader = self.target.reader(out).await?;
         let since = self.since.map(|since| since.seen_from(reader.now()));
-        let events = self.found(&reader, out, since).await?;
+        let (name, condition) = (self.name.clone(), self.r#where.clone());
+        let filter = EventFilter { name, since, condition, prefix: None, limit: self.limit as usize };
+        let events = reader.events(&filter).await?;
         if self.json {
             out.line(serde_json::to_string(&events).unwrap_or_default())?;
             return Ok(Exit::Done);
@@ -135,50 +133,20 @@ impl Ls {
         out.table(&["event", "name", "received", "data"], events.iter().map(row).collect())?;
         Ok(Exit::Done)
     }
-
-    /// The newest events that are meant. A family or a condition is looked for among the newest ones alone.
-    async fn found(&self, reader: &Reader, out: &Out, since: Option<Millis>) -> Result<Vec<EventView>, Trouble> {
-        let condition = self.r#where.as_deref().map(Condition::parse_of_event).transpose();
-        let condition = condition.map_err(|wrong| Trouble::usage(format!("--where: {wrong}")))?;
-        let family = self.name.as_deref().and_then(|name| name.strip_suffix('*'));
-        let name = self.name.clone().filter(|_| family.is_none());
-        let (limit, searches) = (self.limit as usize, family.is_some() || condition.is_some());
-        let filter = EventFilter { name, since, prefix: None, limit: if searches { LOOKED_AT } else { limit } };
-        let mut events = reader.events(&filter).await?;
-        let looked_at = events.len();
-        if searches {
-            events.retain(|event| {
-                family.is_none_or(|stem| event.name.starts_with(stem))
-                    && condition.as_ref().is_none_or(|condition| condition.holds(&serde_json::Value::Null, Some(&row(event))))
-            });
-            events.truncate(limit);
-            if looked_at == LOOKED_AT && events.len() < limit {
-                out.say(format!("only the newest {LOOKED_AT} events were looked at"));
-            }
-        }
-        Ok(events)
-    }
-}
-
-/// An event as far as conditions read it.
-fn row(event: &EventView) -> EventRow {
-    EventRow {
-        id: event.internal_id,
-        name: event.name.as_str().into(),
-        data: event.data.get().into(),
-        sender_id: None,
-        ts: Millis(event.ts),
-        accepted: event.received_at.0,
-        extra: None,
-    }
 }
 
 impl Tail {
     async fn run(&self, out: &Out) -> Result<Exit, Trouble> {
+        // For a family, all events would be looked at again and again.
+        if self.name.as_deref().is_some_and(|name| name.ends_with('*')) {
+            return Err(Trouble::usage("--name: the events of one name are followed, or all; `events ls` takes a family"));
+        }
         let remote = self.engine.engine()?;
         let reader = Reader::Engine(remote.clone());
-        let newest =
-            async |since: Option<Millis>, limit| reader.events(&EventFilter { name: self.name.clone(), since, prefix: None, limit }).await;
+        let newest = async |since: Option<Millis>, limit| {
+            let name = self.name.clone();
+            reader.events(&EventFilter { name, since, limit, ..EventFilter::default() }).await
+        };
         let since = self.since.map(|since| since.seen_from(reader.now()));
         // Events become visible when they are durable, which is not always in the order of their ids: so those that were told are known
         // by their ids. What was there before is not told, unless it is asked for.

@@ -6,7 +6,7 @@ use crate::base::diagnostic::nearest;
 use crate::clock::SystemClock;
 use crate::project::{Mode, Project};
 use crate::script::Host;
-use crate::server::view::{FunctionView, One, Page};
+use crate::server::view::{CronView, FunctionView, One, Page};
 use crate::store::Store as _;
 use crate::store::sqlite::{Options, Sqlite};
 
@@ -110,15 +110,23 @@ impl Functions {
 
 /// What starts a function, a text each.
 fn triggers(function: &FunctionView) -> Vec<String> {
-    let events = function.triggers.iter().map(|trigger| match &trigger.condition {
+    events(function).chain(function.cron.iter().map(schedule)).collect()
+}
+
+/// The events that start a function, a text each.
+fn events(function: &FunctionView) -> impl Iterator<Item = String> {
+    function.triggers.iter().map(|trigger| match &trigger.condition {
         Some(condition) => format!("{} if {condition}", trigger.event),
         None => trigger.event.clone(),
-    });
-    let cron = function.cron.iter().map(|cron| match cron.tz.as_str() {
+    })
+}
+
+/// A schedule as a text.
+fn schedule(cron: &CronView) -> String {
+    match cron.tz.as_str() {
         "UTC" => format!("cron {}", cron.schedule),
         zone => format!("cron {} {zone}", cron.schedule),
-    });
-    events.chain(cron).collect()
+    }
 }
 
 /// What limits when and how often a function starts: the option, and it in words that name it.
@@ -182,8 +190,10 @@ impl Get {
     fn rows(&self, function: &FunctionView) -> Vec<(&'static str, String)> {
         let mut rows = vec![("function", function.id.clone())];
         rows.extend(function.paused_since.map(|since| ("paused since", since.to_string())));
-        rows.extend(triggers(function).into_iter().map(|trigger| ("on", trigger)));
-        if let Some(cron) = &function.cron {
+        rows.extend(events(function).map(|event| ("on", event)));
+        // What belongs to a schedule stands below it.
+        for cron in &function.cron {
+            rows.push(("on", schedule(cron)));
             rows.extend(cron.next.iter().map(|next| ("next start", next.clone())));
             rows.extend(cron.jitter.iter().map(|jitter| ("jitter", jitter.clone())));
             rows.push(("missed", cron.missed.clone()));

@@ -70,8 +70,10 @@ const CRON: &[Page] = &[
     ("handlers/weekday-report.rhai", include_str!("../../examples/cron/handlers/weekday-report.rhai")),
     ("handlers/bill-day.rhai", include_str!("../../examples/cron/handlers/bill-day.rhai")),
     ("handlers/check-doors.rhai", include_str!("../../examples/cron/handlers/check-doors.rhai")),
+    ("handlers/open-shop.rhai", include_str!("../../examples/cron/handlers/open-shop.rhai")),
     ("tests/bill-day.test.yaml", include_str!("../../examples/cron/tests/bill-day.test.yaml")),
     ("tests/check-doors.test.yaml", include_str!("../../examples/cron/tests/check-doors.test.yaml")),
+    ("tests/open-shop.test.yaml", include_str!("../../examples/cron/tests/open-shop.test.yaml")),
     ("tests/weekday-report.test.yaml", include_str!("../../examples/cron/tests/weekday-report.test.yaml")),
 ];
 

@@ -10,8 +10,8 @@ use crate::exec::Condition;
 use crate::project::{Mode, Project};
 use crate::rules::{RunRow, RunState, WaitRow, WaitState, What, why};
 use crate::script::Host;
-use crate::server::Filter;
 use crate::server::view::{EventView, ExplainView, LogView, One, Page, RunView, Trace};
+use crate::server::{EventSelection, Filter};
 use crate::store::sqlite::{OpenError, Options, Sqlite};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 
@@ -162,10 +162,12 @@ impl Belonging {
 /// Which events are listed.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Of this name.
+    /// Of this name, or of a family such as `stripe/*`.
     pub name: Option<String>,
     /// Accepted after this time.
     pub since: Option<Millis>,
+    /// CEL over `event`.
+    pub condition: Option<String>,
     /// Whose id begins so.
     pub prefix: Option<String>,
     /// The most.
@@ -334,15 +336,26 @@ impl Reader {
                 let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
                 add("name", filter.name.clone());
                 add("received_after", filter.since.map(|since| since.0.to_string()));
+                add("where", filter.condition.clone());
                 add("prefix", filter.prefix.clone());
                 pages(remote, "/v1/events", query, filter.limit).await
             }
             Reader::Store { store, .. } => {
                 let (from, to) = bounds(filter.prefix.as_deref())?;
                 let name = filter.name.as_deref().map(Arc::from);
-                let query = EventQuery { name, received_after: filter.since, from, to, limit: filter.limit, oldest_first: false };
-                let rows = store.events(&query).map_err(|error| store_trouble(&error))?;
-                Ok(rows.iter().map(EventView::of).collect())
+                let query = EventQuery { name, received_after: filter.since, from, to, limit: 0, oldest_first: false };
+                let wrong = |error: String| Trouble::usage(format!("--where is not a condition over `event`: {error}"));
+                let mut selection = EventSelection::new(query, filter.condition.as_deref()).map_err(wrong)?;
+                let mut views: Vec<EventView> = Vec::new();
+                loop {
+                    let page = selection.page(&**store, filter.limit - views.len(), usize::MAX);
+                    let (rows, cursor) = page.map_err(|error| store_trouble(&error))?;
+                    views.extend(rows.iter().map(EventView::of));
+                    if cursor.is_none() || views.len() >= filter.limit {
+                        return Ok(views);
+                    }
+                    selection = selection.after(cursor);
+                }
             }
         }
     }

@@ -41,6 +41,9 @@ pub struct Try {
     /// Start this function as the clock would, now
     #[arg(long, value_name = "FUNCTION", conflicts_with_all = ["example", "data"])]
     cron: Option<String>,
+    /// By which of its schedules, as it is written; the first one unless this names another
+    #[arg(long, value_name = "SCHEDULE", requires = "cron")]
+    schedule: Option<String>,
     #[command(flatten)]
     fields: Fields,
     /// Run on a virtual clock: sleeps, waits and back-offs take no time
@@ -69,7 +72,7 @@ impl Try {
         project.has_clock = false;
         out.problems(&notes);
         if let Some(function) = &self.cron {
-            scheduled(&project, function)?;
+            scheduled(&project, function, self.schedule.as_deref())?;
             let nothing = Data { value: Value::Object(serde_json::Map::new()), text: "{}".to_owned() };
             let later = self.later(&project)?;
             return super::runtime()?.block_on(self.attempt(out, Arc::new(project), host, &nothing, &later));
@@ -190,7 +193,7 @@ impl Try {
     /// Sends the event, or starts the function; gives the event's id.
     async fn accept(&self, engine: &Engine, data: &Data) -> Result<EventId, Trouble> {
         let Some(function) = &self.cron else { return accept(engine, self.name(), data).await };
-        let started = engine.start_by_clock(function).await.map_err(|error| not_accepted(self.name(), &error))?;
+        let started = engine.start_by_clock(function, self.schedule.as_deref()).await.map_err(|error| not_accepted(self.name(), &error))?;
         started.ok_or_else(|| store_trouble(&StoreError::Closed))
     }
 
@@ -218,14 +221,21 @@ async fn accept(engine: &Engine, name: &str, data: &Data) -> Result<EventId, Tro
     accepted.first().copied().ok_or_else(|| store_trouble(&StoreError::Closed))
 }
 
-/// Refuses to start a function by the clock that is not there, or has no schedule.
-fn scheduled(project: &Project, function: &str) -> Result<(), Trouble> {
+/// Refuses to start a function by the clock that is not there, or has no such schedule.
+fn scheduled(project: &Project, function: &str, schedule: Option<&str>) -> Result<(), Trouble> {
     let problem = match project.function(function) {
-        Some(found) if found.cron.is_some() => return Ok(()),
+        Some(found) if found.cron(schedule).is_some() => return Ok(()),
+        Some(found) if !found.crons.is_empty() => {
+            let problem =
+                Diagnostic::error("E0551", format!("`{}` is no schedule of the function `{function}`", schedule.unwrap_or_default()));
+            let known: Vec<String> = found.crons.iter().map(|cron| format!("`{}`", cron.schedule.text())).collect();
+            return Err(Trouble::new(Exit::NotFound, problem.help(format!("it has {}", known.join(", ")))));
+        }
         Some(_) => Diagnostic::error("E0551", format!("the function `{function}` has no `cron`")),
         None => Diagnostic::error("E0551", format!("there is no function `{function}`")),
     };
-    let with_cron: Vec<&str> = project.functions.iter().filter(|function| function.cron.is_some()).map(|function| &*function.id).collect();
+    let with_cron: Vec<&str> =
+        project.functions.iter().filter(|function| !function.crons.is_empty()).map(|function| &*function.id).collect();
     let problem = match nearest(function, with_cron.iter().copied()) {
         Some(right) => problem.help(format!("did you mean `{right}`?")),
         None if with_cron.is_empty() => problem.help("no function has a `cron`"),

@@ -193,13 +193,14 @@ fn function(model: &Model, id: &Spanned<String>, function: &Function, list: &mut
             list.add(format!("{on}.if"), &condition.value, &condition.place);
         }
     }
-    if let Some(Spanned { value: cron, .. }) = &function.cron {
+    for (at, cron) in function.cron.iter().enumerate() {
+        let path = one_of("cron", at, function.cron.len());
         if let Some(schedule) = &cron.schedule {
-            list.add(path("cron.schedule"), &schedule.value, &schedule.place);
+            list.add(format!("{path}.schedule"), &schedule.value, &schedule.place);
         }
-        list.put(&path("cron.tz"), cron.tz.as_ref().map_or("UTC", |zone| &zone.value), &cron.tz);
-        list.put(&path("cron.jitter"), shown(cron.jitter()), &cron.jitter);
-        list.put(&path("cron.missed"), cron.missed().word(), &cron.missed);
+        list.put(&format!("{path}.tz"), cron.tz.as_ref().map_or("UTC", |zone| &zone.value), &cron.tz);
+        list.put(&format!("{path}.jitter"), shown(cron.jitter()), &cron.jitter);
+        list.put(&format!("{path}.missed"), cron.missed().word(), &cron.missed);
     }
     let default_handler = function.handler.place == id.place;
     let origin = if default_handler { Origin::Default } else { Origin::Written(function.handler.place.clone()) };

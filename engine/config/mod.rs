@@ -48,5 +48,6 @@ pub use quantity::Size;
 pub use schema::schema;
 pub use spanned::{Spanned, Table};
 pub use suite::{
-    Case, Expect, Given, Later, LoadedSuite, Mock, Reply, SentEvent, Suite, Target, TargetKind, With, load_suite, read_suite, suite_schema,
+    ByClock, Case, Expect, Given, Later, LoadedSuite, Mock, Reply, SentEvent, Suite, Target, TargetKind, With, load_suite, read_suite,
+    suite_schema,
 };

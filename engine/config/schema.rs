@@ -14,7 +14,7 @@ use crate::rules::policy::{Growth, Hold};
 
 use super::keys::cancel_on::Cancel;
 use super::keys::concurrency::Concurrency;
-use super::keys::cron::Cron;
+use super::keys::cron::{Cron, SCHEDULES_MOST};
 use super::keys::env::EnvValue;
 use super::keys::events::Event;
 use super::keys::on::Trigger;
@@ -174,9 +174,14 @@ shape!(TriggerShape, "TriggerForms", |generator| one_or_list(&generator.subschem
 pub(super) struct CancelShape;
 shape!(CancelShape, "CancelForms", |generator| one_or_list(&generator.subschema_for::<Cancel>()));
 
-/// A schedule, or the long form.
+/// A schedule, the long form, or a list of either.
 pub(super) struct CronShape;
-shape!(CronShape, "CronForms", |generator| json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<Cron>()] }));
+shape!(CronShape, "CronForms", |generator| {
+    let long = generator.subschema_for::<Cron>();
+    let short = json_schema!({ "type": "string" });
+    let list = json_schema!({ "type": "array", "items": { "anyOf": [short, long] }, "minItems": 1, "maxItems": SCHEDULES_MOST });
+    json_schema!({ "anyOf": [short, long, list] })
+});
 
 fn one_or_list(long: &Schema) -> Schema {
     json_schema!({

@@ -1,94 +1,74 @@
-//! Functions that the clock starts: where each stands in its schedule, and the starts that are due.
+//! Functions that the clock starts: where each stands in its schedules, and the starts that are due.
 //!
-//! A start and the new position are one list, so a start comes once however the engine ends. Crons that are not due cost
-//! their rows in memory and nothing else: the scheduler waits for the first of them.
+//! A start and the new position are one list, so a start comes once however the engine ends. Each schedule of a function has a position
+//! of its own, found by what the schedule says, so others may come and go beside it. Crons that are not due cost their rows in memory
+//! and nothing else: the scheduler waits for the first of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{EventId, Id, Json, Millis};
 use crate::project::{Function, Project};
-use crate::rules::cron::{Cron, SCHEDULED};
-use crate::rules::{CronRow, EventRow, Expect, List, Write};
+use crate::rules::cron::{self, Cron, SCHEDULED};
+use crate::rules::{CronKey, CronRow, EventRow, Expect, List, Write};
 use crate::store::StoreError;
 
 use super::ingest::Pending;
 use super::{AcceptError, Engine, Inner};
 
-/// The functions that the clock starts, by the time at which they are due.
+/// The schedules by which functions are started, by the time at which they are due.
 #[derive(Default)]
 pub(super) struct Crons {
     up_since: Millis,
-    waiting: BTreeMap<(Millis, Arc<str>), CronRow>,
-    /// Functions that are due and paused: what they miss is decided on once they are resumed.
-    held: BTreeMap<Arc<str>, CronRow>,
+    waiting: BTreeMap<(Millis, CronKey), CronRow>,
+    /// Schedules that are due, by the function, which is paused: what they miss is decided on once it is resumed.
+    held: BTreeMap<Arc<str>, Vec<CronRow>>,
 }
 
 impl Crons {
-    /// Takes up where each function stands; one that is new, or has another schedule, begins now.
+    /// Takes up where each function stands; a schedule that is new, or another one, begins now.
     ///
     /// # Errors
     /// The store's; `Closed` where a commit failed for good, which is noted as the engine's fault.
     pub(super) async fn take_up(inner: &Inner) -> Result<Crons, StoreError> {
         let now = inner.clock.now();
         let project = inner.project();
-        let stored: BTreeMap<Arc<str>, CronRow> = inner.store.crons()?.into_iter().map(|row| (Arc::clone(&row.function), row)).collect();
-        let mut unit = || inner.entropy.unit();
+        let stored = inner.store.crons()?;
         if !project.has_clock {
             return Ok(Crons::default());
         }
+        let stand = cron::stand(each(&project), stored, now, &mut || inner.entropy.unit());
+        let writes = stand.writes();
         let mut crons = Crons { up_since: now, ..Crons::default() };
-        let mut writes = Vec::new();
-        for (function, cron) in project.functions.iter().filter_map(|function| Some((function, function.cron.as_ref()?))) {
-            let known = stored.get(&function.id);
-            let row = known.and_then(|row| cron.go_on(row, &mut unit)).unwrap_or_else(|| cron.begin(&function.id, now, &mut unit));
-            if known != Some(&row) {
-                writes.push(Write::PutCron(row.clone()));
-            }
-            crons.put(row);
-        }
-        let is_cron = |id: &Arc<str>| project.function(id).is_some_and(|function| function.cron.is_some());
-        writes.extend(stored.into_keys().filter(|id| !is_cron(id)).map(Write::DropCron));
+        stand.kept.into_iter().chain(stand.put).for_each(|row| crons.put(row));
         if !writes.is_empty() {
             inner.commit(vec![List { expect: Vec::new(), writes }]).await.ok_or(StoreError::Closed)?;
         }
         Ok(crons)
     }
 
-    /// Goes over to the snapshot in force: those whose schedule is another one, or that are new or gone, wait no longer. Gives
+    /// Goes over to the snapshot in force: schedules that are other ones, new or gone, wait no longer, and the rest goes on. Gives
     /// what is to be stored about them, and where they stand once that is done; nobody decides on them before.
     pub(super) fn reload(&mut self, inner: &Inner, now: Millis) -> (Vec<Write>, Vec<CronRow>) {
         let project = inner.project();
         if !project.has_clock {
             return (Vec::new(), Vec::new());
         }
-        let mut unit = || inner.entropy.unit();
-        let mut known: BTreeMap<Arc<str>, CronRow> =
-            std::mem::take(&mut self.waiting).into_values().map(|row| (Arc::clone(&row.function), row)).collect();
-        known.append(&mut std::mem::take(&mut self.held));
-        let (mut writes, mut rows) = (Vec::new(), Vec::new());
-        for (function, cron) in project.functions.iter().filter_map(|function| Some((function, function.cron.as_ref()?))) {
-            let before = known.remove(&function.id);
-            let row =
-                before.as_ref().and_then(|row| cron.go_on(row, &mut unit)).unwrap_or_else(|| cron.begin(&function.id, now, &mut unit));
-            if before.as_ref() == Some(&row) {
-                self.put(row);
-            } else {
-                writes.push(Write::PutCron(row.clone()));
-                rows.push(row);
-            }
-        }
-        writes.extend(known.into_keys().map(Write::DropCron));
+        let held = std::mem::take(&mut self.held).into_values().flatten();
+        let known = std::mem::take(&mut self.waiting).into_values().chain(held);
+        let stand = cron::stand(each(&project), known, now, &mut || inner.entropy.unit());
+        let writes = stand.writes();
+        stand.kept.into_iter().for_each(|row| self.put(row));
         if self.up_since == Millis::default() {
             self.up_since = now;
         }
-        (writes, rows)
+        (writes, stand.put)
     }
 
-    /// A function waits for its next start.
+    /// A schedule waits for its next start.
     pub(super) fn put(&mut self, row: CronRow) {
         if let Some(due) = row.due {
-            self.waiting.insert((due, Arc::clone(&row.function)), row);
+            self.waiting.insert((due, row.key()), row);
         }
     }
 
@@ -99,7 +79,7 @@ impl Crons {
 
     /// A function is paused no longer.
     pub(super) fn resume(&mut self, function: &str) {
-        if let Some(row) = self.held.remove(function) {
+        for row in self.held.remove(function).unwrap_or_default() {
             self.put(row);
         }
     }
@@ -111,7 +91,7 @@ impl Crons {
             && let Some((_, row)) = self.waiting.pop_first()
         {
             if is_paused(&row.function) {
-                self.held.insert(Arc::clone(&row.function), row);
+                self.held.entry(Arc::clone(&row.function)).or_default().push(row);
             } else {
                 due.push(row);
             }
@@ -119,37 +99,60 @@ impl Crons {
         due
     }
 
-    /// What is to be done about functions that are due, as work beside the scheduler's turns; gives where they stand then.
+    /// What is to be done about schedules that are due, as work beside the scheduler's turns; gives where they stand then.
     pub(super) fn start(&self, inner: &Arc<Inner>, rows: Vec<CronRow>, now: Millis) -> impl Future<Output = Vec<CronRow>> + 'static {
         start(Arc::clone(inner), rows, now, self.up_since)
     }
 }
 
-async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Millis) -> Vec<CronRow> {
-    let project = inner.project();
-    let (mut pending, mut moves, mut after) = (Vec::new(), Vec::new(), Vec::with_capacity(rows.len()));
+/// Every schedule with its function.
+fn each(project: &Project) -> impl Iterator<Item = (&Arc<str>, &Cron)> {
+    project.functions.iter().flat_map(|function| function.crons.iter().map(move |cron| (&function.id, cron)))
+}
+
+/// Schedules that are due, each with its function and its place among the function's: by the time at which they are, and those of one
+/// function in the order of the file.
+fn in_order(project: &Project, rows: Vec<CronRow>) -> Vec<(&Function, usize, CronRow)> {
+    let mut due: Vec<(&Function, usize, CronRow)> = Vec::with_capacity(rows.len());
     for row in rows {
         let Some(function) = project.function(&row.function) else { continue };
-        let Some(cron) = &function.cron else { continue };
-        let mut at = row;
+        let Some(place) = function.crons.iter().position(|cron| cron.is_of(&row)) else { continue };
+        due.push((&**function, place, row));
+    }
+    due.sort_by(|(_, place, row), (_, other_place, other)| (row.due, &row.function, place).cmp(&(other.due, &other.function, other_place)));
+    due
+}
+
+async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Millis) -> Vec<CronRow> {
+    let project = inner.project();
+    let (mut starts, mut moves, mut after) = (Vec::new(), Vec::new(), Vec::with_capacity(rows.len()));
+    for (function, place, row) in in_order(&project, rows) {
+        let (cron, mut at) = (&function.crons[place], row);
         // What was due while the function was paused was missed, as what was due while the engine was down.
         let resumed = inner.pause_of(&function.id).filter(|pause| !pause.paused).map(|pause| pause.since);
         let since = resumed.map_or(up_since, |resumed| resumed.max(up_since));
         for tick in cron.ticks(&at, now, since, &mut || inner.entropy.unit()) {
             let position = List {
-                expect: vec![Expect::CronAt { function: Arc::clone(&function.id), last: Some(at.last) }],
+                expect: vec![Expect::CronAt { cron: at.key(), last: Some(at.last) }],
                 writes: vec![Write::PutCron(tick.row.clone())],
             };
-            match tick.start.map(|slot| event(&inner, cron, slot, tick.missed, now)) {
-                Some((event, data)) => {
-                    let at = pending.len();
-                    pending.push(scheduled(&inner, &project, function, event, &data, Some(position), at));
-                }
+            match tick.start {
+                Some(slot) => starts.push((slot, function, place, tick.missed, position)),
                 None => moves.push(position),
             }
             at = tick.row;
         }
         after.push(at);
+    }
+    // What several schedules make up for is started in the order of its times, and for one time in the order of the file.
+    starts.sort_by(|(slot, function, place, ..), (other_slot, other, other_place, ..)| {
+        (slot, &function.id, place).cmp(&(other_slot, &other.id, other_place))
+    });
+    let mut pending = Vec::with_capacity(starts.len());
+    for (slot, function, place, missed, position) in starts {
+        let (event, data) = event(&inner, &function.crons[place], slot, missed, now);
+        let at = pending.len();
+        pending.push(scheduled(&inner, &project, function, event, &data, Some(position), at));
     }
     if !moves.is_empty() {
         // A store that failed is noted by `commit`.
@@ -168,15 +171,15 @@ async fn start(inner: Arc<Inner>, rows: Vec<CronRow>, now: Millis, up_since: Mil
 }
 
 impl Engine {
-    /// Starts a function as the clock would, now and whatever its schedule says; its position stays. Gives the start's
-    /// event; none where there is no such function, or it has no schedule.
+    /// Starts a function as one of its schedules would, by its text, or the first one where none is named; now and whatever it says;
+    /// its position stays. Gives the start's event; none where there is no such function, or it has no such schedule.
     ///
     /// # Errors
     /// As `accept`.
-    pub async fn start_by_clock(&self, function: &str) -> Result<Option<EventId>, AcceptError> {
+    pub async fn start_by_clock(&self, function: &str, schedule: Option<&str>) -> Result<Option<EventId>, AcceptError> {
         let (inner, now) = (&self.inner, self.inner.clock.now());
         let project = inner.project();
-        let Some((function, cron)) = project.function(function).and_then(|function| Some((function, function.cron.as_ref()?))) else {
+        let Some((function, cron)) = project.function(function).and_then(|function| Some((function, function.cron(schedule)?))) else {
             return Ok(None);
         };
         let (event, data) = event(inner, cron, now, 0, now);

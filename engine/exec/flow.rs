@@ -127,7 +127,7 @@ pub(super) type Answer = (Survey, Vec<Option<Millis>>);
 
 impl Engine {
     /// What the gates and the queue know now: at most `most` keys of each kind. It looks at all runs that are in line or hold a slot, so
-    /// it is not to be asked many times a second.
+    /// it is not to be asked many times a second: keep the answer in a `Rested`.
     pub async fn flow(&self, most: usize) -> Flow {
         let (reply, answer) = oneshot::channel();
         self.inner.tell(Message::Flow { most, reply });

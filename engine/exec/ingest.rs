@@ -7,7 +7,7 @@ use crate::base::{EventId, Json, Millis, RunId, json};
 use crate::project::EventProblem;
 use crate::rules::gates::Seat;
 use crate::rules::matching::{self, Candidate, Join};
-use crate::rules::{Conflict, EventRow, List, Resolution, RunRow, WaitKey, waits};
+use crate::rules::{Conflict, CronKey, EventRow, Expect, List, Resolution, RunRow, WaitKey, waits};
 use crate::store::StoreError;
 
 use super::ending::Doom;
@@ -73,15 +73,22 @@ pub(super) struct Pending {
     /// Whether a list of it was refused since a run whose place it was to take was not there: it relies on none that is still on
     /// its way. Two that rely on each other would be refused for ever.
     pub(super) cautious: bool,
-    /// For a start by the clock: the list that moves its function on in its schedule, to be committed with the event.
+    /// For a start by the clock: the list that moves its function on in the schedule, to be committed with the event.
     pub(super) position: Option<List>,
 }
 
 impl Pending {
-    /// Whether both are starts of one function by the clock.
+    /// The schedule that it is a start by.
+    fn cron(&self) -> Option<&CronKey> {
+        self.position.as_ref()?.expect.iter().find_map(|expect| match expect {
+            Expect::CronAt { cron, .. } => Some(cron),
+            _ => None,
+        })
+    }
+
+    /// Whether both are starts of one function by one schedule.
     fn follows_same_clock(&self, other: &Pending) -> bool {
-        let function = |pending: &Pending| pending.candidates.first().map(|candidate| Arc::clone(&candidate.function));
-        self.position.is_some() && other.position.is_some() && function(self) == function(other)
+        self.cron().is_some() && self.cron() == other.cron()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::base::{Histogram, Millis, Reading, Span};
 use crate::rules::queue::Slots;
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, Kind, LogRow, Record, RunRow, RunState};
-use crate::script::Watch;
+use crate::script::{Published, Watch};
 use crate::store;
 
 use super::notice::Broadcast;
@@ -293,6 +293,10 @@ impl Watch for Metered {
     fn logged(&self, run: &RunRow, line: &LogRow) {
         lines::logged(run, line);
         self.broadcast.logged(run, line);
+    }
+
+    fn published(&self, message: &Arc<Published>) {
+        self.broadcast.published(message);
     }
 
     fn exports_traces(&self) -> bool {

@@ -4,6 +4,7 @@
 //! anything done. HTTP, YAML and SQL are not known here.
 
 mod appointment;
+mod channels;
 mod condition;
 mod crons;
 pub mod doctor;
@@ -47,11 +48,12 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use crate::base::{Clock, Entropy, IdMaker, Millis, RunId, Span};
 use crate::project::{Fixed, Project};
 use crate::rules::{List, RunRow, RunState, SourceRow, Write};
-pub use crate::script::AtWork;
+pub use crate::script::{AtWork, Published};
 use crate::script::{Host, Program};
 use crate::store::{Lane, Store, StoreError, Ticket, Verdict};
 
 pub use appointment::Busy;
+pub use channels::{Heard, Listener};
 pub use condition::Condition;
 pub use fit::check;
 pub use flow::{Flow, LimitKey, OpenWindow, RateKey, SingletonKey, ThrottleKey};

@@ -8,8 +8,9 @@ use tokio::sync::broadcast;
 use crate::base::{Millis, RunId};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{AttemptRow, Failure, Kind, LogRow, Record, RunRow, RunState};
-use crate::script::Watch;
+use crate::script::{Published, Watch};
 
+use super::channels::Channels;
 use super::logged;
 
 /// One thing that happened.
@@ -106,11 +107,16 @@ impl Notice {
 pub(super) struct Broadcast {
     notices: broadcast::Sender<Notice>,
     lines: Mutex<logged::Ring>,
+    channels: Arc<Channels>,
 }
 
 impl Broadcast {
     pub(super) fn new(notices: broadcast::Sender<Notice>) -> Broadcast {
-        Broadcast { notices, lines: Mutex::default() }
+        Broadcast { notices, lines: Mutex::default(), channels: Arc::default() }
+    }
+
+    pub(super) fn channels(&self) -> &Arc<Channels> {
+        &self.channels
     }
 
     /// The last lines that handlers have written, the newest first.
@@ -164,5 +170,9 @@ impl Watch for Broadcast {
             message: Arc::clone(&line.message),
             data: line.data.clone(),
         });
+    }
+
+    fn published(&self, message: &Arc<Published>) {
+        self.channels.tell(message);
     }
 }

@@ -240,8 +240,9 @@ impl Scheduler {
                 break;
             }
             let timer = self.timers.peek().map(|Reverse((at, _, _))| *at);
-            // An engine that drains starts nothing more.
-            let beside = self.crons.next().into_iter().chain(self.deadlocks.next()).filter(|_| self.draining.is_empty());
+            // A reload that waits for its turn comes before the clock, see `tick`; an engine that drains starts nothing more.
+            let clock = self.crons.next().filter(|_| self.reloading.is_none());
+            let beside = clock.into_iter().chain(self.deadlocks.next()).filter(|_| self.draining.is_empty());
             let due = timer.into_iter().chain(self.appointments.next()).chain(self.queue.next_start()).chain(beside).min();
             let next = due.unwrap_or(now.after(IDLE));
             // A virtual clock must not jump while anything is under way, or where there is nothing to jump to.

@@ -237,7 +237,7 @@ fn functions(before: &Project, after: &Project, changes: &mut Vec<Change>) {
         let Some(old) = before.function(id) else {
             let triggers = function.events().map(|event| Value::from(&**event));
             let starts = triggers.map(|event| Field { key: "on".to_owned(), before: None, after: Some(event) });
-            let cron = function.cron.iter().map(|cron| cron.schedule.text().to_string());
+            let cron = function.crons.iter().map(|cron| cron.schedule.text().to_string());
             let cron = cron.map(|text| Field { key: "cron".to_owned(), before: None, after: Some(text.into()) });
             changes.push(one(Subject::Function, id, How::Added, starts.chain(cron).collect()));
             continue;

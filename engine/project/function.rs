@@ -30,8 +30,8 @@ pub struct Function {
     pub place: Location,
     /// What starts it.
     pub triggers: Vec<Trigger>,
-    /// Its schedule, if the clock starts it.
-    pub cron: Option<Cron>,
+    /// Its schedules, in the order of the file; none where the clock does not start it.
+    pub crons: Vec<Cron>,
     /// How often something is tried.
     pub retry: Retry,
     /// How long its runs and their steps may take.
@@ -161,6 +161,14 @@ impl Function {
     /// The names of the events that start it.
     pub fn events(&self) -> impl Iterator<Item = &Arc<str>> {
         self.triggers.iter().map(|trigger| &trigger.event)
+    }
+
+    /// The schedule that is written so, or so with its zone behind it; the first one where no text is given.
+    pub fn cron(&self, text: Option<&str>) -> Option<&Cron> {
+        match text {
+            Some(text) => self.crons.iter().find(|cron| cron.is_named(text)),
+            None => self.crons.first(),
+        }
     }
 
     /// Whether it collects events, and if so whether in batches, and the text of the key by which it does.

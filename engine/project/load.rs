@@ -418,7 +418,7 @@ fn function<'a>(
     let mut all: Vec<Seen<'a>> = Vec::new();
     let mut triggers = Vec::new();
     // A start by the clock or by another function brings data of which no event is declared.
-    let mut is_open = declared.on.is_empty() || declared.cron.is_some();
+    let mut is_open = declared.on.is_empty() || !declared.cron.is_empty();
     // What it is invoked with is held against the schema of its event, if it has exactly one.
     let mut is_checked = declared.on.len() == 1;
     for trigger in &declared.on {
@@ -434,7 +434,7 @@ fn function<'a>(
     let unchecked = (!is_checked).then_some(id.value.as_str());
     let conditions: Vec<&Expr> = triggers.iter().filter_map(|trigger| trigger.condition.as_ref()).collect();
     scripts.give(declared, &all, is_open, unchecked, &conditions);
-    let by_clock_alone = declared.on.is_empty() && declared.cron.is_some();
+    let by_clock_alone = declared.on.is_empty() && !declared.cron.is_empty();
     let mut compile = |text: &Option<Spanned<String>>, what: &str| {
         let text = text.as_ref()?;
         let expr = expressions::compile(text, what, &all, problems)?;
@@ -482,7 +482,7 @@ fn function<'a>(
         id: Arc::from(id.value.as_str()),
         place: id.place.clone(),
         triggers,
-        cron: declared.cron.as_ref().and_then(|cron| cron.value.policy()),
+        crons: declared.cron.iter().filter_map(|cron| cron.policy()).collect(),
         retry: declared.retry(&model.defaults),
         timeouts: declared.timeouts(&model.defaults),
         limits: declared.concurrency.iter().map(config::Concurrency::policy).collect(),
@@ -518,7 +518,7 @@ fn failure_function(id: &Spanned<String>, declared: &config::Function, model: &M
         program,
         cancels: Vec::new(),
         on_failure: None,
-        cron: None,
+        crons: Vec::new(),
         keys: Vec::new(),
         idempotency: None,
         priority: None,

@@ -27,7 +27,7 @@ impl Project {
             id: Arc::clone(&id),
             place,
             triggers: vec![Trigger { event: Arc::from(event), condition: None }],
-            cron: None,
+            crons: Vec::new(),
             retry: Retry { attempts: 1, backoff: Backoff::Table },
             timeouts: Timeouts { start: None, finish: None, step: Span::seconds(300) },
             limits: Vec::new(),

@@ -102,7 +102,7 @@ impl Topology {
                 let condition = trigger.condition_text().map(|text| text.to_string()).unwrap_or_default();
                 topology.edge(event, own, Says::Starts, &condition);
             }
-            if let Some(cron) = &function.cron {
+            for cron in &function.crons {
                 let clock = topology.node(NodeKind::Clock, &format!("{} {}", cron.schedule.text(), cron.schedule.zone_name()));
                 topology.edge(clock, own, Says::Starts, "");
             }

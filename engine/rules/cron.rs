@@ -4,6 +4,7 @@
 //! a start comes once all the same: a time that comes twice counts the first time, one that is left out counts at the
 //! moment after the gap. Where the hour is `*` the start is not bound to a time of day: it goes by the time that has passed.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, Zoned};
 
 use crate::base::{Millis, Span};
+
+use super::Write;
 
 /// The name of the event that a start by the clock has.
 pub const SCHEDULED: &str = "stepwell/scheduled.timer";
@@ -104,12 +107,21 @@ pub struct BadSchedule {
     pub help: Option<String>,
 }
 
-/// Where a function stands in its schedule, as it is stored.
+/// A schedule of a function. It is told by what it says: where it stands among others, which may come and go, is of no account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CronKey {
+    /// The function's id.
+    pub function: Arc<str>,
+    /// The schedule and its zone.
+    pub schedule: Arc<str>,
+}
+
+/// Where a function stands in one of its schedules, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CronRow {
     /// The function's id.
     pub function: Arc<str>,
-    /// Its schedule and zone; another one starts anew.
+    /// The schedule and its zone; another one starts anew.
     pub schedule: Arc<str>,
     /// The last time of the schedule that was decided on; the beginning where none was.
     pub last: Millis,
@@ -126,6 +138,52 @@ pub struct Tick {
     pub missed: u32,
     /// Where the function stands afterwards.
     pub row: CronRow,
+}
+
+/// Where functions stand in their schedules, once these are in force.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stand {
+    /// Positions that are as they were known.
+    pub kept: Vec<CronRow>,
+    /// Positions that are to be stored before anything is decided on them.
+    pub put: Vec<CronRow>,
+    /// Schedules that are there no longer.
+    pub gone: Vec<CronKey>,
+}
+
+impl Stand {
+    /// What is to be stored.
+    pub fn writes(&self) -> Vec<Write> {
+        let put = self.put.iter().cloned().map(Write::PutCron);
+        put.chain(self.gone.iter().cloned().map(Write::DropCron)).collect()
+    }
+}
+
+/// Where functions stand in these schedules of theirs at `now`: one of which the position is `known` goes on from there, whatever
+/// becomes of others, and one that is new begins. `unit` gives a random number from 0 to 1.
+pub fn stand<'c>(
+    crons: impl IntoIterator<Item = (&'c Arc<str>, &'c Cron)>,
+    known: impl IntoIterator<Item = CronRow>,
+    now: Millis,
+    unit: &mut dyn FnMut() -> f64,
+) -> Stand {
+    let mut known: BTreeMap<CronKey, CronRow> = known.into_iter().map(|row| (row.key(), row)).collect();
+    let mut stand = Stand::default();
+    for (function, cron) in crons {
+        let before = known.remove(&cron.key(function));
+        let row = before.as_ref().and_then(|row| cron.go_on(row, unit)).unwrap_or_else(|| cron.begin(function, now, unit));
+        let rows = if before.as_ref() == Some(&row) { &mut stand.kept } else { &mut stand.put };
+        rows.push(row);
+    }
+    stand.gone = known.into_keys().collect();
+    stand
+}
+
+impl CronRow {
+    /// The schedule that it is about.
+    pub fn key(&self) -> CronKey {
+        CronKey { function: Arc::clone(&self.function), schedule: Arc::clone(&self.schedule) }
+    }
 }
 
 impl Schedule {
@@ -179,6 +237,11 @@ impl Schedule {
     /// Schedule and zone in one text: another one is another schedule.
     pub fn identity(&self) -> Arc<str> {
         Arc::from(format!("{} {}", self.text, self.zone_name()))
+    }
+
+    /// Whether it has the same fields in the same zone as another one, however the two are written: `@daily` and `0 0 * * *`.
+    pub fn is_same(&self, other: &Schedule) -> bool {
+        (&self.pattern, self.every_hour, self.zone_name()) == (&other.pattern, other.every_hour, other.zone_name())
     }
 
     /// The first time of the schedule after `after`; none at the end of time.
@@ -251,6 +314,22 @@ impl Schedule {
 }
 
 impl Cron {
+    /// The schedule as one of this function.
+    pub fn key(&self, function: &Arc<str>) -> CronKey {
+        CronKey { function: Arc::clone(function), schedule: self.schedule.identity() }
+    }
+
+    /// Whether this is the schedule of a position.
+    pub fn is_of(&self, row: &CronRow) -> bool {
+        row.schedule == self.schedule.identity()
+    }
+
+    /// Whether it is written so, or so with its zone behind it: `0 7 * * *`, or `0 7 * * * Europe/Berlin`.
+    pub fn is_named(&self, text: &str) -> bool {
+        let text = text.trim();
+        *text == **self.schedule.text() || *text == *self.schedule.identity()
+    }
+
     /// Where a function stands that begins with its schedule at `now`. `unit` gives a random number from 0 to 1.
     pub fn begin(&self, function: &Arc<str>, now: Millis, unit: &mut dyn FnMut() -> f64) -> CronRow {
         self.row(function, now, unit)
@@ -258,7 +337,7 @@ impl Cron {
 
     /// Where a function stands that was found in the store; none where that was by another schedule.
     pub fn go_on(&self, row: &CronRow, unit: &mut dyn FnMut() -> f64) -> Option<CronRow> {
-        if row.schedule != self.schedule.identity() {
+        if !self.is_of(row) {
             return None;
         }
         let slot = self.schedule.next(row.last);

@@ -25,7 +25,7 @@ pub mod webhook;
 pub mod why;
 pub mod write;
 
-pub use cron::CronRow;
+pub use cron::{CronKey, CronRow};
 pub use fit::Unfit;
 pub use gates::{Gate, GateKeys, WindowKey, WindowRow};
 pub use outcome::{CANCELS_NOTED, Outcome, OutcomeRow};

@@ -214,7 +214,8 @@ impl Queue {
     }
 
     /// Takes runs out of the queue that stand in line and hold nothing yet, with what they want: those for whom `which`
-    /// holds. It looks at all that stand in line.
+    /// holds. It looks at all that stand in line, so it is for what concerns many and is rare: a function that is paused, each time after
+    /// a commit of its own, and a reload, once for all that it changes. A run that ends or is cancelled leaves by `remove`.
     pub fn take_out(&mut self, which: impl Fn(&Order) -> bool) -> Vec<(Order, Vec<Want>)> {
         let mut out = Vec::new();
         for line in 0..self.lines.len() {

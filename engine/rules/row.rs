@@ -435,6 +435,13 @@ pub struct SourceRow {
     pub files: Json,
 }
 
+impl SourceRow {
+    /// How the files begin of every version of the handler at this path.
+    pub fn beginning(handler: &str) -> String {
+        format!("{{{}:", serde_json::Value::from(handler))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

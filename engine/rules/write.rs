@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{EventId, Json, Millis, RunId};
 
-use super::cron::CronRow;
+use super::cron::{CronKey, CronRow};
 use super::gates::{GateKeys, WindowRow};
 use super::outcome::Outcome;
 use super::policy::Retention;
@@ -109,11 +109,11 @@ pub enum Expect {
         /// The event.
         event: Option<EventId>,
     },
-    /// The function stands there in its schedule; nowhere where it is none.
+    /// The function stands there in this schedule; nowhere where it is none.
     CronAt {
-        /// The function's id.
-        function: Arc<str>,
-        /// The last time of its schedule that was decided on.
+        /// The schedule, and whose it is.
+        cron: CronKey,
+        /// The last time of the schedule that was decided on.
         last: Option<Millis>,
     },
     /// The run is queued and has not begun.
@@ -140,7 +140,7 @@ pub enum Conflict {
     EventGone,
     /// The wait is not open, or the event cannot resolve it.
     WaitClosed,
-    /// The function stands elsewhere in its schedule.
+    /// The function stands elsewhere in the schedule.
     CronMoved,
     /// The run has begun or ended, or is not there.
     RunBegun(RunId),
@@ -365,10 +365,10 @@ pub enum Write {
     PutSource(SourceRow),
     /// Deletes a handler's sources.
     DropSource(Arc<str>),
-    /// Stores where a function stands in its schedule.
+    /// Stores where a function stands in one of its schedules.
     PutCron(CronRow),
-    /// Forgets where a function stood: it is not started by the clock any more.
-    DropCron(Arc<str>),
+    /// Forgets where a function stood in a schedule: it is not started by that any more.
+    DropCron(CronKey),
     /// Gives back the idempotency keys, event keys, scripts' values and rows of gates that expired before `now`, and deletes ended runs (with journal,
     /// attempts and log) and unneeded events that are older than `keep` says: at most `most` of each in one list.
     Sweep {

@@ -51,6 +51,8 @@ pub(super) enum Halt {
     Store(StoreError),
     /// A limit was met: the attempt (of the step, or of the code between steps) fails.
     Limit(Box<Failure>),
+    /// Of a branch: it makes room for another one that has no stack.
+    Aside,
 }
 
 /// What is known while a step's closure runs.

@@ -20,7 +20,7 @@ use crate::base::{Diagnostic, Location, Source};
 
 use super::api::{Entry, Where, entries};
 use super::capture::instead_of_change;
-use super::{Use, UseKind};
+use super::{Use, UseKind, terms};
 use facts::Facts;
 use types::Natives;
 
@@ -449,7 +449,7 @@ impl Checker<'_> {
     }
 
     fn step_name(&mut self, path: &[ASTNode<'_>], name: &str, place: Location) {
-        if let Some(message) = options::wrong_name("a step's", name) {
+        if let Some(message) = terms::wrong_name("a step's", name) {
             return self.report(Diagnostic::error("E0310", message).at(place));
         }
         let variable = path.iter().rev().find_map(|node| match node {

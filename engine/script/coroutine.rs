@@ -93,6 +93,8 @@ type Inner<T> = corosensei::Coroutine<Signal, Switch, Result<T, String>, Stack>;
 pub(super) struct Coroutine<T> {
     inner: Option<Inner<T>>,
     local: Rc<dyn Local>,
+    /// The size of the stack that was asked for, in bytes.
+    wanted: usize,
     /// The lowest address of its stack that was noted.
     lowest: usize,
 }
@@ -128,12 +130,12 @@ impl<T: 'static> Coroutine<T> {
         let bytes = stack_bytes.max(STACK_LEAST_BYTES).next_multiple_of(GUARD_BYTES);
         let stack = match POOL.with_borrow_mut(|pool| pool.take(bytes)) {
             Some(stack) => stack,
-            // A system that promises memory strictly may refuse a large mapping; then the script gets a small one.
+            // A system that promises memory strictly may refuse a large mapping; then the script gets a small one, for this time.
             None => Stack::new(bytes).or_else(|| Stack::new(STACK_LEAST_BYTES)).ok_or(Broken::NoStack)?,
         };
         POOL.with_borrow_mut(|pool| pool.in_use += 1);
         let inner = Inner::with_stack(stack, move |yielder, signal: Signal| run(yielder, signal, body));
-        Ok(Coroutine { inner: Some(inner), local, lowest: usize::MAX })
+        Ok(Coroutine { inner: Some(inner), local, wanted: bytes, lowest: usize::MAX })
     }
 
     fn resume(&mut self, signal: Signal) -> Option<CoroutineResult<Switch, Result<T, String>>> {
@@ -151,10 +153,14 @@ impl<T: 'static> Coroutine<T> {
         Some(result)
     }
 
-    /// Gives the stack of a coroutine that has returned to the pool.
+    /// Gives the stack of a coroutine that has returned to the pool. One that is smaller than was asked for goes back to the system:
+    /// memory is short, nobody asks the pool for that size, and another thread may have no stack at all.
     fn put_back(&mut self) {
         if let Some(inner) = self.inner.take() {
             let mut stack = inner.into_stack();
+            if stack.bytes < self.wanted {
+                return;
+            }
             stack.served += 1;
             if stack.top().saturating_sub(self.lowest) > SHALLOW_BYTES || stack.served % TRIM_EVERY == 0 {
                 stack.trim();

@@ -18,6 +18,7 @@ mod outside;
 mod post;
 mod run;
 mod secret;
+mod terms;
 mod time;
 mod value;
 
@@ -42,7 +43,7 @@ pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;
 pub use keys::{HeldKey, Keys};
 pub use outside::{Answer, Answered, Asked, Errand, Outside, one_line, people};
-pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
+pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Published, Reply};
 pub use run::{Held, call, held};
 pub use secret::Secrets;
 
@@ -424,6 +425,8 @@ pub trait Watch: Send + Sync {
     fn attempt_failed(&self, _run: &RunRow, _attempt: &AttemptRow) {}
     /// A line was written to the run's log; it becomes durable with the next commit.
     fn logged(&self, _run: &RunRow, _line: &LogRow) {}
+    /// A step has published a message.
+    fn published(&self, _message: &Arc<Published>) {}
     /// These writes about a run have become durable: tells of the records and the failed attempts among them.
     fn committed(&self, run: &RunRow, writes: &[Write]) {
         for write in writes {

@@ -7,10 +7,14 @@ use url::Url;
 
 use crate::base::{RunId, Span};
 
+use super::post::Published;
+
 /// Answers in the place of the network, databases, the mail server and commands. Must not block.
 pub trait Outside: Debug + Send + Sync {
     /// Answers one request.
     fn answer(&self, asked: &Asked<'_>) -> Answered;
+    /// Hears what an attempt of a step publishes; `number` counts its requests and messages, from 1.
+    fn published(&self, _step: &str, _attempt: u32, _number: u32, _message: &Published) {}
 }
 
 /// Something that a step asks of others.

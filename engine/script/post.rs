@@ -30,6 +30,21 @@ pub struct Outgoing {
     pub extra: Option<Json>,
 }
 
+/// What a handler tells whoever listens to a channel at that moment. Nothing of it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The channel's name.
+    pub channel: Arc<str>,
+    /// What listeners of the channel choose by.
+    pub topic: Option<Arc<str>>,
+    /// The message: JSON as text, its secrets hidden.
+    pub data: Json,
+    /// The run.
+    pub run: RunId,
+    /// When.
+    pub at: Millis,
+}
+
 /// What a run has to store together with what it asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnWrites {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Map, Scope};
 
 use crate::base::limits::{COROUTINE_STACK_BYTES, COROUTINE_STACK_SHARE, STEP_RESULT_BYTES};
-use crate::base::{Clock, Entropy, Json, Millis};
+use crate::base::{Clock, Entropy, Json, Millis, Span};
 use crate::rules::fit::{self, Instead};
 use crate::rules::run::{Outcome, Stopped};
 use crate::rules::trace::TRACEPARENT;
-use crate::rules::{EventRow, Failure, Unfit};
+use crate::rules::{EventRow, Failure, RunState, Unfit};
 use crate::store::{Memory, StoreError};
 
 use super::api::steps;
@@ -22,6 +22,8 @@ use super::{Alone, Call, Ports, Program, Stop, Unwatched};
 
 /// The largest stack that a run's memory may ask for, in bytes of address space.
 const STACK_MOST_BYTES: usize = 8 * 1024 * 1024 * 1024;
+/// The wait before a run that got no stack tries again: others come to their end meanwhile.
+const STACK_WAIT: Span = Span::seconds(1);
 
 /// Runs the script from the top over the run's journal until it ends, has to wait, or is stopped.
 ///
@@ -144,6 +146,7 @@ fn halted(attempt: &Attempt, halt: Halt) -> Result<Outcome, StoreError> {
         Halt::Stop(outcome) => Ok(outcome),
         Halt::Store(error) => Err(error),
         Halt::Limit(failure) => Ok(failed(attempt, *failure)),
+        Halt::Aside => Ok(without_stack(attempt)),
     }
 }
 
@@ -209,14 +212,22 @@ pub(super) fn broke(attempt: &Attempt, broken: Broken) -> Result<Outcome, StoreE
             help: Some("keep less in variables, or raise limits.memory in events.yaml".to_owned()),
             ..Failure::default()
         },
-        Broken::NoStack => Failure {
-            message: "there is no memory for the script's stack".to_owned(),
-            code: "E0412".to_owned(),
-            help: Some("give the engine more address space, or let fewer runs execute at once".to_owned()),
-            ..Failure::default()
-        },
+        Broken::NoStack => return Ok(without_stack(attempt)),
     };
     Ok(failed(attempt, failure))
+}
+
+/// There is no memory for a coroutine. That is the engine's want and no fault of the run, so no attempt is counted: it tries again
+/// until there is some.
+pub(super) fn without_stack(attempt: &Attempt) -> Outcome {
+    let failure = Failure {
+        message: "there is no memory for the script's stack".to_owned(),
+        code: "E0412".to_owned(),
+        help: Some("give the engine more address space, or let fewer runs execute at once".to_owned()),
+        ..Failure::default()
+    };
+    let wake = Some(attempt.now().after(STACK_WAIT));
+    Outcome::Suspended { state: RunState::BackingOff, wake, error: Some(Arc::new(failure)) }
 }
 
 /// The time of the first start, for `run.started_at`.

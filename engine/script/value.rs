@@ -311,16 +311,17 @@ fn normal(text: &str) -> (bool, String, i64) {
 
 /// Writes a script's value as JSON text of at most `most` bytes; `what` names it in the error.
 pub(super) fn write(value: &Dynamic, what: impl Display, most: usize) -> Result<String, Fault> {
-    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: false };
-    match writer.value(value) {
-        Ok(()) => Ok(writer.out),
-        Err(stop) => Err(writer.explain(stop, what)),
-    }
+    Writer::new(most).written(value, what)
+}
+
+/// Writes a value that is shown and never stored: as `write`, but a secret becomes its name.
+pub(super) fn write_shown(value: &Dynamic, what: impl Display, most: usize) -> Result<String, Fault> {
+    Writer { names_secrets: true, ..Writer::new(most) }.written(value, what)
 }
 
 /// Writes a value for a log line: as `write`, but a secret becomes its name, and what cannot be stored a text in its place.
 pub(super) fn write_loosely(value: &Dynamic, most: usize) -> String {
-    let mut writer = Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: true };
+    let mut writer = Writer { loose: true, names_secrets: true, ..Writer::new(most) };
     match writer.value(value) {
         Ok(()) => writer.out,
         Err(_) => format!("\"(more than {most} bytes)\""),
@@ -358,9 +359,22 @@ struct Writer {
     most: usize,
     /// Whether what cannot be stored is written as a text that says what it is.
     loose: bool,
+    /// Whether a secret is written as its name.
+    names_secrets: bool,
 }
 
 impl Writer {
+    fn new(most: usize) -> Writer {
+        Writer { out: String::new(), path: Vec::new(), depth: 0, most, loose: false, names_secrets: false }
+    }
+
+    fn written(mut self, value: &Dynamic, what: impl Display) -> Result<String, Fault> {
+        match self.value(value) {
+            Ok(()) => Ok(self.out),
+            Err(stop) => Err(self.explain(stop, what)),
+        }
+    }
+
     fn explain(&self, stop: Refused, what: impl Display) -> Fault {
         let mut place = what.to_string();
         for part in self.path.iter().rev() {
@@ -480,7 +494,7 @@ impl Writer {
         } else if let Some(period) = value.read_lock::<Period>() {
             quote(&mut self.out, &period.to_string());
         } else if let Some(secret) = value.read_lock::<Secret>() {
-            if !self.loose {
+            if !self.names_secrets {
                 return Err(Refused::Secret(Arc::clone(&secret.name)));
             }
             quote(&mut self.out, &format!("«secret {}»", secret.name));

@@ -103,7 +103,7 @@ impl Api {
     /// # Errors
     /// 429 where there are too many.
     pub fn watcher(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        stream::place(&self.0)
+        stream::place(&self.0.streams)
     }
 
     /// Turns true when the server stops.

@@ -18,9 +18,9 @@ use crate::store::{EventQuery, RunQuery, StoreError};
 use super::error::ApiError;
 use super::inbound::{self, Incoming, Seed};
 use super::persist::persist;
-use super::query::{Params, fill, path_id};
+use super::query::{Params, SCANNED_MOST, path_id};
 use super::runs;
-use super::select::Selection;
+use super::select::{EventSelection, Selection};
 use super::view::{Accepted, Detail, EventView, ExplainView, One, Page, RunView};
 use super::{App, Shared};
 
@@ -186,7 +186,7 @@ pub(super) fn new_event(n: usize, event: Incoming, seed: Option<&Seed>) -> NewEv
 
 /// `GET /v1/events`
 pub(super) async fn list(State(app): Shared, uri: Uri) -> Result<Json<Page<EventView>>, ApiError> {
-    listed(&app, &Params::of(&uri, &["name", "received_after", "prefix", "limit", "cursor"])?).await.map(Json)
+    listed(&app, &Params::of(&uri, &["name", "received_after", "where", "prefix", "limit", "cursor"])?).await.map(Json)
 }
 
 pub(super) async fn listed(app: &App, params: &Params) -> Result<Page<EventView>, ApiError> {
@@ -201,11 +201,9 @@ pub(super) async fn listed(app: &App, params: &Params) -> Result<Page<EventView>
         limit: 0,
         oldest_first: false,
     };
-    let filled = app.read(move |store| {
-        let read = |to, limit| store.events(&EventQuery { to, limit, ..query.clone() });
-        fill(limit, query.to, |_| true, read)
-    });
-    let (rows, cursor) = filled.await?;
+    let bad = |error: String| ApiError::bad_request(format!("`where` is not a condition over `event`: {error}"));
+    let selection = EventSelection::new(query, params.one("where")?).map_err(bad)?;
+    let (rows, cursor) = app.read(move |store| selection.page(store, limit, SCANNED_MOST)).await?;
     Ok(Page::at(now, rows.iter().map(EventView::of).collect(), cursor.map(|id| id.to_string())))
 }
 

@@ -49,6 +49,7 @@ pub async fn index() -> Response {
         GET  /v1/runs            the runs; /v1/runs/ID/trace shows the steps of one\n\
         GET  /v1/functions       the functions\n\
         GET  /v1/stream          what happens, as server-sent events\n\
+        GET  /v1/channels/NAME   what handlers publish, as server-sent events\n\
         GET  /health, /ready     whether the engine is well\n\
         GET  /openapi.json       all of it, for programs\n";
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], PAGE).into_response()

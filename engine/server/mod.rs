@@ -7,6 +7,8 @@ mod admission;
 mod again;
 mod api;
 mod auth;
+mod channel_token;
+mod channels;
 mod error;
 mod events;
 mod functions;
@@ -59,6 +61,7 @@ pub use openapi::document;
 pub use options::{Pages, ServerOptions};
 pub use query::Params;
 pub use runs::{Filter, Word, key_of};
+pub use select::EventSelection;
 pub use session::{SESSION_LASTS, Session};
 
 /// Reads of the store at once: more would take the cores from the runs.
@@ -73,6 +76,7 @@ struct App {
     refused: metrics::Refused,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
     deliveries: Deliveries,
     /// Turns true when the server stops: streams end then.
     stopping: watch::Sender<bool>,
@@ -95,6 +99,7 @@ impl App {
             refused: metrics::Refused::default(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
             streams: Arc::new(Semaphore::new(options.streams)),
+            listeners: Arc::new(Semaphore::new(options.listeners)),
             deliveries: Deliveries::default(),
             stopping: watch::Sender::new(false),
             door: RwLock::new(Arc::new(Door { auth: Auth::new(&options, listen), project, options })),
@@ -164,7 +169,8 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// What every request has to pass, whatever it asks for. Routes below `/v1/`, and the figures, are closed
-/// unless a right opens them. It stands before the routes and not in layers of them, which would cost each request several boxes.
+/// unless a right opens them; only a token of a channel is looked at by the channel's own route. It stands before the routes and not in
+/// layers of them, which would cost each request several boxes.
 async fn guard(app: Arc<App>, routes: TowerToHyperService<Router>, request: hyper::Request<Incoming>) -> Response {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     let door = app.door();
@@ -176,6 +182,7 @@ async fn guard(app: Arc<App>, routes: TowerToHyperService<Router>, request: hype
         return finished(preflight(headers), origin);
     }
     if (uri.path().starts_with("/v1/") || uri.path() == "/metrics")
+        && !channels::brings_token(method, uri)
         && let Err(error) = door.auth.may(method, headers)
     {
         return finished(error.into_response(), origin);

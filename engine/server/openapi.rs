@@ -11,11 +11,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::view::{
-    Accepted, ConfigView, Delivered, ErrorView, EventInput, EventView, EventsInput, ExplainView, FunctionView, HealthView, InvokeBody,
-    InvokedView, LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView, One, Page, PlanView, ReloadView, ReplayBody,
-    ReplayView, RunView, SignalBody, SignalView, SignalledView, Trace,
+    Accepted, ChannelTokenBody, ChannelTokenView, ChannelView, ConfigView, Delivered, ErrorView, EventInput, EventView, EventsInput,
+    ExplainView, FunctionView, HealthView, InvokeBody, InvokedView, LogView, ManyBody, ManyView, MigrateBody, MigratedView, NoticeView,
+    One, Page, PlanView, ReloadView, ReplayBody, ReplayView, RunView, SignalBody, SignalView, SignalledView, Trace,
 };
-use super::{App, again, events, functions, health, metrics, reload, runs, signals, stream, webhooks};
+use super::{App, again, channels, events, functions, health, metrics, reload, runs, signals, stream, webhooks};
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ enum Needs {
     Signature,
     /// A token that may read, or the admin token.
     Read,
+    /// The same, or a token of the channel.
+    Listen,
     /// The admin token.
     Admin,
 }
@@ -112,8 +114,9 @@ fn table() -> Vec<Route> {
         .needs(Needs::Signature)
         .refuses(&[408, 413, 415, 429, 503, 507]),
         Route::get("/v1/events", "Events, newest first", json_of::<Page<EventView>>(), || get(events::list)).query(&[
-            ("name", "of this name"),
+            ("name", "of this name, or of a family such as `stripe/*`"),
             ("received_after", "accepted after this time, or so long ago"),
+            ("where", "CEL over `event`"),
             PREFIX,
             LIMIT,
             CURSOR,
@@ -239,6 +242,23 @@ fn table() -> Vec<Route> {
         )
         .query(&[("run", "only of these runs")])
         .refuses(&[429]),
+        Route::get(
+            "/v1/channels/{name}",
+            "What handlers publish to a channel from now on, as server-sent events",
+            Shape::Stream(|generator| generator.subschema_for::<ChannelView>()),
+            || get(channels::listen),
+        )
+        .needs(Needs::Listen)
+        .query(&[("topic", "only with this topic; may stand several times")])
+        .refuses(&[429]),
+        Route::post(
+            "/v1/channels/{name}/token",
+            "Make a token that listens to one channel, for a browser",
+            Shape::Optional(|generator| generator.subschema_for::<ChannelTokenBody>()),
+            json_of::<One<ChannelTokenView>>(),
+            || post(channels::token),
+        )
+        .refuses(&[408, 413, 415]),
         Route::get("/health", "Whether the engine is well", json_of::<HealthView>(), || get(health::health)).needs(Needs::Nothing),
         Route::get("/ready", "Whether events are taken", json_of::<HealthView>(), || get(health::ready))
             .needs(Needs::Nothing)
@@ -295,6 +315,7 @@ pub fn document() -> Value {
                 "eventKey": { "type": "http", "scheme": "bearer", "description": "One of STEPWELL_EVENT_KEYS; or in the path of `/e/{key}`" },
                 "readToken": { "type": "http", "scheme": "bearer", "description": "STEPWELL_READ_TOKEN" },
                 "adminToken": { "type": "http", "scheme": "bearer", "description": "STEPWELL_ADMIN_TOKEN" },
+                "channelToken": { "type": "apiKey", "in": "query", "name": "token", "description": "What `POST /v1/channels/{name}/token` makes" },
             },
         },
     })
@@ -321,7 +342,7 @@ fn operation(route: &Route, path: &str, generator: &mut SchemaGenerator) -> Valu
     let tokens: &[u16] = match route.needs {
         Needs::Nothing => &[],
         Needs::Signature => &[401],
-        Needs::EventKey | Needs::Read | Needs::Admin => &[401, 403],
+        Needs::EventKey | Needs::Read | Needs::Listen | Needs::Admin => &[401, 403],
     };
     let missing: &[u16] = if path.contains('{') && route.needs != Needs::EventKey { &[404] } else { &[] };
     let bad: &[u16] = if route.needs == Needs::Nothing { &[] } else { &[400] };
@@ -335,6 +356,7 @@ fn operation(route: &Route, path: &str, generator: &mut SchemaGenerator) -> Valu
         Needs::Nothing | Needs::Signature => json!([]),
         Needs::EventKey => json!([{ "eventKey": [] }, { "adminToken": [] }]),
         Needs::Read => json!([{ "readToken": [] }, { "adminToken": [] }]),
+        Needs::Listen => json!([{ "readToken": [] }, { "adminToken": [] }, { "channelToken": [] }]),
         Needs::Admin => json!([{ "adminToken": [] }]),
     };
     let mut operation = json!({

@@ -35,6 +35,8 @@ pub struct ServerOptions {
     pub connections: u32,
     /// Streams of notices at once; more are refused with 429.
     pub streams: usize,
+    /// Listeners of channels at once; more are refused with 429.
+    pub listeners: usize,
     /// Longest time for a request's headers, and for an idle connection.
     pub header_timeout: Span,
     /// Longest time for a request's body.
@@ -67,6 +69,7 @@ impl Default for ServerOptions {
             waiting_bytes: WAITING_BYTES,
             connections: 1_024,
             streams: 128,
+            listeners: 512,
             header_timeout: Span::seconds(10),
             body_timeout: Span::seconds(30),
             write_timeout: Span::seconds(30),

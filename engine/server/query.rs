@@ -20,7 +20,7 @@ const LIMIT_MOST: usize = 1_000;
 /// Rows that are read from the store at once; one of them may have megabytes.
 const ROWS_AT_ONCE: usize = 64;
 /// Rows that one page looks at, at most, for those that pass its filter.
-const SCANNED_MOST: usize = 20_000;
+pub(super) const SCANNED_MOST: usize = 20_000;
 /// Bytes of data and results after which a page takes no further row.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -63,6 +63,12 @@ impl Params {
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.0.iter().filter(move |(key, _)| key == name).flat_map(|(_, value)| value.split(','));
         values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The values of a parameter that may stand several times, each as it is; empty ones are as good as none.
+    pub(super) fn each<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let values = self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str());
+        values.filter(|value| !value.is_empty())
     }
 
     /// The most entries of a page.
@@ -137,9 +143,10 @@ impl Entry for RunRow {
 }
 
 /// Up to `limit` rows that pass, newest first, and the cursor of the next page. `read` gives at most so many rows up to an
-/// id. A page ends early where its rows are large, or where many had to be looked at.
+/// id. A page ends early where its rows are large, or where about `looks_at` had to be looked at.
 pub(super) fn fill<R: Entry>(
     limit: usize,
+    looks_at: usize,
     mut to: Option<Id>,
     passes: impl Fn(&R) -> bool,
     read: impl Fn(Option<Id>, usize) -> Result<Vec<R>, StoreError>,
@@ -162,7 +169,7 @@ pub(super) fn fill<R: Entry>(
         }
         match is_last {
             true => return Ok((found, None)),
-            false if scanned >= SCANNED_MOST => return Ok((found, Some(last))),
+            false if scanned >= looks_at => return Ok((found, Some(last))),
             false => to = Some(Id(last.0 - 1)),
         }
     }
@@ -235,12 +242,13 @@ mod tests {
     fn pages_are_filled_across_reads_and_end_where_rows_are_large() {
         let ids = |page: &(Vec<Row>, Option<Id>)| (page.0.len(), page.0.last().map(|row| row.0), page.1.map(|id| id.0));
         let every = |_: &Row| true;
-        assert_eq!(ids(&fill(100, None, every, rows(10)).unwrap()), (100, Some(901), Some(901)));
-        assert_eq!(ids(&fill(100, Some(Id(100)), every, rows(10)).unwrap()), (100, Some(1), None));
-        assert_eq!(ids(&fill(100, Some(Id(0)), every, rows(10)).unwrap()), (0, None, None));
-        assert_eq!(ids(&fill(10, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (10, Some(100), None));
-        assert_eq!(ids(&fill(9, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (9, Some(200), Some(200)));
-        assert_eq!(ids(&fill(100, None, every, rows(1024 * 1024)).unwrap()), (5, Some(996), Some(996)));
+        assert_eq!(ids(&fill(100, SCANNED_MOST, None, every, rows(10)).unwrap()), (100, Some(901), Some(901)));
+        assert_eq!(ids(&fill(100, SCANNED_MOST, Some(Id(100)), every, rows(10)).unwrap()), (100, Some(1), None));
+        assert_eq!(ids(&fill(100, SCANNED_MOST, Some(Id(0)), every, rows(10)).unwrap()), (0, None, None));
+        assert_eq!(ids(&fill(10, SCANNED_MOST, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (10, Some(100), None));
+        assert_eq!(ids(&fill(9, SCANNED_MOST, None, |row| row.0 % 100 == 0, rows(10)).unwrap()), (9, Some(200), Some(200)));
+        assert_eq!(ids(&fill(100, SCANNED_MOST, None, every, rows(1024 * 1024)).unwrap()), (5, Some(996), Some(996)));
+        assert_eq!(ids(&fill(10, 100, None, |row| row.0 == 1, rows(10)).unwrap()), (0, None, Some(873)), "the next page looks on there");
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! Runs that a request asks for: a page of them, or all of them for something that is done to many.
+//! Runs that a request asks for: a page of them, or all of them for something that is done to many. And events, as lists show them.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::base::{Id, Millis, RunId};
+use crate::base::{EventId, Id, Millis, RunId};
 use crate::exec::Condition;
 use crate::rules::{EventRow, RunRow};
-use crate::store::{RunQuery, Store, StoreError};
+use crate::store::{EventQuery, RunQuery, Store, StoreError};
 
 use super::App;
 use super::error::ApiError;
-use super::query::fill;
+use super::query::{SCANNED_MOST, fill};
 use super::runs::{Filter, Paused};
 use super::view::RunView;
 
@@ -131,7 +131,7 @@ impl Selection {
         };
         let query = RunQuery { states: self.filter.stored(), ..self.query.clone() };
         let read = |to, limit| store.runs(&RunQuery { to, limit, ..query.clone() });
-        let (rows, cursor) = fill(limit, to, passes, read)?;
+        let (rows, cursor) = fill(limit, SCANNED_MOST, to, passes, read)?;
         let rows = rows.into_iter().map(|row| {
             let event = if self.asks_why() { event_of(&row) } else { None };
             (row, event)
@@ -141,5 +141,51 @@ impl Selection {
             Some(error) => Err(error),
             None => Ok((rows, cursor)),
         }
+    }
+}
+
+/// Which events are meant; all that is set must hold.
+#[derive(Debug, Clone, Default)]
+pub struct EventSelection {
+    query: EventQuery,
+    /// How the names of a family begin.
+    family: Option<Arc<str>>,
+    /// CEL over `event`.
+    condition: Option<Arc<Condition>>,
+}
+
+impl EventSelection {
+    /// The events that a query means, whose limit has no effect, and for which a condition holds: CEL over `event`. The query's name
+    /// may be that of a family, such as `stripe/*`.
+    ///
+    /// # Errors
+    /// What is wrong with the condition, in one sentence with its place.
+    pub fn new(query: EventQuery, condition: Option<&str>) -> Result<EventSelection, String> {
+        let family = query.name.as_deref().and_then(|name| name.strip_suffix('*')).map(Arc::<str>::from);
+        let name = query.name.filter(|_| family.is_none());
+        let condition = condition.map(|text| Condition::parse_of_event(text).map(Arc::new)).transpose()?;
+        Ok(EventSelection { query: EventQuery { name, ..query }, family, condition })
+    }
+
+    /// Those of them on the pages after the one that answered this cursor.
+    #[must_use]
+    pub fn after(mut self, cursor: Option<EventId>) -> EventSelection {
+        let below = cursor.map(|cursor| Id(cursor.0 - 1));
+        self.query.to = [self.query.to, below].into_iter().flatten().min();
+        self
+    }
+
+    /// Up to `limit` of them, newest first, and the cursor of the next page. A page ends early where its events are large, or where
+    /// about `looks_at` had to be looked at for those that are meant.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn page(&self, store: &dyn Store, limit: usize, looks_at: usize) -> Result<(Vec<EventRow>, Option<EventId>), StoreError> {
+        let passes = |event: &EventRow| {
+            self.family.as_deref().is_none_or(|stem| event.name.starts_with(stem))
+                && self.condition.as_ref().is_none_or(|condition| condition.holds(&serde_json::Value::Null, Some(event)))
+        };
+        let read = |to, limit| store.events(&EventQuery { to, limit, ..self.query.clone() });
+        fill(limit, looks_at, self.query.to, passes, read)
     }
 }

@@ -1,24 +1,25 @@
 //! What happens, as it happens: the engine's notices as server-sent events.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 use crate::base::{RunId, Span};
 use crate::exec::Notice;
 
+use super::Shared;
 use super::error::ApiError;
 use super::query::Params;
 use super::view::NoticeView;
-use super::{App, Shared};
 
 /// How often a silent stream says that it is there.
-const KEEP_ALIVE: Span = Span::seconds(15);
+pub(super) const KEEP_ALIVE: Span = Span::seconds(15);
 /// Seconds after which a watcher may come again when there are too many.
 const CROWDED_SECONDS: u32 = 10;
 
@@ -37,7 +38,7 @@ pub(super) async fn stream(State(app): Shared, uri: Uri) -> Result<Sse<impl Stre
     let params = Params::of(&uri, &["run"])?;
     let bad = |_| ApiError::bad_request("`run` must be an id of 13 characters");
     let runs = params.all("run").map(|text| text.parse().map_err(bad)).collect::<Result<Vec<RunId>, ApiError>>()?;
-    let permit = place(&app)?;
+    let permit = place(&app.streams)?;
     let watcher = Watcher { notices: app.engine.subscribe(), runs, stopping: app.stopping.subscribe(), _permit: permit };
     let events = futures_util::stream::unfold(watcher, |mut watcher| async {
         let event = watcher.next().await?;
@@ -46,10 +47,10 @@ pub(super) async fn stream(State(app): Shared, uri: Uri) -> Result<Sse<impl Stre
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE.std())))
 }
 
-/// A place among those who watch.
-pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
+/// A place among those who watch, or who listen.
+pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     let crowded = |_| ApiError::retry(StatusCode::TOO_MANY_REQUESTS, CROWDED_SECONDS, "too many streams are open");
-    std::sync::Arc::clone(&app.streams).try_acquire_owned().map_err(crowded)
+    Arc::clone(places).try_acquire_owned().map_err(crowded)
 }
 
 impl Watcher {
@@ -83,10 +84,6 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
-
     use super::*;
     use crate::base::{Id, Millis};
     use crate::rules::RunState;

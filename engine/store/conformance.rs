@@ -12,8 +12,8 @@ use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::policy::Retention;
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, Conflict, CronRow, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState, SourceRow,
-    Write,
+    AttemptRow, Conflict, CronKey, CronRow, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState,
+    SourceRow, Write,
 };
 
 use super::{EventQuery, Lane, RunQuery, Store, StoreError, Verdict};
@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 37] = [
+    let examples: [fn(&dyn Store); 40] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -39,6 +39,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_new_record_starts_the_count_of_attempts_anew,
         logs_are_read_in_pages,
         a_source_is_stored_once,
+        the_versions_of_a_handler_are_known_by_its_file,
         a_source_is_needed_while_a_run_names_it,
         runs_are_found_by_everything_a_query_can_say,
         events_are_found_by_everything_a_query_can_say,
@@ -46,6 +47,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         a_sweep_takes_what_is_old_and_unneeded,
         figures_tell_open_runs_and_the_largest_id,
         crons_stand_where_they_were_put,
+        each_schedule_of_a_function_stands_by_itself,
         collect::a_run_is_put_off_by_newer_events_until_it_begins,
         collect::a_batch_keeps_its_events_in_order,
         collect::a_loaded_run_has_the_events_of_its_batch,
@@ -179,15 +181,21 @@ fn events_come_back_whole(store: &dyn Store) {
     assert_eq!(store.event(ids.next(NOW)), Ok(None));
 }
 
+const SEVEN: &str = "0 7 * * * Europe/Berlin";
+
+fn cron_at(function: &str, schedule: &str, last: Option<i64>) -> Expect {
+    let cron = CronKey { function: Arc::from(function), schedule: Arc::from(schedule) };
+    Expect::CronAt { cron, last: last.map(|last| NOW.after(Span(last))) }
+}
+
+fn cron_row(function: &str, schedule: &str, last: i64, due: Option<i64>) -> CronRow {
+    let (function, schedule) = (Arc::from(function), Arc::from(schedule));
+    CronRow { function, schedule, last: NOW.after(Span(last)), due: due.map(|due| NOW.after(Span(due))) }
+}
+
 fn crons_stand_where_they_were_put(store: &dyn Store) {
-    let row = |function: &str, last: i64, due: Option<i64>| CronRow {
-        function: Arc::from(function),
-        schedule: Arc::from("0 7 * * * Europe/Berlin"),
-        last: NOW.after(Span(last)),
-        due: due.map(|due| NOW.after(Span(due))),
-    };
-    let at =
-        |function: &str, last: Option<i64>| Expect::CronAt { function: Arc::from(function), last: last.map(|last| NOW.after(Span(last))) };
+    let row = |function: &str, last: i64, due: Option<i64>| cron_row(function, SEVEN, last, due);
+    let at = |function: &str, last: Option<i64>| cron_at(function, SEVEN, last);
     put(store, vec![Write::PutCron(row("ü", 0, Some(5))), Write::PutCron(row("b", 1, None))]);
     assert_eq!(store.crons(), Ok(vec![row("b", 1, None), row("ü", 0, Some(5))]));
     let moved = |expect: Expect, to: CronRow| List { expect: vec![expect], writes: vec![Write::PutCron(to)] };
@@ -198,8 +206,25 @@ fn crons_stand_where_they_were_put(store: &dyn Store) {
         moved(at("c", None), row("c", 4, Some(6))),
     ];
     assert_eq!(commit(store, lists), Ok(vec![Err(Conflict::CronMoved), Ok(()), Err(Conflict::CronMoved), Ok(())]));
-    put(store, vec![Write::DropCron(Arc::from("b")), Write::DropCron(Arc::from("nobody"))]);
+    put(store, vec![Write::DropCron(row("b", 0, None).key()), Write::DropCron(row("nobody", 0, None).key())]);
     assert_eq!(store.crons(), Ok(vec![row("c", 4, Some(6)), row("ü", 3, Some(8))]));
+}
+
+fn each_schedule_of_a_function_stands_by_itself(store: &dyn Store) {
+    const EIGHT: &str = "0 8 * * * Europe/Berlin";
+    let row = |schedule: &str, last: i64| cron_row("f", schedule, last, Some(last + 1));
+    put(store, vec![Write::PutCron(row(EIGHT, 1)), Write::PutCron(row(SEVEN, 2)), Write::PutCron(cron_row("e", EIGHT, 9, None))]);
+    assert_eq!(store.crons(), Ok(vec![cron_row("e", EIGHT, 9, None), row(SEVEN, 2), row(EIGHT, 1)]));
+    // One that moves leaves the other where it was, and what is expected of one says nothing about the other.
+    let moved = |schedule: &str, last: i64, to: i64| List {
+        expect: vec![cron_at("f", schedule, Some(last))],
+        writes: vec![Write::PutCron(row(schedule, to))],
+    };
+    let verdicts = commit(store, vec![moved(SEVEN, 1, 7), moved(SEVEN, 2, 3), moved(EIGHT, 1, 4)]);
+    assert_eq!(verdicts, Ok(vec![Err(Conflict::CronMoved), Ok(()), Ok(())]));
+    assert_eq!(store.crons(), Ok(vec![cron_row("e", EIGHT, 9, None), row(SEVEN, 3), row(EIGHT, 4)]));
+    put(store, vec![Write::DropCron(row(EIGHT, 0).key())]);
+    assert_eq!(store.crons(), Ok(vec![cron_row("e", EIGHT, 9, None), row(SEVEN, 3)]));
 }
 
 fn runs_come_back_whole(store: &dyn Store) {
@@ -464,11 +489,25 @@ fn a_source_is_stored_once(store: &dyn Store) {
     let other = SourceRow { files: Arc::from("{}"), ..source.clone() };
     put(store, vec![Write::PutSource(source.clone())]);
     put(store, vec![Write::PutSource(other)]);
-    assert_eq!(store.source("abc"), Ok(Some(source.clone())));
+    assert_eq!(store.source("abc"), Ok(Some(source)));
     assert_eq!(store.source("abd"), Ok(None));
-    let mut all = Vec::new();
-    assert_eq!(store.all_sources(&mut |row| all.push(row)), Ok(()));
-    assert_eq!(all, [source]);
+}
+
+fn the_versions_of_a_handler_are_known_by_its_file(store: &dyn Store) {
+    let source = |hash: &str, files: &str| Write::PutSource(SourceRow { hash: Arc::from(hash), files: Arc::from(files) });
+    put(store, vec![source("a1", r#"{"handlers/a.rhai":"1"}"#), source("b1", r#"{"handlers/b.rhai":"1","handlers/a.rhai":"1"}"#)]);
+    put(store, vec![source("a2", r#"{"handlers/a.rhai":"2","handlers/b.rhai":"1"}"#), source("c1", r#"{"handlers/ä\"b.rhai":"1"}"#)]);
+    let of = |handler: &str| {
+        let mut hashes: Vec<String> = store.sources_of(handler).unwrap_or_default().iter().map(ToString::to_string).collect();
+        hashes.sort();
+        hashes
+    };
+    assert_eq!(of("handlers/a.rhai"), ["a1", "a2"]);
+    assert_eq!(of("handlers/b.rhai"), ["b1"]);
+    assert_eq!(of("handlers/ä\"b.rhai"), ["c1"]);
+    for none in ["handlers/a", "a.rhai", ""] {
+        assert_eq!(of(none), Vec::<String>::new(), "{none}");
+    }
 }
 
 fn a_source_is_needed_while_a_run_names_it(store: &dyn Store) {

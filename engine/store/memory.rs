@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::policy::Retention;
 use crate::rules::{
-    Conflict, CronRow, Ending, EventRow, Expect, KvRow, List, LogRow, Outcome, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow,
-    WaitKey, WaitRow, WaitState, WindowKey, WindowRow, Write,
+    Conflict, CronKey, CronRow, Ending, EventRow, Expect, KvRow, List, LogRow, Outcome, OutcomeRow, PauseRow, Record, RunRow, RunState,
+    SourceRow, WaitKey, WaitRow, WaitState, WindowKey, WindowRow, Write,
 };
 
 use super::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket, Verdict};
@@ -32,7 +32,7 @@ pub struct Disk {
     idempotency: HashMap<(Arc<str>, Arc<str>), (RunId, Millis)>,
     windows: BTreeMap<(WindowKey, Id), WindowRow>,
     sources: HashMap<Arc<str>, SourceRow>,
-    crons: BTreeMap<Arc<str>, CronRow>,
+    crons: BTreeMap<CronKey, CronRow>,
     pauses: BTreeMap<Arc<str>, PauseRow>,
     values: BTreeMap<Arc<str>, KvRow>,
     largest: Id,
@@ -133,7 +133,7 @@ impl Disk {
                     event.is_none_or(|event| self.events.contains_key(&event) && !waits.iter().any(|row| row.event() == Some(event)));
                 (!is_open || !is_free).then_some(Conflict::WaitClosed)
             }
-            Expect::CronAt { function, last } => (self.crons.get(function).map(|row| row.last) != *last).then_some(Conflict::CronMoved),
+            Expect::CronAt { cron, last } => (self.crons.get(cron).map(|row| row.last) != *last).then_some(Conflict::CronMoved),
         }
     }
 
@@ -180,10 +180,10 @@ impl Disk {
                 self.sources.remove(&hash);
             }
             Write::PutCron(row) => {
-                self.crons.insert(Arc::clone(&row.function), row);
+                self.crons.insert(row.key(), row);
             }
-            Write::DropCron(function) => {
-                self.crons.remove(&function);
+            Write::DropCron(cron) => {
+                self.crons.remove(&cron);
             }
             Write::IfOpen { run, writes } => {
                 if self.live(run).is_some() {
@@ -494,10 +494,11 @@ impl Store for Memory {
         Ok(self.disk().sources.get(hash).cloned())
     }
 
-    fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
-        let rows: Vec<SourceRow> = self.disk().sources.values().cloned().collect();
-        rows.into_iter().for_each(each);
-        Ok(())
+    fn sources_of(&self, handler: &str) -> Result<Vec<Arc<str>>, StoreError> {
+        let beginning = SourceRow::beginning(handler);
+        let disk = self.disk();
+        let meant = disk.sources.values().filter(|row| row.files.starts_with(&beginning));
+        Ok(meant.map(|row| Arc::clone(&row.hash)).collect())
     }
 
     fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {

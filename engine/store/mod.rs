@@ -243,7 +243,7 @@ pub trait Store: Send + Sync {
         found.truncate(if limit == 0 { usize::MAX } else { limit });
         Ok(found)
     }
-    /// Where each function that is started by the clock stands in its schedule, by the functions' ids.
+    /// Where each function that is started by the clock stands in its schedules, by the functions' ids, then by the schedules.
     fn crons(&self) -> Result<Vec<CronRow>, StoreError>;
     /// Calls `each` with every stored row of a counting gate, maybe also with some that have expired.
     fn all_windows(&self, each: &mut dyn FnMut(WindowRow)) -> Result<(), StoreError>;
@@ -255,9 +255,9 @@ pub trait Store: Send + Sync {
     fn logs(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
     /// A stored version of a handler.
     fn source(&self, hash: &str) -> Result<Option<SourceRow>, StoreError>;
-    /// Calls `each` with every stored version of every handler, in any order. A store that only stands in for one says none.
-    fn all_sources(&self, _each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
-        Ok(())
+    /// The hashes of the stored versions of the handler at this path, in any order. A store that only stands in for one says none.
+    fn sources_of(&self, _handler: &str) -> Result<Vec<Arc<str>>, StoreError> {
+        Ok(Vec::new())
     }
     /// The hashes of stored versions that no run names, in any order; it may look at every run. A store that deletes none says
     /// none.

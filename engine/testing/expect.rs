@@ -9,9 +9,11 @@ use crate::project::Project;
 use crate::rules::race::Races;
 use crate::rules::row::Recorded;
 use crate::rules::{EventRow, Failure, Kind, Record, RunState};
+use crate::script::Published;
 
 use super::cut::Cut;
 use super::diff::{self, DiffLine};
+use super::mocks::Message;
 use super::read::Test;
 use super::world::{Outcome, Seen};
 
@@ -166,6 +168,11 @@ fn view(seen: &Seen, test: &Test, outcome: &Outcome) -> Value {
     }
     let sent: Vec<Value> = seen.sent.iter().map(|event| json!({ "name": &*event.name, "data": parsed(Some(&event.data)) })).collect();
     let calls: Vec<Value> = outcome.calls.iter().filter(|call| call.run == seen.run.id).map(|call| call.request.clone()).collect();
+    let published = |message: &Message| {
+        let Published { channel, topic, data, .. } = &message.published;
+        json!({ "channel": &**channel, "topic": topic.as_deref(), "data": parsed(Some(data)), "step": message.step })
+    };
+    let messages = outcome.messages.iter().filter(|message| message.published.run == seen.run.id).map(published).collect::<Vec<_>>();
     let logs: Vec<Value> = seen
         .logs
         .iter()
@@ -185,6 +192,7 @@ fn view(seen: &Seen, test: &Test, outcome: &Outcome) -> Value {
         "events_sent": sent,
         "logs": logs,
         "calls": calls,
+        "published": messages,
         "started_ms": after(seen.run.started),
         "ended_ms": after(seen.run.ended),
         "duration_ms": duration(seen, outcome).0,

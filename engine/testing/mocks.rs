@@ -3,7 +3,7 @@
 //! A request is known by its run, step, attempt and number: one that a crash makes the engine do again gets the answer that it
 //! got before, as a server gives it that goes by the `Idempotency-Key`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::base::{RunId, Span};
 use crate::config::{Mock, Reply, Spanned, Target, TargetKind};
 use crate::expr::{Expr, Scope};
-use crate::script::{Answer, Answered, Asked, Errand, Outside, one_line, people};
+use crate::script::{Answer, Answered, Asked, Errand, Outside, Published, one_line, people};
 
 /// The answers to one kind of request.
 #[derive(Debug, Clone)]
@@ -134,6 +134,13 @@ pub(super) struct Call {
     pub(super) missing: Option<String>,
 }
 
+/// What a step has published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) step: String,
+    pub(super) published: Published,
+}
+
 /// The mocks of one pass over a test.
 #[derive(Debug)]
 pub(super) struct Mocks {
@@ -150,6 +157,9 @@ struct State {
     /// What was answered to which request.
     known: HashMap<(RunId, String, u32, u32), Answered>,
     calls: Vec<Call>,
+    /// Which messages were heard.
+    heard: HashSet<(RunId, String, u32, u32)>,
+    messages: Vec<Message>,
 }
 
 impl Mocks {
@@ -161,6 +171,11 @@ impl Mocks {
     /// Every request so far.
     pub(super) fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
+    }
+
+    /// Every message so far.
+    pub(super) fn messages(&self) -> Vec<Message> {
+        self.state().messages.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -266,6 +281,14 @@ impl Outside for Mocks {
         let answer = replies.get(nth).cloned().unwrap_or(empty);
         state.known.insert(key, answer.clone());
         answer
+    }
+
+    fn published(&self, step: &str, attempt: u32, number: u32, message: &Published) {
+        let mut state = self.state();
+        // What is published again since a crash cut off its step counts once.
+        if state.heard.insert((message.run, step.to_owned(), attempt, number)) {
+            state.messages.push(Message { step: step.to_owned(), published: message.clone() });
+        }
     }
 }
 

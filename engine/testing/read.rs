@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::base::{Diagnostic, Location, Millis, Severity, Source, Span};
-use crate::config::{self, Case, Expect, Given, Later, Suite, TargetKind, With};
+use crate::config::{self, ByClock, Case, Expect, Given, Later, Suite, TargetKind, With};
 use crate::expr::{Expr, Segment};
 use crate::project::Project;
 
@@ -34,6 +34,7 @@ pub(super) const RUN_FIELDS: &[&str] = &[
     "events_sent",
     "logs",
     "calls",
+    "published",
     "started_ms",
     "ended_ms",
     "duration_ms",
@@ -98,8 +99,8 @@ pub(super) enum What {
     Event { name: Arc<str>, data: Value, id: Option<Arc<str>> },
     /// A signal is sent.
     Signal { name: String, data: Value },
-    /// The clock starts the function.
-    Clock,
+    /// The clock starts the function, by this one of its schedules, or the first one.
+    Clock { schedule: Option<String> },
     /// Somebody cancels the function's run.
     Cancel { reason: String },
 }
@@ -214,7 +215,7 @@ impl Reading<'_> {
         let first = |given: fn(&Case) -> bool| line.iter().find(|case| given(case));
         let mut script = Vec::new();
         match first(|case| case.event.is_some() || case.cron.is_some()) {
-            Some(starts) if starts.cron.as_ref().is_some_and(|cron| cron.value) => script.extend(self.by_clock(starts, function)),
+            Some(Case { cron: Some(cron), .. }) if cron.value != ByClock::No => script.extend(self.by_clock(cron, function)),
             Some(Case { event: Some(given), place, .. }) => script.extend(self.event(given, place)),
             _ => {
                 let problem = Diagnostic::error("E0607", format!("nothing starts the test `{}`", case.name.value)).at(case.place.clone());
@@ -264,14 +265,23 @@ impl Reading<'_> {
         })
     }
 
-    fn by_clock(&mut self, case: &Case, function: &str) -> Option<Act> {
-        let place = case.cron.as_ref().map_or_else(|| case.place.clone(), |cron| cron.place.clone());
-        if self.project.function(function).is_some_and(|function| function.cron.is_none()) {
-            let problem = Diagnostic::error("E0607", format!("the function `{function}` has no `cron`")).at(place);
-            self.problems.push(problem.help("start it with an `event`"));
+    fn by_clock(&mut self, cron: &config::Spanned<ByClock>, function: &str) -> Option<Act> {
+        let schedule = match &cron.value {
+            ByClock::Named(schedule) => Some(schedule.clone()),
+            ByClock::First | ByClock::No => None,
+        };
+        if let Some(found) = self.project.function(function).filter(|found| found.cron(schedule.as_deref()).is_none()) {
+            let known: Vec<String> = found.crons.iter().map(|cron| format!("`{}`", cron.schedule.text())).collect();
+            let (message, help) = match &schedule {
+                Some(schedule) if !known.is_empty() => {
+                    (format!("`{schedule}` is no schedule of the function `{function}`"), format!("it has {}", known.join(", ")))
+                }
+                _ => (format!("the function `{function}` has no `cron`"), "start it with an `event`".to_owned()),
+            };
+            self.problems.push(Diagnostic::error("E0607", message).at(cron.place.clone()).help(help));
             return None;
         }
-        Some(Act { after: Span(0), what: What::Clock, place })
+        Some(Act { after: Span(0), what: What::Clock { schedule }, place: cron.place.clone() })
     }
 
     fn event(&mut self, given: &Given, place: &Location) -> Option<Act> {

@@ -17,7 +17,7 @@ use crate::store::{EventQuery, Journal, RunQuery, Store, StoreError};
 
 use super::Dice;
 use super::cut::{Cut, Ledger, Life};
-use super::mocks::{self, Call, Mocks};
+use super::mocks::{self, Call, Message, Mocks};
 use super::read::{Act, Test, What};
 
 /// How long a test may go on, in virtual time. The longest sleep is a year.
@@ -56,6 +56,7 @@ pub struct Outcome {
     /// How many commits there were.
     pub(super) commits: usize,
     pub(super) calls: Vec<Call>,
+    pub(super) messages: Vec<Message>,
     /// What the last cut stood at.
     pub(super) cut_at: String,
     /// What was sent and has reached nobody: a place in the test and what to say there.
@@ -215,12 +216,12 @@ impl World<'_> {
                 Ok(Done::Well)
             }
             // Its event was stored, and the engine ended before it said so.
-            What::Clock if self.by_clock().is_some() => {
+            What::Clock { .. } if self.by_clock().is_some() => {
                 self.began(self.by_clock());
                 Ok(Done::Well)
             }
-            What::Clock => {
-                self.began(engine.start_by_clock(&self.test.function).await.map_err(refused)?);
+            What::Clock { schedule } => {
+                self.began(engine.start_by_clock(&self.test.function, schedule.as_deref()).await.map_err(refused)?);
                 Ok(Done::Well)
             }
             What::Signal { name, data } => {
@@ -280,6 +281,7 @@ impl World<'_> {
             crashes: self.ledger.crashes(),
             commits: self.ledger.commits(),
             calls: mocks.calls(),
+            messages: mocks.messages(),
             cut_at: self.ledger.last(),
             stuck,
             first: first.and_then(|event| memory.event(event).ok().flatten()),

@@ -8,6 +8,7 @@ mod local;
 mod project;
 mod prompt;
 mod reload;
+mod stacks;
 pub(crate) mod support;
 mod terminal;
 mod versions;

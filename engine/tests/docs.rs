@@ -71,6 +71,7 @@ pages! {
     priority: "examples/priority/README.md",
     race: "examples/race/README.md",
     rate_limit: "examples/rate-limit/README.md",
+    realtime: "examples/realtime/README.md",
     replay: "examples/replay/README.md",
     retries: "examples/retries/README.md",
     retry_after: "examples/retry-after/README.md",

@@ -269,8 +269,8 @@ impl Experiment {
         let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
         let ledger = Ledger::start();
-        let place = project(&ledger);
-        Experiment { random: Random(seed), ledger, place, load: Load::start(), starts: Vec::new() }
+        let (place, load) = (project(&ledger), Load::start(&ledger));
+        Experiment { random: Random(seed), ledger, place, load, starts: Vec::new() }
     }
 
     /// The next engine, whose effects tell the ledger which one it is. To be started at once.
@@ -310,11 +310,11 @@ impl Experiment {
         let mut engine = self.start();
         let acknowledged = self.load.finish();
         let database = self.place.path(".stepwell/stepwell.db");
-        verify::wait_until_all_has_ended(&database);
+        let since = verify::wait_until_all_has_ended(&database);
         // The clock goes on starting runs, which a drain lets come to the end of their step.
         engine.signal(Signal::TERM);
         assert_eq!(engine.exit_code(), 0, "a clean end after all");
-        verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts);
+        verify::verify(&database, &acknowledged, &self.ledger.entries(), &self.starts, since);
         (self.place, acknowledged)
     }
 }

@@ -1,6 +1,8 @@
 //! Every example through the program: it is valid without a warning, and a scenario of its own shows what it is there for.
 
 mod deleted;
+mod race;
+mod schedules;
 
 use std::path::Path;
 
@@ -239,33 +241,6 @@ fn wait_for_any_goes_on_with_what_comes_first() {
 }
 
 #[test]
-fn race_goes_on_with_what_comes_first_and_leaves_the_rest() {
-    let folder = example("race");
-    let (result, tree) = try_example(folder.path(), "seat/held");
-    assert_eq!(result, serde_json::json!({"seat": "12A", "state": "free again"}));
-    assert!(tree.contains("by late, left: paid, sold"), "{tree}");
-    let server = start(folder.path());
-    ask(folder.path(), &server, &["send", "seat/held", "--example"]);
-    until(folder.path(), &server, "watch-box-office", "waiting");
-    until(folder.path(), &server, "hold-seat", "waiting");
-    ask(folder.path(), &server, &["send", "seat/paid", "seat=12A", "by=ada"]);
-    let run = until(folder.path(), &server, "hold-seat", "completed");
-    assert_eq!(run["output"], serde_json::json!({"seat": "12A", "state": "booked", "by": "ada"}));
-    until(folder.path(), &server, "watch-box-office", "cancelled");
-    let trace = ask(folder.path(), &server, &["runs", "trace", run["run_id"].as_str().unwrap()]);
-    let steps = trace["steps"].as_array().unwrap();
-    let step = |key: &str| steps.iter().find(|step| step["key"] == key).unwrap_or_else(|| panic!("{key} in {trace:#}"));
-    let race = step("outcome");
-    assert_eq!(race["kind"], "race");
-    assert_eq!(race["status"], "completed");
-    assert_eq!(race["first"], "paid");
-    assert_eq!(race["left"], serde_json::json!(["late", "sold"]));
-    assert_eq!(step("outcome › late › sleep")["status"], "left");
-    assert_eq!(step("outcome › paid › seat/paid")["status"], "completed");
-    assert!(server.stop().0.success());
-}
-
-#[test]
 fn signal_lets_a_run_go_on() {
     let folder = example("signal");
     let server = start(folder.path());
@@ -294,9 +269,9 @@ fn cron_starts_a_report_that_knows_its_time() {
     assert!(ended.stderr.contains("weekday-report") && ended.stderr.contains("deliver"), "{}", ended.stderr);
     let server = start(folder.path());
     let functions = ask(folder.path(), &server, &["functions", "ls"]);
-    let next = functions[0]["cron"]["next"].as_str().unwrap();
+    let next = functions[0]["cron"][0]["next"].as_str().unwrap();
     assert!(next.contains("T07:00:00+0"), "{functions}");
-    assert_eq!(functions[0]["cron"]["jitter"], "2m");
+    assert_eq!(functions[0]["cron"][0]["jitter"], "2m");
     assert!(server.stop().0.success());
     let refused = stepwell(folder.path(), ["try", "--cron", "weekly-report"]);
     assert_eq!(refused.exit, 3);
@@ -700,6 +675,26 @@ fn kv_numbers_invoices_without_a_gap() {
         let expected = serde_json::json!({"attempts": 2, "number": number, "text": format!("Invoice {number} for Ada")});
         assert!(answer.to_string().contains(&expected.to_string()), "{answer}");
     }
+}
+
+#[test]
+fn realtime_tells_who_listens_how_far_it_is() {
+    let folder = example("realtime");
+    let server = start(folder.path());
+    let answer = server.post("/v1/channels/list:l1/token", &[], "{}");
+    let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let token = made["data"]["token"].as_str().unwrap();
+    let other = server.get(&format!("/v1/channels/list:l2?token={token}")).unwrap();
+    assert!(other.starts_with("HTTP/1.1 403"), "{other}");
+    let heard = server.listen(&format!("/v1/channels/list:l1?topic=progress&topic=result&token={token}"));
+    let result = server.listen("/v1/channels/list:l1?topic=result");
+    ask(folder.path(), &server, &["send", "contacts/uploaded", "--example", "--wait"]);
+    let data = |line: String| serde_json::from_str::<Value>(&line).unwrap()["data"].clone();
+    let of = |contact: &str| serde_json::json!({"contact": contact, "of": 3});
+    let taken = serde_json::json!({"taken": 2});
+    let all = [of("ada@example.com"), of("nobody"), of("eve@example.com"), taken.clone()];
+    assert_eq!(heard.map(data).take(4).collect::<Vec<_>>(), all);
+    assert_eq!(result.map(data).next(), Some(taken));
 }
 
 /// What a webhook answers to a request with these headers.

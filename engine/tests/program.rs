@@ -136,6 +136,16 @@ impl Server {
         self.ask(&format!("POST {path}"), &[headers, &own].concat(), body).expect("the server answers")
     }
 
+    /// What the events of a stream say, from now on.
+    pub fn listen(&self, path: &str) -> impl Iterator<Item = String> + use<> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port).unwrap();
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let first = lines.next().unwrap_or_default();
+        assert!(first.starts_with("HTTP/1.1 200"), "{path}: {first}");
+        lines.filter_map(|line| line.strip_prefix("data: ").map(str::to_owned))
+    }
+
     fn ask(&self, what: &str, headers: &[(&str, &str)], body: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

@@ -3,6 +3,7 @@
 mod access;
 mod again;
 mod backlog;
+mod channels;
 mod connection;
 mod look_back;
 mod openapi;
@@ -68,7 +69,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-const HANDLERS: [(&str, &str); 8] = [
+const HANDLERS: [(&str, &str); 10] = [
     ("ping", "let one = step(\"one\", || { log::info(\"hello\", event.data); 1 });\nlet at = now();\n#{ one: one, seen: event.data }"),
     ("nap", "step(\"before\", || 1);\nsleep(\"rest\", \"1h\");\n2"),
     ("stumble", "step(\"trip\", || { throw \"no luck\"; });"),
@@ -79,6 +80,26 @@ const HANDLERS: [(&str, &str); 8] = [
          #{ charge: charge.id, pack: pack }",
     ),
     ("order", "step(\"take\", || event.data.amount)"),
+    (
+        "import",
+        "step(\"read\", || {\n\
+             publish(\"import:f1\", #{ row: 1 }, #{ topic: \"rows\" });\n\
+             publish(\"import:f1\", \"half of it\");\n\
+             publish(\"import:f1\", #{ row: 2 }, #{ topic: \"rows\" });\n\
+             publish(\"import/f2\", 0);\n\
+         });\n\
+         sleep(\"rest\", \"1ms\");\n\
+         step(\"tell\", || publish(\"import:f1\", [1.50, ()], #{ topic: \"the end, really\" }))",
+    ),
+    (
+        "flood",
+        "step(\"flood\", || {\n\
+             let text = \"x\";\n\
+             while text.len < 60000 { text = text + text; }\n\
+             text = text.sub_string(0, 60000);\n\
+             for n in 0..1000 { publish(\"flood\", #{ n: n, text: text }); }\n\
+         })",
+    ),
     ("watch", "wait_for_event(\"app/past\", #{ \"if\": \"async.data.user == event.data.user\", timeout: \"1h\" }).data.n"),
     ("wait", "wait_for_event(\"app/go\");\nsleep(\"rest\", \"1h\")"),
     (

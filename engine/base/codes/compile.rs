@@ -93,7 +93,7 @@ takes. Durations are 500ms, 30s, 5m, 2h, 7d or 1h30m, for a sleep or wait a year
 200 bytes and no `#`, and so has that of a sleep, a wait or a signal; `limit` of `parallel` is 1 to 256, `settle` true or false, a `race`
 has 1 to 256 branches, and branches are closures: without parameters, or with the item alone. `retries` of a step is 0 to 20, its `timeout` more than 0, its
 `backoff` table, exponential, linear or fixed, a duration, or a map of which each part has an effect. `wait_for_any` takes 1 to 20
-entries that each name their `event`; `send_event` 1 to 5000 events with names.
+entries that each name their `event`; `send_event` 1 to 5000 events with names. A channel's name and a topic have 1 to 200 bytes.
 
     sleep(\"1 hour\")             // sleep(\"1h\")",
     },
@@ -194,7 +194,7 @@ docs/handlers.md lists the functions with the types of their arguments.",
         title: "a closure outlives its turn of a loop",
         text: "\
 All turns of a `for` have one variable, and a closure does not copy what it captures. One that is put into a list, a map or a variable
-from outside of the loop sees the last item when it runs, and so do all of its siblings:
+from outside of the loop, also one that a `map` has made, sees the last item when it runs, and so do all of its siblings:
 
     let work = [];
     for item in items { work.push(|| step(`send-${item.id}`, || item.id)); }

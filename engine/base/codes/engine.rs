@@ -191,12 +191,13 @@ measured. A figure that could not be taken is never left out in silence: the who
         code: "E0551",
         title: "the function is not started by the clock",
         text: "\
-`try --cron` starts a function as its schedule would, so the function has to have one.
+`try --cron` starts a function as its schedule would, so the function has to have one. Of several it takes the first, or the one
+that `--schedule` names as the file has it.
 
     functions:
-      nightly-report: { cron: \"0 3 * * *\" }
+      nightly-report: { cron: [\"0 3 * * *\", \"0 15 * * SUN\"] }
 
-    stepwell try --cron nightly-report
+    stepwell try --cron nightly-report --schedule '0 15 * * SUN'
 
 A function that events start is tried with its event: `stepwell try EVENT`. Exit code 3.",
     },

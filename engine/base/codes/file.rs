@@ -105,6 +105,7 @@ The type is right, and the value is more or less than the option allows:
 
     retries            0 to 20          (attempts: 1 to 21)
     concurrency.limit  at least 1, and at most two limits for a function
+    cron               at most 10 schedules for a function
     engine.body        1B to 3MB
     limits.memory      at least 1MB
     jitter             0 to 1; of `cron`, at most the shortest time between two starts
@@ -265,6 +266,7 @@ before them.
     cron: \"*/15 * * * *\"          # every 15 minutes
     cron: \"0 0 L * *\"             # the last day of each month
     cron: \"@daily\"                # as 0 0 * * *
+    cron: [\"0 9 * * MON-FRI\", \"0 11 * * SAT,SUN\"]     # several, each by itself
 
 A field is `*`, a number, a list `1,15`, a range `1-5`, or a step `*/15` or `10-50/20`. Months are 1 to 12 or JAN to DEC, days of
 the week 0 to 7 (0 and 7 are Sunday) or SUN to SAT. The zone has a key of its own: `{ schedule: \"0 7 * * *\", tz: Europe/Berlin }`.",

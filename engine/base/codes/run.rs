@@ -24,8 +24,8 @@ recorded as a whole, so they do not work inside one. Call them before or after i
         code: "E0403",
         title: "an effect outside of a step",
         text: "\
-What acts on the world (`http::`, `db::`, `email::`, `exec::`, `kv::`) works inside a step only: the code between steps runs
-again at each replay, and would act again each time.
+What acts on the world (`http::`, `db::`, `email::`, `exec::`, `kv::`, `publish`) works inside a step only: the code between steps
+runs again at each replay, and would act again each time.
 
     let user = step(\"load-user\", || http::get(url).json);",
     },
@@ -114,7 +114,10 @@ An assignment in a closure of `parallel` or `race` changes a variable that the c
         title: "a run needs more memory than it may",
         text: "\
 The script's values took more than `limits.memory` (64MB), and that attempt was ended; other runs are not touched. Keep less
-in variables, work in portions, or raise the limit in events.yaml.",
+in variables, work in portions, or raise the limit in events.yaml.
+
+Where the engine itself has no memory left for a script's stack (`ulimit -v`, a system that promises no more than it has), the run
+waits for a second at a time until there is some, and no attempt is counted.",
     },
     Entry {
         code: "E0413",

@@ -75,8 +75,8 @@ test does not set has a value of its own, which cannot be mistaken for a real on
         code: "E0607",
         title: "nothing starts the test",
         text: "\
-A test has an `event`, which starts the run as it does in the engine; or `cron: true`, for a function with a schedule; or
-it `extends` a test that has one of these.
+A test has an `event`, which starts the run as it does in the engine; or `cron: true`, for a function with a schedule, and the
+schedule itself for one of several; or it `extends` a test that has one of these.
 
     - name: reports
       cron: true
@@ -94,8 +94,8 @@ it `extends` a test that has one of these.
         title: "an expression of a test reads a field that is not there",
         text: "\
 In `assert` stand `run`, the first run of the tested function, `runs`, all of them, and `event`, the test's first event. A run
-has id, function, status, output, error, reason, steps, attempts, results (by step), events_sent, logs, calls, started_ms and
-ended_ms (since the test's start), duration_ms and key. In the `if` of a mock stands `request`, with step and attempt, and of HTTP method, url,
+has id, function, status, output, error, reason, steps, attempts, results (by step), events_sent, logs, calls, published, started_ms
+and ended_ms (since the test's start), duration_ms and key. In the `if` of a mock stands `request`, with step and attempt, and of HTTP method, url,
 path, headers, query, json, text; of a statement database, sql, params; of a mail to, cc, bcc, from, reply_to, subject, text, html, attachments;
 of a command command, args, stdin.",
     },

@@ -24,8 +24,6 @@ const SETTLES: Part<Duration> = Part { whole: Duration::from_secs(2), quick: Dur
 pub const ROWS: &str = "its rows in the file";
 /// Far enough that nobody wakes.
 const FAR: Span = Span::seconds(30 * 24 * 60 * 60);
-/// Runs that hold a key and wait: fewer than of the others, since each of them has texts of its own in the file and in memory.
-const HELD: u64 = 100_000;
 /// Starts of an empty engine, of which the middle one is told.
 const STARTS: Part<usize> = Part { whole: 5, quick: 3 };
 
@@ -96,7 +94,7 @@ fn with_waiting(
 
 /// The memory of runs that wait for an event, each with a slot of a key that no other one has.
 fn memory_of_held(site: &Site, idle_mb: f64) -> io::Result<Figure> {
-    let held = site.scale.waiting.min(HELD);
+    let held = site.scale.waiting;
     let database = site.database("held");
     let mut filler = Filler::open(&database)?;
     filler.fill(held, &site.bar, New::held)?;

@@ -11,6 +11,9 @@ use super::super::reader::{Fields, MapShape, Reader, Value, choose, out_of_range
 use super::super::spanned::{Spanned, or};
 use super::super::tree::{Node, Shape};
 
+/// Most schedules of one function: of more nobody sees any more when it starts.
+pub(in crate::config) const SCHEDULES_MOST: usize = 10;
+
 /// Starts a function by the clock.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -116,6 +119,45 @@ impl Value for Cron {
         };
         cron.check(reader);
         Some(cron)
+    }
+}
+
+/// One schedule, or a list of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::config) struct Crons(pub Vec<Cron>);
+
+impl Value for Crons {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Crons> {
+        let Shape::List(items) = &node.shape else {
+            return Cron::read(node, reader).map(|cron| Crons(vec![cron]));
+        };
+        if items.is_empty() {
+            reader.note(Diagnostic::error("E0108", "`cron` names no schedule").at(node.place.clone()));
+        }
+        if let Some(more) = items.get(SCHEDULES_MOST) {
+            let problem = Diagnostic::error("E0111", format!("a function has at most {SCHEDULES_MOST} schedules"));
+            reader.note(problem.labelled(more.place.clone(), "one too many"));
+        }
+        let crons: Vec<Cron> = items.iter().filter_map(|item| Cron::read(item, reader)).collect();
+        check_each_once(&crons, reader);
+        Some(Crons(crons))
+    }
+}
+
+/// Two of the same times would start two runs each time. Where a function stands is stored by the schedule, besides.
+fn check_each_once(crons: &[Cron], reader: &mut Reader) {
+    let read = |cron: &Cron| Some((cron.schedule.clone()?, cron.policy()?.schedule));
+    let all: Vec<(Spanned<String>, Schedule)> = crons.iter().filter_map(read).collect();
+    for (at, (text, schedule)) in all.iter().enumerate() {
+        let Some((first, _)) = all[..at].iter().find(|(_, other)| other.is_same(schedule)) else { continue };
+        let message = if first.value.trim() == text.value.trim() {
+            format!("the schedule `{}` is listed twice", text.value)
+        } else {
+            format!("`{}` is the same schedule as `{}`", text.value, first.value)
+        };
+        let place = |text: &Spanned<String>| text.place.within(&text.value, 0..text.value.len());
+        let problem = Diagnostic::error("E0104", message).labelled(place(text), "again here").labelled(place(first), "first here");
+        reader.note(problem.help("each would start a run of its own: remove one, or give it another time or `tz`"));
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::tree::{Node, Shape};
 use super::batch::Batch;
 use super::cancel_on::{Cancel, Cancels};
 use super::concurrency::{self, Concurrency};
-use super::cron::Cron;
+use super::cron::{Cron, Crons};
 use super::debounce::Debounce;
 use super::defaults::Defaults;
 use super::on::{self, Trigger};
@@ -65,9 +65,9 @@ pub struct Function {
     pub batch: Option<Spanned<Batch>>,
     /// One unfinished run at a time, without a queue.
     pub singleton: Option<Spanned<Singleton>>,
-    /// Starts by the clock: a schedule such as `0 7 * * MON-FRI`, or `{ schedule, tz, jitter, missed }`.
+    /// Starts by the clock: a schedule such as `0 7 * * MON-FRI`, `{ schedule, tz, jitter, missed }`, or a list of up to ten of them.
     #[schemars(with = "Option<CronShape>")]
-    pub cron: Option<Spanned<Cron>>,
+    pub cron: Vec<Cron>,
 }
 
 impl Function {
@@ -134,7 +134,7 @@ fn read(id: &Spanned<String>, node: &Node, reader: &mut Reader) -> Option<Functi
         debounce: fields.optional_at_key("debounce"),
         batch: fields.optional_at_key("batch"),
         singleton: fields.optional_at_key("singleton"),
-        cron: fields.optional_at_key("cron"),
+        cron: fields.optional::<Crons>("cron").unwrap_or_default().0,
     };
     let started_by_clock = fields.entry("cron").is_some();
     fields.done();

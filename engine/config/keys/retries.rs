@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 
 use crate::base::limits::RETRIES_MOST;
-use crate::base::{Diagnostic, Location, Span};
+use crate::base::{Diagnostic, Span};
 use crate::rules::policy::{Growth, Retry, Waits};
 
 use super::super::reader::{Fields, MapShape, Reader, Value, choose, out_of_range, wrong};
@@ -69,12 +69,7 @@ impl Retries {
         let initial = self.initial.as_ref().map(|initial| ("initial", &initial.place));
         let max = self.max.as_ref().map(|max| ("max", &max.place));
         let jitter = self.jitter.as_ref().map(|jitter| ("jitter", &jitter.place));
-        let idle: Vec<(&str, &Location)> = match growth.value {
-            Growth::Table => [initial, max, jitter].into_iter().flatten().collect(),
-            Growth::Fixed => max.into_iter().collect(),
-            Growth::Exponential | Growth::Linear => Vec::new(),
-        };
-        for (key, place) in idle {
+        for (key, place) in [initial, max, jitter].into_iter().flatten().filter(|(key, _)| growth.value.idle().contains(key)) {
             let problem = Diagnostic::error("E0122", format!("`{key}` has no effect on the back-off `{}`", growth.value.word()));
             reader.note(problem.at(place.clone()).help(format!("remove `{key}`, or choose `exponential` or `linear`")));
         }

@@ -61,8 +61,9 @@ pub struct Case {
     /// The event that starts the run: its name, which sends its example, or `{ name, data }`.
     #[schemars(with = "Option<EventShape>")]
     pub event: Option<Spanned<Given>>,
-    /// Start the function as its schedule would, instead of by an event.
-    pub cron: Option<Spanned<bool>>,
+    /// Start the function as its schedule would, instead of by an event: `true` for the first one, or one of several as it is written.
+    #[schemars(with = "Option<ByClockShape>")]
+    pub cron: Option<Spanned<ByClock>>,
     /// When the test begins, in virtual time: RFC 3339.
     pub now: Option<Spanned<String>>,
     /// As at the file.
@@ -122,6 +123,17 @@ pub struct Later {
     pub id: Option<Spanned<String>>,
 }
 
+/// Whether the clock starts the function, and by which of its schedules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ByClock {
+    /// It does not.
+    No,
+    /// By the first one.
+    First,
+    /// By this one, as it is written.
+    Named(String),
+}
+
 /// Which functions run beside the tested one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum With {
@@ -145,6 +157,23 @@ impl JsonSchema for EventShape {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "anyOf": [{ "type": "string" }, generator.subschema_for::<Given>()] })
+    }
+}
+
+/// `true`, or a schedule.
+pub(super) struct ByClockShape;
+
+impl JsonSchema for ByClockShape {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ByClockForms".into()
+    }
+
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["boolean", "string"] })
     }
 }
 
@@ -179,6 +208,20 @@ impl MapShape for Given {
 
 impl MapShape for Later {
     const NAME: &'static str = "Later";
+}
+
+impl Value for ByClock {
+    fn read(node: &Node, reader: &mut Reader) -> Option<ByClock> {
+        match &node.shape {
+            Shape::Bool(true) => Some(ByClock::First),
+            Shape::Bool(false) => Some(ByClock::No),
+            Shape::Text(schedule) => Some(ByClock::Named(schedule.clone())),
+            _ => {
+                reader.wrong(node, "true, or one of the function's schedules");
+                None
+            }
+        }
+    }
 }
 
 impl Value for With {

@@ -106,31 +106,33 @@ impl Scheduler {
     /// others that are gone, and only when it is back are new ones held again.
     pub(super) fn hold_paused(&mut self) {
         let project = self.inner.project();
-        for function in self.inner.paused_functions() {
-            if project.function(&function).is_some() {
-                self.hold(&function);
-                continue;
-            }
-            for order in self.held.end(&function).into_keys() {
-                self.deadlocks.entered(order.run);
-                self.queue.push(order, &[]);
-            }
+        let paused = self.inner.paused_functions().into_iter();
+        let (there, gone): (Vec<_>, Vec<_>) = paused.partition(|function| project.function(function).is_some());
+        for order in gone.iter().flat_map(|function| self.held.end(function).into_keys()) {
+            self.deadlocks.entered(order.run);
+            self.queue.push(order, &[]);
         }
+        self.hold(&there);
     }
 
-    /// Holds the runs of a function that have not begun, those too that stand in line.
-    fn hold(&mut self, function: &Arc<str>) {
-        self.held.begin(Arc::clone(function));
-        let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| live.function == *function);
+    /// Holds the runs of functions that have not begun, those too that stand in line: one walk along all lines for all of them.
+    fn hold(&mut self, functions: &[Arc<str>]) {
+        if functions.is_empty() {
+            return;
+        }
+        functions.iter().for_each(|function| self.held.begin(Arc::clone(function)));
+        let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| self.held.holds(&live.function));
         for (order, wants) in self.queue.take_out(is_meant) {
-            self.held.keep(function, order, wants);
+            if let Some(live) = self.live.get(&order.run) {
+                self.held.keep(&live.function, order, wants);
+            }
         }
     }
 
     pub(super) fn pause(&mut self, row: &PauseRow) {
         let PauseRow { function, paused, since } = row;
         if *paused {
-            return self.hold(function);
+            return self.hold(std::slice::from_ref(function));
         }
         self.crons.resume(function);
         for (order, wants) in self.held.end(function) {

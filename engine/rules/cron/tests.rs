@@ -185,3 +185,33 @@ fn another_schedule_begins_anew_and_another_jitter_goes_on() {
     let less = cron("0 * * * *", Span::seconds(60), Missed::RunAll).go_on(&row, &mut || 0.0).unwrap();
     assert_eq!((less.last, less.due), (row.last, Some(at("2026-11-27T13:00:00Z"))));
 }
+
+#[test]
+fn a_schedule_is_the_same_however_it_is_written() {
+    let utc = |text: &str| schedule(text, "UTC");
+    assert!(utc("@daily").is_same(&utc("0 0 * * *")) && utc("0 7 * * MON").is_same(&utc("0 7 * * 1")));
+    assert!(!utc("0 7 * * *").is_same(&utc("0 8 * * *")));
+    assert!(!utc("0 7 * * *").is_same(&schedule("0 7 * * *", "Europe/Berlin")), "another zone has other times");
+    let seven = cron("0 7 * * *", Span(0), Missed::Skip);
+    assert!(seven.is_named(" 0 7 * * *") && seven.is_named("0 7 * * * UTC") && !seven.is_named("0 7 * * * Europe/Berlin"));
+}
+
+#[test]
+fn each_schedule_of_a_function_stands_by_itself() {
+    let [hourly, daily, weekly] = ["@hourly", "@daily", "@weekly"].map(|text| cron(text, Span(0), Missed::RunAll));
+    let (f, g): (Arc<str>, Arc<str>) = ("f".into(), "g".into());
+    let later = at("2026-11-29T15:30:00Z");
+    let first = stand([(&f, &hourly), (&f, &daily), (&g, &daily)], Vec::new(), at(NOON), &mut || 0.5);
+    assert_eq!((first.kept.len(), first.put.len(), first.gone.len()), (0, 3, 0));
+    let [of_hourly, of_daily, of_g] = &first.put[..] else { panic!("{first:?}") };
+    // One more in front, in another order: those that were there stay where they were, and the new one begins.
+    let more = stand([(&f, &weekly), (&f, &daily), (&f, &hourly), (&g, &daily)], first.put.clone(), later, &mut || 0.5);
+    assert_eq!(more.kept, [of_daily.clone(), of_hourly.clone(), of_g.clone()]);
+    assert_eq!(more.put, [weekly.begin(&f, later, &mut || 0.5)]);
+    assert_eq!(more.gone, []);
+    // Two less, and another function that keeps one of them.
+    let known = [more.kept, more.put].concat();
+    let less = stand([(&f, &hourly), (&g, &daily)], known, later, &mut || 0.5);
+    assert_eq!((&less.kept, &less.put), (&vec![of_hourly.clone(), of_g.clone()], &vec![]));
+    assert_eq!(less.writes(), [daily.key(&f), weekly.key(&f)].map(Write::DropCron));
+}

@@ -97,8 +97,11 @@ impl Line {
         }
     }
 
-    /// Those leave for whom `which` holds. It looks at all.
+    /// Those leave for whom `which` holds. It looks at all, and moves nothing where they all stay.
     pub(super) fn take_out(&mut self, which: impl Fn(&Order) -> bool) -> Vec<Order> {
+        if !self.orders().any(|order| which(&order)) {
+            return Vec::new();
+        }
         self.tidy();
         looked(self.places.len());
         let (gone, left): (Vec<_>, Vec<_>) =

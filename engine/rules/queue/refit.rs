@@ -43,8 +43,8 @@ pub struct Rethrottle {
 
 impl Queue {
     /// Changes what runs want, and the rules of throttles. Runs that have begun keep going, even beyond a limit that was lowered;
-    /// the others wait until there is room. All runs that name a limit that changes have to be among them. Gives how the
-    /// buckets of the throttles stand then, each with its function.
+    /// the others wait until there is room. All runs that name a limit that changes have to be among them. It looks at all that stand in
+    /// line, once for a reload. Gives how the buckets of the throttles stand then, each with its function.
     pub fn refit(&mut self, runs: Vec<Refit>, throttles: &[Rethrottle]) -> Vec<(Arc<str>, Given)> {
         // All of them first, so that a limit that changed has no users left and is made anew.
         let mut held: HashMap<RunId, bool> = HashMap::with_capacity(runs.len());

@@ -54,7 +54,8 @@ pub struct Survey {
 
 impl Queue {
     /// The keys that somebody holds, waits for, or has used up of late, at most `most` of them. It looks at every run in line, and at every
-    /// run that holds something.
+    /// run that holds something, so it is for people alone: whoever shows it keeps it for twenty times as long as it took (`exec::Rested`),
+    /// and no event, run or call of the API asks for it.
     pub fn survey(&self, most: usize) -> Survey {
         let mut waiting: Vec<(usize, Option<RunId>)> = vec![(0, None); self.slots.len()];
         for line in self.lines.iter().flatten() {

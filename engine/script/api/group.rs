@@ -63,6 +63,8 @@ struct Slot {
     /// How often its names were asked for before it first began.
     counts: Counts,
     place: Place,
+    /// It has stopped for want of a stack before it had come to something new: it may yet end by what is recorded.
+    is_short: bool,
     /// When what came last in it did, once it has ended.
     came: Millis,
 }
@@ -77,6 +79,8 @@ enum Place {
         error: Option<Arc<Failure>>,
         own: Own,
     },
+    /// It has ended to make room for one that had no stack, and begins again once all have asked for what they have recorded.
+    Aside,
     /// The engine stops before it begins something new.
     Interrupted,
     Done(Body),
@@ -107,6 +111,8 @@ pub(super) struct Group<'a> {
     seen: u64,
     /// A branch has begun to wait since: what it waits for may have come while it was on its way here.
     unseen: bool,
+    /// A branch waits for a stack.
+    wants_stack: bool,
 }
 
 impl<'a> Group<'a> {
@@ -121,13 +127,13 @@ impl<'a> Group<'a> {
         let slot = |(name, body, arguments): Part| {
             let path = race.map_or_else(|| parent.path_below(&name), |race| Arc::from(format!("{race}{BELOW}{name}")));
             let counts = parent.counts_under(&path);
-            Slot { path, body, arguments, counts, place: Place::New, came: Millis(0) }
+            Slot { path, body, arguments, counts, place: Place::New, is_short: false, came: Millis(0) }
         };
         let slots = parts.into_iter().map(slot).collect();
         #[allow(deprecated, reason = "as for `Store`")]
         let store = Rc::new(context.store_data());
         let gate = race.map(|_| Rc::new(Cell::new(true)));
-        Group { parent, function, store, slots, limit, gate, timer: None, seen: 0, unseen: false }
+        Group { parent, function, store, slots, limit, gate, timer: None, seen: 0, unseen: false, wants_stack: false }
     }
 }
 
@@ -138,7 +144,7 @@ impl Group<'_> {
             if let Err(halt) = self.advance() {
                 return Poll::Ready(Err(halt));
             }
-            if !self.is_running() {
+            if !self.is_under_way() {
                 return Poll::Ready(Ok(()));
             }
             match self.hear() {
@@ -157,9 +163,20 @@ impl Group<'_> {
         self.collect().and_then(|()| self.begin())
     }
 
-    /// Whether a branch is at work.
-    pub(super) fn is_running(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.slots.iter().any(Slot::is_running)
+    }
+
+    /// Whether a branch is at work, or waits for a stack.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_running() || self.wants_stack
+    }
+
+    /// Notes whether a branch waits for a stack.
+    fn wants_stack(&mut self, wants: bool) {
+        if std::mem::replace(&mut self.wants_stack, wants) != wants {
+            self.parent.wants_stack(wants);
+        }
     }
 
     /// Starts branches again whose waits have come to something, where the run was told of that since it looked last.
@@ -178,7 +195,7 @@ impl Group<'_> {
             let Place::Running(running) = &slot.place else { continue };
             let Some(result) = running.take() else { continue };
             let attempt = Rc::clone(&running.attempt);
-            slot.came = attempt.came();
+            (slot.came, slot.is_short) = (attempt.came(), attempt.has_stopped_short());
             let halt = match &result {
                 Err(broken) => Some(broke(&attempt, broken.clone())),
                 Ok(Err(error)) => attempt.take_halt().map(|halt| run::at(halt, error, &attempt)),
@@ -193,6 +210,10 @@ impl Group<'_> {
                 Some(Halt::Stop(Outcome::Interrupted)) => {
                     self.parent.inherit(own);
                     Place::Interrupted
+                }
+                Some(Halt::Aside) => {
+                    self.parent.inherit(own);
+                    Place::Aside
                 }
                 Some(halt) => {
                     self.parent.inherit(own);
@@ -209,29 +230,40 @@ impl Group<'_> {
 
     /// Begins as many branches as the limit lets, in order.
     fn begin(&mut self) -> Result<(), Halt> {
-        // One that the engine stops before something new has not given up its place: it goes on there.
-        let is_under_way = |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. } | Place::Interrupted);
+        // One that the engine stops before something new, or that was set aside, has not given up its place: it goes on there.
+        let is_under_way =
+            |slot: &&Slot| matches!(slot.place, Place::Running(_) | Place::Suspended { .. } | Place::Aside | Place::Interrupted);
         let mut room = self.limit.saturating_sub(self.slots.iter().filter(is_under_way).count());
+        // Where there is no memory for another stack, the branches run one after another.
+        let mut wants_stack = false;
         for at in 0..self.slots.len() {
-            if room == 0 {
+            if room == 0 || wants_stack {
                 break;
             }
-            if matches!(self.slots[at].place, Place::New) {
-                if !self.start(at, None)? {
-                    // Where there is no memory for another stack, the branches run one after another.
-                    break;
-                }
+            if matches!(self.slots[at].place, Place::New) && !self.comes_too_late(at) {
+                wants_stack = !self.start(at, None)?;
                 room -= 1;
+            }
+        }
+        self.wants_stack(wants_stack);
+        for at in 0..self.slots.len() {
+            let is_aside = matches!(self.slots[at].place, Place::Aside);
+            if is_aside && !self.wants_stack && self.may_come_back(at) {
+                let wants_stack = !self.start(at, None)?;
+                self.wants_stack(wants_stack);
             }
         }
         Ok(())
     }
 
-    /// Starts a branch, or starts it again over what it has recorded; false where it has to wait for another one's end.
+    /// Whether a branch that was set aside may begin again: not where it would only have to make room once more.
+    fn may_come_back(&self, at: usize) -> bool {
+        let is_held = || self.parent.is_held() || self.gate.is_some() && (self.has_ended() || self.is_behind());
+        self.parent.may_come_back(self.is_running()) && (self.slots[at].is_short || !is_held())
+    }
+
+    /// Starts a branch, or starts it again over what it has recorded; false where it gets no stack before another one's end.
     fn start(&mut self, at: usize, own: Option<Own>) -> Result<bool, Halt> {
-        if let Some(gate) = &self.gate {
-            gate.set(true);
-        }
         let slot = &self.slots[at];
         let attempt = self.parent.branch(&slot.path, &slot.counts, own, self.gate.as_ref());
         let script = Rc::clone(&attempt);
@@ -247,14 +279,19 @@ impl Group<'_> {
         };
         match Coroutine::new(Rc::clone(&attempt) as _, run::stack_bytes(&attempt), evaluate) {
             Ok(coroutine) => {
-                self.slots[at].place = Place::Running(self.parent.run_beside(attempt, coroutine));
+                let slot = &mut self.slots[at];
+                slot.is_short = false;
+                slot.place = Place::Running(self.parent.run_beside(attempt, coroutine));
                 Ok(true)
             }
-            Err(_) if self.is_running() => {
+            Err(broken) => {
                 self.parent.inherit(attempt.take_own());
-                Ok(false)
+                if self.is_running() || self.parent.has_others_at_work() {
+                    return Ok(false);
+                }
+                self.parent.gives_up_on_stack();
+                Err(broke(&attempt, broken))
             }
-            Err(broken) => Err(broke(&attempt, broken)),
         }
     }
 
@@ -311,6 +348,10 @@ impl Group<'_> {
 
     /// The results in order; ends the script where a branch is left that waits.
     pub(super) fn end(mut self, ended: Result<Result<(), Halt>, Fault>) -> Result<Vec<Body>, Fault> {
+        self.wants_stack(false);
+        if self.slots.iter().any(|slot| slot.is_short) {
+            self.parent.stops_short();
+        }
         let mut suspended: Vec<(RunState, Option<Millis>, Option<Arc<Failure>>)> = Vec::new();
         let mut interrupted = false;
         let mut results = Vec::with_capacity(self.slots.len());
@@ -325,6 +366,11 @@ impl Group<'_> {
                     suspended.push((state, wake, error));
                 }
                 Place::Interrupted => interrupted = true,
+                Place::Aside => {
+                    if let Outcome::Suspended { state, wake, error } = run::without_stack(self.parent) {
+                        suspended.push((state, wake, error));
+                    }
+                }
                 // It is ended with the script.
                 Place::New | Place::Running(_) => {}
             }
@@ -345,15 +391,31 @@ impl Group<'_> {
 
     // ---- races ----
 
-    /// Whether a branch may yet come to its end by what is recorded, or has come already: until that is known, no end is the first one.
+    /// Whether a branch may yet come to its end by what is recorded: until that is known, no end is the first one. One without a stack
+    /// may as well.
     pub(super) fn is_behind(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(&slot.place, Place::Running(running) if running.attempt.is_behind()))
+        self.slots.iter().any(|slot| match &slot.place {
+            Place::Running(running) => running.attempt.is_behind(),
+            Place::New => self.parent.has_past(&slot.path),
+            Place::Suspended { .. } | Place::Aside => slot.is_short,
+            Place::Interrupted | Place::Done(_) => false,
+        })
     }
 
-    /// Lets the branches begin what is new.
-    pub(super) fn let_begin(&self) {
+    fn has_ended(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot.place, Place::Done(_)))
+    }
+
+    /// Whether the race is over for a branch that has yet to begin: only one that has something recorded may have ended before.
+    fn comes_too_late(&self, at: usize) -> bool {
+        self.gate.is_some() && self.has_ended() && !self.parent.has_past(&self.slots[at].path)
+    }
+
+    /// Lets the branches begin what is new, or has them wait before they do.
+    pub(super) fn let_begin(&self, may_begin: bool) {
         if let Some(gate) = &self.gate
-            && gate.replace(false)
+            && gate.replace(!may_begin)
+            && may_begin
         {
             self.parent.changes();
         }
@@ -373,7 +435,9 @@ impl Group<'_> {
 
     /// Has all branches end but this one; gives those that were at work, with their own branches. Each ends as if its run were cancelled,
     /// once what it has handed to the engine is done.
-    pub(super) fn leave(&self, first: usize) -> Vec<Rc<Running>> {
+    pub(super) fn leave(&mut self, first: usize) -> Vec<Rc<Running>> {
+        // Nor does one wait for a stack any more.
+        self.wants_stack(false);
         for (_, slot) in self.slots.iter().enumerate().filter(|(at, _)| *at != first) {
             if let Place::Running(running) = &slot.place {
                 running.attempt.leave();

@@ -8,6 +8,7 @@ mod group;
 mod jwt;
 mod kv;
 mod parallel;
+pub(super) mod publish;
 mod race;
 pub(super) mod regex;
 mod send;
@@ -45,6 +46,7 @@ pub(super) fn register(engine: &mut Engine) {
     jwt::register(engine);
     template::register(engine);
     kv::register(engine);
+    publish::register(engine);
     sizes::register(engine);
     super::effects::http::register(engine);
     super::effects::db::register(engine);

@@ -175,15 +175,18 @@ impl Race<'_> {
             if let Err(halt) = self.group.advance() {
                 return Poll::Ready(Err(halt));
             }
-            if self.group.is_behind() {
-                return Poll::Pending;
+            let is_behind = self.group.is_behind();
+            let first = if is_behind { None } else { self.group.first() };
+            self.group.let_begin(!is_behind && first.is_none());
+            if first.is_none() && !self.group.is_under_way() {
+                return Poll::Ready(Ok(()));
             }
-            let first = self.group.first();
-            if first.is_none() {
-                self.group.let_begin();
-                if !self.group.is_running() {
-                    return Poll::Ready(Ok(()));
+            if is_behind {
+                // One that got no stack tries again when its time has come.
+                if self.group.wake_due(context) {
+                    continue;
                 }
+                return Poll::Pending;
             }
             match self.group.hear() {
                 Ok(true) => continue,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Engine, FLOAT, FnPtr, INT, ImmutableString, Map, NativeCallContext};
 
-use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_NAME_BYTES, STEP_RESULT_BYTES};
+use crate::base::limits::{RETRIES_MOST, SLEEP_MOST_MS, STEP_RESULT_BYTES};
 use crate::base::{Json, Millis, Span, alloc};
 use crate::rules::policy::{Growth, Waits};
 use crate::rules::row::{AskedBy, Recorded};
@@ -15,7 +15,7 @@ use super::super::attempt::{Attempt, Found, Halt, Inside, Made, current, place_o
 use super::super::capture::Captured;
 use super::super::error::{self, Fault, StepError, Thrown, Verdict, terminated, verdict};
 use super::super::time::{self, Moment};
-use super::super::value;
+use super::super::{terms, value};
 use super::demand_between;
 
 /// The options of a step.
@@ -47,16 +47,10 @@ fn no_exit() -> Result<Dynamic, Fault> {
 
 /// Refuses a name that cannot be a step's, which is stored and shown as it is.
 pub(super) fn check_name(attempt: &Attempt, name: &str) -> Result<(), Fault> {
-    let what = if name.is_empty() {
-        "a step's name is empty".to_owned()
-    } else if name.len() > STEP_NAME_BYTES {
-        format!("a step's name has {} bytes; at most {STEP_NAME_BYTES} are allowed", name.len())
-    } else if name.contains('#') {
-        format!("the step's name `{name}` has a `#`, which counts steps of the same name")
-    } else {
-        return attempt.call.surroundings.secrets.refuse(name, "a step's name");
-    };
-    Err(Thrown::last("E0401", what).fault())
+    match terms::wrong_name("a step's", name) {
+        Some(wrong) => Err(Thrown::last("E0401", wrong).fault()),
+        None => attempt.call.surroundings.secrets.refuse(name, "a step's name"),
+    }
 }
 
 /// What a step's options ask for.
@@ -91,43 +85,32 @@ fn options(attempt: &Attempt, given: Option<&Map>) -> Result<Options, Fault> {
 
 /// The word for a kind, a duration (always that long), or `#{kind, initial, max, jitter}`.
 fn backoff(value: &Dynamic) -> Result<Backoff, Fault> {
-    let wrong = |message: String| Thrown::last("E0407", message);
+    let wrong = |message: String| Thrown::last("E0407", message).help(terms::BACK_OFFS).fault();
     if let Some(map) = value.read_lock::<Map>() {
         let mut waits = Waits::default();
         for (name, value) in map.iter() {
             match name.as_str() {
-                "kind" => waits.growth = Some(growth(&value.to_string())?),
+                "kind" => waits.growth = Some(terms::growth(&value.to_string()).map_err(wrong)?),
                 "initial" => waits.initial = Some(time::period(value)?.0),
                 "max" => waits.max = Some(time::period(value)?.0),
-                "jitter" => match value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64)) {
-                    Ok(share) if (0.0..=1.0).contains(&share) => waits.jitter = Some(share),
-                    _ => return Err(wrong("jitter is a number from 0 to 1".to_owned()).fault()),
-                },
-                other => return Err(wrong(format!("backoff has no `{other}`")).help("kind, initial, max, jitter").fault()),
+                "jitter" => waits.jitter = Some(terms::jitter(value).map_err(wrong)?),
+                other => return Err(wrong(terms::no_part(other))),
             }
         }
-        if let (Some(initial), Some(max)) = (waits.initial, waits.max)
-            && initial > max
-        {
-            return Err(wrong(format!("the first wait, {initial}, is longer than the longest, {max}")).fault());
+        if let Some(message) = terms::wrong_waits(waits.initial, waits.max) {
+            return Err(wrong(message));
         }
-        let idle = waits.growth.and_then(|growth| Some((growth, growth.idle().iter().find(|name| map.contains_key(**name))?)));
-        if let Some((growth, name)) = idle {
-            let thrown = wrong(format!("`{name}` has no effect on the back-off `{}`", growth.word()));
-            return Err(thrown.help(format!("remove `{name}`, or choose `exponential` or `linear`")).fault());
-        }
-        return Ok(waits.backoff());
+        let idle = waits.growth.and_then(|growth| map.keys().find_map(|part| terms::idle(growth, part.as_str())));
+        return match idle {
+            Some((message, help)) => Err(Thrown::last("E0407", message).help(help).fault()),
+            None => Ok(waits.backoff()),
+        };
     }
-    match value.as_immutable_string_ref().ok().filter(|text| text.starts_with(|c: char| c.is_ascii_alphabetic())) {
-        Some(word) => Ok(Waits { growth: Some(growth(&word)?), ..Waits::default() }.backoff()),
-        None => Ok(Waits { growth: Some(Growth::Fixed), initial: Some(time::period(value)?.0), ..Waits::default() }.backoff()),
-    }
-}
-
-fn growth(word: &str) -> Result<Growth, Fault> {
-    Growth::WORDS.iter().find(|(known, _)| *known == word).map(|(_, growth)| *growth).ok_or_else(|| {
-        Thrown::last("E0407", format!("there is no back-off `{word}`")).help("table, exponential, linear or fixed, or a duration").fault()
-    })
+    let waits = match value.as_immutable_string_ref().ok().filter(|text| terms::is_word(text)) {
+        Some(word) => Waits { growth: Some(terms::growth(&word).map_err(wrong)?), ..Waits::default() },
+        None => Waits { growth: Some(Growth::Fixed), initial: Some(time::period(value)?.0), ..Waits::default() },
+    };
+    Ok(waits.backoff())
 }
 
 fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: FnPtr) -> Result<Dynamic, Fault> {

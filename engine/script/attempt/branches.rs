@@ -3,7 +3,10 @@
 //! What the branches of a run share is here: the journal, the waits, the account of memory, and the coroutines that run
 //! beside the script's own. A branch that has nothing more to replay stops until every other one has come as far, so that
 //! nothing is executed before the handler has asked for all that the run has recorded. In a race it stops once more, until it is
-//! known whether one has ended by what is recorded: then nothing is executed at all.
+//! known whether one has ended by what is recorded: then nothing is executed at all. Where another one has no stack to come as far,
+//! whoever stops makes room for it.
+
+mod races;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,11 +21,10 @@ use rhai::Dynamic;
 use crate::base::Millis;
 use crate::base::alloc::{self, Account};
 use crate::rules::fit::{Answer, BELOW, Instead, is_own, is_under};
-use crate::rules::run::Outcome;
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
-use super::super::error::{Fault, terminated};
+use super::super::error::Fault;
 use super::journal::{Found, State, new_call};
 use super::{Attempt, Halt};
 
@@ -48,6 +50,10 @@ pub(in crate::script) struct Common {
     leaves: Cell<usize>,
     /// Those of them that have nothing more to replay and wait for the others.
     arrived: Cell<usize>,
+    /// The calls of `parallel` and `race` of which a branch waits for a stack.
+    wanting: Cell<usize>,
+    /// A branch has got no stack, and nothing else was there whose end could have made room for it.
+    gave_up: Cell<bool>,
 }
 
 /// What one branch has to commit.
@@ -87,6 +93,8 @@ pub(in crate::script) struct Branch {
     gate: Option<Rc<Cell<bool>>>,
     /// It has come to something new, or had nothing recorded.
     is_up: Cell<bool>,
+    /// It has ended for want of a stack before it had come to something new.
+    is_short: Cell<bool>,
     /// Another branch has ended its race: it ends, too.
     is_left: Cell<bool>,
 }
@@ -132,6 +140,8 @@ impl Common {
             quiet: Cell::new(false),
             leaves: Cell::new(1),
             arrived: Cell::new(0),
+            wanting: Cell::new(0),
+            gave_up: Cell::new(false),
         }
     }
 
@@ -143,6 +153,11 @@ impl Common {
     /// Whether every coroutine waits for the others to replay, and none can.
     fn is_stuck(&self) -> bool {
         self.arrived.get() > 0 && self.arrived.get() >= self.leaves.get()
+    }
+
+    /// Whether a branch that has yet to ask for what it has recorded may be without a stack.
+    fn is_short_of_stacks(&self) -> bool {
+        self.wanting.get() > 0 || self.gave_up.get()
     }
 
     fn count(cell: &Cell<usize>, by: isize) {
@@ -198,11 +213,9 @@ impl Attempt {
             above: self.me.clone(),
             gate: gate.map(Rc::clone),
             is_up: Cell::new(is_up),
+            is_short: Cell::new(false),
             is_left: Cell::new(false),
         };
-        if is_up {
-            self.comes_up();
-        }
         let own = Own { began: now, ..own.unwrap_or_default() };
         Attempt::with(
             (Arc::clone(&self.program), Rc::clone(&self.call), Arc::clone(&self.ports), Arc::clone(&self.stop)),
@@ -214,6 +227,9 @@ impl Attempt {
 
     /// Runs a branch on its coroutine, beside the others.
     pub(in crate::script) fn run_beside(&self, attempt: Rc<Attempt>, coroutine: Coroutine<Body>) -> Rc<Running> {
+        if !attempt.is_behind() {
+            self.comes_up();
+        }
         let running = Rc::new(Running { attempt, coroutine: RefCell::new(Some(coroutine)), result: RefCell::new(None) });
         self.common.beside.borrow_mut().push(Rc::clone(&running));
         Common::count(&self.common.leaves, 1);
@@ -230,6 +246,47 @@ impl Attempt {
     pub(in crate::script) fn waits_for_branches(&self, waits: bool) {
         Common::count(&self.common.leaves, if waits { -1 } else { 1 });
         self.common.change();
+    }
+
+    /// A branch of one more `parallel` or `race` waits for a stack, or none of it does any more.
+    pub(in crate::script) fn wants_stack(&self, wants: bool) {
+        Common::count(&self.common.wanting, if wants { 1 } else { -1 });
+    }
+
+    /// Notes that a branch below this one has got no stack where nothing is left to wait for.
+    pub(in crate::script) fn gives_up_on_stack(&self) {
+        self.common.gave_up.set(true);
+        self.stops_short();
+    }
+
+    /// Ends the script for want of a stack, its own or another one's: where it had not come to something new, it may yet end by what
+    /// is recorded.
+    pub(in crate::script) fn stops_short(&self) {
+        if let Some(branch) = &self.branch {
+            branch.is_short.set(!branch.is_up.get());
+        }
+    }
+
+    /// Whether it has ended so.
+    pub(in crate::script) fn has_stopped_short(&self) -> bool {
+        self.branch.as_ref().is_some_and(|branch| branch.is_short.get())
+    }
+
+    /// Ends the script, which is begun again over its records later: another branch needs its stack.
+    fn makes_room(&self) -> Fault {
+        self.stops_short();
+        self.halt(Halt::Aside)
+    }
+
+    /// Whether a coroutine of the run is at work: its end, or its next call, may make room for another one.
+    pub(in crate::script) fn has_others_at_work(&self) -> bool {
+        self.common.leaves.get() > 0
+    }
+
+    /// Whether a branch that was set aside may come back: what the others have recorded was asked for; or, where nothing of its
+    /// `parallel` or `race` `is_running`, nobody is there who could ask, which it finds out then.
+    pub(in crate::script) fn may_come_back(&self, is_running: bool) -> bool {
+        self.common.state.borrow().fit.is_whole() || !is_running && !self.common.is_short_of_stacks()
     }
 
     /// What the attempt has to commit.
@@ -296,58 +353,6 @@ impl Attempt {
         Found::Recorded(record.result.clone())
     }
 
-    /// Asks for the next race of this name: for its record, where it is decided, which stands for all that is below it.
-    pub(in crate::script) fn ask_race(&self, name: &str) -> Result<Found, Fault> {
-        if self.is_halted() {
-            return Err(terminated());
-        }
-        self.demand_place()?;
-        let records = &self.call.journal.records;
-        let branch = self.branch.as_ref();
-        let mut state = self.common.state.borrow_mut();
-        let named = branch.map_or_else(|| name.to_owned(), |branch| Attempt::named(branch, name));
-        let key = state.next_key(Kind::Race, &named);
-        let at = state.fit.race(records, branch.map(|branch| &*branch.path), &key);
-        let record = at.map(|at| records[at].clone()).or_else(|| state.find_added(Kind::Race, &key));
-        drop(state);
-        let Some(record) = record else { return Ok(Found::New(key)) };
-        self.common.change();
-        match branch {
-            Some(branch) => Ok(self.found_in_branch(branch, &record)),
-            None => {
-                self.operations.set(0);
-                self.passes_record(&record);
-                Ok(Found::Recorded(record.result))
-            }
-        }
-    }
-
-    /// A race is decided: before anything is made of that, the handler has to ask for all that is recorded. What is recorded below the race
-    /// is not needed any more.
-    pub(in crate::script) fn demand_all_asked(&self, key: &Arc<str>) -> Result<(), Fault> {
-        let missed = {
-            let mut state = self.common.state.borrow_mut();
-            state.fit.pass_over(&self.call.journal.records, key);
-            state.fit.missed()
-        };
-        self.common.change();
-        match missed {
-            None => {}
-            Some(_) if self.is_branch() => self.wait_for_others(Kind::Race, key)?,
-            Some(at) => return Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(Kind::Race, key)))))),
-        }
-        self.go_beyond_records(Kind::Race, key)
-    }
-
-    /// When the first thing below a race began; now where there is none.
-    pub(in crate::script) fn began_below(&self, race: &str) -> Millis {
-        let state = self.common.state.borrow();
-        let records = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_under(&record.key, race));
-        let waits = self.common.waits.borrow();
-        let opened = waits.iter().filter(|row| is_under(&row.wait.key, race)).map(|row| row.opened);
-        records.map(|record| record.started).chain(opened).chain([self.now()]).min().unwrap_or_default()
-    }
-
     /// Whether a wait is stored that is not recorded.
     fn has_wait(&self, kind: Kind, key: &str) -> bool {
         let is_it = |row: &WaitRow| row.wait.kind == kind && *row.wait.key == *key && !matches!(row.state, WaitState::Recorded(_));
@@ -355,72 +360,14 @@ impl Attempt {
     }
 
     /// Whether anything is recorded under a path, or waited for.
-    fn has_past(&self, path: &str) -> bool {
+    pub(in crate::script) fn has_past(&self, path: &str) -> bool {
         let state = self.common.state.borrow();
         let mut records = self.call.journal.records.iter().chain(&state.added.records);
         records.any(|record| is_under(&record.key, path)) || self.common.waits.borrow().iter().any(|row| is_under(&row.wait.key, path))
     }
 
-    // ---- races ----
-
-    /// Whether something holds of this branch, or of one that it is in.
-    fn any_branch(&self, holds: &mut dyn FnMut(&Branch) -> bool) -> bool {
-        let Some(branch) = &self.branch else { return false };
-        holds(branch) || branch.above.upgrade().is_some_and(|above| above.any_branch(holds))
-    }
-
-    /// Comes to something new. In a race it waits until it is known whether a branch has ended by what is recorded.
-    fn begin_new(&self) -> Result<(), Fault> {
-        self.comes_up();
-        let is_held = || self.any_branch(&mut |branch| branch.gate.as_ref().is_some_and(|gate| gate.get()));
-        if !is_held() {
-            return Ok(());
-        }
-        self.wait(std::future::poll_fn(|_| if is_held() { Poll::Pending } else { Poll::Ready(()) }))
-    }
-
-    fn comes_up(&self) {
-        let up = &mut |branch: &Branch| {
-            branch.is_up.set(true);
-            false
-        };
-        self.any_branch(up);
-        self.common.change();
-    }
-
-    /// Whether it is still among what is recorded.
-    pub(in crate::script) fn is_behind(&self) -> bool {
-        self.branch.as_ref().is_some_and(|branch| !branch.is_up.get())
-    }
-
-    /// Another branch has ended its race.
-    pub(in crate::script) fn leave(&self) {
-        if let Some(branch) = &self.branch {
-            branch.is_left.set(true);
-        }
-    }
-
-    /// Whether it ends, since another branch has ended its race, or one around it.
-    pub(super) fn is_left(&self) -> bool {
-        self.any_branch(&mut |branch| branch.is_left.get())
-    }
-
-    /// Ends the script of a branch whose race is over.
-    pub(super) fn demand_place(&self) -> Result<(), Fault> {
-        if self.is_left() { Err(self.halt(Halt::Stop(Outcome::Interrupted))) } else { Ok(()) }
-    }
-
-    /// The branches at work below this one that have to end, since their races are over.
-    pub(in crate::script) fn left(&self) -> Vec<Rc<Running>> {
-        self.common.change();
-        let path = |attempt: &Attempt| attempt.branch.as_ref().map(|branch| Arc::clone(&branch.path));
-        let own = path(self);
-        let is_below = |attempt: &Attempt| own.as_ref().is_none_or(|own| path(attempt).is_some_and(|path| is_under(&path, own)));
-        let is_meant = |running: &&Rc<Running>| running.attempt.is_left() && is_below(&running.attempt);
-        self.common.beside.borrow().iter().filter(is_meant).cloned().collect()
-    }
-
-    /// Waits until all branches have asked for everything that is recorded.
+    /// Waits until all branches have asked for everything that is recorded. Where one of them has no stack to do so, this one makes
+    /// room for it: it ends, and is begun again over its records when they have.
     fn wait_for_others(&self, kind: Kind, key: &Arc<str>) -> Result<(), Fault> {
         let common = &self.common;
         Common::count(&common.arrived, 1);
@@ -439,6 +386,7 @@ impl Attempt {
         common.change();
         match missed? {
             None => Ok(()),
+            Some(_) if common.is_short_of_stacks() => Err(self.makes_room()),
             Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, key)))))),
         }
     }

@@ -41,6 +41,10 @@ impl Checker<'_> {
                 let error = api::regex::check(pattern).err()?;
                 Some((error, "the patterns are those of the crate regex: without look-around and back-references"))
             }),
+            "publish" => self.text(text(0), |name| {
+                let message = api::publish::wrong_name("a channel's name", name)?;
+                Some((message, "name it by what its messages are about, such as import:f1"))
+            }),
             "exec::run" => self.named(UseKind::Command, text(0)),
             "db::query" | "db::exec" => self.named(UseKind::Database, text(0)),
             "email::send" => {
@@ -117,6 +121,10 @@ fn wrong_value(function: &str, field: &Field) -> Option<String> {
     match (function, field.name.as_str()) {
         ("race", "id") => (!value.is_string()).then(|| "the option `id` of race is a text".to_owned()),
         ("parallel", "settle") => (!value.is_bool()).then(|| "settle is true or false".to_owned()),
+        ("publish", "topic") => match &field.text {
+            Some((topic, _)) => api::publish::wrong_name("a topic", topic),
+            None => Some("the topic of publish is a text".to_owned()),
+        },
         ("step", "timeout") => {
             let is_none = value.as_int() == Ok(0)
                 || field.text.as_ref().is_some_and(|(text, _)| text.parse::<Span>().is_ok_and(|span| span == Span(0)));

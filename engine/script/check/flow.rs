@@ -13,7 +13,7 @@ use rhai::{AST, Expr, FnCallExpr, Position, Stmt, StmtBlock};
 use crate::base::{Diagnostic, Location, Source};
 
 use super::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
-use super::loops::{Held, Turn, closures, keeps};
+use super::loops::{Held, Turn, closures, from_outside, keeps};
 use super::syntax::{Bodies, Body, Changes, bodies, captures, flatten};
 use super::{Names, closure};
 
@@ -228,7 +228,7 @@ impl Flow<'_> {
 
     fn value(&mut self, expression: &Expr) -> What {
         let what = match expression {
-            _ if closure(expression).is_some() => self.closure(expression, &[], false),
+            _ if closure(expression).is_some() => self.closure(expression, &[], false).0,
             Expr::StringConstant(text, _) => What::Text(Some(text.to_string())),
             Expr::IntegerConstant(number, _) => What::Whole(Some(*number)),
             Expr::FloatConstant(number, _) => What::Number(Some(**number)),
@@ -399,7 +399,7 @@ impl Flow<'_> {
     /// A call of a method on a value; `owner` is the variable that the value is a part of.
     fn method(&mut self, what: &What, call: &FnCallExpr, position: Position, is_safe: bool, owner: Option<usize>) -> What {
         let name = call.name.as_str();
-        let mut given: Vec<Datum> = Vec::new();
+        let (mut given, mut value): (Vec<Datum>, Vec<Datum>) = (Vec::new(), Vec::new());
         for argument in &call.args {
             if closure(argument).is_some() {
                 let item = self.item(what, self.at(position));
@@ -409,7 +409,8 @@ impl Flow<'_> {
                     _ if EACH.contains(&name) => vec![item],
                     _ => Vec::new(),
                 };
-                let what = self.closure(argument, &parameters, !parameters.is_empty());
+                let what;
+                (what, value) = self.closure(argument, &parameters, !parameters.is_empty());
                 given.push(Datum { what, place: self.at(argument.start_position()) });
             } else {
                 given.push(self.datum(argument));
@@ -417,7 +418,8 @@ impl Flow<'_> {
         }
         self.kept_by(name, owner, &given);
         let gives = self.typed_method(what, name, position, &given);
-        let What::Read(read) = what else { return gives };
+        let kept = self.given_back(what, name, &value);
+        let What::Read(read) = what else { return if kept == What::Anything { gives } else { kept } };
         if let ("contains" | "get", Some(What::Text(Some(key)))) = (name, given.first().map(|first| &first.what)) {
             self.facts.tested.insert(format!("{}.{key}", read.path(read.hops.len())));
         }
@@ -427,14 +429,16 @@ impl Flow<'_> {
             self.note(read, End::Method { name: name.to_owned(), place: self.at(position), is_safe });
         }
         // What is left of a list has the items that it had.
-        if name == "filter" { what.clone() } else { What::Anything }
+        if name == "filter" { what.clone() } else { kept }
     }
 
-    /// The body of a closure, at the place where it is made; whether it is called there, by a method of a list.
-    fn closure(&mut self, expression: &Expr, given: &[What], at_once: bool) -> What {
+    /// The body of a closure, at the place where it is made; whether it is called there, by a method of a list. Gives the closure, and
+    /// the closures in its value that capture variables of the loops around it.
+    fn closure(&mut self, expression: &Expr, given: &[What], at_once: bool) -> (What, Vec<Datum>) {
         let what = What::Closure(self.looped(expression));
-        let (Some(name), captured) = (closure(expression), captures(expression)) else { return what };
-        let Some(function) = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone) else { return what };
+        let (Some(name), captured) = (closure(expression), captures(expression)) else { return (what, Vec::new()) };
+        let function = self.functions.get(&name).and_then(|bodies| bodies.values().next()).map(Rc::clone);
+        let Some(function) = function else { return (what, Vec::new()) };
         let depth = self.scope.len();
         for (at, parameter) in function.parameters.iter().skip(captured).enumerate() {
             let what = given.get(at).cloned().unwrap_or(What::Anything);
@@ -443,10 +447,10 @@ impl Flow<'_> {
         let (conditions, base, reach) = (std::mem::take(&mut self.conditions), self.base, self.reach);
         self.base = self.loops.len();
         self.reach = if at_once { reach } else { self.base };
-        self.statements(&function.statements);
+        let value = self.statements(&function.statements);
         (self.conditions, self.base, self.reach) = (conditions, base, reach);
         self.scope.truncate(depth);
-        what
+        (what, value.into_iter().filter_map(|datum| from_outside(datum, depth)).collect())
     }
 
     fn call(&mut self, call: &FnCallExpr, position: Position) -> What {
@@ -462,7 +466,7 @@ impl Flow<'_> {
                     ("parallel" | "race", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
                     _ => Vec::new(),
                 };
-                let what = self.closure(argument, &item, false);
+                let (what, _) = self.closure(argument, &item, false);
                 given.push(Datum { what, place: self.at(argument.start_position()) });
             } else if is_question {
                 self.conditions += 1;

@@ -16,6 +16,8 @@ use super::syntax::{CHANGES, Link, flatten, leaves, shares};
 const KEEPS: [&str; 8] = ["append", "fill_with", "insert", "mixin", "pad", "push", "set", "splice"];
 /// Those of them that leave what was there before.
 const ADDS: [&str; 4] = ["append", "insert", "pad", "push"];
+/// Methods of lists that give what their closure gives for the items.
+const GIVES: [&str; 3] = ["find_map", "map", "zip"];
 /// Closures that are remembered of one value: what lets the first one outlive its turn is mended for all.
 const HELD_MOST: usize = 8;
 
@@ -126,10 +128,41 @@ impl Flow<'_> {
         held.map_or(What::Anything, |held| What::Keeps(held.iter().map(|held| held.closure.clone()).collect()))
     }
 
+    /// What is left to say of what a method of a list gives, where that holds closures for certain: `value` are those that capture
+    /// variables of loops in what its own closure gives. What is no list for certain may be a map with a closure of that name.
+    pub(super) fn given_back(&self, list: &What, name: &str, value: &[Datum]) -> What {
+        let is_list = match list {
+            What::List(_) | What::Read(_) | What::Events => true,
+            What::Of(words) => words.as_slice() == ["array"],
+            _ => false,
+        };
+        if !is_list || self.functions.contains_key(name) {
+            return What::Anything;
+        }
+        match (name, list) {
+            // Of a list of nothing else, whatever passes is one.
+            ("filter", What::List(items)) if !items.is_empty() && items.iter().all(is_looped) => list.clone(),
+            _ if GIVES.contains(&name) => keeps(value),
+            _ => What::Anything,
+        }
+    }
+
     /// Whether the block around the present expression leaves the loop with this variable at its end.
     fn is_left(&self, slot: usize) -> bool {
         self.loops.iter().any(|turn| turn.slots.contains(&slot) && turn.leaving > 0)
     }
+}
+
+fn is_looped(datum: &Datum) -> bool {
+    matches!(&datum.what, What::Closure(looped) if !looped.is_empty())
+}
+
+/// A closure in the value of a function that was followed, as the code around that function sees it: of the loops, only those count
+/// whose variables were among the first `depth`.
+pub(super) fn from_outside(datum: Datum, depth: usize) -> Option<Datum> {
+    let What::Closure(looped) = datum.what else { return None };
+    let looped: Vec<LoopVariable> = looped.into_iter().filter(|variable| variable.slot < depth).collect();
+    if looped.is_empty() { None } else { Some(Datum { what: What::Closure(looped), place: datum.place }) }
 }
 
 /// The closures in a value that capture variables of loops.

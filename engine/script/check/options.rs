@@ -2,17 +2,14 @@
 
 use rhai::{Array, Dynamic, Expr, FnCallExpr, Map};
 
-use crate::base::limits::{BRANCHES_MOST, STEP_NAME_BYTES};
+use crate::base::limits::BRANCHES_MOST;
 use crate::base::{Diagnostic, Location, Span};
-use crate::rules::policy::Growth;
 
+use super::super::terms;
 use super::calls::{is_map, not_a_duration};
 use super::syntax::captures;
 use super::waits::Field;
 use super::{Checker, closure};
-
-/// What a back-off may be.
-const BACK_OFFS: &str = "table, exponential, linear or fixed, or a duration, or #{ kind, initial, max, jitter }";
 
 impl Checker<'_> {
     /// The back-off in the options of a step.
@@ -23,12 +20,12 @@ impl Checker<'_> {
             return self.long_back_off(parts);
         }
         let wrong = match &field.text {
-            Some((text, _)) if text.starts_with(|c: char| c.is_ascii_alphabetic()) => no_growth(text),
+            Some((text, _)) if terms::is_word(text) => terms::growth(text).err(),
             Some((text, _)) => not_a_duration(text).map(|(message, _)| message),
             None => field.value.as_ref().filter(|value| !is_length(value)).map(|_| "backoff is not a duration".to_owned()),
         };
         if let Some(message) = wrong {
-            self.report(Diagnostic::error("E0310", message).at(field.told_at()).help(BACK_OFFS));
+            self.report(Diagnostic::error("E0310", message).at(field.told_at()).help(terms::BACK_OFFS));
         }
     }
 
@@ -36,39 +33,34 @@ impl Checker<'_> {
         let (mut kind, mut initial, mut max) = (None, None, None);
         for part in parts {
             let wrong = match part.name.as_str() {
-                "kind" => {
-                    kind = part.text.as_ref().and_then(|(word, _)| growth(word));
-                    match (&part.text, &part.value) {
-                        (Some((word, _)), _) => no_growth(word),
-                        (None, Some(_)) => Some("the kind of a back-off is a word".to_owned()),
-                        (None, None) => None,
-                    }
-                }
+                "kind" => match (&part.text, &part.value) {
+                    (Some((word, _)), _) => terms::growth(word).map(|growth| kind = Some(growth)).err(),
+                    (None, Some(_)) => Some("the kind of a back-off is a word".to_owned()),
+                    (None, None) => None,
+                },
                 "initial" => length(part, &mut initial),
                 "max" => length(part, &mut max),
-                "jitter" => part.value.as_ref().filter(|value| !is_share(value)).map(|_| "jitter is a number from 0 to 1".to_owned()),
+                "jitter" => part.value.as_ref().and_then(|value| terms::jitter(value).err()),
                 name => {
-                    let problem = Diagnostic::error("E0310", format!("backoff has no `{name}`")).at(part.place.clone());
-                    self.report(problem.help(BACK_OFFS));
+                    let problem = Diagnostic::error("E0310", terms::no_part(name)).at(part.place.clone());
+                    self.report(problem.help(terms::BACK_OFFS));
                     None
                 }
             };
             if let Some(message) = wrong {
-                self.report(Diagnostic::error("E0310", message).at(part.told_at()).help(BACK_OFFS));
+                self.report(Diagnostic::error("E0310", message).at(part.told_at()).help(terms::BACK_OFFS));
             }
         }
-        if let (Some(initial), Some(max)) = (initial, max)
-            && initial > max
+        if let Some(message) = terms::wrong_waits(initial, max)
             && let Some(part) = parts.iter().find(|part| part.name == "initial")
         {
-            let message = format!("the first wait, {initial}, is longer than the longest, {max}");
             self.report(Diagnostic::error("E0310", message).at(part.told_at()));
         }
         let Some(kind) = kind else { return };
-        for part in parts.iter().filter(|part| kind.idle().contains(&part.name.as_str())) {
-            let message = format!("`{}` has no effect on the back-off `{}`", part.name, kind.word());
-            let help = format!("remove `{}`, or choose `exponential` or `linear`", part.name);
-            self.report(Diagnostic::error("E0310", message).at(part.place.clone()).help(help));
+        for part in parts {
+            if let Some((message, help)) = terms::idle(kind, &part.name) {
+                self.report(Diagnostic::error("E0310", message).at(part.place.clone()).help(help));
+            }
         }
     }
 
@@ -158,7 +150,7 @@ impl Checker<'_> {
 
     /// A name that is stored with the journal, by the rules of a step's.
     pub(super) fn name(&mut self, whose: &str, name: &str, place: Location) {
-        if let Some(message) = wrong_name(whose, name) {
+        if let Some(message) = terms::wrong_name(whose, name) {
             self.report(Diagnostic::error("E0310", message).at(place));
         }
     }
@@ -177,35 +169,9 @@ fn size(branches: &Expr) -> Option<usize> {
     }
 }
 
-/// What is wrong with a name in the journal; `whose` begins the sentence: "a step's".
-pub(super) fn wrong_name(whose: &str, name: &str) -> Option<String> {
-    if name.is_empty() {
-        Some(format!("{whose} name is empty"))
-    } else if name.contains('#') {
-        Some(format!("{whose} name has no `#`: that counts steps of the same name"))
-    } else if name.len() > STEP_NAME_BYTES {
-        Some(format!("{whose} name has at most {STEP_NAME_BYTES} bytes"))
-    } else {
-        None
-    }
-}
-
-fn growth(word: &str) -> Option<Growth> {
-    Growth::WORDS.iter().find(|(known, _)| *known == word).map(|(_, growth)| *growth)
-}
-
-fn no_growth(word: &str) -> Option<String> {
-    growth(word).is_none().then(|| format!("there is no back-off `{word}`"))
-}
-
 /// Whether a number is a length of time, in seconds.
 fn is_length(value: &Dynamic) -> bool {
     value.as_int().is_ok_and(|seconds| seconds >= 0) || value.as_float().is_ok_and(|seconds| seconds >= 0.0)
-}
-
-fn is_share(value: &Dynamic) -> bool {
-    let share = value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64));
-    share.is_ok_and(|share| (0.0..=1.0).contains(&share))
 }
 
 /// What is wrong with a wait of a back-off; keeps it where it is known.

@@ -1,8 +1,9 @@
 //! Work of a step that is done off its stack: in a task of its own, or on a thread that may block.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::base::limits::COROUTINES_MOST;
@@ -13,6 +14,17 @@ use crate::script::error::{Fault, Thrown};
 /// Places for what all runs do outside at once. Without a bound, calls took the last descriptor from the database, which is a
 /// failed disk to the engine.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(places())));
+
+/// Tasks of a thread that may be about to begin at once. Thousands that begin together would only stand in line for the processor,
+/// each with a connection and its buffers; in turn, most find the connection of one that is done.
+const BEGIN_AT_ONCE: usize = 128;
+/// How long a task counts as beginning that is not done before: from then on it waits for somebody else, and is in nobody's way.
+const BEGINS: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Places for what begins on this thread.
+    static BEGINNING: Arc<Semaphore> = Arc::new(Semaphore::new(BEGIN_AT_ONCE));
+}
 
 /// How much all runs may do outside at once: a third of the descriptors that the process may have. Connections that are kept for the
 /// next call of a host may take another third; those to many hosts are closed soon, so that they seldom come together.
@@ -72,7 +84,29 @@ fn wait<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Res
     outcome
 }
 
-/// Does it in a task of its own. What the task allocates and frees is its own; only what reaches the script counts for the run.
+/// Waits until it is this one's turn to begin. That is soon, and nobody outside is waited for: so the run stays among those at work, and
+/// where thousands would call at once, most of them have not begun yet.
+fn turn(attempt: &Attempt) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+    let beginning = BEGINNING.with(Arc::clone);
+    match Arc::clone(&beginning).try_acquire_owned() {
+        Ok(place) => Ok(Some(place)),
+        // It is never closed.
+        Err(_) => Ok(attempt.wait(beginning.acquire_owned())?.ok()),
+    }
+}
+
+/// Does the work, which has a place among those that begin until it is done, or has taken as long as a beginning may.
+async fn begun<T>(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = tokio::time::sleep(BEGINS) => drop(place),
+    }
+    work.await
+}
+
+/// Does it in a task of its own, when it is its turn. What the task allocates and frees is its own; only what reaches the script counts for the run.
 pub(super) fn task<T: Send + 'static>(
     attempt: &Attempt,
     what: &str,
@@ -80,10 +114,11 @@ pub(super) fn task<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<Outcome<T>, Fault> {
     demand_world(attempt, what)?;
+    let turn = turn(attempt)?;
     let work = async {
         // It is never closed, and what has no place would only fail at its socket.
         let _place = PLACES.acquire().await;
-        work.await
+        begun(turn, work).await
     };
     wait(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)
 }

@@ -21,9 +21,9 @@ pub struct FunctionView {
     pub id: String,
     /// What starts it.
     pub triggers: Vec<TriggerView>,
-    /// Its schedule, if the clock starts it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cron: Option<CronView>,
+    /// Its schedules, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<CronView>,
     /// The path of its handler.
     pub handler: String,
     /// The hash of its handler's sources.
@@ -219,7 +219,7 @@ impl FunctionView {
         FunctionView {
             id: function.id.to_string(),
             triggers: function.triggers.iter().map(trigger).collect(),
-            cron: function.cron.as_ref().map(|cron| CronView::of(cron, now)),
+            cron: function.crons.iter().map(|cron| CronView::of(cron, now)).collect(),
             handler: function.program.main().to_owned(),
             version: function.program.hash().to_string(),
             versions: function.versions.word().to_owned(),

@@ -3,6 +3,7 @@
 //! Nothing here knows of HTTP, so that a command can build the same views from a database that no engine has open.
 
 mod again;
+mod channel;
 mod error;
 mod event;
 mod explain;
@@ -26,10 +27,11 @@ use serde_json::value::RawValue;
 use crate::base::{EventId, Millis, Span};
 
 pub use again::{DoneView, ManyBody, ManyView, MigrateBody, MigratedView, ReplayBody, ReplayView};
+pub use channel::{ChannelTokenBody, ChannelTokenView, ChannelView};
 pub use error::{Detail, ErrorView, Seen};
 pub use event::EventView;
 pub use explain::{CancelledView, ConditionView, Deduplication, EndedWaitView, ExplainView, FunctionOutcome, GateView, StartedView};
-pub use function::{CancelView, ConcurrencyView, FunctionView, RetryView, TimeoutsView, TriggerView};
+pub use function::{CancelView, ConcurrencyView, CronView, FunctionView, RetryView, TimeoutsView, TriggerView};
 pub use input::{ConfigView, EventInput, EventsInput, HealthView, InvokeBody, InvokedView, SettingView};
 pub use log::LogView;
 pub use notice::NoticeView;

@@ -97,9 +97,9 @@ impl<'c> Applier<'c> {
                 let is_open: bool = self.sql.is_open.exists([run.0])?;
                 (!is_open).then_some(Conflict::RunBegun(*run))
             }
-            Expect::CronAt { function, last } => {
-                let function = self.names.id(function)?;
-                let found: Option<i64> = self.sql.find_cron.query_row([function], |row| row.get(0)).optional()?;
+            Expect::CronAt { cron, last } => {
+                let function = self.names.id(&cron.function)?;
+                let found: Option<i64> = self.sql.find_cron.query_row(params![function, &*cron.schedule], |row| row.get(0)).optional()?;
                 (found.map(Millis) != *last).then_some(Conflict::CronMoved)
             }
             Expect::NotEnded(run) => match self.head(*run)? {
@@ -164,9 +164,9 @@ impl<'c> Applier<'c> {
                 self.sql.put_cron.execute(params![function, &*row.schedule, row.last.0, row.due.map(|at| at.0)])?;
                 Ok(())
             }
-            Write::DropCron(function) => {
-                let function = self.names.id(function)?;
-                self.sql.drop_cron.execute([function])?;
+            Write::DropCron(cron) => {
+                let function = self.names.id(&cron.function)?;
+                self.sql.drop_cron.execute(params![function, &*cron.schedule])?;
                 Ok(())
             }
             Write::DropWaits(run) => {
@@ -543,9 +543,9 @@ impl<'c> Statements<'c> {
             ))?,
             drop_source: sql("DELETE FROM sources WHERE hash = ?1")?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
-            find_cron: sql("SELECT last FROM crons WHERE function = ?1")?,
+            find_cron: sql("SELECT last FROM crons WHERE function = ?1 AND schedule = ?2")?,
             put_cron: sql("INSERT OR REPLACE INTO crons (function, schedule, last, due) VALUES (?1, ?2, ?3, ?4)")?,
-            drop_cron: sql("DELETE FROM crons WHERE function = ?1")?,
+            drop_cron: sql("DELETE FROM crons WHERE function = ?1 AND schedule = ?2")?,
             is_open: sql("SELECT 1 FROM runs WHERE id = ?1 AND state = 0 AND started IS NULL")?,
             event_of: sql("SELECT event FROM runs WHERE id = ?1")?,
             touch: sql("UPDATE runs SET rev = rev + 1 WHERE id = ?1")?,

@@ -414,8 +414,8 @@ impl Store for Sqlite {
         self.readers.source(hash)
     }
 
-    fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
-        self.readers.all_sources(each)
+    fn sources_of(&self, handler: &str) -> Result<Vec<Arc<str>>, StoreError> {
+        self.readers.sources_of(handler)
     }
 
     fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {

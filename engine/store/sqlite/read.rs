@@ -204,7 +204,8 @@ impl Readers {
 
     pub(super) fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.within(|decoder| {
-            let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function ORDER BY names.text";
+            let sql = "SELECT names.text, schedule, last, due FROM crons JOIN names ON names.id = crons.function \
+                       ORDER BY names.text, schedule";
             all(decoder, sql, [], |_, row| {
                 let due = row.get::<_, Option<i64>>(3)?.map(Millis);
                 Ok(CronRow { function: row.get(0)?, schedule: row.get(1)?, last: Millis(row.get(2)?), due })
@@ -249,21 +250,15 @@ impl Readers {
         })
     }
 
-    pub(super) fn all_sources(&self, each: &mut dyn FnMut(SourceRow)) -> Result<(), StoreError> {
-        self.within(|decoder| {
-            let mut statement = decoder.connection.prepare_cached("SELECT hash, files FROM sources")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                each(SourceRow { hash: row.get(0)?, files: row::json(row, 1)? });
-            }
-            Ok(())
-        })
+    pub(super) fn sources_of(&self, handler: &str) -> Result<Vec<Arc<str>>, StoreError> {
+        const SQL: &str = "SELECT hash FROM sources WHERE substr(files, 1, length(?1)) = ?1";
+        let beginning = Value::Blob(SourceRow::beginning(handler).into_bytes());
+        self.within(|decoder| all(decoder, SQL, [beginning], hash))
     }
 
     pub(super) fn unneeded_sources(&self) -> Result<Vec<Arc<str>>, StoreError> {
         const SQL: &str = "SELECT hash FROM sources WHERE hash NOT IN \
             (SELECT text FROM names WHERE id IN (SELECT DISTINCT version FROM runs WHERE version IS NOT NULL))";
-        let hash = |_: &Decoder<'_>, row: &Row<'_>| Ok(Arc::from(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?));
         self.within(|decoder| all(decoder, SQL, [], hash))
     }
 
@@ -389,6 +384,11 @@ fn journal(decoder: &Decoder<'_>, run: RunId) -> Result<Journal, StoreError> {
 /// `limit` for SQLite, where -1 stands for no limit.
 fn at_most(limit: usize) -> i64 {
     if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(-1) }
+}
+
+/// The hash of a version, of a row that has nothing else.
+fn hash(_: &Decoder<'_>, row: &Row<'_>) -> Result<Arc<str>, StoreError> {
+    Ok(Arc::from(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?))
 }
 
 fn all<'d, T>(

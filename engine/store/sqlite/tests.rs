@@ -154,19 +154,43 @@ fn what_is_not_ours_is_refused_and_left_alone() {
     assert!(!missing.exists());
 }
 
+/// Makes of a file of version 4 one of version 3, in which a function stands in one schedule.
+const BACK_TO_3: &str =
+    "CREATE TABLE one (function INTEGER PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL, due INTEGER) STRICT;
+    INSERT INTO one SELECT function, schedule, last, due FROM crons;
+    DROP TABLE crons; ALTER TABLE one RENAME TO crons; PRAGMA user_version = 3;";
+/// Makes of a file of version 3 one of version 2.
+const BACK_TO_2: &str = "DROP INDEX runs_broken; PRAGMA user_version = 2;";
+
 #[test]
-fn a_file_of_the_first_version_is_brought_to_the_newest_with_all_that_it_holds() {
-    let folder = folder();
-    let path = in_folder(&folder);
-    filled(&path, 10, 100).close().expect("a clean end");
-    let db = rusqlite::Connection::open(&path).expect("the file");
-    db.execute_batch("DROP INDEX runs_broken; PRAGMA user_version = 2").expect("an older file");
-    db.close().expect("closed");
-    let read_only = Options { read_only: true, ..Options::default() };
-    assert_eq!(Sqlite::open(&path, read_only).err(), Some(OpenError::Older { found: 2, known: open::VERSION }));
-    let store = open(&path);
-    assert_eq!(store.events(&EventQuery::default()).expect("events").len(), 10);
-    assert_eq!(store.stats().expect("figures").version, open::VERSION);
+fn a_file_of_an_older_version_is_brought_to_the_newest_with_all_that_it_holds() {
+    let cron = |function: &str, schedule: &str, due| CronRow {
+        function: Arc::from(function),
+        schedule: Arc::from(schedule),
+        last: conformance::NOW,
+        due,
+    };
+    let (daily, never) = (cron("f", "0 7 * * * UTC", Some(conformance::NOW)), cron("g", "@weekly Europe/Berlin", None));
+    for (version, steps) in [(3, vec![BACK_TO_3]), (2, vec![BACK_TO_3, BACK_TO_2])] {
+        let folder = folder();
+        let path = in_folder(&folder);
+        let store = filled(&path, 10, 100);
+        put(&store, vec![Write::PutCron(daily.clone()), Write::PutCron(never.clone())]);
+        store.close().expect("a clean end");
+        let db = rusqlite::Connection::open(&path).expect("the file");
+        steps.iter().for_each(|step| db.execute_batch(step).expect("an older file"));
+        db.close().expect("closed");
+        let read_only = Options { read_only: true, ..Options::default() };
+        assert_eq!(Sqlite::open(&path, read_only).err(), Some(OpenError::Older { found: version, known: open::VERSION }));
+        let store = open(&path);
+        assert_eq!(store.events(&EventQuery::default()).expect("events").len(), 10);
+        assert_eq!(store.stats().expect("figures").version, open::VERSION);
+        assert_eq!(store.crons(), Ok(vec![daily.clone(), never.clone()]));
+        // What only the newest knows: another schedule of the same function.
+        let other = cron("f", "30 7 * * * UTC", None);
+        put(&store, vec![Write::PutCron(other.clone())]);
+        assert_eq!(store.crons(), Ok(vec![daily.clone(), other, never.clone()]));
+    }
 }
 
 #[test]

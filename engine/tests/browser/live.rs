@@ -1,5 +1,6 @@
 //! How heavy pages are, and a list that somebody works with while runs come in fast. How soon and how long is taken in `measured`.
 
+use super::shop::BYTES_MOST;
 use super::*;
 
 /// Bytes of a page with all that it has fetched.
@@ -8,8 +9,6 @@ const BYTES: &str = "return ['navigation', 'resource'].flatMap(kind => performan
 /// The files that held up the first paint of a page, but for its stylesheet.
 const HELD_UP_BY: &str = "return performance.getEntriesByType('resource')
     .filter(file => file.renderBlockingStatus === 'blocking' && !file.name.endsWith('.css')).map(file => file.name)";
-/// Most that they may be.
-const BYTES_MOST: f64 = 300.0 * 1024.0;
 /// The rows of a list, each with where it stands.
 const PLACES: &str = "return Array.from(document.querySelectorAll('#rows [data-row]'))
     .map(row => [row.dataset.row, Math.round(row.getBoundingClientRect().top)])";
@@ -27,17 +26,14 @@ async fn full_pages_are_light_with_all_their_files_and_painted_without_waiting_f
     }
     let busy = shop.busy().await;
     let browser = Browser::open(Kind::Wide, &shop.url()).await;
-    let mut paths: Vec<String> = stepwell::web::paths().map(str::to_owned).collect();
-    paths.extend([format!("/runs/{long}?from=0"), format!("/runs/{}", busy.waiting), format!("/runs/{}", busy.failed)]);
-    paths.extend([format!("/events/{}", busy.event), "/functions/charge".to_owned(), "/send?name=payment/initiate".to_owned()]);
     // The files come once, as they do for somebody who looks at one page after the other.
     browser.go("/").await;
-    for path in paths {
+    for (_, path) in busy.pages(&long) {
         browser.go(&path).await;
         browser.until_true("return performance.getEntriesByName('first-contentful-paint').length > 0", &[]).await;
         let bytes = browser.run(BYTES, &[]).await.as_f64().unwrap();
         assert_eq!(browser.run(HELD_UP_BY, &[]).await, json!([]), "{path}");
-        assert!(bytes < BYTES_MOST, "{path}: {bytes} bytes");
+        assert!(bytes < BYTES_MOST as f64, "{path}: {bytes} bytes");
     }
     browser.close().await;
 }

@@ -54,22 +54,6 @@ struct Watched {
     longest: f64,
 }
 
-/// Every page, by its name in the table.
-fn pages(long: &str, busy: &Busy) -> Vec<(String, String)> {
-    let mut pages: Vec<(String, String)> = stepwell::web::paths().map(|path| (format!("`{path}`"), path.to_owned())).collect();
-    for (name, path) in [
-        ("a run of 1,000 steps", format!("/runs/{long}?from=0")),
-        ("a run that waits", format!("/runs/{}", busy.waiting)),
-        ("a run that failed", format!("/runs/{}", busy.failed)),
-        ("an event", format!("/events/{}", busy.event)),
-        ("a function", "/functions/charge".to_owned()),
-        ("the form of an event", "/send?name=payment/initiate".to_owned()),
-    ] {
-        pages.push((name.to_owned(), path));
-    }
-    pages
-}
-
 /// Loads a page; how long it took until something of it was painted.
 async fn paint(browser: &Browser, path: &str) -> f64 {
     browser.go(path).await;
@@ -121,7 +105,7 @@ async fn painted(scale: &Scale) -> (Vec<(String, f64)>, String) {
         first.push(until_painted(&browser, "/").await);
     }
     figures.push((FIRST.to_owned(), middle(first)));
-    for (name, path) in pages(&long, &busy) {
+    for (name, path) in busy.pages(&long) {
         let mut taken = Vec::new();
         for _ in 0..scale.loads {
             taken.push(paint(&browser, &path).await);
@@ -224,7 +208,7 @@ async fn pages_are_painted_and_answer_while_runs_come_in() {
     let part = written(&scale, &build, &version, &painted, &rows);
     println!("{part}");
     let told = figures(&part);
-    assert_eq!(told.len(), pages("", &Busy::default()).len() + 2 + WATCHED.len(), "{part}");
+    assert_eq!(told.len(), Busy::default().pages("").len() + 2 + WATCHED.len(), "{part}");
     let page = format!("# One\n\n{HEADING}\nold\n\n## Two\n\nstays\n");
     assert_eq!(replaced(&page, &part), format!("# One\n\n{part}## Two\n\nstays\n"));
     if let Some(file) = file {
@@ -253,7 +237,7 @@ fn no_page_takes_longer_to_be_painted_or_to_answer_than_it_may_as_the_docs_tell(
     for (name, _, ms) in figures.iter().filter(|(name, ..)| name != STARTED) {
         assert!(*ms < MOST_MS, "{name}: {ms} ms");
     }
-    let names = pages("", &Busy::default()).into_iter().map(|(name, _)| name);
+    let names = Busy::default().pages("").into_iter().map(|(name, _)| name);
     for name in names.chain([FIRST.to_owned()]) {
         assert!(figures.iter().any(|(known, between, _)| *known == name && between.is_empty()), "{name} was not taken");
     }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::program::{self, Server, repository};
 
+/// Most bytes of a page with all its files.
+pub const BYTES_MOST: usize = 300 * 1024;
 /// What opens it as its developers do.
 const DEV: [&str; 2] = ["dev", "--no-watch"];
 
@@ -194,4 +196,22 @@ pub struct Busy {
     pub running: String,
     /// Whom the running one has called.
     _silent: Option<TcpListener>,
+}
+
+impl Busy {
+    /// Every page of the table, and those of one thing of each kind, by their names. `long` is a run of 1,000 steps.
+    pub fn pages(&self, long: &str) -> Vec<(String, String)> {
+        let mut pages: Vec<(String, String)> = stepwell::web::paths().map(|path| (format!("`{path}`"), path.to_owned())).collect();
+        for (name, path) in [
+            ("a run of 1,000 steps", format!("/runs/{long}?from=0")),
+            ("a run that waits", format!("/runs/{}", self.waiting)),
+            ("a run that failed", format!("/runs/{}", self.failed)),
+            ("an event", format!("/events/{}", self.event)),
+            ("a function", "/functions/charge".to_owned()),
+            ("the form of an event", "/send?name=payment/initiate".to_owned()),
+        ] {
+            pages.push((name.to_owned(), path));
+        }
+        pages
+    }
 }

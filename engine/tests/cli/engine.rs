@@ -173,6 +173,7 @@ fn lists_are_narrowed_alike_by_an_engine_and_from_its_database() {
         let read = place.run(&[arguments, &["--database", &database]].concat()).exits(0).out;
         assert_eq!(read, answered, "{arguments:?}");
     }
+    place.ask(&engine, &["events", "tail", "--name", "a/*"]).exits(2).says("`events ls` takes a family");
 }
 
 #[test]
@@ -448,7 +449,8 @@ fn functions_are_shown_with_all_of_their_options() {
                cancel_on: [{ event: hello/said, if: \"async.data.id == event.data.id\", timeout: 1d }]\n    on_failure: handlers/greet.rhai\n";
     let rest = "  some: { on: hello/said, handler: handlers/greet.rhai, batch: { size: 5, timeout: 3s, key: event.data.name } }\n  \
                 one: { on: hello/said, handler: handlers/greet.rhai, singleton: { key: event.data.name, mode: cancel } }\n  \
-                clock: { handler: handlers/greet.rhai, cron: { schedule: \"0 7 * * *\", tz: Europe/Berlin, jitter: 2m, missed: skip } }\n";
+                clock: { handler: handlers/greet.rhai, cron: { schedule: \"0 7 * * *\", tz: Europe/Berlin, jitter: 2m, missed: skip } }\n  \
+                clocks: { handler: handlers/greet.rhai, cron: [\"0 9 * * *\", { schedule: \"30 11 * * *\", tz: Europe/Berlin, missed: skip }] }\n";
     place.write("events.yaml", &format!("version: 1\nevents: {{ hello/said: {{}} }}\nfunctions:\n{all}{rest}"));
     let mut shown = place.run(&["functions", "get", "all"]).exits(0);
     for line in [
@@ -473,12 +475,22 @@ fn functions_are_shown_with_all_of_their_options() {
     place.run(&["functions", "get", "one"]).exits(0).prints("singleton\tsingleton cancel per event.data.name\n");
     let clock = place.run(&["functions", "get", "clock"]).exits(0).prints("on\tcron 0 7 * * * Europe/Berlin\n").prints("missed\tskip\n");
     drop(clock.prints("jitter\t2m\n").prints("T07:00:00+0"));
+    // Of several each has its own next start.
+    let clocks = place.run(&["functions", "get", "clocks"]).exits(0);
+    for part in ["on\tcron 0 9 * * *\nnext start\t", "T09:00:00+00:00\nmissed\trun-once\non\tcron 30 11 * * * Europe/Berlin\nnext start\t"]
+    {
+        assert!(clocks.out.contains(part), "{part}: {}", clocks.out);
+    }
+    assert!(clocks.out.contains("T11:30:00+0") && clocks.out.contains(":00\nmissed\tskip\n"), "{}", clocks.out);
     let list = place.run(&["functions", "ls"]).exits(0).prints("\tbatch of 5 or 3s per event.data.name\t");
-    drop(list.prints("rate limit 3 in 1h per event.data.name, debounce 30s"));
+    let list = list.prints("rate limit 3 in 1h per event.data.name, debounce 30s");
+    drop(list.prints("clocks\tcron 0 9 * * *, cron 30 11 * * * Europe/Berlin\t"));
     let json = place.run(&["functions", "ls", "--json"]).exits(0).json();
     assert_eq!(json[0]["throttle"], serde_json::json!({"limit": 4, "period": "1m", "burst": 2, "key": "event.data.name"}));
     assert_eq!(json[0]["debounce"]["timeout"], "5m");
     assert_eq!((&json[1]["batch"]["size"], &json[2]["singleton"]["mode"]), (&5.into(), &"cancel".into()));
+    assert_eq!((&json[0]["cron"], &json[4]["cron"][0]["schedule"]), (&serde_json::Value::Null, &"0 9 * * *".into()));
+    assert!(json[4]["cron"][1]["next"].as_str().is_some_and(|next| next.contains("T11:30:00+0")), "{json}");
     place.run(&["functions", "get", "sme"]).exits(3).says("did you mean `some`?");
 }
 

@@ -4,8 +4,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use stepwell::base::Clock as _;
-use stepwell::clock::SystemClock;
 
 use super::ledger::Ledger;
 use super::load::Acknowledged;
@@ -70,10 +68,9 @@ pub fn restore(copy: &Path, before: &[Acknowledged]) {
         std::fs::copy(log, place.path(".stepwell/stepwell.db-wal")).unwrap();
     }
     let recorded = verify::recorded(&database);
-    let started = SystemClock::default().now();
     let mut engine = Engine::start(command(&place));
-    verify::wait_until_all_has_ended(&database);
+    let since = verify::wait_until_all_has_ended(&database);
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), 0);
-    verify::verify_restored(&database, before, (&recorded, started), &ledger.entries());
+    verify::verify_restored(&database, before, (&recorded, since), &ledger.entries());
 }

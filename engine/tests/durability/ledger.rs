@@ -43,6 +43,8 @@ pub struct Effect {
     pub at: Millis,
 }
 
+/// A handle to a ledger; clones are handles to the same one.
+#[derive(Clone)]
 pub struct Ledger {
     pub url: String,
     book: Arc<Book>,

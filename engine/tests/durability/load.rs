@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cancels::CALLS_OFF;
+use super::ledger::Ledger;
 
 /// Clients at once.
 pub const CLIENTS: u64 = 2;
@@ -26,6 +27,8 @@ pub struct Acknowledged {
     pub n: u64,
     /// How often it was sent until it was answered.
     pub tries: u64,
+    /// Entries of the ledger when it was answered.
+    pub at: usize,
 }
 
 /// An event that is to be sent.
@@ -57,15 +60,16 @@ struct Whereabouts {
 }
 
 impl Load {
-    pub fn start() -> Load {
+    pub fn start(ledger: &Ledger) -> Load {
         let engine = Arc::new(Whereabouts::default());
         let (mut jobs, mut clients) = (Vec::new(), Vec::new());
         let (acknowledged, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
         for _ in 0..CLIENTS {
             let (sender, receiver) = channel();
             let (engine, acknowledged, done) = (Arc::clone(&engine), Arc::clone(&acknowledged), Arc::clone(&done));
+            let ledger = ledger.clone();
             jobs.push(sender);
-            clients.push(std::thread::spawn(move || client(&receiver, &engine, &acknowledged, &done)));
+            clients.push(std::thread::spawn(move || client(&receiver, &engine, &ledger, &acknowledged, &done)));
         }
         Load { jobs, clients, acknowledged, engine, sent: std::cell::Cell::new(0), done }
     }
@@ -119,7 +123,7 @@ impl Load {
 }
 
 /// Sends each request until it is answered with 200; the same ids each time, so that a repetition starts nothing.
-fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mutex<Vec<Acknowledged>>, done: &AtomicU64) {
+fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, ledger: &Ledger, acknowledged: &Mutex<Vec<Acknowledged>>, done: &AtomicU64) {
     let sender_id = |event: &Event| event.has_id.then(|| format!("event-{}", event.n));
     for events in jobs {
         let body: Vec<serde_json::Value> = events
@@ -142,6 +146,7 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mute
                 Err(_) => engine.wait_for_a_move(),
             }
         };
+        let at = ledger.count();
         assert_eq!(ids.len(), events.len());
         acknowledged.lock().unwrap().extend(ids.into_iter().zip(events).map(|(id, event)| Acknowledged {
             id,
@@ -149,6 +154,7 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, acknowledged: &Mute
             name: event.name,
             n: event.n,
             tries,
+            at,
         }));
         done.fetch_add(1, Ordering::Relaxed);
     }

@@ -64,7 +64,7 @@ impl Soak {
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_stepwell")).arg(&program).status().unwrap();
         assert!(copied.success(), "the program cannot be copied: {copied}");
         let database = place.path(".stepwell/stepwell.db");
-        let (load, watch) = (Load::start(), Stopwatch::start());
+        let (load, watch) = (Load::start(&ledger), Stopwatch::start());
         Soak {
             random: Random(rate),
             ledger,

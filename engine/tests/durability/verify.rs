@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use stepwell::base::{Id, Millis};
+use stepwell::base::{Clock as _, Id, Millis};
+use stepwell::clock::SystemClock;
 use stepwell::rules::row::Recorded;
 use stepwell::rules::{EventRow, Kind, RunRow, RunState};
 use stepwell::store::sqlite::{Options, Sqlite};
@@ -56,24 +57,22 @@ pub fn open(database: &Path) -> Sqlite {
     Sqlite::open(database, Options { read_only: true, ..Options::default() }).unwrap()
 }
 
-/// Waits until no run is open (I3).
-pub fn wait_until_all_has_ended(database: &Path) {
+/// Waits until no run is open (I3). The clock goes on starting one each second: gives the time from which on those may be under
+/// way.
+pub fn wait_until_all_has_ended(database: &Path) -> Millis {
     let store = open(database);
+    let since = SystemClock::default().now();
     let mut waited = Duration::ZERO;
-    while open_runs(&store).iter().any(|run| &*run.function != "ticking") {
+    while open_runs(&store).iter().any(|run| !is_tick_after(run, since)) {
         assert!(waited < PATIENCE, "runs are stuck: {:#?}", open_runs(&store));
         std::thread::sleep(LOOK_AGAIN);
         waited += LOOK_AGAIN;
     }
+    since
 }
 
-/// The clock starts a run each second until the engine is told to stop: the last ones may be under way then.
-fn without_ticks_under_way(mut runs: Vec<RunRow>) -> Vec<RunRow> {
-    let mut ticks: Vec<Id> = runs.iter().filter(|run| &*run.function == "ticking").map(|run| run.id).collect();
-    ticks.sort_unstable();
-    let last = ticks.split_off(ticks.len().saturating_sub(2));
-    runs.retain(|run| run.state.is_terminal() || !last.contains(&run.id));
-    runs
+fn is_tick_after(run: &RunRow, since: Millis) -> bool {
+    &*run.function == "ticking" && run.created >= since
 }
 
 fn open_runs(store: &Sqlite) -> Vec<RunRow> {
@@ -82,16 +81,17 @@ fn open_runs(store: &Sqlite) -> Vec<RunRow> {
     rows
 }
 
-/// Everything at once; the first promise that is broken is named. `starts` is when each engine was started.
-pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry], starts: &[Millis]) {
+/// Everything at once; the first promise that is broken is named. `starts` is when each engine was started; what the clock has
+/// started from `since` on may be under way.
+pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry], starts: &[Millis], since: Millis) {
     let store = open(database);
     assert_eq!(store.check(), Ok(Vec::new()), "I8: the database is sound");
     let events = store.events(&EventQuery::default()).unwrap();
     acknowledged_events_are_stored_once(acknowledged, &events);
-    let runs = store.runs(&RunQuery::default()).unwrap();
+    let mut runs = store.runs(&RunQuery::default()).unwrap();
     every_event_has_its_runs(&events, &runs);
     let ids: HashSet<String> = runs.iter().map(|run| run.id.to_string()).collect();
-    let runs = without_ticks_under_way(runs);
+    runs.retain(|run| run.state.is_terminal() || !is_tick_after(run, since));
     every_run_has_completed(&store, &runs);
     let story = Story::new(entries);
     counts::verify(&store, &events, &runs, &story);
@@ -104,7 +104,7 @@ pub fn verify(database: &Path, acknowledged: &[Acknowledged], entries: &[Entry],
     story.keys_are_told_apart();
     story.runs_of_a_key_come_one_by_one_in_order();
     limits::verify(&store, &events, &runs, &story, starts);
-    cancels::verify(&events, &runs, &story);
+    cancels::verify(acknowledged, &events, &runs, &story);
     assert!(story.effects.iter().all(|(_, effect)| ids.contains(&effect.run)), "an effect of a run that is not stored");
     println!("{} events, {} runs, {} effects, {} kills", events.len(), runs.len(), story.effects.len(), story.kills.len());
 }
@@ -126,19 +126,18 @@ pub fn recorded(database: &Path) -> HashSet<(String, String)> {
     runs.iter().flat_map(|run| records(run).into_iter().map(|record| (run.id.to_string(), record.key.to_string()))).collect()
 }
 
-/// A copy that an engine has brought to its end: all runs are through, with their effects, but none of a step that had been
-/// recorded.
+/// A copy that an engine has brought to its end: all runs are through but what the clock has started from `since` on, with their
+/// effects, but none of a step that had been recorded.
 pub fn verify_restored(
     database: &Path,
     before: &[Acknowledged],
-    (recorded, started): (&HashSet<(String, String)>, Millis),
+    (recorded, since): (&HashSet<(String, String)>, Millis),
     entries: &[Entry],
 ) {
     verify_copy(database, before);
     let store = open(database);
     let mut runs = store.runs(&RunQuery::default()).unwrap();
-    // The clock has gone on since the engine started on the copy: one that makes up for many seconds at once is told to stop meanwhile.
-    runs.retain(|run| run.state.is_terminal() || &*run.function != "ticking" || run.created < started);
+    runs.retain(|run| run.state.is_terminal() || !is_tick_after(run, since));
     every_run_has_completed(&store, &runs);
     let story = Story::new(entries);
     for (_, effect) in &story.effects {

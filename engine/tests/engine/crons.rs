@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use stepwell::base::time::Waiting;
 use stepwell::base::{Clock, Millis, Span};
-use stepwell::clock::{SystemClock, SystemEntropy, VirtualClock};
-use stepwell::exec::{Engine, Notice, Setup};
-use stepwell::project::{Mode, Project};
-use stepwell::rules::{CronRow, RunRow, RunState};
-use stepwell::script::Host;
+use stepwell::clock::SystemClock;
+use stepwell::exec::Notice;
+use stepwell::rules::{CronRow, EventRow, RunRow, RunState};
 use stepwell::store::sqlite::{Options, Sqlite};
-use stepwell::store::{EventQuery, Memory, RunQuery, Store};
+use stepwell::store::{EventQuery, RunQuery, Store};
 
-use super::{World, start_at};
+use super::{Jumping, World, block_on, start_at};
 
 const TICK: &str = "stepwell/scheduled.timer";
 
@@ -87,29 +85,12 @@ fn a_year_of_days_starts_each_day_once() {
                 functions: { report: { cron: { schedule: \"30 2 * * *\", tz: Europe/Berlin, jitter: 10m } } }\n";
     std::fs::write(folder.path().join("events.yaml"), yaml).unwrap();
     std::fs::write(folder.path().join("handlers/report.rhai"), "event.data.at").unwrap();
-    let host = Host::new();
-    let (project, _) = Project::load(&folder.path().join("events.yaml"), &host, &|_| None, Mode::Try).unwrap();
-    let store = Arc::new(Memory::new());
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::running());
-    let began = clock.now();
-    let setup = Setup {
-        project: Arc::new(project),
-        host,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(SystemEntropy),
-        threads: 1,
-    };
-    let engine = Engine::start(setup).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut notices = engine.subscribe();
-        while clock.now() < began.after(Span(366 * 86_400_000)) {
-            // Some may be missed: what counts is stored.
-            let _ = notices.recv().await;
-        }
-        engine.drain().await;
+    let jumping = Jumping::start(folder.path());
+    block_on(async {
+        jumping.until(jumping.clock.now().after(Span(366 * 86_400_000))).await;
+        jumping.engine.drain().await;
     });
+    let store = jumping.store;
     let runs: Vec<RunRow> = store.runs(&RunQuery { states: vec![RunState::Completed], ..RunQuery::default() }).unwrap();
     let mut days: BTreeMap<String, usize> = BTreeMap::new();
     let mut offsets: BTreeMap<String, usize> = BTreeMap::new();
@@ -152,6 +133,43 @@ fn each_time_starts_once_over_restarts_and_kills() {
     slots.sort_unstable();
     let whole: Vec<i64> = (slots[0]..slots[0] + slots.len() as i64).collect();
     assert_eq!(slots, whole, "every hour once");
+}
+
+/// The schedule that a start by the clock was by.
+fn schedule_of(event: &EventRow) -> String {
+    let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+    data["cron"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn each_schedule_of_a_function_starts_each_of_its_times_once_over_restarts_and_kills() {
+    // Not in the order of the alphabet: theirs is the file's.
+    const SCHEDULES: [(&str, i64); 2] = [("0 */3 * * *", 3), ("0 * * * *", 1)];
+    let listed = SCHEDULES.map(|(schedule, _)| format!("{{ schedule: \"{schedule}\", missed: run-all }}")).join(", ");
+    let yaml = format!("functions: {{ h: {{ cron: [{listed}] }} }}\n");
+    let mut world = World::new(&yaml, &[("h", r#"step("a", || event.data.at)"#)]);
+    for (life, least) in [8, 16, 24].into_iter().enumerate() {
+        world.block_on(world.ended_runs("h", least));
+        world = if life % 2 == 0 { world.killed() } else { world.restart() };
+    }
+    world.block_on(world.ended_runs("h", 40));
+    let mut events = world.store.events(&EventQuery { name: Some(TICK.into()), ..EventQuery::default() }).unwrap();
+    events.sort_by_key(|event| event.id);
+    for (schedule, hours) in SCHEDULES {
+        let own = events.iter().filter(|event| schedule_of(event) == schedule);
+        let mut slots: Vec<i64> = own.map(|event| event.ts.0 / 3_600_000 / hours).collect();
+        slots.sort_unstable();
+        let whole: Vec<i64> = (slots[0]..slots[0] + slots.len() as i64).collect();
+        assert_eq!(slots, whole, "{schedule}: each of its times once");
+    }
+    let mut at_once: BTreeMap<Millis, Vec<String>> = BTreeMap::new();
+    for event in &events {
+        at_once.entry(event.ts).or_default().push(schedule_of(event));
+    }
+    at_once.retain(|_, schedules| schedules.len() > 1);
+    assert!(at_once.len() > 5, "{at_once:?}");
+    let listed = SCHEDULES.map(|(schedule, _)| schedule);
+    assert!(at_once.values().all(|schedules| *schedules == listed), "in the order of the file: {at_once:?}");
 }
 
 #[test]
@@ -228,6 +246,50 @@ fn what_a_paused_function_missed_is_made_up_for_as_it_says() {
         }
     });
     assert_eq!((number(&world, "once"), number(&world, "skip")), (before[1] + 1, before[2]));
+    drop(busy);
+}
+
+/// So many times of a schedule that has one each hour, `offset` after the full one, lie after `from` and not after `to`.
+fn times_between(from: Millis, to: Millis, offset: Span) -> usize {
+    let hours = |at: Millis| (at.0 - offset.0).div_euclid(3_600_000);
+    (hours(to) - hours(from)) as usize
+}
+
+#[test]
+fn what_a_paused_function_missed_is_made_up_for_as_each_schedule_says() {
+    let yaml = "functions: { f: { cron: [{ schedule: \"30 * * * *\", missed: run-once }, { schedule: \"0 * * * *\", missed: run-all }, \
+                { schedule: \"15 * * * *\", missed: skip }] } }\n";
+    let world = World::new(yaml, &[("f", "[event.data.cron, event.data.at, event.data.missed]")]);
+    // Three of them in a row are of each schedule one.
+    world.block_on(world.ended_runs("f", 3));
+    let (folder, stood) = world.stopped();
+    let (last, before) = stood["f"];
+    // On a clock that does not jump none of them is due before the function is paused.
+    let world = later(folder, last, Span::seconds(60));
+    let positions = |world: &World| -> Vec<Millis> { world.store.crons().unwrap().iter().map(|row| row.last).collect() };
+    let stood = positions(&world);
+    let [full, quarter, half] = stood[..] else { panic!("{stood:?}") };
+    let newest = full.max(quarter).max(half);
+    world.block_on(world.engine.pause("f", true)).unwrap();
+    let world = world.restart();
+    let until = newest.after(Span(26 * 3_600_000 + 1_200_000));
+    let busy = world.block_on(world.engine.at(until)).unwrap();
+    assert_eq!(positions(&world), stood, "a paused function is not started");
+    let (all, halves) = (times_between(full, until, Span(0)), times_between(half, until, Span::seconds(1_800)));
+    let runs = world.block_on(async {
+        world.engine.pause("f", false).await.unwrap();
+        world.ended_runs("f", before + all + 1).await
+    });
+    // Positions alone are moved before anything is started.
+    assert_eq!(times_between(positions(&world)[1], until, Span::seconds(900)), 0, "what is skipped is decided on, too");
+    let told: Vec<(String, String, usize)> =
+        runs[before..].iter().map(|run| serde_json::from_str(run.output.as_deref().unwrap()).unwrap()).collect();
+    let of = |schedule: &str| told.iter().filter(|(cron, ..)| cron == schedule).map(|(_, _, missed)| *missed).collect::<Vec<usize>>();
+    assert_eq!(of("0 * * * *"), vec![0; all], "each");
+    assert_eq!(of("30 * * * *"), [halves - 1], "one tells how many it makes up for");
+    assert_eq!(of("15 * * * *"), [] as [usize; 0]);
+    let times: Vec<&str> = told.iter().map(|(_, at, _)| at.as_str()).collect();
+    assert!(times.is_sorted(), "in the order of the times that they are for: {times:?}");
     drop(busy);
 }
 

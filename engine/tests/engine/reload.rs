@@ -308,6 +308,28 @@ fn crons_go_by_the_new_schedule() {
 }
 
 #[test]
+fn a_schedule_goes_on_whatever_becomes_of_those_beside_it() {
+    let text = |crons: &str| format!("version: 1\n{EVENTS}functions: {{ f: {{ on: a/b }}, g: {{ cron: {crons} }} }}\n");
+    let yaml = format!("{EVENTS}functions: {{ f: {{ on: a/b }} }}\n");
+    let world = World::new(&yaml, &[("f", "1"), ("g", "1")]).slowed();
+    let told = world.reload_whole(&text(r#"[{ schedule: "30 4 * * *", jitter: 1h }, "45 6 * * *"]"#));
+    assert_eq!(told.difference.changes[0].to_string(), "function `g` is new: cron 30 4 * * *, cron 45 6 * * *");
+    let rows = |world: &World| world.store.crons().unwrap();
+    let [first, second] = &rows(&world)[..] else { panic!("{:?}", rows(&world)) };
+    // In another order, with one more: what was there has neither begun anew nor drawn its delay again.
+    world.reload_whole(&text(r#"["45 6 * * *", "15 5 * * *", { schedule: "30 4 * * *", jitter: 1h }]"#));
+    let [new, one, other] = &rows(&world)[..] else { panic!("{:?}", rows(&world)) };
+    assert_eq!((one, other), (first, second));
+    assert_eq!(&*new.schedule, "15 5 * * * UTC");
+    // The shorter form with one of them. Another zone is another schedule.
+    world.reload_whole(&text(r#""45 6 * * *""#));
+    assert_eq!(rows(&world), [second.clone()]);
+    world.reload_whole(&text(r#"["45 6 * * *", { schedule: "45 6 * * *", tz: Europe/Berlin }]"#));
+    let [berlin, kept] = &rows(&world)[..] else { panic!("{:?}", rows(&world)) };
+    assert_eq!((&*berlin.schedule, kept), ("45 6 * * * Europe/Berlin", second));
+}
+
+#[test]
 fn a_script_for_failures_and_a_singleton_hold_from_now_on() {
     let world = world("retries: 0", r#"wait_for_signal("go"); fail("no")"#);
     let events = world.numbered(0..1);

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use stepwell::base::{Clock, Span};
-use stepwell::clock::{SystemEntropy, VirtualClock};
-use stepwell::exec::{Engine, Setup};
-use stepwell::project::{Mode, Project};
+use stepwell::base::Span;
 use stepwell::rules::cron::SCHEDULED;
-use stepwell::script::Host;
-use stepwell::store::{EventQuery, Memory, RunQuery, Store};
+use stepwell::store::{EventQuery, RunQuery, Store};
 
 use super::{ask, example, runs_of, start, until};
+use crate::engine::{Jumping, block_on};
 use crate::program::{Server, stepwell};
 
 /// Tries in an example's folder what its option is there for; an error says what is different.
@@ -62,6 +58,7 @@ const DELETIONS: &[(&str, &str, Option<Scenario>)] = &[
     ("cron", "functions.weekday-report.cron.tz", None),
     ("cron", "functions.weekday-report.cron.jitter", Some(the_clock_starts)),
     ("cron", "functions.bill-day.cron.missed", Some(the_clock_starts)),
+    ("cron", "functions.open-shop.cron.1", Some(the_clock_starts)),
     ("versions", "functions.trial.versions", Some(a_run_is_parked)),
 ];
 
@@ -86,8 +83,12 @@ fn delete(folder: &Path, place: &str) {
     let mut config: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let pointer = format!("/{}", place.replace('.', "/"));
     let (parent, name) = pointer.rsplit_once('/').unwrap();
-    let fields = config.pointer_mut(parent).and_then(Value::as_object_mut);
-    assert!(fields.is_some_and(|fields| fields.shift_remove(name).is_some()), "there is no {place} in {}", file.display());
+    let taken = match config.pointer_mut(parent) {
+        Some(Value::Object(fields)) => fields.shift_remove(name),
+        Some(Value::Array(items)) => name.parse::<usize>().ok().filter(|at| *at < items.len()).map(|at| items.remove(at)),
+        _ => None,
+    };
+    assert!(taken.is_some(), "there is no {place} in {}", file.display());
     // JSON is YAML as well.
     std::fs::write(&file, config.to_string()).unwrap();
 }
@@ -145,8 +146,9 @@ fn every_option_that_may_be_left_out_is_taken_out_of_an_example() {
         let names = form["properties"].as_object().unwrap_or_else(|| panic!("{form}")).keys();
         names.filter(|name| !needed(name)).cloned().collect()
     };
-    // Without one of these two nothing starts a function, and where its script lies is nothing that it does.
-    let mut options: BTreeSet<String> = free("Function").into_iter().filter(|name| !["on", "cron", "handler"].contains(&&**name)).collect();
+    // Without an event or a schedule nothing starts a function: of several schedules one is taken out. And where its script lies is
+    // nothing that it does.
+    let mut options: BTreeSet<String> = free("Function").into_iter().filter(|name| !["on", "handler"].contains(&&**name)).collect();
     options.extend(FORMS.iter().flat_map(|(option, form)| free(form).into_iter().map(move |name| format!("{option}.{name}"))));
     options.insert("defaults".to_owned());
     let deleted: BTreeSet<String> = DELETIONS.iter().map(|(_, place, _)| option(place)).collect();
@@ -205,48 +207,35 @@ fn a_failure_is_refunded(folder: &Path) -> Result<(), String> {
     ended.stdout.contains("refunded").then_some(()).ok_or(ended.stderr)
 }
 
-/// Of `jitter` and of `missed: run-all`: ten days on a clock that jumps, in the first four of which the bills are paused. Runs are kept
-/// for a week.
+/// Of `jitter`, of `missed: run-all` and of a second schedule: ten days on a clock that jumps, in the first four of which the bills are
+/// paused. Runs are kept for a week.
 fn the_clock_starts(folder: &Path) -> Result<(), String> {
     const DAY: Span = Span(86_400_000);
     // A thousand looks after the doors would only take their time.
     delete(folder, "functions.check-doors");
-    let host = Host::new();
-    let (project, _) = Project::load(&folder.join("events.yaml"), &host, &|_| None, Mode::Try)
-        .unwrap_or_else(|problems| panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
-    let store = Arc::new(Memory::new());
-    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::running());
-    let setup = Setup {
-        project: Arc::new(project),
-        host,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(SystemEntropy),
-        threads: 1,
-    };
-    let engine = Engine::start(setup).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut notices = engine.subscribe();
-        let paused = engine.pause("bill-day", true).await.unwrap().since;
-        let mut passed = async |days: i64| {
-            while clock.now() < paused.after(Span(days * DAY.0)) {
-                // Some may be missed: what counts is stored.
-                let _ = notices.recv().await;
-            }
-        };
-        passed(4).await;
-        engine.pause("bill-day", false).await.unwrap();
-        passed(10).await;
-        engine.drain().await;
+    let jumping = Jumping::start(folder);
+    block_on(async {
+        let paused = jumping.engine.pause("bill-day", true).await.unwrap().since;
+        jumping.until(paused.after(Span(4 * DAY.0))).await;
+        jumping.engine.pause("bill-day", false).await.unwrap();
+        jumping.until(paused.after(Span(10 * DAY.0))).await;
+        jumping.engine.drain().await;
     });
-    let bills = store.runs(&RunQuery { function: Some("bill-day".into()), ..RunQuery::default() }).unwrap();
-    let bills: Vec<Value> = bills.iter().filter_map(|run| serde_json::from_str(run.output.as_deref()?).ok()).collect();
+    let store = jumping.store;
+    let outputs = |function: &str| -> Vec<Value> {
+        let runs = store.runs(&RunQuery { function: Some(function.into()), ..RunQuery::default() }).unwrap();
+        runs.iter().filter_map(|run| serde_json::from_str(run.output.as_deref()?).ok()).collect()
+    };
+    let loaves: BTreeSet<i64> = outputs("open-shop").iter().filter_map(|day| day["loaves"].as_i64()).collect();
+    if loaves != BTreeSet::from([20, 60]) {
+        return Err(format!("the shop is not open on weekdays and at weekends: {loaves:?}"));
+    }
+    let bills = outputs("bill-day");
     if bills.is_empty() || bills.iter().any(|bill| bill["missed"] != 0) {
         return Err(format!("not each day has its bill: {bills:?}"));
     }
     let events = store.events(&EventQuery { name: Some(SCHEDULED.into()), ..EventQuery::default() }).unwrap();
-    let late = events.iter().filter(|event| event.data.contains("MON-FRI")).map(|event| event.accepted.since(event.ts));
+    let late = events.iter().filter(|event| event.data.contains("0 7 * * MON-FRI")).map(|event| event.accepted.since(event.ts));
     // Of two minutes; that all of six or more starts are drawn from the first ten seconds happens once in three million times.
     let is_drawn = late.clone().any(|late| late > Span::seconds(10));
     is_drawn.then_some(()).ok_or_else(|| format!("the reports come at once: {:?}", late.collect::<Vec<_>>()))

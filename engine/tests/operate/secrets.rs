@@ -69,6 +69,9 @@ tried.call("conditions", || wait_for_event("app/heard", #{ "if": "async.data.tex
 tried.call("signals", || wait_for_signal(key, #{ timeout: "1ms", id: "s" }));
 tried.call("kept values", || step("kept", || { kv::set("name", key); 1 }));
 tried.call("keys of kept values", || step("key", || { kv::set(key, 1); 1 }));
+tried.call("channels", || step("told", || { publish("spills", #{ text: "it is " + key, key: secret("API_KEY") }, #{ topic: "t" }); 1 }));
+tried.call("names of channels", || step("channel", || publish("spills/" + key, 1)));
+tried.call("topics", || step("topic", || publish("spills", 1, #{ topic: key })));
 tried.call("events", || send_event("app/heard", #{ text: key }));
 tried.call("sent signals", || send_signal("signal", key));
 tried.call("invokes", || invoke("other", #{ text: key }));
@@ -249,6 +252,11 @@ fn no_output_shows_a_secret() {
 
     // Who follows what happens, from before it does.
     let followed = follow(&server, "/v1/stream", &format!("authorization: {}", bearer(&admin)));
+    let channel = follow(&server, "/v1/channels/spills", &format!("authorization: {}", bearer(&admin)));
+    let (status, head, made) =
+        whole(&server, "POST", "/v1/channels/spills/token", &[json_type, ("authorization", bearer(&admin).as_str())], "{}");
+    assert_eq!(status, 200, "{made}");
+    outputs.push(("a channel's token".to_owned(), [head, made].concat()));
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let token: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", &admin.whole).finish();
     let (_, answer, _) = whole(&server, "POST", "/login", &form, &token);
@@ -389,6 +397,7 @@ fn no_output_shows_a_secret() {
     }
     outputs.extend([
         ("the stream".to_owned(), followed.join().unwrap()),
+        ("the channel".to_owned(), channel.join().unwrap()),
         ("the live pages".to_owned(), live.join().unwrap()),
         ("the log".to_owned(), printed),
         ("the traces".to_owned(), told),
@@ -401,6 +410,7 @@ fn no_output_shows_a_secret() {
     for what in [
         "/v1/runs",
         "the stream",
+        "the channel",
         "the log",
         "the traces",
         "the files",

@@ -308,6 +308,7 @@ fn an_effect_outside_of_a_step_is_refused_wherever_it_hides() {
         "fn f() { http::get(\"https://example.com\") } f()",
         "let f = || http::get(\"https://example.com\"); f.call()",
         "[1].map(|x| http::get(\"https://example.com\"))",
+        "[1].map(|x| publish(\"a\", x))",
         "let f = \"http::get\"; ping()",
     ] {
         let host = Host::with(|natives| {

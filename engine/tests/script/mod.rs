@@ -12,6 +12,7 @@ mod http;
 mod kv;
 mod options;
 mod postgres;
+mod publish;
 mod pure;
 mod races;
 mod reference;
@@ -32,7 +33,8 @@ use stepwell::rules::{
     Write,
 };
 use stepwell::script::{
-    Alone, Call, Checked, Host, Keys, Outgoing, OwnWrites, Parcel, Ports, Post, Program, Reply, Secrets, Stop, Surroundings, Watch, call,
+    Alone, Call, Checked, Host, Keys, Outgoing, OwnWrites, Parcel, Ports, Post, Program, Published, Reply, Secrets, Stop, Surroundings,
+    Watch, call,
 };
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
@@ -122,6 +124,10 @@ impl Watch for Told {
     }
     fn logged(&self, _: &RunRow, line: &LogRow) {
         self.0.lock().unwrap().push(format!("log {:?} {}", line.level, line.message));
+    }
+    fn published(&self, message: &Arc<Published>) {
+        let topic = message.topic.as_deref().unwrap_or("-");
+        self.0.lock().unwrap().push(format!("publish {} {topic} {}", message.channel, message.data));
     }
 }
 

@@ -223,6 +223,42 @@ async fn runs_are_listed_by_a_condition_over_themselves_and_their_events() {
     assert!(listed("run.state = 'x'").await.is_error(400).contains("condition"));
 }
 
+#[tokio::test]
+async fn events_are_listed_by_a_condition_and_by_families_page_by_page() {
+    const OF_U1: (&str, &str) = ("where", "event.data.userId == 'u1'");
+    let server = Server::start().await;
+    let sent = json!([
+        {"name": "app/nap", "data": {"userId": "u1"}},
+        {"name": "app/ping", "data": {"userId": "u2"}},
+        {"name": "app/ping", "data": {"userId": "u1"}},
+        {"name": "app/ping", "data": {}},
+    ]);
+    let ids = server.sent(sent).await;
+    let listed = |query: &'static [(&'static str, &'static str)]| {
+        let server = &server;
+        async move {
+            let answer = Answer::of(server.request(Method::GET, "/v1/events").query(query)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            let found = answer.body["data"].as_array().unwrap().iter().map(|event| event["internal_id"].as_str().unwrap().to_owned());
+            (found.collect::<Vec<_>>(), answer.body["cursor"].as_str().map(str::to_owned))
+        }
+    };
+    assert_eq!(listed(&[OF_U1]).await, (vec![ids[2].clone(), ids[0].clone()], None));
+    assert_eq!(listed(&[OF_U1, ("name", "app/ping")]).await.0, [ids[2].as_str()]);
+    assert_eq!(listed(&[("name", "app/*")]).await.0.len(), 4);
+    assert_eq!(listed(&[("name", "app/n*")]).await.0, [ids[0].as_str()]);
+    assert_eq!(listed(&[("name", "other/*")]).await.0.len(), 0);
+    let (first, cursor) = listed(&[OF_U1, ("limit", "1")]).await;
+    assert_eq!(first, [ids[2].as_str()]);
+    let cursor = cursor.unwrap();
+    let next = server.request(Method::GET, "/v1/events").query(&[OF_U1, ("limit", "1"), ("cursor", cursor.as_str())]);
+    assert_eq!(Answer::of(next).await.body["data"][0]["internal_id"], ids[0].as_str());
+    for wrong in ["event.data.userId = 'u1'", "run.state == 'failed'"] {
+        let answer = Answer::of(server.request(Method::GET, "/v1/events").query(&[("where", wrong)])).await;
+        assert!(answer.is_error(400).contains("is not a condition over `event`"), "{}", answer.text);
+    }
+}
+
 const BRANCHES: &str = "
 version: 1
 events: { app/nap: {} }

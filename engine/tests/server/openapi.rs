@@ -20,7 +20,12 @@ impl Ids {
             _ if of_event => &self.event,
             _ => &self.run,
         };
-        let name = if path.starts_with("/webhooks") { "git" } else { "go/now" };
+        let name = match path {
+            path if path.starts_with("/webhooks") => "git",
+            // One part of the path, as a browser writes it.
+            path if path.starts_with("/v1/channels") => "go%2Fnow",
+            _ => "go/now",
+        };
         path.replace("{id}", id).replace("{key}", "key").replace("{name}", name)
     }
 }

@@ -6,8 +6,8 @@ use stepwell::rules::{Ending, Hold};
 use super::dice::Dice;
 use super::edit;
 use super::plan::{
-    Backoff, Call, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request, Signal,
-    Trigger, WakePlan, Way,
+    Backoff, Call, Cancel, Collect, Cron, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request,
+    Signal, Trigger, WakePlan, Way,
 };
 use super::program::{self, Around};
 use super::sites;
@@ -49,7 +49,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
     let mut functions: Vec<Function> = (0..count).map(|number| function(dice, swarm, number, events, &shared, editions)).collect();
     for number in 0..functions.len() {
         let mut around = around(swarm, &functions, number, events);
-        if functions[number].gates.cron.is_some() {
+        if !functions[number].gates.crons.is_empty() {
             // It starts again and again: what it led to would never come to an end.
             (around.sends, around.invokes) = (Vec::new(), Vec::new());
         }
@@ -62,7 +62,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         function.versions = versions;
     }
     let mut requests = requests(dice, swarm, events);
-    let has_crons = functions.iter().any(|function: &Function| function.gates.cron.is_some());
+    let has_crons = functions.iter().any(|function: &Function| !function.gates.crons.is_empty());
     if has_crons {
         // Else a world with nothing but starts by the clock would go on for an hour.
         requests.iter_mut().flat_map(|request| &mut request.again_ms).for_each(|again| *again = (*again).min(5_000));
@@ -162,6 +162,11 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         let functions = plan.functions.len();
         plan.calls = (0..own.between(1, 4)).map(|_| call(&mut own, functions)).collect();
     }
+    for function in plan.functions.iter_mut().filter(|function| !function.gates.crons.is_empty()) {
+        if own.chance(60) {
+            function.gates.crons.push(second_cron(&mut own, swarm, editions));
+        }
+    }
     plan
 }
 
@@ -220,9 +225,7 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
     let mut gates = Gates::random(dice, swarm, events);
     if number > 0 && swarm.meets(Feature::Crons, dice) {
         on.clear();
-        // The clock that is set leaves out what it jumps over.
-        let missed = if swarm.has(Feature::ClockJumps) { "run-once" } else { *dice.pick(&["skip", "run-once", "run-all"]) };
-        gates.cron = Some((30, missed));
+        gates.crons.push(Cron { seconds: 30, missed: missed(dice, swarm), from: 0, gone_from: None });
         // Its runs must not come faster than they go.
         gates.throttle = None;
         limits.clear();
@@ -253,6 +256,25 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
         finish,
         versions: Vec::new(),
         gone_from,
+    }
+}
+
+/// The clock that is set leaves out what it jumps over.
+fn missed(dice: &mut Dice, swarm: &Swarm) -> &'static str {
+    if swarm.has(Feature::ClockJumps) { "run-once" } else { *dice.pick(&["skip", "run-once", "run-all"]) }
+}
+
+/// Another schedule of a function that has one, of which some times are the same; it may come or go with an edition.
+fn second_cron(dice: &mut Dice, swarm: &Swarm, editions: usize) -> Cron {
+    let cron = Cron { seconds: 20, missed: missed(dice, swarm), from: 0, gone_from: None };
+    if editions == 0 {
+        return cron;
+    }
+    let edition = dice.between(1, editions as i64) as usize;
+    match dice.below(3) {
+        0 => Cron { from: edition, ..cron },
+        1 => Cron { gone_from: Some(edition), ..cron },
+        _ => cron,
     }
 }
 

@@ -23,7 +23,7 @@ use super::number;
 use super::plan::WakePlan;
 use model::Model;
 use without::Without;
-use world::{Act, Event, LAST_TICK, Ms, OF_CLOCK, Ticks, World};
+use world::{Act, Clock as Cron, Event, LAST_TICK, Ms, Ticks, World};
 
 /// 2026-01-01, when every world begins.
 const START: Millis = Millis(1_767_225_600_000);
@@ -75,19 +75,20 @@ fn request(events: &[Event], number: usize) -> Vec<NewEvent> {
 }
 
 /// The run of an event and a function.
-fn run_of(store: &dyn Store, event: usize, function: usize) -> Option<RunId> {
+fn run_of(world: &World, store: &dyn Store, event: usize, function: usize) -> Option<RunId> {
     let query = RunQuery { function: Some(format!("f{function}").into()), ..RunQuery::default() };
-    let is_it = |event_id: Id| number_of(store, event_id) == event;
+    let is_it = |event_id: Id| number_of(world, store, event_id) == event;
     store.runs(&query).expect("memory can be read").into_iter().find(|run| is_it(run.event)).map(|run| run.id)
 }
 
-/// The number of an event: where the clock made it, that of its time.
-fn number_of(store: &dyn Store, event: Id) -> usize {
+/// The number of an event: where the clock made it, that of its time and schedule.
+fn number_of(world: &World, store: &dyn Store, event: Id) -> usize {
     let row = store.event(event).expect("memory can be read").expect("a run has its event");
+    let data: serde_json::Value = serde_json::from_str(&row.data).expect("JSON");
     if *row.name == *SCHEDULED {
-        return OF_CLOCK + (row.ts.0 - START.0) as usize;
+        return world.clock(data["cron"].as_str().expect("a schedule")).number(row.ts.0 - START.0);
     }
-    serde_json::from_str::<serde_json::Value>(&row.data).expect("JSON")["n"].as_u64().expect("a number") as usize
+    data["n"].as_u64().expect("a number") as usize
 }
 
 /// A script host with a step's work, which takes time and does nothing.
@@ -139,7 +140,7 @@ fn real(world: &World) -> (HashMap<(usize, usize), Fate>, Ticks) {
                         sent += events.len();
                     }
                     Act::Cancel(event, function) => {
-                        if let Some(run) = run_of(&*store, *event, *function) {
+                        if let Some(run) = run_of(world, &*store, *event, *function) {
                             // One that has ended is left alone.
                             let _ = engine.cancel(run, "enough").await;
                         }
@@ -180,27 +181,34 @@ fn real(world: &World) -> (HashMap<(usize, usize), Fate>, Ticks) {
             events: 1 + store.batch(run.id).expect("memory can be read").len(),
             failures: failures.iter().filter(|failure| failure.output.as_deref() == Some(&*own)).count(),
         };
-        ((number_of(&*store, run.event), function), fate)
+        ((number_of(world, &*store, run.event), function), fate)
     };
     (runs.into_iter().map(fate).collect(), ticks(world, &*store))
+}
+
+/// The schedules whose starts may be late, each with the number of its function.
+fn late_clocks(world: &World) -> impl Iterator<Item = (usize, Cron)> {
+    let all = world.functions.iter().enumerate().flat_map(|(at, function)| function.clocks.iter().map(move |clock| (at, *clock)));
+    all.filter(|(_, clock)| clock.jitter > 0)
 }
 
 /// When the clock has started the functions whose starts may be late: each time of the schedule once, and not later than it may.
 fn ticks(world: &World, store: &dyn Store) -> Ticks {
     let events = store.events(&EventQuery::default()).expect("memory can be read");
     let mut ticks = Ticks::new();
-    for (at, function) in world.functions.iter().enumerate().filter(|(_, function)| function.jitter > 0) {
-        let schedule = function.cron.map(world::schedule);
+    for (at, clock) in late_clocks(world) {
+        let schedule = clock.schedule();
         for event in events.iter().filter(|event| *event.name == *SCHEDULED) {
             let data: serde_json::Value = serde_json::from_str(&event.data).expect("JSON");
-            if data["cron"].as_str() == schedule.as_deref() {
-                let again = ticks.insert((at, event.ts.0 - START.0), event.accepted.0 - START.0);
-                assert_eq!(again, None, "the clock has started f{at} twice for {}", event.ts.rfc3339());
+            if data["cron"].as_str() == Some(schedule.as_str()) {
+                let again = ticks.insert((at, clock.number(event.ts.0 - START.0)), event.accepted.0 - START.0);
+                assert_eq!(again, None, "the clock has started f{at} twice for {} by {schedule}", event.ts.rfc3339());
             }
         }
-        for slot in function.schedule() {
-            let started = ticks.get(&(at, slot));
-            assert!(started.is_some_and(|started| (slot..=slot + function.jitter).contains(started)), "f{at} at {slot}: {started:?}");
+        for slot in clock.times() {
+            let started = ticks.get(&(at, clock.number(slot)));
+            let is_in_time = started.is_some_and(|started| (slot..=slot + clock.jitter).contains(started));
+            assert!(is_in_time, "f{at} at {slot} by {schedule}: {started:?}");
         }
     }
     ticks
@@ -209,7 +217,7 @@ fn ticks(world: &World, store: &dyn Store) -> Ticks {
 /// Compares a world with the model; none where two things happen at once.
 fn differ(seed: u64) -> Option<Result<usize, String>> {
     let world = world::world(seed);
-    if world.functions.iter().all(|function| function.jitter == 0) {
+    if !world.functions.iter().any(world::Function::has_jitter) {
         // It is known beforehand whether there is anything to compare.
         Model::fates(&world.functions, &world.acts, Ticks::new())?;
     }
@@ -239,7 +247,7 @@ fn the_model_is_short_enough_to_be_seen_through() {
 #[test]
 fn what_the_model_knows_of_matters_in_worlds_that_are_compared() {
     let fates = |world: &World| Model::fates(&world.functions, &world.acts, Ticks::new());
-    let is_sure = |world: &World| world.functions.iter().all(|function| function.jitter == 0);
+    let is_sure = |world: &World| !world.functions.iter().any(world::Function::has_jitter);
     let sure = (0..WORLDS).map(world::world).filter(is_sure).filter_map(|world| fates(&world).map(|fates| (world, fates)));
     let sure: Vec<(World, _)> = sure.collect();
     println!("{} worlds are surely compared", sure.len());
@@ -259,8 +267,8 @@ fn what_the_model_knows_of_matters_in_worlds_that_are_compared() {
 #[test]
 fn a_late_start_matters_to_the_model() {
     let late = |world: &World| -> Ticks {
-        let functions = world.functions.iter().enumerate().filter(|(_, function)| function.jitter > 0);
-        functions.flat_map(|(at, function)| function.schedule().map(move |slot| ((at, slot), slot + function.jitter / 2))).collect()
+        let starts = |(at, clock): (usize, Cron)| clock.times().map(move |slot| ((at, clock.number(slot)), slot + clock.jitter / 2));
+        late_clocks(world).flat_map(starts).collect()
     };
     let matters = |seed: &u64| {
         let world = world::world(*seed);

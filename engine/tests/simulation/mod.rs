@@ -35,7 +35,7 @@ use tally::Tally;
 use world::Outcome;
 
 /// Worlds that are tried where nothing else is said.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 340;
 /// Lines of a failed world's story that are printed, unless it was asked for alone.
 const LINES: usize = 80;
 /// Worlds that are tried to find the shortest one that fails.

@@ -14,7 +14,7 @@ use super::print;
 use super::program::Program;
 use super::sabotage::Sabotage;
 use super::sites::Site;
-pub use gates::{Collect, Gates};
+pub use gates::{Collect, Cron, Gates};
 
 /// All of one world.
 #[derive(Debug, Clone)]
@@ -280,7 +280,7 @@ impl Function {
         };
         let on = if on.is_empty() { String::new() } else { format!("    on: [{}]\n", on.join(", ")) };
         let _ = writeln!(text, "  {}:\n{on}    handler: handlers/{}.rhai", self.id, self.id);
-        self.gates.write(text, i64::from(sabotage == Some(Sabotage::WideThrottles)));
+        self.gates.write(text, edition, i64::from(sabotage == Some(Sabotage::WideThrottles)));
         let limit = |name: &str, seconds: Option<i64>| seconds.map(|seconds| format!(", {name}: {seconds}s")).unwrap_or_default();
         let timeouts = format!("step: 900d{}{}", limit("start", self.start), limit("finish", self.finish));
         let _ = writeln!(text, "    retries: {retries}\n    timeouts: {{ {timeouts} }}");

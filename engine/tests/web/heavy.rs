@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::browser::shop::BYTES_MOST;
 
-/// Most bytes of a page with all its files.
-const BYTES_MOST: usize = 300 * 1024;
 /// How large the events of these tests are.
 const LARGE: usize = 900_000;
 

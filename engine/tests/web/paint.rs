@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::*;
-
-/// Most bytes of a page with all its files.
-const BYTES_MOST: usize = 300 * 1024;
+use crate::browser::shop::BYTES_MOST;
 
 /// The attributes of each tag of this name.
 fn tags<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
@@ -59,17 +57,9 @@ async fn every_page_is_painted_from_one_answer_and_one_stylesheet_and_is_light()
     let shop = Shop::open();
     let long = shop.run_in(&["completed"], "export/wanted", json!({ "steps": 1000 })).await;
     let busy = shop.busy().await;
-    let mut paths: Vec<String> = stepwell::web::paths().map(str::to_owned).collect();
-    assert!(paths.len() > 10, "{paths:?}");
-    paths.extend([
-        format!("/runs/{}", busy.waiting),
-        format!("/runs/{}", busy.failed),
-        format!("/runs/{long}?from=0"),
-        format!("/events/{}", busy.event),
-        "/functions/charge".to_owned(),
-        "/send?name=payment/initiate".to_owned(),
-        "/events?tab=refused".to_owned(),
-    ]);
+    let mut paths: Vec<String> = busy.pages(&long).into_iter().map(|(_, path)| path).collect();
+    assert!(paths.len() > 16, "{paths:?}");
+    paths.push("/events?tab=refused".to_owned());
     let mut sizes: HashMap<String, usize> = HashMap::new();
     for path in &paths {
         let page = get(&shop, path).await;

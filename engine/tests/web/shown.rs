@@ -100,6 +100,29 @@ async fn the_next_starts_of_a_schedule_are_told_in_its_zone_and_in_utc() {
 }
 
 #[tokio::test]
+async fn each_schedule_of_a_function_has_its_next_starts() {
+    let shop = Shop::open();
+    let one = "cron: { schedule: \"0 3 * * *\", tz: Europe/Vienna }";
+    reload(&shop, &[(one, "cron: [{ schedule: \"0 3 * * *\", tz: Europe/Vienna }, { schedule: \"30 12 * * SUN\", missed: skip }]")]).await;
+    let page = get(&shop, "/functions/nightly-report").await.text;
+    for (part, times) in [
+        ("<code>0 3 * * *</code>", 2),
+        ("<code>30 12 * * SUN</code>", 2),
+        ("<th scope=\"col\">Europe/Vienna</th><th scope=\"col\">UTC</th>", 1),
+        ("<th scope=\"col\">UTC</th><th scope=\"col\">UTC</th>", 1),
+        // Three of them, and the next one beside the schedule.
+        ("T12:30:00+00:00", 4),
+        ("Missed starts: run-once", 1),
+        ("Missed starts: skip", 1),
+    ] {
+        assert_eq!(page.matches(part).count(), times, "`{part}`: {page}");
+    }
+    let all = get(&shop, "/functions").await;
+    let row = all.text.split("<tr data-row").find(|row| row.contains("/functions/nightly-report\"")).unwrap();
+    assert!(row.contains("T03:00:00+0") && row.contains("T12:30:00+00:00"), "{row}");
+}
+
+#[tokio::test]
 async fn the_config_says_since_when_it_is_in_force_and_by_what() {
     let shop = Shop::open();
     let loaded = |page: &Answer| page.plain().split("loaded").nth(1).and_then(|rest| rest.split("declares").next()).unwrap().to_owned();

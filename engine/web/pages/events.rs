@@ -1,25 +1,25 @@
 //! The events that came: as they come, what they caused or why nothing, and those that were refused.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use crate::base::{EventId, Id};
-use crate::exec::{Condition, REFUSED_KEPT, Refused};
+use crate::base::{EventId, Millis};
+use crate::exec::{REFUSED_KEPT, Refused};
 use crate::project::Project;
 use crate::rules::EventRow;
+use crate::server::EventSelection;
 use crate::server::view::{ExplainView, FunctionOutcome};
 use crate::store::{EventQuery, RunQuery, Store, StoreError};
 use crate::web::actions::{self, Act};
-use crate::web::rows::{each_event, light_runs};
+use crate::web::rows::light_runs;
 use crate::web::widgets::{self, Tone};
-use crate::web::words::{count, quoted};
+use crate::web::words::quoted;
 use crate::web::{Ask, Content, Web, WebError};
 
 /// Events on one page.
 const ROWS: usize = 50;
-/// Events that a search looks at before it says how far it came.
+/// Events that a search looks at before it shows what it has found.
 const LOOKED_AT: usize = 5_000;
 /// Runs of one event that are looked at for a list.
 const RUNS_LISTED: usize = 20;
@@ -38,10 +38,10 @@ const DATA_SHOWN: usize = 120;
 struct Found {
     /// The events, with the beginning of their data alone.
     rows: Vec<(EventRow, ExplainView)>,
-    /// Where the next page begins.
+    /// The cursor of the next page.
     next: Option<EventId>,
-    /// The search has come to its end only because it looked at enough.
-    looked_at: Option<usize>,
+    /// The page has come to its end before it was full.
+    is_early: bool,
 }
 
 /// The events, the newest first, or those that were refused.
@@ -49,21 +49,16 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
     if ask.one("tab") == Some("refused") {
         return Ok(refused(&web, &ask));
     }
-    let name = ask.one("name").map(str::to_owned);
-    let condition = ask.one("where").map(Condition::parse_of_event).transpose();
-    let (condition, wrong) = match condition {
-        Ok(condition) => (condition, None),
-        Err(wrong) => (None, Some(wrong)),
-    };
+    let name = ask.one("name");
+    let query = EventQuery { name: name.map(Arc::from), ..EventQuery::default() };
     let cursor: Option<EventId> = ask.one("cursor").and_then(|cursor| cursor.parse().ok());
-    let rows = match &wrong {
-        Some(_) => html! {},
-        None => {
-            let (project, now) = (web.project(), web.now());
-            let wanted = name.clone();
-            let found = web.read(move |store| find(store, &project, wanted.as_deref(), condition.as_ref(), cursor, now)).await?;
-            rows(&web, &ask, &found)
+    let (rows, wrong) = match EventSelection::new(query, ask.one("where")) {
+        Ok(selection) => {
+            let (project, now, selection) = (web.project(), web.now(), selection.after(cursor));
+            let found = web.read(move |store| find(store, &project, &selection, now)).await?;
+            (rows(&web, &ask, &found), None)
         }
+        Err(wrong) => (html! {}, Some(wrong)),
     };
     if ask.part() == Some("rows") {
         return Ok(Content::new(rows));
@@ -74,7 +69,7 @@ pub async fn page(web: Web, ask: Ask) -> Result<Content, WebError> {
         form.filters method="get" action="/events" role="search" {
             div.field {
                 label for="name" { "Name" }
-                input id="name" name="name" list="event-names" value=[name.as_deref()] placeholder="payment/initiate or stripe/*" data-search autocomplete="off";
+                input id="name" name="name" list="event-names" value=[name] placeholder="payment/initiate or stripe/*" data-search autocomplete="off";
                 (names(&project))
             }
             div.field.grow {
@@ -114,49 +109,15 @@ pub(super) fn names(project: &Project) -> Markup {
     }
 }
 
-fn find(
-    store: &dyn Store,
-    project: &Project,
-    name: Option<&str>,
-    condition: Option<&Condition>,
-    cursor: Option<EventId>,
-    now: crate::base::Millis,
-) -> Result<Found, StoreError> {
-    let family = name.and_then(|name| name.strip_suffix('*'));
-    let exact: Option<Arc<str>> = name.filter(|_| family.is_none()).map(Arc::from);
-    let fits = |event: &EventRow| {
-        family.is_none_or(|stem| event.name.starts_with(stem))
-            && condition.is_none_or(|condition| condition.holds(&serde_json::Value::Null, Some(event)))
-    };
-    let searches = family.is_some() || condition.is_some();
-    let limit = if searches { LOOKED_AT } else { ROWS + 1 };
-    let mut ids: Vec<EventId> = Vec::new();
-    let (mut looked_at, mut last, mut next) = (0, None, None);
-    each_event(store, &EventQuery { name: exact, to: cursor, limit, ..EventQuery::default() }, |event| {
-        (looked_at, last) = (looked_at + 1, Some(event.id));
-        if !fits(&event) {
-            return ControlFlow::Continue(());
-        }
-        if ids.len() == ROWS {
-            next = last;
-            return ControlFlow::Break(());
-        }
-        ids.push(event.id);
-        ControlFlow::Continue(())
-    })?;
-    if looked_at >= LOOKED_AT && next.is_none() {
-        next = last.map(|last| Id(last.0 - 1));
-    }
-    let ended_early = (ids.len() < ROWS && next.is_some()).then_some(looked_at);
-    let mut rows = Vec::new();
-    for id in ids {
-        // It may be gone by now.
-        let Some(event) = store.event(id)? else { continue };
-        let runs = light_runs(store, &RunQuery { event: Some(id), limit: RUNS_LISTED, ..RunQuery::default() })?;
+fn find(store: &dyn Store, project: &Project, selection: &EventSelection, now: Millis) -> Result<Found, StoreError> {
+    let (events, next) = selection.page(store, ROWS, LOOKED_AT)?;
+    let is_early = events.len() < ROWS && next.is_some();
+    let row = |event: EventRow| {
+        let runs = light_runs(store, &RunQuery { event: Some(event.id), limit: RUNS_LISTED, ..RunQuery::default() })?;
         let view = ExplainView::of(&event, project, &runs, store, now)?;
-        rows.push((EventRow { data: Arc::from(widgets::cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view));
-    }
-    Ok(Found { rows, next, looked_at: ended_early })
+        Ok((EventRow { data: Arc::from(widgets::cut(&event.data, DATA_SHOWN)), extra: None, ..event }, view))
+    };
+    Ok(Found { rows: events.into_iter().map(row).collect::<Result<_, StoreError>>()?, next, is_early })
 }
 
 fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
@@ -182,9 +143,7 @@ fn rows(web: &Web, ask: &Ask, found: &Found) -> Markup {
                 }
             }
         }
-        @if let Some(looked_at) = found.looked_at {
-            p.muted { "Looked at " (count(looked_at as u64, "event")) " so far." }
-        }
+        @if found.is_early { p.muted { "Not all events were looked at so far." } }
         (widgets::more(found.next.map(|next| ask.with(&[("cursor", Some(&next.to_string()))]))))
     }
 }

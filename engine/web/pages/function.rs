@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use crate::base::{Millis, RunId};
 use crate::project::{Function, declaration};
+use crate::rules::cron::Cron;
 use crate::rules::{RunRow, ended};
 use crate::store::{RunQuery, Store, StoreError};
 use crate::web::actions;
@@ -141,21 +142,15 @@ fn short(hash: &str) -> String {
 
 fn facts(function: &Function, now: Millis) -> Vec<(&'static str, Markup)> {
     let mut all = vec![("starts", starts(function, now))];
-    if let Some(cron) = &function.cron {
-        let mut at = now;
-        let times = std::iter::from_fn(|| {
-            at = cron.schedule.next(at)?;
-            Some(at)
-        });
-        let times: Vec<Millis> = times.take(TIMES_SHOWN).collect();
+    if !function.crons.is_empty() {
+        let is_one = function.crons.len() == 1;
         all.push((
             "next",
             html! {
-                table.values {
-                    thead { tr { th scope="col" { (cron.schedule.zone_name()) } th scope="col" { "UTC" } th scope="col" { "in" } } }
-                    tbody { @for time in times { tr { td.mono { (cron.schedule.local(time)) } td.mono { (seconds(time)) } td { (widgets::ago(time, now)) } } } }
+                @for cron in &function.crons {
+                    @if !is_one { p { code { (cron.schedule.text()) } } }
+                    (next_starts(cron, now))
                 }
-                p.muted { "Missed starts: " (cron.missed.word()) @if cron.jitter.0 > 0 { "; delayed by up to " (cron.jitter) } }
             },
         ));
     }
@@ -165,6 +160,19 @@ fn facts(function: &Function, now: Millis) -> Vec<(&'static str, Markup)> {
         all.push(("on_failure", html! { span.mono { (failures.program.main()) } }));
     }
     all
+}
+
+/// The next times of a schedule, and what becomes of starts that were missed.
+fn next_starts(cron: &Cron, now: Millis) -> Markup {
+    let schedule = &cron.schedule;
+    let times: Vec<Millis> = std::iter::successors(schedule.next(now), |at| schedule.next(*at)).take(TIMES_SHOWN).collect();
+    html! {
+        table.values {
+            thead { tr { th scope="col" { (schedule.zone_name()) } th scope="col" { "UTC" } th scope="col" { "in" } } }
+            tbody { @for time in times { tr { td.mono { (schedule.local(time)) } td.mono { (seconds(time)) } td { (widgets::ago(time, now)) } } } }
+        }
+        p.muted { "Missed starts: " (cron.missed.word()) @if cron.jitter.0 > 0 { "; delayed by up to " (cron.jitter) } }
+    }
 }
 
 fn invoke(web: &Web, ask: &Ask, function: &Function) -> Markup {
@@ -227,13 +235,9 @@ fn versions(store: &dyn Store, runs: &[RunRow], main: &str) -> Result<Vec<Versio
         version.runs += 1;
         version.newest = version.newest.max(Some(run.id));
     }
-    store.all_sources(&mut |source| {
-        // The handler itself stands first.
-        let begins = source.files.trim_start_matches(['{', ' ']);
-        if begins.starts_with(&format!("{}:", serde_json::Value::from(main))) {
-            found.entry(Arc::clone(&source.hash)).or_insert_with(|| of(&source.hash));
-        }
-    })?;
+    for hash in store.sources_of(main)? {
+        found.entry(Arc::clone(&hash)).or_insert_with(|| of(&hash));
+    }
     let mut all: Vec<Version> = found.into_values().collect();
     all.sort_by_key(|version| std::cmp::Reverse(version.newest));
     Ok(all)

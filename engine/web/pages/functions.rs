@@ -73,7 +73,7 @@ pub(super) fn starts(function: &Function, now: Millis) -> Markup {
                 @if let Some(condition) = trigger.condition_text() { br; code { "if " (condition) } }
             }
         }
-        @if let Some(cron) = &function.cron {
+        @for cron in &function.crons {
             p {
                 code { (cron.schedule.text()) } " " span.muted { (cron.schedule.zone_name()) }
                 @if let Some(next) = cron.schedule.next(now) {
@@ -82,7 +82,7 @@ pub(super) fn starts(function: &Function, now: Millis) -> Markup {
                 }
             }
         }
-        @if function.triggers.is_empty() && function.cron.is_none() { span.muted { "invoked alone" } }
+        @if function.triggers.is_empty() && function.crons.is_empty() { span.muted { "invoked alone" } }
     }
 }
 

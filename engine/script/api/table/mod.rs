@@ -59,6 +59,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Values under keys", entries: outside::KV },
     Family { title: "Databases", entries: outside::DB },
     Family { title: "Mail and commands", entries: outside::OTHERS },
+    Family { title: "Channels", entries: outside::CHANNELS },
     Family { title: "Environment, secrets and logs", entries: outside::SURROUNDINGS },
     Family { title: "Time and chance", entries: pure::TIME },
     Family { title: "JSON", entries: pure::JSON },

@@ -70,6 +70,13 @@ pub(super) const DB: &[Entry] = &[
 ];
 
 #[rustfmt::skip]
+pub(super) const CHANNELS: &[Entry] = &[
+    entry("publish", &["(channel: text, data: any) -> nothing", "(channel: text, data: any, options: #{topic}) -> nothing"], InStep,
+        "Tells everybody who listens to the channel at that moment, by `GET /v1/channels/NAME`. Nothing is kept of it, and nobody is waited for.",
+        r#"publish("import:f1", #{ done: 3 }, #{ topic: "progress" })"#, "null"),
+];
+
+#[rustfmt::skip]
 pub(super) const OTHERS: &[Entry] = &[
     entry("email::send", &["(mail: #{to, cc, bcc, from, reply_to, subject, text, html, attachments}) -> map"], InStep,
         "Hands a mail to the SMTP server of events.yaml, and gives its `id`, which is the same in every attempt. `to`, `cc`, `bcc` and `reply_to` are an address or a list of them; an attachment is `#{name, content, type}`.",

@@ -9,8 +9,8 @@ use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, CronRow, EventRow, Expect, Gate, GateKeys, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState, SourceRow,
-    WaitKey, WaitRow, WindowKey, WindowRow, Write,
+    AttemptRow, CronKey, CronRow, EventRow, Expect, Gate, GateKeys, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState,
+    SourceRow, WaitKey, WaitRow, WindowKey, WindowRow, Write,
 };
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
@@ -89,7 +89,7 @@ impl World {
             6 => Expect::RunOpen(self.some_run()),
             5 => {
                 let last = Millis(self.random.below(3) as i64);
-                Expect::CronAt { function: self.function(), last: self.random.maybe(last) }
+                Expect::CronAt { cron: self.cron_key(), last: self.random.maybe(last) }
             }
             4 => {
                 let event = self.random.one(&self.events);
@@ -120,7 +120,7 @@ impl World {
             27 => Write::DropSource(self.random.one(&["h1", "h2"]).into()),
             20 => self.outcome(),
             21 => Write::PutCron(self.cron()),
-            22 => Write::DropCron(self.function()),
+            22 => Write::DropCron(self.cron_key()),
             23 | 24 => self.window(),
             16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
             18 => Write::RecordWait(self.wait()),
@@ -160,9 +160,13 @@ impl World {
         Write::NoteOutcome { event, function: self.function(), outcome }
     }
 
+    fn cron_key(&mut self) -> CronKey {
+        CronKey { function: self.function(), schedule: self.random.one(&["* * * * * UTC", "ü 'x' \u{1F600}"]).into() }
+    }
+
     fn cron(&mut self) -> CronRow {
         let due = self.now;
-        let (function, schedule) = (self.function(), self.random.text());
+        let CronKey { function, schedule } = self.cron_key();
         CronRow { function, schedule, last: Millis(self.random.below(3) as i64), due: self.random.maybe(due) }
     }
 

@@ -8,7 +8,7 @@ use stepwell::base::{EventId, Millis, RunId, Span};
 use stepwell::rules::gates::GateKeys;
 use stepwell::rules::{CronRow, EventRow, Gate, Outcome, PauseRow, RunRow, RunState, WindowRow};
 
-use super::super::plan::{Collect, gates};
+use super::super::plan::{Collect, Cron, gates};
 use super::{Facts, planned};
 
 /// The name of the events by which the clock starts functions.
@@ -30,8 +30,8 @@ pub(super) struct Passed {
     collected: BTreeMap<RunId, Vec<EventId>>,
     /// What each event has to cancel, and by which promise.
     doomed: Vec<(EventId, RunId, &'static str)>,
-    /// Times for which the clock has started functions.
-    ticks: BTreeMap<usize, Vec<Millis>>,
+    /// Times for which the clock has started functions, by each of their schedules.
+    ticks: BTreeMap<(usize, usize), Vec<Millis>>,
     /// Functions that are paused, and since when an engine knows it.
     paused: BTreeMap<usize, Option<Millis>>,
     /// When functions that were paused went on last.
@@ -261,17 +261,23 @@ impl Facts {
         let joined = self.passed.joins.iter().find(|(event, _)| *event == id).and_then(|(_, run)| of_run(*run));
         let noted = self.passed.outcomes.iter().find(|(event, ..)| *event == id).and_then(|(_, function, _)| self.function_of(function));
         let function = started.or(joined).or(noted)?;
-        let ticks = self.passed.ticks.entry(function).or_default();
+        let told = planned(&row).data;
+        let Some(schedule) = self.plan.functions[function].gates.crons.iter().position(|cron| told["cron"] == cron.schedule()) else {
+            self.broken(format!("I9: the clock started function {function} by a schedule that is not its own: {told}"));
+            return started;
+        };
+        let ticks = self.passed.ticks.entry((function, schedule)).or_default();
         let again = ticks.contains(&row.ts);
         ticks.push(row.ts);
-        self.hold(!again, || format!("I9: the clock started function {function} twice for {}", row.ts.rfc3339()));
+        self.hold(!again, || format!("I9: the clock started function {function} twice for {} by {}", row.ts.rfc3339(), told["cron"]));
         self.hold(row.ts <= row.accepted, || format!("I9: the clock started function {function} before {}", row.ts.rfc3339()));
         started
     }
 
-    /// Where a function stands in its schedule.
+    /// Where a function stands in one of its schedules.
     pub(super) fn stands(&mut self, row: &CronRow, now: Millis) {
-        self.note(now, &format!("{} stands at {} and is due at {:?}", row.function, row.last.rfc3339(), row.due.map(Millis::rfc3339)));
+        let (function, schedule, last, due) = (&row.function, &row.schedule, row.last.rfc3339(), row.due.map(Millis::rfc3339));
+        self.note(now, &format!("{function} stands at {last} in {schedule} and is due at {due:?}"));
     }
 
     /// A run starts for the first time: its throttle lets it.
@@ -339,13 +345,15 @@ impl Facts {
 
     /// The clock has left out nothing that it was to make up for.
     pub(super) fn check_ticks(&mut self) {
-        for (function, mut ticks) in self.passed.ticks.clone() {
-            let Some((seconds, missed)) = self.plan.functions[function].gates.cron else { continue };
+        for ((function, schedule), mut ticks) in self.passed.ticks.clone() {
+            let Cron { seconds, missed, .. } = self.plan.functions[function].gates.crons[schedule];
             ticks.sort_unstable();
             let wrong = ticks.iter().find(|at| at.0 % (seconds * 1_000) != 0).copied();
             self.hold(wrong.is_none(), || format!("I9: the clock started function {function} for {wrong:?}"));
             let gap = ticks.windows(2).find(|two| two[1].since(two[0]) != Span::seconds(seconds)).map(<[Millis]>::to_vec);
-            self.hold(missed != "run-all" || gap.is_none(), || format!("I2: the clock left out starts of function {function}: {gap:?}"));
+            self.hold(missed != "run-all" || gap.is_none(), || {
+                format!("I2: the clock left out starts of function {function}, each {seconds} s: {gap:?}")
+            });
         }
     }
 

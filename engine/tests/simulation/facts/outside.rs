@@ -139,7 +139,7 @@ impl Facts {
     pub fn all_ended(&self) -> bool {
         let waits = |id: RunId, run: &Run| run.state == RunState::Waiting && run.wake.is_none() && !self.has_news(id);
         // The clock starts others for ever.
-        let is_clocks = |run: &Run| self.plan.functions[run.function].gates.cron.is_some();
+        let is_clocks = |run: &Run| !self.plan.functions[run.function].gates.crons.is_empty();
         self.runs.iter().all(|(id, run)| run.state.is_terminal() || run.state == RunState::Parked || is_clocks(run) || waits(*id, run))
     }
 

@@ -5,7 +5,7 @@ mod passing;
 use std::collections::{HashMap, HashSet};
 
 use super::End;
-use super::world::{Act, Collect, Event, Function, Limit, Ms, OF_CHILD, OF_CLOCK, Phase, Ticks};
+use super::world::{Act, Collect, Event, Function, Limit, Ms, OF_CHILD, Phase, Ticks};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,10 +97,10 @@ impl<'w> Model<'w> {
         }
     }
 
-    /// The clock starts a function for a time of its schedule.
-    fn tick(&mut self, slot: Ms, at: usize) -> bool {
-        self.events.insert(OF_CLOCK + slot as usize, Event::of_clock(slot));
-        self.enter(OF_CLOCK + slot as usize, at)
+    /// The clock starts a function for a time of one of its schedules.
+    fn tick(&mut self, number: usize, at: usize) -> bool {
+        self.events.insert(number, Event::of_clock(number));
+        self.enter(number, at)
     }
 
     /// A run does what comes next in its plan.
@@ -157,7 +157,7 @@ impl<'w> Model<'w> {
                 // Whoever was held comes before those that the clock makes up for.
                 self.start_all();
                 let missed = if *paused { Vec::new() } else { self.functions[*at].makes_up_for(since, self.now) };
-                again = missed.into_iter().map(|slot| !self.tick(slot, *at)).collect();
+                again = missed.into_iter().map(|number| !self.tick(number, *at)).collect();
             }
             Act::Pause(..) => {}
             Act::Send(events) => again = events.iter().map(|event| self.accept(event)).collect(),

@@ -9,7 +9,7 @@ pub type Without = fn(&mut World);
 const NEVER: i64 = 1_000_000_000;
 
 /// All that the model knows of.
-pub const ALL: [(&str, Without); 39] = [
+pub const ALL: [(&str, Without); 40] = [
     ("an `if`", |world| functions(world, |one| one.below = None)),
     ("idempotency", |world| functions(world, |one| one.idempotency = None)),
     ("a rate limit", |world| functions(world, |one| one.rate_limit = None)),
@@ -41,8 +41,9 @@ pub const ALL: [(&str, Without); 39] = [
     ("a wait between attempts", |world| functions(world, |one| one.retries.1 = 1)),
     ("on_failure", |world| functions(world, |one| one.on_failure = false)),
     ("cancel_on", |world| functions(world, |one| one.cancel_on = None)),
-    ("a start by the clock", |world| functions(world, |one| one.cron = None)),
-    ("a missed start", |world| functions(world, |one| one.missed = Missed::Skip)),
+    ("a start by the clock", |world| functions(world, |one| one.clocks.clear())),
+    ("a second schedule", |world| functions(world, |one| one.clocks.truncate(1))),
+    ("a missed start", |world| functions(world, |one| one.clocks.iter_mut().for_each(|clock| clock.missed = Missed::Skip))),
     ("an invocation", |world| functions(world, |one| one.invokes = None)),
     ("an event's time", |world| events(world, |event| event.ts = None)),
     ("an event's id", |world| events(world, |event| event.id = None)),

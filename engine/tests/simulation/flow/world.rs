@@ -49,17 +49,19 @@ pub struct Collect {
     pub below: Option<i64>,
 }
 
-/// The number from which on events of the clock are counted, by their time.
-pub const OF_CLOCK: usize = 1_000_000;
+/// The number from which on events of the clock are counted, as `Clock::number` says.
+const OF_CLOCK: usize = 1_000_000;
 /// The clock starts nothing later than this.
 pub const LAST_TICK: Ms = 119_000;
 /// The number of an invoked run's event is that of the invoking one's, and this for each function up to the invoking one.
 pub const OF_CHILD: usize = 100_000;
 /// Odd to the seconds of the clock: what its runs work is the rest of their time.
 const CLOCK_WORKS: Ms = 2_999;
+/// How much longer those of each further schedule work, so that those of one time do not end at once.
+const FURTHER_WORKS: Ms = 3;
 
-/// When the clock has started a function, by its number and the time of its schedule.
-pub type Ticks = HashMap<(usize, Ms), Ms>;
+/// When the clock has started a function, by its number and that of the event.
+pub type Ticks = HashMap<(usize, usize), Ms>;
 
 /// What becomes of starts by the clock that were missed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,6 +70,18 @@ pub enum Missed {
     #[default]
     RunOnce,
     RunAll,
+}
+
+/// A schedule of a function.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Between two starts, in each of the first two minutes. No other schedule has as many; their rest by 3 is the function's number.
+    pub seconds: Ms,
+    /// Which of its function's schedules it is.
+    pub which: usize,
+    /// The most time that a start is delayed: less than there ever is between two of them.
+    pub jitter: Ms,
+    pub missed: Missed,
 }
 
 /// A piece of what a run does.
@@ -102,11 +116,8 @@ pub struct Function {
     pub start_timeout: Option<Ms>,
     pub finish_timeout: Option<Ms>,
     pub collect: Option<Collect>,
-    /// Starts by the clock: the seconds between two of them, in each of the first two minutes. Each function has others.
-    pub cron: Option<Ms>,
-    /// The most time that such a start is delayed: less than there ever is between two of them.
-    pub jitter: Ms,
-    pub missed: Missed,
+    /// Starts by the clock.
+    pub clocks: Vec<Clock>,
     /// The function that its runs invoke: one behind it, which shares no limit.
     pub invokes: Option<usize>,
     /// Attempts, and the time between them.
@@ -136,22 +147,66 @@ impl Collect {
     }
 }
 
-impl Function {
-    /// When the clock starts it.
-    pub fn schedule(&self) -> impl Iterator<Item = Ms> + use<> {
-        let cron = self.cron;
-        let comes = move |at: &Ms| cron.is_some_and(|seconds| at % 60 % seconds == 0);
-        (1..=LAST_TICK / 1_000).filter(comes).map(|at| at * 1_000)
+impl Clock {
+    /// As the config has it.
+    pub fn schedule(self) -> String {
+        format!("*/{} 0-1 0 1 1 *", self.seconds)
     }
 
-    /// The starts by the clock that are made up for by one that was paused since then.
-    pub fn makes_up_for(&self, since: Ms, now: Ms) -> Vec<Ms> {
-        let missed: Vec<Ms> = self.schedule().filter(|at| *at > since && *at <= now).collect();
+    /// The number of the event of its start at this time. Those of one time, which is one of whole seconds, are in the order of the
+    /// functions, then in that of their schedules.
+    pub fn number(self, at: Ms) -> usize {
+        OF_CLOCK + (at + self.seconds % 3 * 10) as usize + self.which
+    }
+
+    /// Its times.
+    pub fn times(self) -> impl Iterator<Item = Ms> {
+        (1..=LAST_TICK / 1_000).filter(move |at| at % 60 % self.seconds == 0).map(|at| at * 1_000)
+    }
+
+    /// The times that are made up for after a pause since then.
+    fn makes_up_for(self, since: Ms, now: Ms) -> Vec<Ms> {
+        let missed: Vec<Ms> = self.times().filter(|at| *at > since && *at <= now).collect();
         match self.missed {
             Missed::Skip => missed.into_iter().filter(|at| *at == now).collect(),
             Missed::RunOnce => missed.last().copied().into_iter().collect(),
             Missed::RunAll => missed,
         }
+    }
+
+    fn yaml(self) -> String {
+        let missed = match self.missed {
+            Missed::Skip => "skip",
+            Missed::RunOnce => "run-once",
+            Missed::RunAll => "run-all",
+        };
+        let jitter = if self.jitter > 0 { format!(", jitter: {}ms", self.jitter) } else { String::new() };
+        format!("{{ schedule: \"{}\", missed: {missed}{jitter} }}", self.schedule())
+    }
+}
+
+impl Function {
+    /// The starts by the clock that `times` of each schedule are, in order: by their time, then by the schedule.
+    fn starts(&self, times: impl Fn(Clock) -> Vec<Ms>) -> Vec<(Ms, usize)> {
+        let of = |clock: Clock| times(clock).into_iter().map(move |at| (at, clock.number(at)));
+        let mut starts: Vec<(Ms, usize)> = self.clocks.iter().copied().flat_map(of).collect();
+        starts.sort_unstable();
+        starts
+    }
+
+    /// When the clock starts it, with the numbers of the events.
+    pub fn schedule(&self) -> Vec<(Ms, usize)> {
+        self.starts(|clock| clock.times().collect())
+    }
+
+    /// The starts by the clock that are made up for by one that was paused since then, by the numbers of the events.
+    pub fn makes_up_for(&self, since: Ms, now: Ms) -> Vec<usize> {
+        self.starts(|clock| clock.makes_up_for(since, now)).into_iter().map(|(_, number)| number).collect()
+    }
+
+    /// Whether the clock may start it late.
+    pub fn has_jitter(&self) -> bool {
+        self.clocks.iter().any(|clock| clock.jitter > 0)
     }
 
     /// The head start of a run with this event.
@@ -200,9 +255,10 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event of a start by the clock at this time.
-    pub fn of_clock(at: Ms) -> Event {
-        Event { of_clock: true, works: (START.0 + at) % CLOCK_WORKS, ..Event::default() }
+    /// The event of a start by the clock.
+    pub fn of_clock(number: usize) -> Event {
+        let (at, which) = ((number - OF_CLOCK) as Ms / 1_000 * 1_000, (number - OF_CLOCK) as Ms % 10);
+        Event { of_clock: true, works: (START.0 + at) % CLOCK_WORKS + which * FURTHER_WORKS, ..Event::default() }
     }
 
     /// The value of a key: `Some(None)` where there is no key, none where it is null.
@@ -245,6 +301,14 @@ fn rate(dice: &mut Dice, most: i64) -> Rate {
     Rate { limit: dice.between(1, most), period: dice.between(500, 60_000), key: key(dice) }
 }
 
+/// Draws a schedule, which few functions have.
+fn clock(dice: &mut Dice, number: i64) -> Option<Clock> {
+    let seconds = dice.chance(25).then(|| dice.between(3, 9) * 3 + number);
+    let jitter = if dice.chance(40) { dice.between(500, 1_900) } else { 0 };
+    let missed = *dice.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
+    seconds.map(|seconds| Clock { seconds, which: 0, jitter, missed })
+}
+
 /// Draws a function; all who share a limit hold it in the same way.
 fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
     let limit = |dice: &mut Dice| Limit { limit: dice.between(1, 3) as usize, key: key(dice), holds: dice.chance(50), shared: false };
@@ -276,18 +340,13 @@ fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
         start_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
         finish_timeout: dice.chance(15).then(|| dice.between(5_000, 60_000)),
         collect,
-        cron: dice.chance(25).then(|| dice.between(3, 9) * 3 + number),
-        jitter: if dice.chance(40) { dice.between(500, 1_900) } else { 0 },
-        missed: *dice.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]),
+        clocks: clock(dice, number).into_iter().collect(),
         invokes: None,
         retries: *dice.pick(&[(1, 0), (1, 0), (2, 3_217), (3, 1_511)]),
         on_failure: dice.chance(30),
         cancel_on: dice.chance(15).then(|| dice.below(2)),
         longer: 1 + number * 7,
     };
-    if function.cron.is_none() {
-        function.jitter = 0;
-    }
     if let Some(batch) = batch {
         // What goes with a batch: no other keys than its own, and none of these.
         function.limits.retain(|limit| !limit.shared || batch.key == limit.key);
@@ -338,8 +397,22 @@ pub fn world(seed: u64) -> World {
             functions[invoked].limits.retain(|limit| !limit.shared);
         }
     }
+    // From dice of their own, so that the rest of a world does not hang on them.
+    let mut own = Dice::new(!seed);
+    for (number, function) in functions.iter_mut().enumerate() {
+        if let [first] = function.clocks[..]
+            && own.chance(40)
+        {
+            // Another one than the first, and than those of other functions.
+            let thirds = own.between(3, 8);
+            let seconds = (thirds + i64::from(thirds >= first.seconds / 3)) * 3 + number as i64;
+            let jitter = if first.jitter > 0 && own.chance(50) { own.between(500, 1_900) } else { 0 };
+            let missed = *own.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
+            function.clocks.push(Clock { seconds, which: 1, jitter, missed });
+        }
+    }
     // How late a start comes that has a jitter is not known beforehand, nor whether a pause finds it.
-    let paused: Vec<usize> = (0..functions.len()).filter(|at| functions[*at].jitter == 0).collect();
+    let paused: Vec<usize> = (0..functions.len()).filter(|at| !functions[*at].has_jitter()).collect();
     let (mut now, mut sent) = (0, 0);
     let mut acts = Vec::new();
     for _ in 0..dice.between(5, 35) {
@@ -361,11 +434,6 @@ pub fn world(seed: u64) -> World {
         acts.push((now, Act::Pause(function, false)));
     }
     World { functions, acts }
-}
-
-/// Each function's own, by its seconds.
-pub fn schedule(seconds: Ms) -> String {
-    format!("*/{seconds} 0-1 0 1 1 *")
 }
 
 fn key_yaml(key: Key) -> String {
@@ -392,10 +460,13 @@ impl Function {
                  }}"
             )
         });
+        let further =
+            self.clocks.get(1).map(|clock| format!("if !told && data.cron == \"{}\" {{ works += {FURTHER_WORKS}; }}", clock.schedule()));
         format!(
             "let data = event.data;
              let told = \"n\" in data;
              let works = if told {{ data.works + {longer} }} else {{ event.ts % {CLOCK_WORKS} + {longer} }};
+             {}
              let sleeps = if told {{ data.sleeps + {longer} }} else {{ {longer} }};
              let fails = if told {{ data.fails }} else {{ 0 }};
              step(\"first\", || work(works));
@@ -403,12 +474,19 @@ impl Function {
              {}
              step(\"last\", || {{ work(works); if run.attempt <= fails {{ throw \"no\" }} 1 }});
              1",
+            further.unwrap_or_default(),
             invokes.unwrap_or_default()
         )
     }
 }
 
 impl World {
+    /// The schedule that the config has so.
+    pub fn clock(&self, schedule: &str) -> Clock {
+        let mut clocks = self.functions.iter().flat_map(|function| &function.clocks);
+        *clocks.find(|clock| clock.schedule() == schedule).expect("it is one of the world's")
+    }
+
     /// What is declared.
     pub fn yaml(&self) -> String {
         let mut yaml = "version: 1\nevents: { e/0: {}, e/1: {} }\nfunctions:\n".to_owned();
@@ -455,14 +533,10 @@ impl World {
                     None => format!("    debounce: {{ period: {quiet}ms, timeout: {timeout}ms{} }}", key_yaml(key)),
                 });
             }
-            if let Some(seconds) = function.cron {
-                let missed = match function.missed {
-                    Missed::Skip => "skip",
-                    Missed::RunOnce => "run-once",
-                    Missed::RunAll => "run-all",
-                };
-                let jitter = if function.jitter > 0 { format!(", jitter: {}ms", function.jitter) } else { String::new() };
-                line(format!("    cron: {{ schedule: \"{}\", missed: {missed}{jitter} }}", schedule(seconds)));
+            match function.clocks[..] {
+                [] => {}
+                [clock] => line(format!("    cron: {}", clock.yaml())),
+                _ => line(format!("    cron: [{}]", function.clocks.iter().map(|clock| clock.yaml()).collect::<Vec<_>>().join(", "))),
             }
             if function.on_failure {
                 line("    on_failure: handlers/failed.rhai".to_owned());

@@ -22,8 +22,32 @@ pub struct Gates {
     pub priority: bool,
     pub collect: Option<Collect>,
     pub cancel_on: Vec<CancelOn>,
-    /// Starts by the clock every so many seconds, and what becomes of missed ones.
-    pub cron: Option<(i64, &'static str)>,
+    /// Starts by the clock.
+    pub crons: Vec<Cron>,
+}
+
+/// A schedule of a function, beside others maybe.
+#[derive(Debug, Clone, Copy)]
+pub struct Cron {
+    /// Between two starts.
+    pub seconds: i64,
+    /// What becomes of missed ones.
+    pub missed: &'static str,
+    /// The edition of the project from which on it is there.
+    pub from: usize,
+    /// The edition of the project from which on it is there no longer.
+    pub gone_from: Option<usize>,
+}
+
+impl Cron {
+    /// As the config has it.
+    pub fn schedule(&self) -> String {
+        format!("*/{} * * * * *", self.seconds)
+    }
+
+    fn is_there(&self, edition: usize) -> bool {
+        self.from <= edition && self.gone_from.is_none_or(|gone| edition < gone)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +122,8 @@ impl Gates {
         self.rate.is_some() || self.singleton.is_some() || self.collect.is_some()
     }
 
-    /// What a function declares of them; `more` starts at once than the throttle says.
-    pub fn write(&self, text: &mut String, more: i64) {
+    /// What a function declares of them in an edition; `more` starts at once than the throttle says.
+    pub fn write(&self, text: &mut String, edition: usize, more: i64) {
         let mut line = |line: String| {
             let _ = writeln!(text, "    {line}");
         };
@@ -130,8 +154,16 @@ impl Gates {
             let timeout = timeout.map(|timeout| format!(", timeout: {timeout}s")).unwrap_or_default();
             line(format!("cancel_on: [{{ event: thing/{event}{condition}{timeout} }}]"));
         }
-        if let Some((seconds, missed)) = self.cron {
-            line(format!("cron: {{ schedule: \"*/{seconds} * * * * *\", missed: {missed} }}"));
+        let cron = |cron: &Cron| format!("{{ schedule: \"{}\", missed: {} }}", cron.schedule(), cron.missed);
+        let mut crons: Vec<String> = self.crons.iter().filter(|cron| cron.is_there(edition)).map(cron).collect();
+        if edition % 2 == 1 {
+            // Where a schedule stands among others is of no account.
+            crons.reverse();
+        }
+        match crons.as_slice() {
+            [] => {}
+            [one] => line(format!("cron: {one}")),
+            several => line(format!("cron: [{}]", several.join(", "))),
         }
     }
 
@@ -144,6 +176,7 @@ impl Gates {
             3 => std::mem::take(&mut self.priority).then_some(()),
             4 => self.collect.take().map(drop),
             5 => self.cancel_on.pop().map(drop),
+            6 => (self.crons.len() > 1).then(|| self.crons.truncate(1)),
             _ => {
                 let on = self.cancel_on.iter_mut().find(|on| on.how != Match::Any)?;
                 on.how = Match::Any;
@@ -154,4 +187,4 @@ impl Gates {
 }
 
 /// How many ways there are to make them simpler.
-pub const WAYS: usize = 7;
+pub const WAYS: usize = 8;

@@ -33,8 +33,8 @@ impl<'w> Model<'w> {
             if due.iter().any(|other| *other != due[0]) {
                 return None;
             }
-            model.pass(now);
-            if acts.next_if(|(at, _)| *at == now).is_some_and(|(_, act)| model.act(act)) {
+            let again = model.pass(now);
+            if acts.next_if(|(at, _)| *at == now).map_or(again, |(_, act)| model.act(act)) {
                 return None;
             }
             model.start_all();
@@ -64,15 +64,16 @@ impl<'w> Model<'w> {
         due
     }
 
-    /// When the clock starts functions that are not paused: for which times of their schedules, and which.
-    fn clock(&self) -> Vec<(Ms, Ms, usize)> {
-        let start = |at: usize, slot: Ms| (self.ticks.get(&(at, slot)).copied().unwrap_or(slot), slot, at);
-        let starts = |at: usize| self.functions[at].schedule().map(move |slot| start(at, slot));
+    /// When the clock starts functions that are not paused: by which events, and which.
+    fn clock(&self) -> Vec<(Ms, usize, usize)> {
+        let start = |at: usize, (slot, number): (Ms, usize)| (self.ticks.get(&(at, number)).copied().unwrap_or(slot), number, at);
+        let starts = |at: usize| self.functions[at].schedule().into_iter().map(move |one| start(at, one));
         (0..self.functions.len()).filter(|at| !self.paused[*at]).flat_map(starts).collect()
     }
 
-    /// Lets happen by itself what does at this time.
-    fn pass(&mut self, now: Ms) {
+    /// Lets happen by itself what does at this time; says whether the world tells nothing after that, as `act` does: where the clock
+    /// starts a function twice.
+    fn pass(&mut self, now: Ms) -> bool {
         self.now = now;
         for at in 0..self.runs.len() {
             match self.runs[at].state {
@@ -82,8 +83,8 @@ impl<'w> Model<'w> {
                 _ => {}
             }
         }
-        for (_, slot, at) in self.clock().into_iter().filter(|(due, ..)| *due == now) {
-            self.tick(slot, at);
-        }
+        let due: Vec<_> = self.clock().into_iter().filter(|(due, ..)| *due == now).collect();
+        let twice = due.windows(2).any(|two| two[0].2 == two[1].2);
+        due.into_iter().filter(|(_, number, at)| !self.tick(*number, *at)).count() > 0 && twice
     }
 }
