@@ -349,7 +349,8 @@ impl Group<'_> {
     /// The results in order; ends the script where a branch is left that waits.
     pub(super) fn end(mut self, ended: Result<Result<(), Halt>, Fault>) -> Result<Vec<Body>, Fault> {
         self.wants_stack(false);
-        if self.slots.iter().any(|slot| slot.is_short) {
+        let gave_up = matches!(ended, Ok(Err(Halt::Stop(Outcome::Suspended { .. }))));
+        if gave_up || self.slots.iter().any(|slot| slot.is_short) {
             self.parent.stops_short();
         }
         let mut suspended: Vec<(RunState, Option<Millis>, Option<Arc<Failure>>)> = Vec::new();

@@ -256,18 +256,17 @@ impl Attempt {
     /// Notes that a branch below this one has got no stack where nothing is left to wait for.
     pub(in crate::script) fn gives_up_on_stack(&self) {
         self.common.gave_up.set(true);
-        self.stops_short();
     }
 
-    /// Ends the script for want of a stack, its own or another one's: where it had not come to something new, it may yet end by what
-    /// is recorded.
+    /// Notes that it ends for want of a stack, of its own branches or others: where it has not come to something new, it may yet end by
+    /// what is recorded.
     pub(in crate::script) fn stops_short(&self) {
         if let Some(branch) = &self.branch {
             branch.is_short.set(!branch.is_up.get());
         }
     }
 
-    /// Whether it has ended so.
+    /// Whether it has ended for want of a stack before it had come to something new.
     pub(in crate::script) fn has_stopped_short(&self) -> bool {
         self.branch.as_ref().is_some_and(|branch| branch.is_short.get())
     }
