@@ -333,10 +333,13 @@ fn happened(trace: &Trace, now: Millis) -> Vec<(String, Order, String)> {
             (StepStatus::Completed, None) if step.kind == Kind::Wait => {
                 (ended, format!("  {} {name} {}  {}", paint(GREEN, "✓"), short(ended.since(started)), tree::came(step)))
             }
+            (StepStatus::Completed, None) if step.kind == Kind::Race => {
+                (ended, format!("  {} {name} {}  {}", paint(GREEN, "✓"), short(ended.since(started)), tree::won(step)))
+            }
             (StepStatus::Waiting, _) => (started, format!("  {} {name} {}", paint(YELLOW, "◷"), tree::waits(step, None))),
             (StepStatus::Completed, None) => (ended, format!("  {} {name} {}", paint(GREEN, "✓"), short(ended.since(started)))),
             (StepStatus::Sleeping, _) => (started, format!("  {} {name} sleeps", paint(YELLOW, "◷"))),
-            (StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned, _) => continue,
+            (StepStatus::Failed | StepStatus::BackingOff | StepStatus::Retrying | StepStatus::Abandoned | StepStatus::Left, _) => continue,
         };
         news.push((format!("{:?} {}", step.status, step.key), (at, place), line));
     }

@@ -117,6 +117,9 @@ fn node(step: &StepView, active: Option<&Active>, now: Millis) -> Node {
         (StepStatus::Completed, None) if step.kind == Kind::Wait => {
             (paint(GREEN, "✓"), format!("{:>6}  {}", took(step.ended_at), came(step)))
         }
+        (StepStatus::Completed, None) if step.kind == Kind::Race => {
+            (paint(GREEN, "✓"), format!("{:>6}  {}", took(step.ended_at), won(step)))
+        }
         (StepStatus::Completed, None) => {
             let output = step.output.as_ref().map(|raw| raw.get()).filter(|json| *json != "null");
             let result = output.map(|json| paint(DIM, format!("  {}", cut(json, RESULT_MOST)))).unwrap_or_default();
@@ -136,6 +139,7 @@ fn node(step: &StepView, active: Option<&Active>, now: Millis) -> Node {
             Some(active) => (paint(CYAN, "▸"), format!("{:>6}", short(now.since(active.since)))),
             None => (paint(CYAN, "▸"), "to be tried again".to_owned()),
         },
+        (StepStatus::Left, _) => (paint(YELLOW, "-"), paint(DIM, "left: another branch ended its race")),
         (StepStatus::Abandoned, _) => (paint(YELLOW, "-"), paint(DIM, "not finished: the run ended")),
     };
     let attempts = step.attempts.iter().filter(|attempt| attempt.error.is_some());
@@ -170,6 +174,17 @@ pub fn came(step: &StepView) -> String {
         }
         None => paint(DIM, cut(json, RESULT_MOST)),
     }
+}
+
+/// What a race came to: the branch that ended first, those that were left, and what it gave.
+pub fn won(step: &StepView) -> String {
+    let first = step.first.as_deref().map(|first| format!("by {}", shown(first))).unwrap_or_default();
+    let names: Vec<String> = step.left.iter().map(|name| shown(name)).collect();
+    let left = if names.is_empty() { String::new() } else { format!(", left: {}", cut(&names.join(", "), RESULT_MOST)) };
+    let output: Option<Value> = step.output.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let value = output.as_ref().and_then(|output| output.get("value")).filter(|value| !value.is_null());
+    let value = value.map(|value| paint(DIM, format!("  {}", cut(&value.to_string(), RESULT_MOST)))).unwrap_or_default();
+    format!("{first}{left}{value}")
 }
 
 /// A failed attempt in words.

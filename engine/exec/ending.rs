@@ -125,6 +125,15 @@ impl Inner {
     pub(super) fn doom(&self, index: &Index, root: impl Into<Member>, reason: &str, now: Millis) -> Result<Doom, StoreError> {
         let root = root.into();
         let parent = index.parent_of(root.run.id);
+        self.doom_for(index, root, parent, reason, now)
+    }
+
+    /// As `doom`, for a run that the one which invoked it gives up in the same list, so that it is told of nothing.
+    pub(super) fn doom_left(&self, index: &Index, root: RunRow, reason: &str, now: Millis) -> Result<Doom, StoreError> {
+        self.doom_for(index, root.into(), None, reason, now)
+    }
+
+    fn doom_for(&self, index: &Index, root: Member, parent: Option<WaitKey>, reason: &str, now: Millis) -> Result<Doom, StoreError> {
         let members = self.tree(index, root)?;
         let (mut created, mut tree) = (Vec::new(), Vec::with_capacity(members.len()));
         let mut doomed = Vec::with_capacity(members.len());

@@ -15,6 +15,7 @@ mod gates;
 mod gather;
 mod ingest;
 mod invoke;
+mod left;
 mod lines;
 mod logged;
 mod metrics;

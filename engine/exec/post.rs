@@ -99,6 +99,11 @@ impl Post for Clerk {
         let wait = wait.clone();
         apart(async move { time_out(&inner, wait).await })
     }
+
+    fn leave(&self, race: Arc<str>, waits: Vec<WaitRow>, with: OwnWrites) -> Reply<()> {
+        let inner = Arc::clone(&self.inner);
+        apart(async move { super::left::leave(&inner, &race, &waits, &with.list).await })
+    }
 }
 
 /// Why events of a script were refused, as the failure of its step.
@@ -287,7 +292,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
 }
 
 /// Whether the run that a list is about is at the revision that the list expects.
-fn is_where_it_was(inner: &Inner, list: &List) -> Result<bool, PostError> {
+pub(super) fn is_where_it_was(inner: &Inner, list: &List) -> Result<bool, PostError> {
     let expected = list.expect.iter().find_map(|expect| if let Expect::RunRev { run, rev } = expect { Some((*run, *rev)) } else { None });
     let Some((run, rev)) = expected else { return Ok(true) };
     let row = inner.store.run(run).map_err(|error| failed(inner, error))?;

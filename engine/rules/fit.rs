@@ -2,8 +2,8 @@
 //! anything new.
 //!
 //! Records are told apart by key and kind, not by their places alone: so a step that is added behind the recorded ones is no
-//! difference, and neither are two that have changed places. A branch of a `parallel` that asks for something new stops there
-//! until the others have asked for theirs.
+//! difference, and neither are two that have changed places. A branch that asks for something new stops there until the others have
+//! asked for theirs. The record of a race stands for all that its branches have recorded before it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -149,6 +149,8 @@ pub struct Fit {
     count: usize,
     /// Made at the first record that is not where it is expected.
     index: Option<HashMap<(Arc<str>, Kind), usize>>,
+    /// Every record before this one was asked for.
+    whole: usize,
 }
 
 /// Whether a record is one of this branch itself.
@@ -156,10 +158,15 @@ pub fn is_own(key: &str, branch: &str) -> bool {
     key.rsplit_once(BELOW).is_some_and(|(above, _)| above == branch)
 }
 
+/// Whether a key stands below a branch or a race, however deep.
+pub fn is_under(key: &str, above: &str) -> bool {
+    key.strip_prefix(above).is_some_and(|rest| rest.starts_with(BELOW))
+}
+
 impl Fit {
     /// A handler that has asked for none of these yet.
     pub fn new(records: &[Record]) -> Fit {
-        Fit { cursor: 0, asked: vec![false; records.len()], count: 0, index: None }
+        Fit { cursor: 0, asked: vec![false; records.len()], count: 0, index: None, whole: 0 }
     }
 
     /// Whether every record was asked for.
@@ -176,9 +183,7 @@ impl Fit {
     pub fn ask(&mut self, records: &[Record], branch: Option<&str>, kind: Kind, key: &Arc<str>) -> Answer {
         if let Some(at) = self.find(records, branch.is_some(), kind, key) {
             self.cursor = at + 1;
-            if !std::mem::replace(&mut self.asked[at], true) {
-                self.count += 1;
-            }
+            self.tick(at);
             return Answer::Recorded(at);
         }
         if self.is_whole() {
@@ -192,6 +197,35 @@ impl Fit {
             }
         };
         missed.map_or(Answer::Later, Answer::Unfit)
+    }
+
+    /// The handler comes to a race, in a branch where it is in one: where what it came to is recorded. Nothing is asked of its branches then,
+    /// so what they have recorded before counts as asked for. None where it is not decided, which is no difference yet: its branches ask
+    /// for theirs.
+    pub fn race(&mut self, records: &[Record], branch: Option<&str>, key: &Arc<str>) -> Option<usize> {
+        let at = self.find(records, branch.is_some(), Kind::Race, key)?;
+        self.cursor = at + 1;
+        self.tick(at);
+        self.pass_over(&records[..at], key);
+        Some(at)
+    }
+
+    /// Of a race that is decided, nothing that is recorded below it is needed any more.
+    pub fn pass_over(&mut self, records: &[Record], race: &str) {
+        while self.asked.get(self.whole) == Some(&true) {
+            self.whole += 1;
+        }
+        for (at, record) in records.iter().enumerate().skip(self.whole) {
+            if is_under(&record.key, race) {
+                self.tick(at);
+            }
+        }
+    }
+
+    fn tick(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.asked[at], true) {
+            self.count += 1;
+        }
     }
 
     fn find(&mut self, records: &[Record], may_ask_again: bool, kind: Kind, key: &Arc<str>) -> Option<usize> {

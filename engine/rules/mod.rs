@@ -13,6 +13,7 @@ pub mod matching;
 pub mod outcome;
 pub mod policy;
 pub mod queue;
+pub mod race;
 pub mod recovery;
 pub mod replay;
 pub mod retry;

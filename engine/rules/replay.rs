@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::diagnostic::nearest;
 use crate::base::{EventId, Json, RunId};
 
+use super::fit::is_under;
 use super::row::{Kind, Record, Recorded, RunRow, RunState};
 use super::write::{Expect, List, Write};
 
@@ -83,9 +84,14 @@ pub fn kept(original: &RunRow, records: &[Record], open: &[&str], keep: &Keep) -
         None => keep.set.iter().filter_map(|(step, _)| place(step)).max().map_or(0, |last| last + 1),
     };
     let mut kept = records[..until].to_vec();
+    if let Some(race) = records.get(until).filter(|record| keep.from.is_some() && record.kind == Kind::Race) {
+        // A race that is done again is run anew, and not over what its branches have recorded.
+        kept.retain(|record| !is_under(&record.key, &race.key));
+    }
     for (step, value) in &keep.set {
         let Some(at) = place(step) else { return Err(no_step(step, records, open)) };
-        let Some(record) = kept.get_mut(at) else { return Err(Refusal::DoneAgain(step.clone())) };
+        let is_it = |record: &&mut Record| record.index == records[at].index;
+        let Some(record) = kept.iter_mut().find(is_it) else { return Err(Refusal::DoneAgain(step.clone())) };
         if record.kind == Kind::Sleep {
             return Err(Refusal::Sleep(step.clone()));
         }
@@ -167,6 +173,28 @@ mod tests {
         assert_eq!(set[1..], all[1..3]);
         let set = keep_of(&keep(None, &[("charge", "7")])).unwrap();
         assert_eq!((set.len(), &set[0].result), (1, &Recorded::Value("7".into())), "the steps after the one that is set are done again");
+    }
+
+    #[test]
+    fn a_race_that_is_done_again_keeps_nothing_of_its_branches() {
+        let record = |index: u32, key: &str, kind: Kind| Record { index, key: key.into(), kind, ..records()[0].clone() };
+        let all = [
+            record(0, "charge", Kind::Step),
+            record(1, "race › a › ask", Kind::Step),
+            record(2, "beside › mail", Kind::Step),
+            record(3, "race", Kind::Race),
+            record(4, "ship", Kind::Step),
+        ];
+        let kept = |from: &str| {
+            let kept = kept(&ended(RunState::Failed), &all, &[], &keep(Some(from), &[])).unwrap();
+            kept.iter().map(|record| record.index).collect::<Vec<_>>()
+        };
+        assert_eq!(kept("race"), [0, 2]);
+        assert_eq!(kept("beside › mail"), [0, 1], "a race that was not decided by then goes on from what it had");
+        assert_eq!(kept("ship"), [0, 1, 2, 3]);
+        let set = keep(Some("race"), &[("beside › mail", "7"), ("race › a › ask", "8")]);
+        let said = super::kept(&ended(RunState::Failed), &all, &[], &set).unwrap_err();
+        assert_eq!(said, Refusal::DoneAgain("race › a › ask".to_owned()));
     }
 
     #[test]

@@ -218,12 +218,14 @@ pub enum Kind {
     Invoke = 7,
     /// `send_event`, `send_signal`
     Send = 8,
+    /// `race`: which branch ended first, and with what
+    Race = 9,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 9] =
-        [Kind::Step, Kind::Sleep, Kind::Now, Kind::Uuid, Kind::Random, Kind::Pick, Kind::Wait, Kind::Invoke, Kind::Send];
+    pub const ALL: [Kind; 10] =
+        [Kind::Step, Kind::Sleep, Kind::Now, Kind::Uuid, Kind::Random, Kind::Pick, Kind::Wait, Kind::Invoke, Kind::Send, Kind::Race];
 
     /// The kind with this stored number.
     pub fn from_number(number: i64) -> Option<Kind> {
@@ -242,6 +244,7 @@ impl Kind {
             Kind::Wait => "wait",
             Kind::Invoke => "invoke",
             Kind::Send => "send",
+            Kind::Race => "race",
         }
     }
 

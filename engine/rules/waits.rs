@@ -140,6 +140,17 @@ pub fn turn(wait: Option<&WaitRow>, now: Millis) -> Turn {
     }
 }
 
+/// When a wait came to what it came to, as far as that is known; none where it has come to nothing that waits to be recorded.
+pub fn came(wait: &WaitRow) -> Option<Millis> {
+    match &wait.state {
+        WaitState::Resolved(Resolution::Event(event)) => Some(event.made_at()),
+        WaitState::Resolved(Resolution::TimedOut) => wait.until,
+        // When that was, nobody has written down. It was before any time-out that was still to come.
+        WaitState::Resolved(Resolution::Value(_) | Resolution::Failed(_)) => Some(wait.opened),
+        WaitState::Open | WaitState::Recorded(_) => None,
+    }
+}
+
 /// The list that resolves a wait, if it is open and its run has not had the same event from another wait.
 pub fn resolve(wait: &WaitKey, with: Resolution) -> List {
     let event = match with {
@@ -188,6 +199,16 @@ mod tests {
         for (what, wait, expected) in cases {
             assert_eq!(turn(wait.as_ref(), Millis(100)), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn what_ends_a_wait_came_when_it_came_and_not_when_it_is_seen() {
+        let at = Millis(crate::base::id::EPOCH_MS + 70);
+        let resolved = |with| row(WaitState::Resolved(with), Some(50));
+        assert_eq!(came(&resolved(Resolution::Event(Id::first_at(at)))), Some(at));
+        assert_eq!(came(&resolved(Resolution::TimedOut)), Some(Millis(50)));
+        assert_eq!(came(&resolved(Resolution::Value("1".into()))), Some(Millis(10)));
+        assert_eq!(came(&row(WaitState::Open, Some(50))), None);
     }
 
     #[test]

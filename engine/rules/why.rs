@@ -7,6 +7,7 @@ use crate::base::{Millis, Span};
 use super::gates::Collect;
 use super::policy::Timeouts;
 use super::queue::{AHEAD_MOST, Blocked};
+use super::race::Races;
 use super::row::{AttemptRow, Failure, Record, Recorded, RunRow, RunState};
 use super::waits::{WaitRow, WaitState, What};
 
@@ -147,12 +148,14 @@ pub fn branch(run: &RunRow, open: &[WaitRow], now: Millis) -> Option<String> {
 }
 
 /// What each branch of a suspended run waits for, with the key of its step; empty where it is one thing alone, which `row`
-/// or `wait` tells. `open` has the sentence of each open wait.
+/// or `wait` tells. `open` has the sentence of each open wait. What a race has left behind waits for nothing.
 pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, String)], now: Millis) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
+    let races = Races::of(records);
     for record in records {
         if let Recorded::Until(until) = record.result
             && until > now
+            && races.cut_off(record).is_none()
         {
             parts.push(format!("`{}` sleeps; goes on {}", record.key, due(Some(until), now)));
         }
@@ -161,6 +164,7 @@ pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, S
         let is_last = !attempts[at + 1..].iter().any(|later| later.key == attempt.key);
         if let Some(next) = attempt.next.filter(|next| is_last && *next > now)
             && !attempt.key.is_empty()
+            && !races.gave_up(attempt)
         {
             let (error, following) = (&attempt.error.message, following(&attempt.error, attempt.attempt));
             let (due, asked) = (due(Some(next), now), attempt.error.asked_words());

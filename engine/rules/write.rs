@@ -357,6 +357,8 @@ pub enum Write {
     PutValue(KvRow),
     /// Deletes the value under a key.
     DropValue(Arc<str>),
+    /// Deletes a wait that its run gives up, unless the run has recorded it: an event that it has had is not had any more.
+    DropWait(WaitKey),
     /// Deletes the waits of a run that ends.
     DropWaits(RunId),
     /// Stores a handler's sources, unless they are there.

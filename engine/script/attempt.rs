@@ -95,6 +95,10 @@ pub(super) struct Attempt {
     values: RefCell<Values>,
     halt: RefCell<Option<Halt>>,
     halted: Cell<bool>,
+    /// What it has handed to the engine or the store is on its way: it is not ended before that is done.
+    delivers: Cell<bool>,
+    /// When what it has come by last did, as far as that is recorded: of a sleep its end, of a wait what ended it.
+    came: Cell<Millis>,
     operations: Cell<u64>,
     /// Operations until the next look at the clock: fewer where they are slow.
     stride: Cell<u32>,
@@ -134,6 +138,7 @@ impl Attempt {
 
     fn with((program, call, ports, stop): Parts, common: Rc<Common>, own: Own, branch: Option<Branch>) -> Rc<Attempt> {
         let now = own.began;
+        let came = branch.as_ref().map_or(Millis(0), Branch::began);
         Rc::new_cyclic(|me| Attempt {
             program,
             call,
@@ -146,6 +151,8 @@ impl Attempt {
             values: RefCell::default(),
             halt: RefCell::new(None),
             halted: Cell::new(false),
+            delivers: Cell::new(false),
+            came: Cell::new(came),
             operations: Cell::new(0),
             stride: Cell::new(limits::LOOK_EVERY),
             looked: Cell::new(now),
@@ -291,7 +298,19 @@ impl Attempt {
         if self.is_halted() {
             return Err(terminated());
         }
+        if !self.delivers.get() {
+            self.demand_place()?;
+        }
         coroutine::wait(future).map_err(|_| self.ended())
+    }
+
+    /// Waits for what is handed to the engine or the store, which a branch that is left comes to the end of.
+    pub(super) fn deliver_all<T>(&self, deliver: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        self.demand_place()?;
+        let within = self.delivers.replace(true);
+        let delivered = deliver();
+        self.delivers.set(within);
+        delivered
     }
 
     /// Waits for a step's work, until the step's deadline at most.
@@ -396,6 +415,16 @@ impl Attempt {
                 Stopped { outcome, pending, attempt, began: self.resumed.get(), recorded, waited }
             }
         }
+    }
+
+    /// Comes by something that was there at this time.
+    pub(super) fn passes(&self, at: Millis) {
+        self.came.set(self.came.get().max(at));
+    }
+
+    /// When what it has come by last did.
+    pub(super) fn came(&self) -> Millis {
+        self.came.get()
     }
 
     /// Suspends the run, or a branch of it; a branch has to have stored what it has come to, since others may be at work for

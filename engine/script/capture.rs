@@ -39,13 +39,11 @@ impl Captured {
         Err(Thrown::last("E0410", message).help(help).fault())
     }
 
-    /// The same of a branch's closure.
-    pub(super) fn check_branch(&self, context: &NativeCallContext<'_>, original: &FnPtr) -> Result<(), Fault> {
+    /// The same of a closure that is a branch of `function`.
+    pub(super) fn check_branch(&self, context: &NativeCallContext<'_>, original: &FnPtr, function: &str) -> Result<(), Fault> {
         let Some(name) = self.changed(context, original) else { return Ok(()) };
-        let message = format!("a branch of parallel changes {}; each branch works on a copy of its own", shown(name.as_deref()));
-        Err(Thrown::last("E0411", message)
-            .help("return the new value from the branch, and put the results together after parallel")
-            .fault())
+        let message = format!("a branch of {function} changes {}; each branch works on a copy of its own", shown(name.as_deref()));
+        Err(Thrown::last("E0411", message).help(instead_of_change(function)).fault())
     }
 
     /// The name of a captured variable that the closure has changed, if it has changed any and the name is known.
@@ -54,6 +52,14 @@ impl Captured {
         let pairs = original.curry().iter().zip(self.body.curry()).enumerate();
         let mut changed = pairs.filter(|(_, (before, after))| !same(before, after, &mut seen, 0)).map(|(at, _)| at);
         changed.next().map(|at| variable(context, original, at))
+    }
+}
+
+/// What a branch does instead of changing what it captured.
+pub(super) fn instead_of_change(function: &str) -> &'static str {
+    match function {
+        "race" => "return the new value from the branch: race gives it as `value`",
+        _ => "return the new value from the branch, and put the results together after parallel",
     }
 }
 

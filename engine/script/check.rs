@@ -19,6 +19,7 @@ use crate::base::secretlike::secretlike;
 use crate::base::{Diagnostic, Location, Source};
 
 use super::api::{Entry, Where, entries};
+use super::capture::instead_of_change;
 use super::{Use, UseKind, terms};
 use facts::Facts;
 use types::Natives;
@@ -67,8 +68,8 @@ enum Place {
     Between,
     /// In a step's closure, for certain.
     InStep,
-    /// In a closure of `parallel`, for certain.
-    InBranch,
+    /// In a closure of this function, `parallel` or `race`, for certain.
+    InBranch(&'static str),
     /// In a function or another closure: that depends on who calls it.
     Unknown,
 }
@@ -205,17 +206,28 @@ fn call_of<'n>(node: &ASTNode<'n>) -> Option<(&'n FnCallExpr, Position)> {
     }
 }
 
+/// Functions whose closures are branches.
+const BRANCHED: [&str; 2] = ["parallel", "race"];
+
 /// Where a closure's code runs that stands in a call.
 fn place_in(call: &FnCallExpr, name: &str) -> Place {
     let is_body = |expression: &Expr| closure(expression).as_deref() == Some(name);
-    match (call.name.as_str(), &call.args[..]) {
-        _ if call.is_qualified() => Place::Unknown,
-        ("step", [_, .., body]) if is_body(body) => Place::InStep,
-        ("parallel", [Expr::Array(branches, _), ..]) if branches.iter().any(is_body) => Place::InBranch,
-        ("parallel", [Expr::Map(branches, _), ..]) if branches.0.iter().any(|(_, branch)| is_body(branch)) => Place::InBranch,
-        ("parallel", [_, each, ..]) if is_body(each) => Place::InBranch,
-        _ => Place::Unknown,
+    if call.is_qualified() {
+        return Place::Unknown;
     }
+    if let ("step", [_, .., body]) = (call.name.as_str(), &call.args[..])
+        && is_body(body)
+    {
+        return Place::InStep;
+    }
+    let Some(function) = BRANCHED.into_iter().find(|function| *function == call.name.as_str()) else { return Place::Unknown };
+    let is_branch = match &call.args[..] {
+        [Expr::Array(branches, _), ..] if branches.iter().any(is_body) => true,
+        [Expr::Map(branches, _), ..] if branches.0.iter().any(|(_, branch)| is_body(branch)) => true,
+        [_, each, ..] => is_body(each),
+        _ => false,
+    };
+    if is_branch { Place::InBranch(function) } else { Place::Unknown }
 }
 
 /// The text of a literal.
@@ -227,12 +239,14 @@ fn literal(expression: &Expr) -> Option<&str> {
 }
 
 impl Checker<'_> {
-    /// Notes whether a closure is a step's or a branch's: it is, if every place that makes it hands it to `step` or `parallel`.
+    /// Notes whether a closure is a step's or a branch's: it is, if every place that makes it hands it to `step`, or to `parallel` or `race`.
     fn find_body(&mut self, path: &[ASTNode<'_>]) {
         let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() else { return };
         let Some(name) = value.read_lock::<FnPtr>().map(|pointer| pointer.fn_name().to_owned()) else { return };
         let mut calls = path.iter().rev().skip(1).filter_map(call_of).map(|(call, _)| call);
-        let place = calls.find(|call| call.name != "curry").map_or(Place::Unknown, |call| place_in(call, &name));
+        // A function of the file's own may have the name of one of ours.
+        let is_ours = |call: &&FnCallExpr| !self.functions.iter().any(|function| function.name == call.name.as_str());
+        let place = calls.find(|call| call.name != "curry").filter(is_ours).map_or(Place::Unknown, |call| place_in(call, &name));
         let known = self.bodies.entry(name).or_insert(place);
         if *known != place {
             *known = Place::Unknown;
@@ -272,11 +286,10 @@ impl Checker<'_> {
                 let help = format!("return the new value from the step, and assign it outside: {variable} = step(…)");
                 Diagnostic::warning("W0410", message).help(help)
             }
-            Place::InBranch => {
+            Place::InBranch(function) => {
                 let message =
-                    format!("a branch of parallel changes the captured variable `{variable}`; each branch works on a copy of its own");
-                let help = "return the new value from the branch, and put the results together after parallel";
-                Diagnostic::warning("W0411", message).help(help)
+                    format!("a branch of {function} changes the captured variable `{variable}`; each branch works on a copy of its own");
+                Diagnostic::warning("W0411", message).help(instead_of_change(function))
             }
             Place::Between | Place::Unknown => return,
         };
@@ -407,7 +420,7 @@ impl Checker<'_> {
                 }
                 self.back_off(call);
             }
-            "parallel" => self.branches(call),
+            "parallel" | "race" => self.branches(entry.name, call),
             "send_event" | "send_signal" if call.args.len() == 2 || entry.name == "send_signal" => {
                 if let Some((name, place)) = first {
                     self.name(if entry.name == "send_signal" { "a signal's" } else { "an event's" }, name, place);

@@ -116,6 +116,9 @@ pub trait Post: Send + Sync {
     /// Gives up an open wait whose time is over, unless something has come: the wait as it is then. What a wait for
     /// another run had started is cancelled.
     fn time_out(&self, wait: &WaitKey) -> Reply<WaitRow>;
+    /// Commits what a run has recorded of the race with this key, and in the same list closes the waits of the branches that were left:
+    /// nothing that comes later ends them. What those waits had started is cancelled.
+    fn leave(&self, race: Arc<str>, waits: Vec<WaitRow>, with: OwnWrites) -> Reply<()>;
 }
 
 /// No engine is around: scripts that are run by themselves can only wait for a time.
@@ -160,6 +163,10 @@ impl Post for Alone {
     }
 
     fn time_out(&self, _: &WaitKey) -> Reply<WaitRow> {
+        Box::pin(std::future::ready(Err(PostError::Lost)))
+    }
+
+    fn leave(&self, _: Arc<str>, _: Vec<WaitRow>, _: OwnWrites) -> Reply<()> {
         Box::pin(std::future::ready(Err(PostError::Lost)))
     }
 }

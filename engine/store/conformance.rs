@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 39] = [
+    let examples: [fn(&dyn Store); 40] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -52,6 +52,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         collect::a_batch_keeps_its_events_in_order,
         collect::a_loaded_run_has_the_events_of_its_batch,
         waits::a_wait_is_resolved_once_and_stays_until_it_is_dropped,
+        waits::a_wait_that_is_given_up_is_gone_unless_it_is_recorded,
         waits::an_event_resolves_one_wait_of_a_run,
         waits::the_waits_that_an_event_has_ended_are_found_by_it,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,

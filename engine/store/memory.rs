@@ -256,6 +256,11 @@ impl Disk {
                     row.state = WaitState::Recorded(row.event());
                 }
             }
+            Write::DropWait(wait) => {
+                if let Some(life) = self.live(wait.run) {
+                    life.waits.retain(|row| row.wait != wait || matches!(row.state, WaitState::Recorded(_)));
+                }
+            }
             Write::DropWaits(run) => {
                 if let Some(life) = self.runs.get_mut(&run) {
                     life.waits.clear();

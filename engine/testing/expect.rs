@@ -6,8 +6,9 @@ use crate::base::{Diagnostic, Location, Source, Span};
 use crate::config::{Inline, SentEvent, Spanned};
 use crate::expr::Scope;
 use crate::project::Project;
+use crate::rules::race::Races;
 use crate::rules::row::Recorded;
-use crate::rules::{EventRow, Failure, Kind, RunState};
+use crate::rules::{EventRow, Failure, Kind, Record, RunState};
 use crate::script::Published;
 
 use super::cut::Cut;
@@ -80,8 +81,9 @@ fn differs(whole: &Outcome, cut: &Outcome) -> Option<String> {
         if whole.run.state != cut.run.state {
             return Some(format!("{} instead of {}", cut.run.state.word(), whole.run.state.word()));
         }
-        if !same_steps(&steps(whole), &steps(cut)) {
-            return Some(format!("the steps {} instead of {}", steps(cut).join(", "), steps(whole).join(", ")));
+        let (those, these) = (lasting(cut), lasting(whole));
+        if !same_steps(&these, &those) {
+            return Some(format!("the steps {} instead of {}", those.join(", "), these.join(", ")));
         }
         let names = |seen: &Seen| seen.sent.iter().map(|event| event.name.to_string()).collect::<Vec<_>>();
         if names(whole) != names(cut) {
@@ -94,6 +96,14 @@ fn differs(whole: &Outcome, cut: &Outcome) -> Option<String> {
 /// The steps that a run has recorded, in order of commit.
 fn steps(seen: &Seen) -> Vec<String> {
     seen.journal.records.iter().filter(|record| record.kind == Kind::Step).map(|record| record.key.to_string()).collect()
+}
+
+/// The same without those of branches that a race has left: how far these come hangs on what happens at the same time.
+fn lasting(seen: &Seen) -> Vec<String> {
+    let records = &seen.journal.records;
+    let races = Races::of(records);
+    let lasts = |record: &&Record| record.kind == Kind::Step && !races.is_left(record);
+    records.iter().filter(lasts).map(|record| record.key.to_string()).collect()
 }
 
 /// What stands between a branch and what is in it, in a record's key.

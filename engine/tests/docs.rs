@@ -69,6 +69,7 @@ pages! {
     operate: "examples/operate/README.md",
     outside: "examples/outside/README.md",
     priority: "examples/priority/README.md",
+    race: "examples/race/README.md",
     rate_limit: "examples/rate-limit/README.md",
     realtime: "examples/realtime/README.md",
     replay: "examples/replay/README.md",

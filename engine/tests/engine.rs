@@ -11,6 +11,7 @@ mod gates;
 mod gone;
 mod mixed;
 mod parallel;
+mod race;
 mod reload;
 mod values;
 mod versions;

@@ -90,8 +90,8 @@ message says which; the handlers are read again at each `stepwell validate`, `ru
         text: "\
 A duration, a time, a number or a step's name that stands in the handler as a literal is not one, or not one that the function
 takes. Durations are 500ms, 30s, 5m, 2h, 7d or 1h30m, for a sleep or wait a year at most; times are RFC 3339; a step's name has 1 to
-200 bytes and no `#`, and so has that of a sleep, a wait or a signal; `limit` of `parallel` is 1 to 256, `settle` true or false, and its
-branches are closures: without parameters, or with the item alone. `retries` of a step is 0 to 20, its `timeout` more than 0, its
+200 bytes and no `#`, and so has that of a sleep, a wait or a signal; `limit` of `parallel` is 1 to 256, `settle` true or false, a `race`
+has 1 to 256 branches, and branches are closures: without parameters, or with the item alone. `retries` of a step is 0 to 20, its `timeout` more than 0, its
 `backoff` table, exponential, linear or fixed, a duration, or a map of which each part has an effect. `wait_for_any` takes 1 to 20
 entries that each name their `event`; `send_event` 1 to 5000 events with names. A channel's name and a topic have 1 to 200 bytes.
 

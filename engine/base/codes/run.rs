@@ -14,7 +14,7 @@ short name that says what the step does, such as `charge-card`; in a loop add th
         code: "E0402",
         title: "a step inside a step",
         text: "\
-`step`, `sleep`, the waits, `invoke`, `send_event` and `parallel` record something of their own, and a step's closure is
+`step`, `sleep`, the waits, `invoke`, `send_event`, `parallel` and `race` record something of their own, and a step's closure is
 recorded as a whole, so they do not work inside one. Call them before or after it:
 
     let user = step(\"load\", || http::get(url).json);
@@ -93,7 +93,7 @@ An assignment in a step's closure changes a variable that the closure captured. 
         code: "E0411",
         title: "a branch changes a variable from outside",
         text: "\
-Each branch of `parallel` works on its own copy of what it captured: branches that changed the same variable would give
+Each branch of `parallel` or `race` works on its own copy of what it captured: branches that changed the same variable would give
 another result each time. Return the value, and put the results together afterwards:
 
     let parts = parallel(event.data.items, |item| step(`price-${item}`, || item.len()));
@@ -103,7 +103,7 @@ another result each time. Return the value, and put the results together afterwa
         code: "W0411",
         title: "a branch seems to change a variable from outside",
         text: "\
-An assignment in a closure of `parallel` changes a variable that the closure captured. When the branch runs, that is the error E0411.
+An assignment in a closure of `parallel` or `race` changes a variable that the closure captured. When the branch runs, that is the error E0411.
 
     let total = 0;
     parallel(items, |item| { total += item.len(); });                                    // each branch has its own `total`

@@ -20,7 +20,7 @@ pub struct Expect {
     /// The state in which the run stands: `completed`, `failed`, `cancelled`, `parked`, or where it waits for what never came `waiting`.
     #[schemars(with = "Option<StatusShape>")]
     pub status: Option<Spanned<String>>,
-    /// The steps that were recorded, in order of commit; those of a `parallel` in any order, with or without their branch.
+    /// The steps that were recorded, in order of commit; those of a `parallel` or `race` in any order, with or without their branch.
     pub steps: Option<Spanned<Vec<Spanned<String>>>>,
     /// How many attempts a step took, by its name.
     #[schemars(default)]

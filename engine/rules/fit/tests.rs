@@ -244,3 +244,29 @@ fn a_difference_says_what_was_expected_what_came_and_where() {
     difference.instead = Instead::Throws;
     assert_eq!(difference.to_string(), told.replace("nothing more", "an error"));
 }
+
+#[test]
+fn the_record_of_a_race_stands_for_what_its_branches_have_recorded() {
+    let key = |text: &str| Arc::<str>::from(text.replace('/', BELOW));
+    let mut all = records("charge race/a/ask race/b/nap race race/late ship");
+    all.iter_mut().for_each(|record| record.key = key(&record.key));
+    all[3].kind = Kind::Race;
+    let mut fit = Fit::new(&all);
+    assert_eq!(fit.ask(&all, None, Kind::Step, &key("charge")), Answer::Recorded(0));
+    assert_eq!(fit.race(&all, None, &key("race#2")), None);
+    assert_eq!(fit.race(&all, None, &key("race")), Some(3));
+    assert_eq!(fit.missed(), Some(4), "what comes after it is no part of it");
+    assert_eq!(fit.ask(&all, Some("race"), Kind::Step, &key("race/late")), Answer::Recorded(4));
+    assert_eq!(fit.ask(&all, None, Kind::Step, &key("ship")), Answer::Recorded(5));
+    assert!(fit.is_whole());
+    assert_eq!(fit.race(&all, Some("race"), &key("race")), Some(3), "a branch that is started again asks for it once more");
+
+    // As long as it is not decided, its branches ask for theirs.
+    let all = &all[..3];
+    let mut fit = Fit::new(all);
+    assert_eq!(fit.ask(all, None, Kind::Step, &key("charge")), Answer::Recorded(0));
+    assert_eq!(fit.race(all, None, &key("race")), None);
+    assert_eq!(fit.ask(all, Some("race › a"), Kind::Step, &key("race/a/ask")), Answer::Recorded(1));
+    assert_eq!(fit.ask(all, Some("race › a"), Kind::Step, &key("race/a/more")), Answer::Later);
+    assert_eq!(fit.ask(all, Some("race › b"), Kind::Step, &key("race/b/other")), Answer::Unfit(2));
+}

@@ -4,10 +4,12 @@
 mod bytes;
 pub(super) mod calendar;
 mod crypto;
+mod group;
 mod jwt;
 mod kv;
 mod parallel;
 pub(super) mod publish;
+mod race;
 pub(super) mod regex;
 mod send;
 mod sizes;
@@ -33,6 +35,7 @@ pub(super) fn register(engine: &mut Engine) {
     tiny::register(engine);
     send::register(engine);
     parallel::register(engine);
+    race::register(engine);
     waits::register(engine);
     text::register(engine);
     world::register(engine);

@@ -1,14 +1,18 @@
-//! The branches of a `parallel`: each is a script of its own on a coroutine of its own, over its part of the journal.
+//! The branches of a `parallel` or `race`: each is a script of its own on a coroutine of its own, over its part of the journal.
 //!
 //! What the branches of a run share is here: the journal, the waits, the account of memory, and the coroutines that run
 //! beside the script's own. A branch that has nothing more to replay stops until every other one has come as far, so that
-//! nothing is executed before the handler has asked for all that the run has recorded.
+//! nothing is executed before the handler has asked for all that the run has recorded. In a race it stops once more, until it is
+//! known whether one has ended by what is recorded: then nothing is executed at all. Where another one has no stack to come as far,
+//! whoever stops makes room for it.
+
+mod races;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,7 +20,7 @@ use rhai::Dynamic;
 
 use crate::base::Millis;
 use crate::base::alloc::{self, Account};
-use crate::rules::fit::{Answer, BELOW, Instead, is_own};
+use crate::rules::fit::{Answer, BELOW, Instead, is_own, is_under};
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
@@ -46,7 +50,7 @@ pub(in crate::script) struct Common {
     leaves: Cell<usize>,
     /// Those of them that have nothing more to replay and wait for the others.
     arrived: Cell<usize>,
-    /// The calls of `parallel` of which a branch waits for a stack.
+    /// The calls of `parallel` and `race` of which a branch waits for a stack.
     wanting: Cell<usize>,
     /// A branch has got no stack, and nothing else was there whose end could have made room for it.
     gave_up: Cell<bool>,
@@ -83,6 +87,23 @@ pub(in crate::script) struct Branch {
     pub(super) path: Arc<str>,
     /// Its records that it has not asked for again.
     left: Cell<usize>,
+    /// What it is a branch of.
+    above: Weak<Attempt>,
+    /// Of the race that it is in: whether its branches have to wait before they begin something new.
+    gate: Option<Rc<Cell<bool>>>,
+    /// It has come to something new, or had nothing recorded.
+    is_up: Cell<bool>,
+    /// It has ended for want of a stack before it had come to something new.
+    is_short: Cell<bool>,
+    /// Another branch has ended its race: it ends, too.
+    is_left: Cell<bool>,
+}
+
+impl Branch {
+    /// When what came last before it did.
+    pub(super) fn began(&self) -> Millis {
+        self.above.upgrade().map_or(Millis(0), |above| above.came())
+    }
 }
 
 /// How often the names under a path were asked for.
@@ -100,10 +121,11 @@ impl Running {
     pub(in crate::script) fn take(&self) -> Option<Result<Body, Broken>> {
         self.result.borrow_mut().take()
     }
-}
 
-fn is_under(name: &str, path: &str) -> bool {
-    name.strip_prefix(path).is_some_and(|rest| rest.starts_with(BELOW))
+    /// Whether it has ended, in whatever way. Not to be asked of the coroutine that runs.
+    pub(in crate::script) fn has_ended(&self) -> bool {
+        self.coroutine.borrow().is_none()
+    }
 }
 
 impl Common {
@@ -168,16 +190,32 @@ impl Attempt {
         state.counts.iter().filter(|((_, name), _)| is_under(name, path)).map(|(key, count)| (key.clone(), *count)).collect()
     }
 
-    /// An attempt of a branch. `counts` are as they were when it first began, and `own` is what it has left behind.
-    pub(in crate::script) fn branch(&self, path: &Arc<str>, counts: &Counts, own: Option<Own>) -> Rc<Attempt> {
+    /// An attempt of a branch. `counts` are as they were when it first began, and `own` is what it has left behind; `gate` is that of the
+    /// race that it is in.
+    pub(in crate::script) fn branch(
+        &self,
+        path: &Arc<str>,
+        counts: &Counts,
+        own: Option<Own>,
+        gate: Option<&Rc<Cell<bool>>>,
+    ) -> Rc<Attempt> {
         let now = self.now();
+        let is_up = !self.has_past(path);
         let mut state = self.common.state.borrow_mut();
         state.counts.retain(|(_, name), _| !is_under(name, path));
         state.counts.extend(counts.iter().map(|(key, count)| (key.clone(), *count)));
         let all = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_own(&record.key, path)).count();
         let had: u32 = counts.iter().filter(|((_, name), _)| is_own(name, path)).map(|(_, count)| *count).sum();
         drop(state);
-        let branch = Branch { path: Arc::clone(path), left: Cell::new(all.saturating_sub(had as usize)) };
+        let branch = Branch {
+            path: Arc::clone(path),
+            left: Cell::new(all.saturating_sub(had as usize)),
+            above: self.me.clone(),
+            gate: gate.map(Rc::clone),
+            is_up: Cell::new(is_up),
+            is_short: Cell::new(false),
+            is_left: Cell::new(false),
+        };
         let own = Own { began: now, ..own.unwrap_or_default() };
         Attempt::with(
             (Arc::clone(&self.program), Rc::clone(&self.call), Arc::clone(&self.ports), Arc::clone(&self.stop)),
@@ -189,11 +227,19 @@ impl Attempt {
 
     /// Runs a branch on its coroutine, beside the others.
     pub(in crate::script) fn run_beside(&self, attempt: Rc<Attempt>, coroutine: Coroutine<Body>) -> Rc<Running> {
+        if !attempt.is_behind() {
+            self.comes_up();
+        }
         let running = Rc::new(Running { attempt, coroutine: RefCell::new(Some(coroutine)), result: RefCell::new(None) });
         self.common.beside.borrow_mut().push(Rc::clone(&running));
         Common::count(&self.common.leaves, 1);
         self.common.change();
         running
+    }
+
+    /// Something has happened that another coroutine of the run may wait for.
+    pub(in crate::script) fn changes(&self) {
+        self.common.change();
     }
 
     /// The branch waits for branches of its own, or goes on.
@@ -202,14 +248,33 @@ impl Attempt {
         self.common.change();
     }
 
-    /// A branch of one more `parallel` waits for a stack, or none of it does any more.
+    /// A branch of one more `parallel` or `race` waits for a stack, or none of it does any more.
     pub(in crate::script) fn wants_stack(&self, wants: bool) {
         Common::count(&self.common.wanting, if wants { 1 } else { -1 });
     }
 
-    /// Notes that a branch has got no stack where nothing is left to wait for.
+    /// Notes that a branch below this one has got no stack where nothing is left to wait for.
     pub(in crate::script) fn gives_up_on_stack(&self) {
         self.common.gave_up.set(true);
+    }
+
+    /// Notes that it ends for want of a stack, of its own branches or others: where it has not come to something new, it may yet end by
+    /// what is recorded.
+    pub(in crate::script) fn stops_short(&self) {
+        if let Some(branch) = &self.branch {
+            branch.is_short.set(!branch.is_up.get());
+        }
+    }
+
+    /// Whether it has ended for want of a stack before it had come to something new.
+    pub(in crate::script) fn has_stopped_short(&self) -> bool {
+        self.branch.as_ref().is_some_and(|branch| branch.is_short.get())
+    }
+
+    /// Ends the script, which is begun again over its records later: another branch needs its stack.
+    fn makes_room(&self) -> Fault {
+        self.stops_short();
+        self.halt(Halt::Aside)
     }
 
     /// Whether a coroutine of the run is at work: its end, or its next call, may make room for another one.
@@ -218,7 +283,7 @@ impl Attempt {
     }
 
     /// Whether a branch that was set aside may come back: what the others have recorded was asked for; or, where nothing of its
-    /// `parallel` `is_running`, nobody is there who could ask, which it finds out then.
+    /// `parallel` or `race` `is_running`, nobody is there who could ask, which it finds out then.
     pub(in crate::script) fn may_come_back(&self, is_running: bool) -> bool {
         self.common.state.borrow().fit.is_whole() || !is_running && !self.common.is_short_of_stacks()
     }
@@ -252,23 +317,20 @@ impl Attempt {
 
     /// Asks for the next record of this kind and name of a branch.
     pub(super) fn ask_in_branch(&self, branch: &Branch, kind: Kind, name: &str) -> Result<Found, Fault> {
+        self.demand_place()?;
         let records = &self.call.journal.records;
         let mut state = self.common.state.borrow_mut();
         let key = state.next_key(kind, &Attempt::named(branch, name));
         let answer = state.fit.ask(records, Some(&branch.path), kind, &key);
-        let result = match answer {
-            Answer::Recorded(at) => {
-                self.common.change();
-                Some(records[at].result.clone())
-            }
+        let record = match answer {
+            Answer::Recorded(at) => Some(records[at].clone()),
             // What this attempt has added itself is asked for again by a branch that is started again.
-            _ => state.added.records.iter().find(|record| record.key == key && record.kind == kind).map(|record| record.result.clone()),
+            _ => state.find_added(kind, &key),
         };
         drop(state);
-        if let Some(result) = result {
-            branch.left.set(branch.left.get().saturating_sub(1));
-            self.operations.set(0);
-            return Ok(Found::Recorded(result));
+        if let Some(record) = record {
+            self.common.change();
+            return Ok(self.found_in_branch(branch, &record));
         }
         match answer {
             Answer::Unfit(at) => return Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, &key)))))),
@@ -276,7 +338,31 @@ impl Attempt {
             Answer::New | Answer::Recorded(_) => {}
         }
         self.go_beyond_records(kind, &key)?;
+        // What a wait that is open has come to may be there already, and end the branch.
+        if !self.has_wait(kind, &key) {
+            self.begin_new()?;
+        }
         Ok(Found::New(key))
+    }
+
+    fn found_in_branch(&self, branch: &Branch, record: &Record) -> Found {
+        branch.left.set(branch.left.get().saturating_sub(1));
+        self.operations.set(0);
+        self.passes_record(record);
+        Found::Recorded(record.result.clone())
+    }
+
+    /// Whether a wait is stored that is not recorded.
+    fn has_wait(&self, kind: Kind, key: &str) -> bool {
+        let is_it = |row: &WaitRow| row.wait.kind == kind && *row.wait.key == *key && !matches!(row.state, WaitState::Recorded(_));
+        self.common.waits.borrow().iter().any(is_it)
+    }
+
+    /// Whether anything is recorded under a path, or waited for.
+    pub(in crate::script) fn has_past(&self, path: &str) -> bool {
+        let state = self.common.state.borrow();
+        let mut records = self.call.journal.records.iter().chain(&state.added.records);
+        records.any(|record| is_under(&record.key, path)) || self.common.waits.borrow().iter().any(|row| is_under(&row.wait.key, path))
     }
 
     /// Waits until all branches have asked for everything that is recorded. Where one of them has no stack to do so, this one makes
@@ -299,7 +385,7 @@ impl Attempt {
         common.change();
         match missed? {
             None => Ok(()),
-            Some(_) if common.is_short_of_stacks() => Err(self.halt(Halt::Aside)),
+            Some(_) if common.is_short_of_stacks() => Err(self.makes_room()),
             Some(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, key)))))),
         }
     }
@@ -344,6 +430,13 @@ impl<T: 'static> Future for Stage<T> {
             let all: Vec<Rc<Running>> = common.beside.borrow().clone();
             for running in all {
                 let mut coroutine = running.coroutine.borrow_mut();
+                if coroutine.is_some() && running.attempt.is_left() && !running.attempt.delivers.get() {
+                    // Its race is over: what it is in the middle of is given up, as where its run is cancelled.
+                    drop(coroutine.take());
+                    Common::count(&common.leaves, -1);
+                    common.change();
+                    continue;
+                }
                 let Some(branch) = coroutine.as_mut() else { continue };
                 if let Poll::Ready(result) = Pin::new(branch).poll(context) {
                     *coroutine = None;

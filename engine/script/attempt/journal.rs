@@ -78,6 +78,11 @@ impl State {
         *count += 1;
         if *count == 1 { name } else { Arc::from(format!("{name}#{count}")) }
     }
+
+    /// A record that this attempt has added under branches.
+    pub(super) fn find_added(&self, kind: Kind, key: &str) -> Option<Record> {
+        self.added.records.iter().find(|record| record.kind == kind && *record.key == *key).cloned()
+    }
 }
 
 impl Attempt {
@@ -105,6 +110,7 @@ impl Attempt {
         match answer {
             Answer::Recorded(at) => {
                 self.operations.set(0);
+                self.passes_record(&records[at]);
                 Ok(Found::Recorded(records[at].result.clone()))
             }
             Answer::Unfit(at) => Err(self.halt(Halt::Stop(self.unfit(at, Instead::Asks(new_call(kind, &key)))))),
@@ -114,6 +120,11 @@ impl Attempt {
                 Ok(Found::New(key))
             }
         }
+    }
+
+    /// Goes over a record.
+    pub(super) fn passes_record(&self, record: &Record) {
+        self.passes(if let Recorded::Until(until) = record.result { until } else { record.ended });
     }
 
     /// The script asks for something new. One that is only held against its records ends here.
@@ -193,6 +204,7 @@ impl Attempt {
         state.journal_bytes = bytes;
         state.attempt = 1;
         self.operations.set(0);
+        self.passes(now);
         let mut own = self.own.borrow_mut();
         own.began = now;
         alloc::uncounted(|| {
@@ -229,6 +241,10 @@ impl Attempt {
 
     /// Commits what is pending, and goes on once it is durable.
     pub(in crate::script) fn commit(&self) -> Result<(), Fault> {
+        self.deliver_all(|| self.commit_all())
+    }
+
+    fn commit_all(&self) -> Result<(), Fault> {
         let writes = {
             let mut own = self.own.borrow_mut();
             own.pending_fresh |= std::mem::take(&mut own.pending_record);

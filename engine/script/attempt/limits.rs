@@ -179,6 +179,9 @@ impl Attempt {
             let _ = self.ended();
             return true;
         }
+        if self.demand_place().is_err() {
+            return true;
+        }
         let most = self.call.surroundings.limits.memory_bytes;
         if alloc::bytes() > MEMORY.get() {
             let message = format!("the script holds more than {} MB of memory", most / (1024 * 1024));

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::base::limits::STEP_RESULT_BYTES;
 use crate::base::{EventId, Json, Millis, alloc};
+use crate::rules::fit::is_under;
 use crate::rules::row::Recorded;
 use crate::rules::run::Outcome;
 use crate::rules::waits::{self, Turn};
@@ -56,7 +57,7 @@ impl Attempt {
 
     /// Waits until the engine has done it.
     fn deliver<T>(&self, reply: Reply<T>) -> Result<T, Fault> {
-        match self.wait(Uncounted(reply))? {
+        match self.deliver_all(|| self.wait(Uncounted(reply)))? {
             Ok(done) => Ok(done),
             Err(PostError::Lost) => Err(self.halt(Halt::Stop(Outcome::Lost))),
             Err(PostError::Store(error)) => Err(self.halt(Halt::Store(error))),
@@ -217,9 +218,34 @@ impl Attempt {
     pub(in crate::script) fn record_wait(&self, row: WaitRow, result: Recorded, made: Made) -> Result<(), Fault> {
         let event = row.event();
         let wait = row.wait.clone();
+        let came = waits::came(&row).map(|came| came.max(self.came()));
         self.append(Arc::clone(&wait.key), wait.kind, result, made)?;
+        if let Some(came) = came {
+            self.came.set(came);
+        }
         alloc::uncounted(|| self.own.borrow_mut().pending.push(Write::RecordWait(wait)));
         self.remember(WaitRow { state: WaitState::Recorded(event), ..row });
+        Ok(())
+    }
+
+    /// Records what a race came to, by the end of a branch that came at this time. What the others wait for goes with the record: nothing
+    /// ends their waits any more, and what they have invoked is cancelled.
+    pub(in crate::script) fn end_race(&self, key: Arc<str>, result: Recorded, made: Made, came: Millis) -> Result<(), Fault> {
+        let before = self.came();
+        self.append(Arc::clone(&key), Kind::Race, result, made)?;
+        self.came.set(came.max(before));
+        let is_left = |row: &WaitRow| is_under(&row.wait.key, &key) && !matches!(row.state, WaitState::Recorded(_));
+        let left: Vec<WaitRow> = alloc::uncounted(|| self.common.waits.borrow().iter().filter(|row| is_left(row)).cloned().collect());
+        if left.is_empty() {
+            return self.commit_soon();
+        }
+        let with = self.checkpoint(None, None);
+        let writes = with.list.writes.clone();
+        self.deliver(alloc::uncounted(|| self.ports.post.leave(Arc::clone(&key), left, with)))?;
+        self.tell(&writes);
+        self.common.waits.borrow_mut().retain(|row| !is_left(row));
+        // The wait for the disk is not the script's time.
+        self.own.borrow_mut().began = self.now();
         Ok(())
     }
 

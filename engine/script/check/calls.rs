@@ -119,6 +119,7 @@ pub(super) fn not_a_rest(text: &str) -> Option<(String, &'static str)> {
 fn wrong_value(function: &str, field: &Field) -> Option<String> {
     let value = field.value.as_ref()?;
     match (function, field.name.as_str()) {
+        ("race", "id") => (!value.is_string()).then(|| "the option `id` of race is a text".to_owned()),
         ("parallel", "settle") => (!value.is_bool()).then(|| "settle is true or false".to_owned()),
         ("publish", "topic") => match &field.text {
             Some((topic, _)) => api::publish::wrong_name("a topic", topic),

@@ -463,7 +463,7 @@ impl Flow<'_> {
         for argument in &call.args {
             if closure(argument).is_some() {
                 let item = match (name.as_str(), given.first()) {
-                    ("parallel", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
+                    ("parallel" | "race", Some(Datum { what, .. })) => vec![self.item(what, self.at(argument.start_position()))],
                     _ => Vec::new(),
                 };
                 let (what, _) = self.closure(argument, &item, false);

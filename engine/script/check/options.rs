@@ -1,7 +1,8 @@
-//! What the literals in calls of `step` and `parallel` say: the back-off of a step, and what the branches are.
+//! What the literals in calls of `step`, `parallel` and `race` say: the back-off of a step, and what the branches are.
 
 use rhai::{Array, Dynamic, Expr, FnCallExpr, Map};
 
+use crate::base::limits::BRANCHES_MOST;
 use crate::base::{Diagnostic, Location, Span};
 
 use super::super::terms;
@@ -63,26 +64,29 @@ impl Checker<'_> {
         }
     }
 
-    /// The branches of a `parallel`.
-    pub(super) fn branches(&mut self, call: &FnCallExpr) {
+    /// The branches of `parallel` or `race`.
+    pub(super) fn branches(&mut self, function: &str, call: &FnCallExpr) {
+        if function == "race" {
+            self.race(call);
+        }
         let branches = match &call.args[..] {
             [branches] => branches,
-            [_, each, _] => return self.arity(each, 1),
-            [_, each] if closure(each).is_some() => return self.arity(each, 1),
+            [_, each, _] => return self.arity(function, each, 1),
+            [_, each] if closure(each).is_some() => return self.arity(function, each, 1),
             [branches, options] if is_map(options) => branches,
             _ => return,
         };
         match branches {
             Expr::Array(items, _) => {
                 for (at, item) in items.iter().enumerate() {
-                    self.branch(&at.to_string(), item);
+                    self.branch(function, &at.to_string(), item);
                 }
             }
             Expr::Map(parts, _) => {
                 for (name, item) in &parts.0 {
                     let place = self.at(name.pos);
                     self.name("a branch's", &name.name, place);
-                    self.branch(&name.name, item);
+                    self.branch(function, &name.name, item);
                 }
             }
             // Rhai has put constants into one value.
@@ -91,29 +95,43 @@ impl Checker<'_> {
                 let in_map = || Some(value.read_lock::<Map>()?.iter().find(|(_, item)| !item.is_fnptr())?.0.to_string());
                 if let Some(name) = in_list().or_else(in_map) {
                     let place = self.at(*position);
-                    self.no_closure(&name, place);
+                    self.no_closure(function, &name, place);
                 }
             }
             _ => {}
         }
     }
 
-    fn branch(&mut self, name: &str, item: &Expr) {
-        if closure(item).is_some() {
-            self.arity(item, 0);
-        } else if item.get_literal_value(None).is_some_and(|value| !value.is_fnptr()) {
-            let place = self.at(item.start_position());
-            self.no_closure(name, place);
+    /// How many branches a race has, and what it is called.
+    fn race(&mut self, call: &FnCallExpr) {
+        if let Some(first) = call.args.first()
+            && size(first).is_some_and(|size| !(1..=BRANCHES_MOST).contains(&size))
+        {
+            let place = self.at(first.start_position());
+            self.report(Diagnostic::error("E0310", format!("race takes 1 to {BRANCHES_MOST} branches")).at(place));
+        }
+        let options = call.args.iter().skip(1).next_back().map(|options| self.fields(options)).unwrap_or_default();
+        if let Some((name, place)) = options.into_iter().find(|field| field.name == "id").and_then(|id| id.text) {
+            self.name("a race's", &name, place);
         }
     }
 
-    fn no_closure(&mut self, name: &str, place: Location) {
-        let problem = Diagnostic::error("E0310", format!("branch `{name}` of parallel is no closure")).at(place);
-        self.report(problem.help("write || …, or parallel(list, |item| …)"));
+    fn branch(&mut self, function: &str, name: &str, item: &Expr) {
+        if closure(item).is_some() {
+            self.arity(function, item, 0);
+        } else if item.get_literal_value(None).is_some_and(|value| !value.is_fnptr()) {
+            let place = self.at(item.start_position());
+            self.no_closure(function, name, place);
+        }
+    }
+
+    fn no_closure(&mut self, function: &str, name: &str, place: Location) {
+        let problem = Diagnostic::error("E0310", format!("branch `{name}` of {function} is no closure")).at(place);
+        self.report(problem.help(format!("write || …, or {function}(list, |item| …)")));
     }
 
     /// A branch takes its item, or nothing.
-    fn arity(&mut self, expression: &Expr, given: usize) {
+    fn arity(&mut self, function: &str, expression: &Expr, given: usize) {
         let Some(name) = closure(expression).filter(|name| name.contains('$')) else { return };
         let Some(all) = self.functions.iter().find(|function| function.name == name).map(|function| function.parameters) else { return };
         let own = all.saturating_sub(captures(expression));
@@ -126,7 +144,7 @@ impl Checker<'_> {
             0 => ("none", "write || …"),
             _ => ("its item", "write |item| …"),
         };
-        let problem = Diagnostic::error("E0310", format!("this branch of parallel has {}, and is given {takes}", count(own)));
+        let problem = Diagnostic::error("E0310", format!("this branch of {function} has {}, and is given {takes}", count(own)));
         self.report(problem.at(place).help(help));
     }
 
@@ -135,6 +153,19 @@ impl Checker<'_> {
         if let Some(message) = terms::wrong_name(whose, name) {
             self.report(Diagnostic::error("E0310", message).at(place));
         }
+    }
+}
+
+/// How many branches stand there, or items that there is a branch for.
+fn size(branches: &Expr) -> Option<usize> {
+    match branches {
+        Expr::Array(items, _) => Some(items.len()),
+        Expr::Map(parts, _) => Some(parts.0.len()),
+        Expr::DynamicConstant(value, _) => {
+            let list = value.read_lock::<Array>().map(|items| items.len());
+            list.or_else(|| value.read_lock::<Map>().map(|map| map.len()))
+        }
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Millis;
+use crate::rules::race::{self, Races, Won};
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, EventRow, Failure, Kind, Record, RunRow, RunState, SourceRow, WaitRow, WaitState};
 use crate::store::Journal;
@@ -47,6 +48,8 @@ pub enum StepStatus {
     Retrying,
     /// The run ended before it was recorded.
     Abandoned,
+    /// It is of a branch of a race that another branch ended before it was recorded: it does not go on.
+    Left,
 }
 
 /// One step of a run.
@@ -80,6 +83,12 @@ pub struct StepView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<FailureShape>")]
     pub error: Option<Failure>,
+    /// Of a race: the branch that ended first, by its name or its place in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// Of a race that gave a value: the branches that were left, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
     /// Its attempts in order, the recorded one last. A sleep has none.
     pub attempts: Vec<AttemptView>,
 }
@@ -115,12 +124,17 @@ impl Trace {
             rows.push(attempt);
         }
         let between = tried.remove("").unwrap_or_default();
+        let races = Races::of(&journal.records);
         let mut steps: Vec<StepView> = Vec::new();
         for record in journal.records.iter().filter(|record| !record.kind.is_tiny()) {
             let failed = if record.kind == Kind::Sleep { None } else { tried.remove(&*record.key) };
-            steps.push(recorded(run, record, &failed.unwrap_or_default(), now));
+            steps.push(recorded(run, record, &failed.unwrap_or_default(), races.cut_off(record), now));
         }
-        let open = order.into_iter().filter_map(|key| tried.remove(key).and_then(|rows| unrecorded(run, key, &rows, now)));
+        let open = order.into_iter().filter_map(|key| {
+            let rows = tried.remove(key)?;
+            let is_left = rows.last().is_some_and(|last| races.gave_up(last));
+            unrecorded(run, key, &rows, is_left, now)
+        });
         steps.extend(open);
         steps.extend(waits.iter().filter(|row| !matches!(row.state, WaitState::Recorded(_))).map(waiting));
         let mut view = RunView::of(run, now);
@@ -161,10 +175,13 @@ impl AttemptView {
     }
 }
 
-fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], now: Millis) -> StepView {
+/// A record; `left` is when its race was over, where it is a sleep that was not over by then.
+fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], left: Option<Millis>, now: Millis) -> StepView {
+    let won = Won::of(record);
     let (status, until, output, error) = match &record.result {
-        Recorded::Value(json) => (StepStatus::Completed, None, Some(raw(json)), None),
+        Recorded::Value(json) => (StepStatus::Completed, None, Some(won.as_ref().map_or_else(|| raw(json), shown)), None),
         Recorded::Failed(failure) => (StepStatus::Failed, None, None, Some((**failure).clone())),
+        Recorded::Until(_) if left.is_some() => (StepStatus::Left, left.map(Time), None, None),
         // The run was ended in its sleep.
         Recorded::Until(until) if run.ended.is_some_and(|ended| ended < *until) => (StepStatus::Abandoned, Some(Time(*until)), None, None),
         Recorded::Until(until) if *until > now => (StepStatus::Sleeping, Some(Time(*until)), None, None),
@@ -189,14 +206,24 @@ fn recorded(run: &RunRow, record: &Record, failed: &[&AttemptRow], now: Millis) 
         waits_for: None,
         output,
         error,
+        first: (record.kind == Kind::Race).then(|| race::first(record)).flatten(),
+        left: won.map(|won| won.left).unwrap_or_default(),
         attempts,
     }
 }
 
-/// A step that has failed attempts and no record yet.
-fn unrecorded(run: &RunRow, key: &str, rows: &[&AttemptRow], now: Millis) -> Option<StepView> {
+/// What a script got of a race.
+fn shown(won: &Won) -> Raw {
+    let seen = Won { name: won.name.clone(), index: won.index, value: won.value.clone(), left: Vec::new() };
+    // It was read from JSON, so it can be written.
+    raw(&serde_json::to_string(&seen).unwrap_or_default())
+}
+
+/// A step that has failed attempts and no record yet; `is_left` says that its race is over.
+fn unrecorded(run: &RunRow, key: &str, rows: &[&AttemptRow], is_left: bool, now: Millis) -> Option<StepView> {
     let (first, last) = (rows.first()?, rows.last()?);
     let status = match last.next {
+        _ if is_left => StepStatus::Left,
         _ if run.state.is_terminal() => StepStatus::Abandoned,
         Some(next) if next > now && run.state == RunState::BackingOff => StepStatus::BackingOff,
         _ => StepStatus::Retrying,
@@ -212,6 +239,8 @@ fn unrecorded(run: &RunRow, key: &str, rows: &[&AttemptRow], now: Millis) -> Opt
         waits_for: None,
         output: None,
         error: Some((*last.error).clone()),
+        first: None,
+        left: Vec::new(),
         attempts: rows.iter().map(|row| AttemptView::of(row)).collect(),
     })
 }
@@ -229,6 +258,8 @@ fn waiting(row: &WaitRow) -> StepView {
         waits_for: Some(row.what.words()),
         output: None,
         error: None,
+        first: None,
+        left: Vec::new(),
         attempts: Vec::new(),
     }
 }
@@ -316,6 +347,36 @@ mod tests {
         let journal = Journal { records: vec![record(0, "nap", Kind::Sleep, Recorded::Failed(failure), 1)], attempts: vec![] };
         let trace = Trace::of(&row(RunState::Running), None, &journal, &[], Millis(100));
         assert_eq!((trace.steps[0].status, trace.steps[0].until, trace.steps[0].attempts.len()), (StepStatus::Failed, None, 1));
+    }
+
+    #[test]
+    fn a_race_says_who_was_first_and_what_it_left_behind_does_not_go_on() {
+        let won = Recorded::Value(Arc::from(r#"{"name":"paid","value":7,"left":["late","trips"]}"#));
+        let race = Record { ended: Millis(95), ..record(2, "race", Kind::Race, won, 1) };
+        let failure = Arc::new(Failure { step: Some("r2 › 1".into()), message: "no".into(), ..Failure::default() });
+        let journal = Journal {
+            records: vec![
+                record(0, "race › late › sleep", Kind::Sleep, Recorded::Until(Millis(500)), 1),
+                record(1, "race › paid › ask", Kind::Step, Recorded::Value(Arc::from("7")), 1),
+                race,
+                record(3, "r2", Kind::Race, Recorded::Failed(failure), 1),
+            ],
+            attempts: vec![failed("race › trips › ask", 1, Some(300))],
+        };
+        let trace = Trace::of(&row(RunState::BackingOff), None, &journal, &[], Millis(100));
+        let seen: Vec<_> = trace.steps.iter().map(|step| (step.key.as_str(), step.status, step.first.as_deref())).collect();
+        let expected = [
+            ("race › late › sleep", StepStatus::Left, None),
+            ("race › paid › ask", StepStatus::Completed, None),
+            ("race", StepStatus::Completed, Some("paid")),
+            ("r2", StepStatus::Failed, Some("1")),
+            ("race › trips › ask", StepStatus::Left, None),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(trace.steps[0].until, Some(Time(Millis(95))), "it slept until then");
+        let race = &trace.steps[2];
+        assert_eq!(race.output.as_ref().map(|raw| raw.get()), Some(r#"{"name":"paid","value":7}"#), "what the script got");
+        assert_eq!(race.left, ["late", "trips"]);
     }
 
     #[test]

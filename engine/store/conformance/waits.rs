@@ -76,6 +76,30 @@ pub(super) fn a_wait_is_resolved_once_and_stays_until_it_is_dropped(store: &dyn 
     assert_eq!(commit(store, vec![is_open(&waits[0].wait, None)]), Ok(vec![Err(Conflict::WaitClosed)]), "it is gone");
 }
 
+pub(super) fn a_wait_that_is_given_up_is_gone_unless_it_is_recorded(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let run = run(ids.next(NOW), event.id);
+    put(store, vec![Write::InsertEvent(event.clone()), Write::CreateRun(run.clone())]);
+    let waits: Vec<WaitRow> = ["open", "resolved", "recorded"].iter().map(|key| wait(run.id, Kind::Wait, key)).collect();
+    put(store, waits.iter().cloned().map(Write::OpenWait).collect());
+    assert_eq!(commit(store, vec![resolve(&waits[1].wait, Resolution::Event(event.id))]), Ok(vec![Ok(())]));
+    put(
+        store,
+        vec![Write::ResolveWait { wait: waits[2].wait.clone(), with: Resolution::TimedOut }, Write::RecordWait(waits[2].wait.clone())],
+    );
+    let beside = wait(run.id, Kind::Invoke, "open");
+    put(store, vec![Write::OpenWait(beside.clone())]);
+    put(store, waits.iter().map(|row| Write::DropWait(row.wait.clone())).collect());
+    assert_eq!(store.waits(run.id), Ok(vec![in_state(&waits[2], WaitState::Recorded(None)), beside.clone()]));
+    assert_eq!(commit(store, vec![is_open(&waits[0].wait, None)]), Ok(vec![Err(Conflict::WaitClosed)]), "nothing resolves it any more");
+    let again = wait(run.id, Kind::Wait, "again");
+    put(store, vec![Write::OpenWait(again.clone())]);
+    assert_eq!(commit(store, vec![resolve(&again.wait, Resolution::Event(event.id))]), Ok(vec![Ok(())]), "nobody has had the event");
+    put(store, vec![end(run.id, RunState::Cancelled, NOW), Write::DropWait(beside.wait.clone())]);
+    assert!(store.waits(run.id).is_ok_and(|rows| rows.contains(&beside)), "of a run that has ended nothing is written");
+}
+
 pub(super) fn an_event_resolves_one_wait_of_a_run(store: &dyn Store) {
     let ids = ids();
     let event = event(ids.next(NOW));

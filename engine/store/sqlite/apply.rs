@@ -152,7 +152,7 @@ impl<'c> Applier<'c> {
                 self.sql.put_source.execute(params![&*source.hash, source.files.as_bytes()])?;
                 Ok(())
             }
-            Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) => {
+            Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) | Write::DropWait(wait) => {
                 if self.live(wait.run)?.is_some() {
                     let named = self.waits.write(write)?;
                     self.sweeper.freed(named);

@@ -25,6 +25,7 @@ pub(super) struct Waits<'c> {
     has_had: Statement<'c>,
     open: Statement<'c>,
     drop_one: Statement<'c>,
+    give_up: Statement<'c>,
     resolve: Statement<'c>,
     record: Statement<'c>,
     drop: Statement<'c>,
@@ -40,6 +41,7 @@ impl<'c> Waits<'c> {
             open: sql("INSERT INTO waits (run, kind, key, what, opened, until, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0) \
                  ON CONFLICT DO NOTHING")?,
             drop_one: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 RETURNING event")?,
+            give_up: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 AND state <> 2 RETURNING event")?,
             resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             drop: sql("DELETE FROM waits WHERE run = ?1 RETURNING event")?,
@@ -67,6 +69,11 @@ impl<'c> Waits<'c> {
             Write::RecordWait(wait) => {
                 self.record.execute(params![wait.run.0, wait.kind as u8, &*wait.key])?;
                 Ok(None)
+            }
+            Write::DropWait(wait) => {
+                let key = params![wait.run.0, wait.kind as u8, &*wait.key];
+                let named: Option<Option<i64>> = self.give_up.query_row(key, |row| row.get(0)).optional()?;
+                Ok(named.flatten())
             }
             _ => Ok(None),
         }

@@ -85,3 +85,35 @@ fn branches_that_get_no_stack_run_one_after_another_and_are_replayed_so() {
     let trace = place.ask(&engine, &["runs", "trace", run["run_id"].as_str().unwrap(), "--json"]).exits(0).json();
     assert_eq!(trace["attempts"], serde_json::json!([]), "{trace}");
 }
+
+#[test]
+fn a_race_whose_branches_get_no_stack_goes_by_all_that_is_recorded_and_waits_for_none_that_is_left() {
+    let place = Place::new();
+    let handler = "
+        let items = [0, 1, 2, 3, 4, 5];
+        // A signal ends all of the waits while the run is suspended. One branch has ended by that, and not all can be there at once to say so:
+        // the others begin nothing before it could. In the second race they have something recorded as well.
+        let first = race(items, |n| { wait_for_signal(\"go\"); if n == 5 { n } else { step(\"never\", || n) } });
+        let second = race(items, |n| { step(\"a\", || n); wait_for_signal(\"on\"); if n == 5 { n } else { step(\"never\", || n) } });
+        // Where branches of one that is left have no stack, nobody waits until they have.
+        let third = race(#{ busy: || parallel([0, 1, 2, 3], |n| step(\"b\", || n)), quick: || step(\"q\", || 1) });
+        [first, second, third.name, parallel(items, |n| step(\"c\", || n))]
+    ";
+    let engine = started(&place, handler);
+    // One for the script, and two for its branches.
+    leave_room(&engine, Some(3));
+    let sent = place.ask(&engine, &["send", "a/b"]).exits(0);
+    let event = sent.out.trim();
+    for signal in ["go", "on"] {
+        let wait = format!("waits for signal `{signal}`");
+        let waits = |run: &serde_json::Value| run["state"] == "waiting" && run["why"].as_str().is_some_and(|why| why.contains(&wait));
+        run_that(&place, &engine, event, waits);
+        place.ask(&engine, &["signal", signal]).exits(0);
+    }
+    let run = run_that(&place, &engine, event, |run| run["state"] == "completed");
+    let last = serde_json::json!({ "index": 5, "value": 5 });
+    assert_eq!(run["output"], serde_json::json!([last, last, "quick", [0, 1, 2, 3, 4, 5]]), "{run}");
+    let trace = place.ask(&engine, &["runs", "trace", run["run_id"].as_str().unwrap(), "--json"]).exits(0).json();
+    let keys: Vec<&str> = trace["steps"].as_array().unwrap().iter().filter_map(|step| step["key"].as_str()).collect();
+    assert!(keys.contains(&"race#2 › 5 › a") && !keys.iter().any(|key| key.ends_with("never")), "{trace}");
+}

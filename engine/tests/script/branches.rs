@@ -58,6 +58,9 @@ impl Post for Early {
     fn time_out(&self, wait: &WaitKey) -> Reply<WaitRow> {
         panic!("nothing times out here: {wait:?}")
     }
+    fn leave(&self, race: Arc<str>, waits: Vec<WaitRow>, _: OwnWrites) -> Reply<()> {
+        panic!("nothing races here: {race} {waits:?}")
+    }
 }
 
 /// Runs a script in which a branch waits for `first` and `second`, while another one is at a call that is answered only

@@ -54,6 +54,15 @@ fn each_mistake_is_shown_with_its_place() {
         ("parallel([|x| x])", "E0310 main.rhai:1:11 this branch of parallel has 1 parameter, and is given none"),
         ("parallel([1], |x| x, #{ settle: 1 })", "E0310 main.rhai:1:25 settle is true or false"),
         ("parallel([1], |x| x, #{ limit: \"2\" })", "E0310 main.rhai:1:25 limit is a whole number from 1 to 256"),
+        ("race([])", "E0310 main.rhai:1:6 race takes 1 to 256 branches"),
+        ("race(#{})", "E0310 main.rhai:1:6 race takes 1 to 256 branches"),
+        ("race([1])", "E0310 main.rhai:1:7 branch `0` of race is no closure | write || …, or race(list, |item| …)"),
+        ("race([|x| x])", "E0310 main.rhai:1:7 this branch of race has 1 parameter, and is given none"),
+        ("race(#{ a: || 1 }, #{ limit: 2 })", "E0310 main.rhai:1:23 race has no option `limit` | it takes id"),
+        ("race([|| 1], #{ id: \"a#b\" })", "E0310 main.rhai:1:21 a race's name has no `#`"),
+        ("race([|| 1], #{ id: 7 })", "E0310 main.rhai:1:17 the option `id` of race is a text"),
+        ("step(\"a\", || race([|| 1]))", "E0308 main.rhai:1:14 race inside the closure of a step"),
+        ("let fs = [];\nfor i in 0..2 { fs.push(|| i); }\nrace(fs)", "E0317 main.rhai:2:25"),
         ("wait_for_any([#{ \"if\": \"true\" }])", "E0310 main.rhai:1:15 each entry of wait_for_any names its `event`"),
         ("wait_for_any([\"otp/received\"])", "E0310 main.rhai:1:15 wait_for_any takes an array of #{ event, \"if\" }"),
         ("send_event([])", "E0310 main.rhai:1:12 send_event takes 1 to 5000 events at once"),
@@ -371,6 +380,9 @@ fn a_branch_that_assigns_what_it_captured_is_warned_of() {
         ("let s = 0;\nparallel([1, 2], |x| { let s = 1; s += x; s })", None),
         ("let s = 0;\n[1, 2].for_each(|x| { s += x; });", None),
         ("let s = 0;\nparallel([[1, 2].map(|x| { s += x; || s })[0]]);", None),
+        ("let s = 0;\nrace([|| { s += 1; }, || 2])", Some((2, 12))),
+        ("let s = 0;\nrace([1, 2], |x| { s += x; }, #{ id: \"r\" })", Some((2, 20))),
+        ("fn race(all) { all.len() }\nlet s = 0;\nrace([|| { s += 1; }]);", None),
     ] {
         let program = Bench::new(script).program();
         let found = program.warnings().iter().find(|warning| warning.code == "W0411").and_then(Diagnostic::position);

@@ -14,6 +14,7 @@ mod options;
 mod postgres;
 mod publish;
 mod pure;
+mod races;
 mod reference;
 
 use std::cell::Cell;
@@ -251,6 +252,9 @@ impl Post for WithValues {
     }
     fn time_out(&self, wait: &stepwell::rules::WaitKey) -> Reply<WaitRow> {
         self.0.time_out(wait)
+    }
+    fn leave(&self, race: Arc<str>, waits: Vec<WaitRow>, with: OwnWrites) -> Reply<()> {
+        self.0.leave(race, waits, with)
     }
 }
 

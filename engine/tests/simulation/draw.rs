@@ -16,6 +16,8 @@ use super::swarm::{Feature, Swarm};
 const KEYS: [&str; 2] = ["a", "b"];
 /// Percent of the worlds in which steps count, of those in which somebody has runs done again, and in which somebody invokes functions.
 const OTHERS: u64 = 30;
+/// From this seed on programs have races. The worlds before are what they were without, since what they meet is counted.
+pub const RACES_FROM: u64 = 300;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -30,6 +32,9 @@ pub fn world(seed: u64) -> (Plan, Swarm) {
     }
     if swarm.has(Feature::ClockJumps) {
         swarm.rates.retain(|(feature, _)| *feature != Feature::Timeouts);
+    }
+    if seed >= RACES_FROM {
+        swarm.rates.push((Feature::Races, *Dice::new(!seed).pick(&[15, 40])));
     }
     let plan = plan(&mut dice, &swarm);
     (plan, swarm)

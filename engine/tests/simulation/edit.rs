@@ -79,6 +79,7 @@ fn cut_in(block: &mut Vec<Stmt>, left: &mut usize, how: Cut) -> Option<bool> {
             Stmt::If { then, other, .. } => cut_in(then, left, how).or_else(|| cut_in(other, left, how)),
             Stmt::For { body, .. } => cut_in(body, left, how),
             Stmt::Parallel(parallel) => parallel.branches.iter_mut().find_map(|branch| cut_in(&mut branch.body, left, how)),
+            Stmt::Race(race) => race.lanes.iter_mut().find_map(|lane| cut_in(&mut lane.body, left, how)),
             _ => None,
         };
         if found.is_some() {
@@ -107,6 +108,18 @@ fn cut_at(block: &mut Vec<Stmt>, at: usize, how: Cut) -> bool {
             };
             let inside: Vec<Stmt> = std::mem::take(&mut parallel.branches).into_iter().flat_map(end).collect();
             block.splice(at..=at, inside);
+        }
+        (Cut::Inline, Stmt::Race(race)) => {
+            let ends = [(race.to, 1), (race.first, 0)].map(|(to, value)| Stmt::Let { to, value: Expr::Number(value) });
+            let inside: Vec<Stmt> = std::mem::take(&mut race.lanes).into_iter().flat_map(|lane| lane.body).chain(ends).collect();
+            block.splice(at..=at, inside);
+        }
+        (Cut::Plain, Stmt::Race(race)) => {
+            if race.lanes.len() > 2 {
+                race.lanes.pop();
+            } else if !std::mem::take(&mut race.caught) && race.id.take().is_none() {
+                return std::mem::take(&mut race.named);
+            }
         }
         (Cut::Plain, Stmt::Parallel(parallel)) => {
             if parallel.branches.len() > 2 {
@@ -168,8 +181,10 @@ pub fn without_invoke(program: &Program, function: &str) -> Program {
     fn clear(block: &mut Vec<Stmt>, function: &str) {
         block.retain(|stmt| !matches!(stmt, Stmt::Invoke(invoke) if invoke.function == function));
         for stmt in block {
-            if let Stmt::Parallel(parallel) = stmt {
-                parallel.branches.iter_mut().for_each(|branch| clear(&mut branch.body, function));
+            match stmt {
+                Stmt::Parallel(parallel) => parallel.branches.iter_mut().for_each(|branch| clear(&mut branch.body, function)),
+                Stmt::Race(race) => race.lanes.iter_mut().for_each(|lane| clear(&mut lane.body, function)),
+                _ => {}
             }
         }
     }
@@ -212,6 +227,7 @@ fn calls(block: &[Stmt], helper: usize) -> bool {
         Stmt::If { then, other, .. } => calls(then, helper) || calls(other, helper),
         Stmt::For { body, .. } => calls(body, helper),
         Stmt::Parallel(parallel) => parallel.branches.iter().any(|branch| calls(&branch.body, helper)),
+        Stmt::Race(race) => race.lanes.iter().any(|lane| calls(&lane.body, helper)),
         _ => false,
     })
 }
@@ -226,6 +242,7 @@ fn renumber(block: &mut [Stmt], numbers: &[usize]) {
             }
             Stmt::For { body, .. } => renumber(body, numbers),
             Stmt::Parallel(parallel) => parallel.branches.iter_mut().for_each(|branch| renumber(&mut branch.body, numbers)),
+            Stmt::Race(race) => race.lanes.iter_mut().for_each(|lane| renumber(&mut lane.body, numbers)),
             _ => {}
         }
     }
@@ -266,6 +283,15 @@ fn repair(block: &mut [Stmt], known: &mut Vec<u32>) {
                     repair_expr(&mut branch.result, &inside);
                 }
                 parallel.branches.iter_mut().for_each(|branch| repair_target(&mut branch.to, known));
+            }
+            Stmt::Race(race) => {
+                for lane in &mut race.lanes {
+                    let mut inside = known.clone();
+                    repair(&mut lane.body, &mut inside);
+                    repair_expr(&mut lane.result, &inside);
+                }
+                repair_target(&mut race.to, known);
+                repair_target(&mut race.first, known);
             }
             Stmt::Sleep { .. } | Stmt::Tiny { .. } | Stmt::Flaky { .. } | Stmt::Fail { .. } => {}
         }

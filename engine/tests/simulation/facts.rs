@@ -312,6 +312,7 @@ impl Facts {
             Write::OpenWait(row) => self.wait_opened(row, now),
             Write::ResolveWait { wait, with } => self.wait_resolved(&wait, with, now),
             Write::RecordWait(wait) => self.wait_recorded(&wait),
+            Write::DropWait(wait) => self.wait_given_up(&wait, now),
             Write::DropWaits(run) => self.waits_dropped(run),
             Write::PutCron(row) => self.stands(&row, now),
             Write::DropCron(_) => {}
@@ -659,7 +660,8 @@ impl Facts {
 }
 
 fn run_is_branched(plan: &Plan, function: usize, version: usize) -> bool {
-    plan.functions[function].versions[version].body.iter().any(|stmt| matches!(stmt, super::program::Stmt::Parallel(_)))
+    let body = &plan.functions[function].versions[version].body;
+    body.iter().any(|stmt| matches!(stmt, super::program::Stmt::Parallel(_) | super::program::Stmt::Race(_)))
 }
 
 fn keys(due: &[Wanted]) -> Vec<String> {
@@ -679,6 +681,14 @@ fn fits(wanted: &straight::Result, record: &Record) -> bool {
         (straight::Result::Sent(_) | straight::Result::Signal(..), Recorded::Value(_)) => true,
         (straight::Result::Value(value), Recorded::Value(text)) => serde_json::from_str::<Value>(text).is_ok_and(|stored| stored == *value),
         (straight::Result::Failed(message), Recorded::Failed(failure)) => failure.message == *message,
+        (straight::Result::First(ends), Recorded::Value(text)) => {
+            let won: Value = serde_json::from_str(text).unwrap_or_default();
+            let first = won["name"].as_str().map(str::to_owned).or_else(|| Some(won["index"].as_i64()?.to_string()));
+            ends.iter().any(|(name, end)| first.as_ref() == Some(name) && end.as_ref().ok() == won["value"].as_i64().as_ref())
+        }
+        (straight::Result::First(ends), Recorded::Failed(failure)) => {
+            ends.iter().any(|(_, end)| end.as_ref().err() == Some(&failure.message))
+        }
         (straight::Result::Sleep { seconds }, Recorded::Until(until)) => until.0 - record.started.0 == seconds * 1_000,
         _ => false,
     }

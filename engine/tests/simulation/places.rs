@@ -26,6 +26,7 @@ const PLACES: &[(&str, usize, &[Site])] = &[
             Site::Adopt,
             Site::BackOff,
             Site::Waited,
+            Site::Race,
             Site::Complete,
             Site::Fail,
         ],
@@ -47,6 +48,7 @@ const PLACES: &[(&str, usize, &[Site])] = &[
         ],
     ),
     ("invoke.rs", 3, &[Site::Call, Site::Invoke, Site::GiveUp, Site::Deadlock]),
+    ("left.rs", 1, &[Site::Leave]),
     ("migrate.rs", 1, &[Site::Migrate, Site::RetryNow]),
     // For the scheduler, and for what follows from a start.
     ("mod.rs", 1, &[Site::Recover, Site::Poison, Site::Sources, Site::Position, Site::Gone, Site::Rethrottle, Site::Barrier]),

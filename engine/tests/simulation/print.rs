@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use stepwell::base::Span;
 
 use super::program::{
-    Break, CAUGHT, Caught, Data, Expr, Helper, Invoke, MODULUS, Match, NOTHING, On, Parallel, Program, SETTLED, Shape, Step, Stmt, Target,
-    TinyKind, Wait,
+    Break, CAUGHT, Caught, Data, Expr, Helper, Invoke, MODULUS, Match, NOTHING, On, Parallel, Program, Race, SETTLED, Shape, Step, Stmt,
+    Target, TinyKind, Wait,
 };
 
 /// What a step says when it breaks.
@@ -121,6 +121,7 @@ impl Page<'_> {
             },
             Stmt::Signal { number, value } => self.line(&format!("send_signal(\"signal{number}\", {});", expr(value))),
             Stmt::Parallel(parallel) => self.parallel(parallel),
+            Stmt::Race(race) => self.race(race),
         }
     }
 
@@ -196,6 +197,43 @@ impl Page<'_> {
             let part = if parallel.named { format!("{name}.{}", parallel.name(at)) } else { format!("{name}[{at}]") };
             let value = if parallel.settle { format!("if \"ok\" in {part} {{ {part}.ok }} else {{ {SETTLED} }}") } else { part };
             self.line(&format!("{} = {value};", target(branch.to)))?;
+        }
+        Ok(())
+    }
+
+    fn race(&mut self, race: &Race) -> fmt::Result {
+        let name = format!("r{}", variable(race.to));
+        let to = |to: Target| if race.caught { format!("v{}", variable(to)) } else { target(to) };
+        if race.caught {
+            for to in [race.to, race.first] {
+                if let Target::New(variable) = to {
+                    self.line(&format!("let v{variable} = 0;"))?;
+                }
+            }
+            self.line("try {")?;
+            self.indent += 1;
+        }
+        self.line(&format!("let {name} = race({}", if race.named { "#{" } else { "[" }))?;
+        for (at, lane) in race.lanes.iter().enumerate() {
+            self.indent += 1;
+            self.line(&if race.named { format!("{}: || {{", race.lane(at)) } else { "|| {".to_owned() })?;
+            self.indent += 1;
+            self.block(&lane.body)?;
+            let result = expr(&lane.result);
+            self.line(&result)?;
+            self.indent -= 1;
+            self.line("},")?;
+            self.indent -= 1;
+        }
+        let id = race.id.as_ref().map(|id| format!(", #{{ id: \"{id}\" }}")).unwrap_or_default();
+        self.line(&format!("{}{id});", if race.named { "}" } else { "]" }))?;
+        self.line(&format!("{} = {name}.value;", to(race.to)))?;
+        let number = if race.named { format!("parse_int({name}.name.sub_string(1))") } else { format!("{name}.index") };
+        self.line(&format!("{} = {number};", to(race.first)))?;
+        if race.caught {
+            self.indent -= 1;
+            let (value, first) = (to(race.to), to(race.first));
+            self.line(&format!("}} catch (e) {{ {value} = {CAUGHT}; {first} = {}; }}", race.lanes.len()))?;
         }
         Ok(())
     }

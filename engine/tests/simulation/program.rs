@@ -7,7 +7,7 @@ mod talk;
 
 use super::dice::Dice;
 use super::swarm::{Feature, Swarm};
-pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Match, NOTHING, On, Parallel, SETTLED, SIGNALS, Wait};
+pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Lane, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
 
 /// Values stay below this number, so that nothing overflows.
 pub const MODULUS: i64 = 10_007;
@@ -107,6 +107,7 @@ pub enum Stmt {
         value: Expr,
     },
     Parallel(Parallel),
+    Race(Race),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -406,6 +407,7 @@ impl Stmt {
             Stmt::If { then, other, .. } => then.iter().chain(other).map(Stmt::size).sum(),
             Stmt::For { body, .. } => body.iter().map(Stmt::size).sum(),
             Stmt::Parallel(parallel) => parallel.branches.iter().flat_map(|branch| &branch.body).map(Stmt::size).sum(),
+            Stmt::Race(race) => race.lanes.iter().flat_map(|lane| &lane.body).map(Stmt::size).sum(),
             _ => 0,
         };
         1 + inside
@@ -418,6 +420,7 @@ fn step_in<'a>(block: &'a [Stmt], name: &str) -> Option<&'a Step> {
         Stmt::If { then, other, .. } => step_in(then, name).or_else(|| step_in(other, name)),
         Stmt::For { body, .. } => step_in(body, name),
         Stmt::Parallel(parallel) => parallel.branches.iter().find_map(|branch| step_in(&branch.body, name)),
+        Stmt::Race(race) => race.lanes.iter().find_map(|lane| step_in(&lane.body, name)),
         _ => None,
     })
 }

@@ -29,6 +29,10 @@ macro_rules! sites {
 }
 
 sites! {
+    /// A race is decided, and what its other branches wait for is given up, ...
+    Leave,
+    /// ... or there is nothing to give up.
+    Race,
     /// Versions of handlers that nobody needs are deleted.
     OldSources,
     /// A drain puts a run back into the queue.
@@ -172,6 +176,9 @@ impl Site {
         if let Some(row) = list.writes.iter().find_map(|write| if let Write::OpenWait(row) = write { Some(row) } else { None }) {
             return Some(if matches!(*row.what, What::Run(_)) { Site::Invoke } else { Site::Open });
         }
+        if has(|write| matches!(write, Write::DropWait(_))) {
+            return Some(Site::Leave);
+        }
         if has(is_value) {
             return Some(Site::Keep);
         }
@@ -244,6 +251,7 @@ impl Site {
                 (Kind::Step, _) => Site::Record,
                 (Kind::Sleep, _) => Site::Sleep,
                 (Kind::Wait | Kind::Invoke, _) => Site::Waited,
+                (Kind::Race, _) => Site::Race,
                 _ => Site::Tiny,
             },
             Write::Suspend { state: RunState::Sleeping, .. } => Site::Sleep,
@@ -272,7 +280,9 @@ impl Site {
             Write::DropSource(_) => Site::OldSources,
             Write::Sweep { .. } => Site::Sweep,
             // Never what a list is about: they come with something else, which is asked for before, or are left out of `last`.
-            Write::Retarget { .. } | Write::AddEvent { .. } | Write::OpenWait(_) | Write::DropWaits(_) => return None,
+            Write::Retarget { .. } | Write::AddEvent { .. } | Write::OpenWait(_) | Write::DropWait(_) | Write::DropWaits(_) => {
+                return None;
+            }
             Write::PutWindow(_) | Write::RaiseWindow(_) | Write::Adopt { .. } | Write::Log { .. } | Write::IfOpen { .. } => return None,
             Write::PutValue(_) | Write::DropValue(_) => return None,
         })

@@ -9,7 +9,9 @@ use stepwell::rules::row::Recorded;
 use stepwell::rules::{Kind, Record};
 
 use super::print::{complaint, overrun};
-use super::program::{CAUGHT, Caught, Data, Expr, MODULUS, NOTHING, On, Parallel, Program, SETTLED, Shape, Step, Stmt, Target, TinyKind};
+use super::program::{
+    CAUGHT, Caught, Data, Expr, MODULUS, NOTHING, On, Parallel, Program, Race, SETTLED, Shape, Step, Stmt, Target, TinyKind,
+};
 
 /// How far a journal leads, and what may come next.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,8 @@ pub enum Result {
     Sent(Vec<(usize, Value)>),
     /// Nothing; a signal is sent with it.
     Signal(usize, i64),
+    /// That of a race: what one of the branches came to that have ended, by their names.
+    First(Vec<(String, std::result::Result<i64, String>)>),
     /// Nobody can say.
     Anything,
 }
@@ -182,8 +186,50 @@ impl Walker<'_> {
                 self.record(&format!("signal{number}"), Kind::Send, Result::Signal(*number, value), 1, None)?;
             }
             Stmt::Parallel(parallel) => return self.parallel(parallel),
+            Stmt::Race(race) => return self.race(race),
         }
         Ok(())
+    }
+
+    /// A race whose record is there has come to what that says, and nothing below it is asked for. Else each branch goes as far as it is
+    /// recorded, and once one has ended the record may come, while the others go on.
+    fn race(&mut self, race: &Race) -> Walked {
+        let key = self.key(race.name(), Kind::Race);
+        if let Some(old) = self.journal.iter().find(|old| *old.key == *key && old.kind == Kind::Race) {
+            let below = format!("{key} › ");
+            self.asked += 1 + self.journal.iter().filter(|record| record.key.starts_with(&below)).count();
+            let (value, first) = match &old.result {
+                Recorded::Value(text) => {
+                    let won: Value = serde_json::from_str(text).unwrap_or_default();
+                    let first = won["index"].as_i64().or_else(|| won["name"].as_str()?.get(1..)?.parse().ok());
+                    (won["value"].as_i64().unwrap_or_default(), first.unwrap_or_default())
+                }
+                Recorded::Failed(_) if race.caught => (CAUGHT, race.lanes.len() as i64),
+                Recorded::Failed(failure) => return Err(Stop::Failed(failure.message.clone())),
+                Recorded::Until(_) => return Err(Stop::Unfit),
+            };
+            self.put(race.to, value);
+            self.put(race.first, first);
+            return Ok(());
+        }
+        let (above, began) = (self.path.clone(), self.not_before);
+        let mut ended = Vec::new();
+        for (at, lane) in race.lanes.iter().enumerate() {
+            self.path = format!("{key} › {} › ", race.lane(at));
+            self.not_before = began;
+            match self.block(&lane.body) {
+                Ok(()) => ended.push((race.lane(at), Ok(self.expr(&lane.result)))),
+                Err(Stop::Failed(message)) => ended.push((race.lane(at), Err(message))),
+                Err(Stop::Due) => {}
+                Err(Stop::Unfit) => return Err(Stop::Unfit),
+            }
+        }
+        (self.path, self.not_before) = (above, began);
+        if !ended.is_empty() {
+            let result = Result::First(ended);
+            self.due.push(Wanted { key, kind: Kind::Race, result, attempts: 1, not_before: began, opens: None });
+        }
+        Err(Stop::Due)
     }
 
     fn parallel(&mut self, parallel: &Parallel) -> Walked {
@@ -253,10 +299,7 @@ impl Walker<'_> {
         attempts: u32,
         opens: Option<Opens>,
     ) -> std::result::Result<Recorded, Stop> {
-        let name = format!("{}{name}", self.path);
-        let count = self.counts.entry((kind, name.clone())).or_insert(0);
-        *count += 1;
-        let key = if *count == 1 { name } else { format!("{name}#{count}") };
+        let key = self.key(name, kind);
         // Another version may ask in another order, as long as it asks for all of them before anything new.
         let Some(old) = self.journal.iter().find(|old| *old.key == *key && old.kind == kind) else {
             self.due.push(Wanted { key, kind, result, attempts, not_before: self.not_before, opens });
@@ -267,6 +310,14 @@ impl Walker<'_> {
             self.not_before = self.not_before.max(until);
         }
         Ok(old.result.clone())
+    }
+
+    /// The key of the next record of this kind and name.
+    fn key(&mut self, name: &str, kind: Kind) -> String {
+        let name = format!("{}{name}", self.path);
+        let count = self.counts.entry((kind, name.clone())).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { format!("{name}#{count}") }
     }
 
     /// The data of an event that the program makes.

@@ -30,6 +30,8 @@ pub enum Feature {
     Signals,
     Invokes,
     Parallels,
+    /// Races of branches. What draws a world says which ones have them.
+    Races,
     // In the project and what is sent to it.
     Limits,
     SharedLimits,

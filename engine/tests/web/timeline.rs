@@ -95,3 +95,17 @@ async fn attempts_and_branches_are_folded_by_their_signs() {
     assert!(!fold.contains("step.mail › three") && !fold.contains("step.last"), "{fold}");
     assert!(shown.contains("data-row=\"step.mail › three\"") && !shown.contains("branch mail"), "one alone is not folded: {shown}");
 }
+
+#[tokio::test]
+async fn a_race_shows_who_was_first_and_what_was_left() {
+    let shop = Shop::open();
+    let script = "race(#{ quick: || step(\"ask\", || 1), slow: || sleep(\"1h\") })\n";
+    std::fs::write(shop.folder().join("handlers/check-order.rhai"), script).unwrap();
+    reload(&shop, &[]).await;
+    let run = shop.run_in(&["completed"], "order/placed", json!({ "order": "o1", "items": ["tea"] })).await;
+    let shown = page(&shop, &format!("/runs/{run}")).await;
+    let race = row(&shown, "race.race");
+    assert!(race.contains("quick was first") && race.contains("left: slow"), "{race}");
+    assert_eq!(marks(row(&shown, "sleep.race › slow › sleep")), ["⊘"]);
+    assert!(shown.text.contains("data-fold=\"branch race\""), "what stands below it is folded: {}", shown.text);
+}

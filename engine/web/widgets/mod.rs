@@ -94,6 +94,7 @@ pub fn step_status(status: StepStatus) -> (&'static str, &'static str, Tone) {
         StepStatus::BackingOff => ("↻", "backing off", Tone::Warn),
         StepStatus::Retrying => ("↻", "retrying", Tone::Warn),
         StepStatus::Abandoned => ("⊘", "abandoned", Tone::Quiet),
+        StepStatus::Left => ("⊘", "left", Tone::Quiet),
     }
 }
 

@@ -193,6 +193,7 @@ const RECORDED: &[&str] = &[
     "send_event",
     "send_signal",
     "parallel",
+    "race",
     "fail",
 ];
 

@@ -7,7 +7,7 @@ use rhai::{Dynamic, Engine};
 
 use super::super::super::effects::{email, exec, http};
 use super::super::super::engine::{bare, build};
-use super::super::{bytes, parallel, publish, steps};
+use super::super::{bytes, parallel, publish, race, steps};
 use super::{Entry, Form, entries, type_words};
 
 /// Operators and conversions, which the page of the types tells of.
@@ -121,9 +121,10 @@ fn keys(name: &str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_keys_of_the_table_are_those_that_are_taken() {
-    let all: [(&str, &[&str]); 12] = [
+    let all: [(&str, &[&str]); 13] = [
         ("step", &steps::OPTIONS),
         ("parallel", &parallel::OPTIONS),
+        ("race", &race::OPTIONS),
         ("publish", &publish::OPTIONS),
         ("email::send", &email::FIELDS),
         ("exec::run", &exec::OPTIONS),

@@ -190,8 +190,9 @@ impl World {
             2 => Resolution::Value(self.random.json()),
             _ => Resolution::TimedOut,
         };
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => Write::DropWaits(self.some_run()),
+            1 => Write::DropWait(self.wait()),
             _ => Write::ResolveWait { wait: self.wait(), with },
         }
     }

@@ -216,6 +216,30 @@ impl Facts {
         self.hold(same, || format!("{id} recorded `{}` as {:?}, the wait is {state:?}", record.key, record.result));
     }
 
+    /// A wait is given up by its run, since another branch has ended its race: the race is recorded, and what the wait has had it has not had.
+    pub(super) fn wait_given_up(&mut self, wait: &WaitKey, now: Millis) {
+        let WaitKey { run: id, key, .. } = wait;
+        self.note(now, &format!("{id} `{key}` is given up"));
+        let row = self.talks.waits.remove(wait);
+        let is_decided = self.runs.get(id).is_some_and(|run| {
+            let is_above = |record: &&Record| record.kind == Kind::Race && key.starts_with(&format!("{} › ", record.key));
+            run.records.iter().any(|record| is_above(&record))
+        });
+        self.hold(is_decided, || format!("W1: {id} gave up `{key}`, whose race is not decided"));
+        match row {
+            Some(WaitRow { state: WaitState::Recorded(_), .. }) | None => {
+                self.broken(format!("W1: {id} gave up `{key}`, which is {row:?}"));
+            }
+            Some(WaitRow { state: WaitState::Open, what, .. }) => {
+                if let What::Run(child) = &*what {
+                    self.talks.given_up.insert(*child);
+                    self.talks.dropped.push(*child);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
     pub(super) fn waits_dropped(&mut self, run: RunId) {
         let mine: Vec<WaitKey> = self.talks.waits.keys().filter(|wait| wait.run == run).cloned().collect();
         for wait in mine {

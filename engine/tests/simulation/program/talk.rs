@@ -97,6 +97,26 @@ pub struct Branch {
     pub to: Target,
 }
 
+/// Branches of which the first one that ends counts.
+#[derive(Debug, Clone)]
+pub struct Race {
+    pub lanes: Vec<Lane>,
+    pub named: bool,
+    /// Of its own; else it is called `race`.
+    pub id: Option<String>,
+    /// The variable that gets the value of the first one, and the one that gets its number.
+    pub to: Target,
+    pub first: Target,
+    pub caught: bool,
+}
+
+/// A branch of a race.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    pub body: Vec<Stmt>,
+    pub result: Expr,
+}
+
 impl Match {
     /// As CEL; none where everything fits.
     pub fn cel(self) -> Option<String> {
@@ -154,6 +174,18 @@ impl Parallel {
     }
 }
 
+impl Race {
+    /// The name of its record.
+    pub fn name(&self) -> &str {
+        self.id.as_deref().unwrap_or("race")
+    }
+
+    /// The name of a branch.
+    pub fn lane(&self, at: usize) -> String {
+        if self.named { format!("b{at}") } else { at.to_string() }
+    }
+}
+
 impl Author<'_> {
     /// A statement that has to do with others, if there is to be one here.
     pub(super) fn talk(&mut self, scope: &mut Scope) -> Option<Stmt> {
@@ -178,6 +210,9 @@ impl Author<'_> {
         }
         if !scope.in_branch && self.meets(Feature::Parallels) {
             return Some(Stmt::Parallel(self.parallel(scope)));
+        }
+        if !scope.in_branch && self.meets(Feature::Races) {
+            return Some(Stmt::Race(self.race(scope)));
         }
         None
     }
@@ -224,5 +259,22 @@ impl Author<'_> {
         let limit = self.dice.chance(30).then(|| self.dice.between(1, count) as usize);
         scope.recorded = false;
         Parallel { branches, named: self.dice.chance(50), settle: self.dice.chance(40), limit }
+    }
+
+    fn race(&mut self, scope: &mut Scope) -> Race {
+        let mut lanes = Vec::new();
+        for _ in 0..self.dice.between(2, 3) {
+            let mut inner = Scope { known: scope.known.clone(), own_from: scope.known.len(), in_branch: true, ..*scope };
+            // One that has nothing to do ends it at once, so few do.
+            let length = if self.dice.chance(5) { 0 } else { self.dice.between(1, 2) };
+            let body = self.block(&mut inner, length);
+            let result = self.expr(&inner, 2);
+            lanes.push(Lane { body, result });
+        }
+        let id = self.dice.chance(50).then(|| self.name("r"));
+        let (named, caught) = (self.dice.chance(50), self.dice.chance(50));
+        let (to, first) = (self.target(scope), self.target(scope));
+        scope.recorded = false;
+        Race { lanes, named, id, to, first, caught }
     }
 }

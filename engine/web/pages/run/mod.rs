@@ -132,6 +132,8 @@ fn begin(trace: &mut Trace, at_work: &[AtWork]) {
             waits_for: None,
             output: None,
             error: None,
+            first: None,
+            left: Vec::new(),
             attempts: Vec::new(),
         });
     }

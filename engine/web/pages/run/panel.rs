@@ -6,14 +6,14 @@ use maud::{Markup, html};
 
 use crate::base::{EventId, Span};
 use crate::rules::{Kind, LogRow};
-use crate::server::view::{AttemptView, StepView};
+use crate::server::view::{AttemptView, StepStatus, StepView};
 use crate::web::actions::{self, Act};
 use crate::web::widgets::{self, Tone};
 use crate::web::words::quoted;
 use crate::web::{Ask, Web, WebError};
 
 use super::timeline::step_id;
-use super::{Shown, by_name, failure};
+use super::{LINE_CHARACTERS, Shown, by_name, failure};
 
 /// Lines of a run's log that are looked through for those of a step.
 const LOG_LINES: usize = 2_000;
@@ -124,9 +124,13 @@ fn output(ask: &Ask, step: &StepView) -> Markup {
         @match &step.output {
             Some(output) => { (widgets::json_at(output.get(), &ask.with(&[("part", Some("output")), ("step", Some(&step_id(step)))]))) }
             None if step.kind == Kind::Sleep => { p.muted { "A sleep has no result." } }
+            None if step.status == StepStatus::Left => { p.muted { "Another branch ended its race before it had a result." } }
             None => { p.muted { "It has no result yet." } }
         }
         @if let Some(event) = event { p { @if step.kind == Kind::Send { "Sent event " } @else { "It came by event " } (widgets::event_link(event)) } }
+        @if let Some(first) = &step.first {
+            p { "Its branch " b { (first) } " ended first" @if !step.left.is_empty() { "; left: " (widgets::cut(&step.left.join(", "), LINE_CHARACTERS)) } "." }
+        }
         @if let Some(waits) = &step.waits_for { p { "It waits for " (widgets::sentence(waits)) "." } }
         @if let Some(until) = step.until { p.muted { "until " (widgets::clock(until.0)) } }
     }

@@ -47,7 +47,7 @@ type Segment = (Millis, Millis, What);
 
 /// The pieces of a step's time; `begun` is when the attempt began that is under way.
 fn segments(step: &StepView, begun: Option<Millis>, now: Millis) -> Vec<Segment> {
-    let waits = matches!(step.kind, Kind::Wait | Kind::Invoke);
+    let waits = matches!(step.kind, Kind::Wait | Kind::Invoke | Kind::Race);
     let mut out: Vec<Segment> = Vec::new();
     // A sleep that was refused is one failed attempt.
     if step.kind == Kind::Sleep && step.error.is_none() {
@@ -65,7 +65,7 @@ fn segments(step: &StepView, begun: Option<Millis>, now: Millis) -> Vec<Segment>
         };
         out.push((attempt.started_at.0, attempt.ended_at.0, what));
     }
-    if step.ended_at.is_none() && step.status != StepStatus::Abandoned {
+    if step.ended_at.is_none() && !matches!(step.status, StepStatus::Abandoned | StepStatus::Left) {
         let from = out.last().map_or(step.started_at.0, |(_, end, _)| *end);
         let begun = begun.map(|begun| begun.max(from));
         let waited = begun.unwrap_or(now).max(from);
@@ -268,7 +268,8 @@ fn row(ask: &Ask, shown: &Shown, number: usize, segments: &[Segment], scale: &Sc
     let (step, now) = (&shown.trace.steps[number], shown.now);
     let (sign, word, tone) = shown.stands(step);
     let depth = step.key.matches(" › ").count().min(4);
-    let name = step.key.rsplit(" › ").next().unwrap_or(&step.key);
+    // Of the branches, the outermost stands above.
+    let name = step.key.split_once(" › ").map_or(step.key.as_str(), |(_, below)| below);
     let page = ask.with(&[("step", Some(&step_id(step))), ("tab", None), ("do", None), ("from", None)]);
     let part = ask.with(&[("step", Some(&step_id(step))), ("tab", None), ("do", None), ("from", None), ("part", Some("run"))]);
     let failed: Vec<&AttemptView> = step.attempts.iter().filter(|attempt| attempt.error.is_some()).collect();
@@ -280,6 +281,9 @@ fn row(ask: &Ask, shown: &Shown, number: usize, segments: &[Segment], scale: &Sc
                 span class={ "sign " (tone.class()) } role="img" aria-label=(word) { (sign) }
                 " " (name)
                 @if step.kind != Kind::Step { " " span.muted.small { (step.kind.word()) } }
+                @if let Some(first) = &step.first { " " span.small { (first) " was first" } }
+                @if !step.left.is_empty() { " " span.muted.small { "left: " (widgets::cut(&step.left.join(", "), LINE_CHARACTERS)) } }
+                @if step.status == StepStatus::Left { " " span.muted.small { "left" } }
                 @if has_timed_out(step) { " " span.warn.small { "timed out" } }
                 @if step.attempts.len() > 1 { " " span.muted.small { "×" (step.attempts.len()) } }
             }
@@ -337,8 +341,13 @@ fn time(step: &StepView, now: Millis) -> String {
         (StepStatus::Sleeping | StepStatus::Waiting, Some(until), _) if until.0 > now => {
             format!("{} left", widgets::took(Span(until.0.since(now).0 / 1_000 * 1_000)))
         }
-        (StepStatus::Completed, Some(until), _) if step.kind == Kind::Sleep => widgets::took(until.0.since(step.started_at.0)),
+        (StepStatus::Completed | StepStatus::Left, Some(until), _) if step.kind == Kind::Sleep => {
+            widgets::took(until.0.since(step.started_at.0))
+        }
         (_, _, Some(ended)) => widgets::took(ended.0.since(step.started_at.0)),
+        (StepStatus::Left, ..) => {
+            step.attempts.last().map_or_else(String::new, |last| widgets::took(last.ended_at.0.since(step.started_at.0)))
+        }
         _ => format!("{} …", widgets::took(now.since(step.started_at.0))),
     }
 }
