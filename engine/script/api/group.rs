@@ -418,7 +418,7 @@ impl Group<'_> {
             && gate.replace(!may_begin)
             && may_begin
         {
-            self.parent.changes();
+            self.parent.branches_change();
         }
     }
 

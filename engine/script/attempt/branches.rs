@@ -238,7 +238,7 @@ impl Attempt {
     }
 
     /// Something has happened that another coroutine of the run may wait for.
-    pub(in crate::script) fn changes(&self) {
+    pub(in crate::script) fn branches_change(&self) {
         self.common.change();
     }
 

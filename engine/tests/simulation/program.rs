@@ -7,7 +7,7 @@ mod talk;
 
 use super::dice::Dice;
 use super::swarm::{Feature, Swarm};
-pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Lane, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
+pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
 
 /// Values stay below this number, so that nothing overflows.
 pub const MODULUS: i64 = 10_007;
