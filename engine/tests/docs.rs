@@ -320,9 +320,11 @@ fn every_command_is_on_its_page() {
     assert_eq!(told, there, "the commands of docs/commands.md, and those of the program");
 }
 
-/// The examples that a test runs through a scenario: those that `examples.rs` names.
+/// The examples that a test runs through a scenario: those that `examples.rs` names, and the files beside it.
 fn examples_that_run() -> BTreeSet<String> {
-    let source = fs::read_to_string(repository().join("engine/tests/examples.rs")).unwrap();
+    let tests = repository().join("engine/tests");
+    let beside = fs::read_dir(tests.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let source: String = beside.chain([tests.join("examples.rs")]).map(|file| fs::read_to_string(file).unwrap()).collect();
     source.split("example(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()).collect()
 }
 
