@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::base::{EventId, RunId, json};
 use crate::rules::gates::Collect;
+use crate::rules::race::Races;
 use crate::rules::replay::{self, Keep, Refusal};
-use crate::rules::{Conflict, Expect, GateKeys, List, Record, RunRow, RunState, Unfit, Write};
+use crate::rules::{AttemptRow, Conflict, Expect, GateKeys, List, Record, RunRow, RunState, Unfit, Write};
 use crate::script::Held;
 use crate::store::{Journal, Lane, StoreError};
 
@@ -115,7 +116,10 @@ impl Engine {
                 RunState::BackingOff | RunState::Parked => true,
                 // One of its branches may.
                 RunState::Sleeping | RunState::Waiting => {
-                    inner.store.journal(run)?.attempts.iter().any(|attempt| attempt.next.is_some_and(|next| next > now))
+                    let journal = inner.store.journal(run)?;
+                    let races = Races::of(&journal.records);
+                    let is_ahead = |attempt: &AttemptRow| attempt.next.is_some_and(|next| next > now) && !races.gave_up(attempt);
+                    journal.attempts.iter().any(is_ahead)
                 }
                 _ => false,
             };

@@ -313,8 +313,17 @@ impl Attempt {
         delivered
     }
 
-    /// Waits for a step's work, until the step's deadline at most.
+    /// Waits for a step's work, until the step's deadline at most. Meanwhile the run is not among those at work.
     pub(super) fn wait_in_step<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
+        self.wait_until_deadline(future, true)
+    }
+
+    /// As `wait_in_step`, for what comes soon: the run stays among those at work.
+    pub(super) fn wait_at_work<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
+        self.wait_until_deadline(future, false)
+    }
+
+    fn wait_until_deadline<F: Future>(&self, future: F, may_rest: bool) -> Result<F::Output, Fault> {
         let Some(inside) = self.inside() else { return self.wait(future) };
         let timer = self.ports.clock.sleep_until(inside.deadline, false);
         let both = async {
@@ -329,7 +338,7 @@ impl Attempt {
         let ready = std::future::poll_fn(|context| {
             let polled = both.as_mut().poll(context);
             // A run that has branches may be busy in another one.
-            if polled.is_pending() && !self.is_branch() && !rests.replace(true) {
+            if may_rest && polled.is_pending() && !self.is_branch() && !rests.replace(true) {
                 self.ports.desk.rest();
             }
             polled

@@ -57,6 +57,7 @@ pages! {
     defaults: "examples/defaults/README.md",
     delayed_start: "examples/delayed-start/README.md",
     explain: "examples/explain/README.md",
+    experiment: "examples/experiment/README.md",
     fan_out: "examples/fan-out/README.md",
     function_events: "examples/function-events/README.md",
     hello: "examples/hello/README.md",
@@ -359,7 +360,7 @@ fn every_option_of_a_function_and_every_kind_of_step_has_an_example_that_runs() 
     assert!(options.len() >= 16, "{options:#?}");
     // Where a script lies, and which version of it counts, is no pattern of its own.
     let has_none = |row: &&str| !row.starts_with("| `handler`") && !row.starts_with("| `versions`");
-    let sections = ["Steps", "Sleeping", "Sending events", "Waiting", "Invoking functions", "Branches"];
+    let sections = ["Steps", "Sleeping", "Sending events", "Waiting", "Invoking functions", "Branches", "Races", "Channels"];
     let section = |name: &str| {
         let rest = handlers.split_once(&format!("\n## {name}\n")).unwrap_or_else(|| panic!("no section {name}")).1;
         rest.split("\n## ").next().unwrap_or_default().to_owned()

@@ -1,6 +1,7 @@
 //! The engine through its own handle: real projects, real scripts, on SQLite.
 
 mod again;
+mod calls;
 mod cancels;
 mod collect;
 mod crons;

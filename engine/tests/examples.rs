@@ -1,6 +1,7 @@
 //! Every example through the program: it is valid without a warning, and a scenario of its own shows what it is there for.
 
 mod deleted;
+mod experiment;
 mod race;
 mod schedules;
 

@@ -74,6 +74,7 @@ fn of_items(context: &NativeCallContext<'_>, items: Array, body: &FnPtr, given: 
 fn run_all(context: &NativeCallContext<'_>, parts: Vec<Part>, options: Options) -> Result<Array, Fault> {
     let attempt = current()?;
     demand_between(&attempt, NAME)?;
+    parts.iter().try_for_each(|(name, ..)| attempt.take_name(name))?;
     // What was drawn before the branches must not be lost behind what they do.
     attempt.commit_records()?;
     let group = RefCell::new(Group::new(context, &attempt, (NAME, None), parts, options.limit));

@@ -24,7 +24,7 @@ use crate::rules::fit::{Answer, BELOW, Instead, is_own, is_under};
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
-use super::super::error::Fault;
+use super::super::error::{Fault, Thrown};
 use super::journal::{Found, State, new_call};
 use super::{Attempt, Halt};
 
@@ -182,6 +182,21 @@ impl Attempt {
             None => Arc::from(name),
             Some(branch) => Arc::from(Attempt::named(branch, name)),
         }
+    }
+
+    /// A branch of `parallel` takes its name.
+    ///
+    /// # Errors
+    /// E0407 where a race before it has that name: the records of both would lie at one place.
+    pub(in crate::script) fn take_name(&self, name: &str) -> Result<(), Fault> {
+        let path = self.path_below(name);
+        let mut state = self.common.state.borrow_mut();
+        if state.counts.contains_key(&(Kind::Race, Arc::clone(&path))) {
+            let thrown = Thrown::last("E0407", format!("a race is called `{name}`, and so would be a branch of `parallel`"));
+            return Err(thrown.help("give one of them another name").fault());
+        }
+        state.branches.insert(path);
+        Ok(())
     }
 
     /// How often the names under a path were asked for so far.

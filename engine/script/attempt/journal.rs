@@ -1,6 +1,6 @@
 //! The journal of an attempt: records asked for, records added, and the commit that makes them durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::{Millis, Span, alloc};
@@ -44,6 +44,8 @@ pub(super) struct State {
     /// The first thing that is new to a script that is only held against its records.
     pub(super) beyond: Option<fit::Call>,
     pub(super) counts: HashMap<(Kind, Arc<str>), u32>,
+    /// The paths of the branches of `parallel`, so that no race keeps its records among theirs.
+    pub(super) branches: HashSet<Arc<str>>,
     pub(super) next_index: u32,
     pub(super) journal_bytes: u64,
     pub(super) attempt: u32,
@@ -64,6 +66,7 @@ impl State {
             fit: Fit::new(records),
             beyond: None,
             counts: HashMap::new(),
+            branches: HashSet::new(),
             next_index: State::first_index(records),
             journal_bytes: records.iter().map(size).sum(),
             attempt: call.run.attempt,
@@ -71,12 +74,17 @@ impl State {
         }
     }
 
-    /// The key of the next record of this kind and name: `x`, then `x#2`.
+    /// The key of the next record of this kind and name: `x`, then `x#2`. A race passes over what a branch is called.
     pub(super) fn next_key(&mut self, kind: Kind, name: &str) -> Arc<str> {
         let name: Arc<str> = Arc::from(name);
         let count = self.counts.entry((kind, Arc::clone(&name))).or_insert(0);
-        *count += 1;
-        if *count == 1 { name } else { Arc::from(format!("{name}#{count}")) }
+        loop {
+            *count += 1;
+            let key = if *count == 1 { Arc::clone(&name) } else { Arc::from(format!("{name}#{count}")) };
+            if kind != Kind::Race || !self.branches.contains(&key) {
+                return key;
+            }
+        }
     }
 
     /// A record that this attempt has added under branches.

@@ -91,7 +91,7 @@ fn turn(attempt: &Attempt) -> Result<Option<OwnedSemaphorePermit>, Fault> {
     match Arc::clone(&beginning).try_acquire_owned() {
         Ok(place) => Ok(Some(place)),
         // It is never closed.
-        Err(_) => Ok(attempt.wait(beginning.acquire_owned())?.ok()),
+        Err(_) => Ok(attempt.wait_at_work(beginning.acquire_owned())?.ok()),
     }
 }
 
@@ -118,9 +118,10 @@ pub(super) fn task<T: Send + 'static>(
     let work = async {
         // It is never closed, and what has no place would only fail at its socket.
         let _place = PLACES.acquire().await;
-        begun(turn, work).await
+        work.await
     };
-    wait(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)
+    // Whoever waits for a place among all that are under way is in nobody's way either.
+    wait(attempt, alloc::uncounted(|| tokio::spawn(begun(turn, work))), timeout)
 }
 
 /// Does it on a thread that may block. Whoever does not wait any more leaves it to its end.

@@ -270,7 +270,7 @@ fn a_run_that_waits_is_told_to_try_the_branch_that_backs_off_again() {
     });
 }
 
-fn answer(stream: &mut TcpStream, text: &str) {
+pub fn answer(stream: &mut TcpStream, text: &str) {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") {

@@ -323,7 +323,7 @@ fn a_schedule_goes_on_whatever_becomes_of_those_beside_it() {
     assert_eq!(&*new.schedule, "15 5 * * * UTC");
     // The shorter form with one of them. Another zone is another schedule.
     world.reload_whole(&text(r#""45 6 * * *""#));
-    assert_eq!(rows(&world), std::slice::from_ref(&second));
+    assert_eq!(rows(&world), std::slice::from_ref(second));
     world.reload_whole(&text(r#"["45 6 * * *", { schedule: "45 6 * * *", tz: Europe/Berlin }]"#));
     let [berlin, kept] = &rows(&world)[..] else { panic!("{:?}", rows(&world)) };
     assert_eq!((&*berlin.schedule, kept), ("45 6 * * * Europe/Berlin", second));

@@ -179,3 +179,22 @@ fn how_many_branches_a_race_has_and_what_it_is_called_is_checked_when_it_runs_to
     assert!(codes[3].starts_with("E0401 "), "{codes:?}");
     assert_eq!(codes[4], "E0411 a branch of race changes the captured variable `sum`; each branch works on a copy of its own");
 }
+
+#[test]
+fn a_race_and_a_branch_never_share_a_place() {
+    let script = r#"
+        let sent = parallel(#{ mail: || step("send", || 1) });
+        let won = race(#{ send: || step("send", || 2), late: || sleep("1h") }, #{ id: "mail" });
+        let code = ();
+        try { race([|| 3], #{ id: "post" }); parallel(#{ post: || 4 }); } catch (e) { code = `${e.code} ${e.message}`; }
+        [sent.mail, won.value, code]
+    "#;
+    let mut bench = Bench::new(script);
+    let end = bench.finish();
+    let output: Vec<serde_json::Value> = serde_json::from_str(end.output()).unwrap();
+    assert_eq!(output[..2], [serde_json::json!(1), serde_json::json!(2)]);
+    assert_eq!(output[2], "E0407 a race is called `post`, and so would be a branch of `parallel`");
+    let mut keys = end.keys();
+    keys.sort();
+    assert_eq!(keys, ["race mail#2", "race post", "sleep mail#2 › late › sleep", "step mail › send", "step mail#2 › send › send"]);
+}

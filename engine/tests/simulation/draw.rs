@@ -261,7 +261,7 @@ fn function(dice: &mut Dice, swarm: &Swarm, number: i64, events: usize, shared: 
 
 /// The clock that is set leaves out what it jumps over.
 fn missed(dice: &mut Dice, swarm: &Swarm) -> &'static str {
-    if swarm.has(Feature::ClockJumps) { "run-once" } else { dice.pick(&["skip", "run-once", "run-all"]) }
+    if swarm.has(Feature::ClockJumps) { "run-once" } else { dice.pick::<&str>(&["skip", "run-once", "run-all"]) }
 }
 
 /// Another schedule of a function that has one, of which some times are the same; it may come or go with an edition.
