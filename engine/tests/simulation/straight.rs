@@ -78,6 +78,10 @@ pub fn evaluate(program: &Program, attempts: u32, input: i64, journal: &[Record]
             Some(End::Completed(json!({ "values": values, "text": "done" })))
         }
         Err(Stop::Failed(message)) => Some(End::Failed(message)),
+        Err(Stop::Over(message)) => {
+            walker.due.clear();
+            Some(End::Failed(message))
+        }
         Err(Stop::Due) => None,
         Err(Stop::Unfit) => return None,
     };
@@ -103,6 +107,8 @@ struct Walker<'a> {
 enum Stop {
     /// The message that ends the run, or the branch.
     Failed(String),
+    /// The message of a `fail` in a step, which ends the run wherever its branches are.
+    Over(String),
     /// A record has to come.
     Due,
     /// The journal has another record here.
@@ -213,18 +219,22 @@ impl Walker<'_> {
             return Ok(());
         }
         let (above, began) = (self.path.clone(), self.not_before);
-        let mut ended = Vec::new();
+        let (mut ended, mut over) = (Vec::new(), None);
         for (at, lane) in race.lanes.iter().enumerate() {
             self.path = format!("{key} › {} › ", race.lane(at));
             self.not_before = began;
             match self.block(&lane.body) {
                 Ok(()) => ended.push((race.lane(at), Ok(self.expr(&lane.result)))),
                 Err(Stop::Failed(message)) => ended.push((race.lane(at), Err(message))),
+                Err(Stop::Over(message)) => over = Some(message),
                 Err(Stop::Due) => {}
                 Err(Stop::Unfit) => return Err(Stop::Unfit),
             }
         }
         (self.path, self.not_before) = (above, began);
+        if let Some(message) = over {
+            return Err(Stop::Over(message));
+        }
         if !ended.is_empty() {
             let result = Result::First(ended);
             self.due.push(Wanted { key, kind: Kind::Race, result, attempts: 1, not_before: began, opens: None });
@@ -234,7 +244,7 @@ impl Walker<'_> {
 
     fn parallel(&mut self, parallel: &Parallel) -> Walked {
         let (above, began) = (self.path.clone(), self.not_before);
-        let (mut under_way, mut pending, mut last, mut ended) = (0, false, began, Vec::new());
+        let (mut under_way, mut pending, mut last, mut ended, mut over) = (0, false, began, Vec::new(), None);
         for (at, branch) in parallel.branches.iter().enumerate() {
             // A branch begins when so many of those before it have ended that there is room.
             if under_way >= parallel.limit.unwrap_or(usize::MAX) {
@@ -245,12 +255,16 @@ impl Walker<'_> {
             match self.block(&branch.body) {
                 Ok(()) => ended.push(Ok(self.expr(&branch.result))),
                 Err(Stop::Failed(message)) => ended.push(Err(message)),
+                Err(Stop::Over(message)) => over = Some(message),
                 Err(Stop::Due) => (pending, under_way) = (true, under_way + 1),
                 Err(Stop::Unfit) => return Err(Stop::Unfit),
             }
             last = last.max(self.not_before);
         }
         (self.path, self.not_before) = (above, last);
+        if let Some(message) = over {
+            return Err(Stop::Over(message));
+        }
         if pending {
             return Err(Stop::Due);
         }
@@ -285,6 +299,7 @@ impl Walker<'_> {
                 self.put(step.to, attempts * 10 + i64::from(failure.message == complaint(&step.name)));
                 Ok(())
             }
+            Recorded::Failed(failure) if step.fails() => Err(Stop::Over(failure.message.clone())),
             Recorded::Failed(failure) => Err(Stop::Failed(failure.message.clone())),
             Recorded::Until(_) => Err(Stop::Unfit),
         }
