@@ -29,6 +29,9 @@ impl Scheduler {
                 let enter = event.accepted;
                 (live.enter, live.wake, live.enter_ms) = (enter, Some(enter), enter.0);
                 let function = Arc::clone(&live.function);
+                // Its time may have been over while the event was on its way: then it stands in line, at the place of that time.
+                self.held.forget(run);
+                self.queue.remove(run);
                 self.timers.push(Reverse((enter, run, Due::Wake)));
                 self.arm_start(run, &function, enter);
             }

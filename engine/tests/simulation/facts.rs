@@ -100,6 +100,8 @@ pub struct Run {
     created_in: u64,
     /// When an engine was told that it is on disk.
     known: Option<Millis>,
+    /// When an event that filled its batch had it enter at once.
+    filled: Option<Millis>,
     started: Option<Millis>,
     /// It has given its slots back since its last start, as one that is parked does.
     gave_back: bool,
@@ -370,6 +372,7 @@ impl Facts {
             created: row.created,
             created_in: self.commit,
             known: None,
+            filled: None,
             started: None,
             gave_back: false,
             ended: None,

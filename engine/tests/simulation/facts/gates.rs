@@ -174,6 +174,7 @@ impl Facts {
         let (started, function, closes) = (run.started, run.function, run.enter);
         if let Some(enter) = enter {
             run.enter = enter;
+            run.filled = Some(now);
             (run.known, run.created_in) = (None, commit);
         }
         let accepted = self.events.get(&event).map_or(Millis(0), |event| event.accepted);

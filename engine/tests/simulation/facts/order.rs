@@ -26,7 +26,9 @@ impl Facts {
             // and what comes from outside are told by different tasks, and two answers of one moment in either order.
             let same_way = self.way(other) == self.way(run);
             let in_order = self.plan.disk.late == 0 && same_way && other.created_in <= run.created_in;
-            let known = other.known.is_some_and(|known| known < at) || in_order;
+            // A batch that fills up in the moment in which its time is over, too, may have been let in by its old place.
+            let is_told = other.filled.is_none_or(|filled| filled < at);
+            let known = is_told && (other.known.is_some_and(|known| known < at) || in_order);
             let before = (place(other), *other_id) < (place(run), id) && other.enter <= at;
             // One whose time to start is over is about to be cancelled.
             let start = self.plan.functions[other.function].start;
