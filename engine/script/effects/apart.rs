@@ -106,7 +106,8 @@ async fn begun<T>(place: Option<OwnedSemaphorePermit>, work: impl Future<Output 
     work.await
 }
 
-/// Does it in a task of its own, when it is its turn. What the task allocates and frees is its own; only what reaches the script counts for the run.
+/// Does it in a task of its own, when it is its turn. What the task allocates and frees is its own; only what reaches the script counts
+/// for the run.
 pub(super) fn task<T: Send + 'static>(
     attempt: &Attempt,
     what: &str,

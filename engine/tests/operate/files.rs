@@ -116,6 +116,12 @@ fn the_container_file_copies_what_is_there_and_calls_what_the_program_can_do() {
         assert!(sources == to || (to == "./" && !sources.contains('/')), "{rest}");
     }
     let manifest = read("Cargo.toml");
+    // What is built is what is copied from there.
+    let build_of = |word: &str| all.iter().find(|(known, rest)| known == word && rest.contains("stepwell") && !rest.starts_with("--chown"));
+    let (built, copied) = (&build_of("RUN").unwrap().1, &build_of("COPY").unwrap().1);
+    let profile = built.split_once("--profile ").unwrap().1.split(' ').next().unwrap();
+    assert!(manifest.contains(&format!("[profile.{profile}]")), "{built}");
+    assert!(copied.contains(&format!("/target/{profile}/stepwell ")), "{copied}");
     for path in ["engine/lib.rs", "engine/main.rs", "engine/tests/main.rs"] {
         assert!(manifest.contains(&format!("\"{path}\"")) && repository().join(path).exists());
     }
