@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use stepwell::rules::RunState;
 
 use super::World;
-use super::parallel::answer;
+use super::parallel::{accepted, answer};
 
 /// More than may be about to begin at once on two threads.
 const HANGING: usize = 300;
@@ -23,7 +23,7 @@ fn calls_that_nobody_answers_keep_no_other_from_beginning() {
         let accept = move || (0..HANGING).map(|_| hangs.accept().unwrap().0).collect::<Vec<_>>();
         let held = tokio::task::spawn_blocking(accept).await.unwrap();
         let event = world.send("a/b", &url(&answers)).await.unwrap();
-        let (mut stream, _) = tokio::task::spawn_blocking(move || answers.accept().unwrap()).await.unwrap();
+        let mut stream = accepted(answers).await;
         answer(&mut stream, "here");
         let run = world.ended(event).await;
         assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("\"here\"")), "{run:?}");

@@ -30,7 +30,7 @@ impl World {
     }
 }
 
-fn output(run: &RunRow) -> &str {
+pub fn output(run: &RunRow) -> &str {
     assert_eq!(run.state, RunState::Completed, "{run:?}");
     run.output.as_deref().unwrap()
 }
@@ -227,7 +227,7 @@ fn a_branch_that_waits_goes_on_while_another_one_is_at_work() {
     world.block_on(async {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let event = world.send("a/b", &format!(r#"{{"url":"{url}"}}"#)).await.unwrap();
-        let (mut stream, _) = tokio::task::spawn_blocking(move || listener.accept().unwrap()).await.unwrap();
+        let mut stream = accepted(listener).await;
         let run = world.until(event, &[RunState::Running]).await;
         while world.store.waits(run.id).unwrap().is_empty() {
             tokio::task::yield_now().await;
@@ -268,6 +268,11 @@ fn a_run_that_waits_is_told_to_try_the_branch_that_backs_off_again() {
         assert_eq!(output(&run), r#"{"trips":2,"waits":7}"#);
         assert!(took(&run) < Span::seconds(60), "{run:?}");
     });
+}
+
+/// The next connection.
+pub async fn accepted(listener: TcpListener) -> TcpStream {
+    tokio::task::spawn_blocking(move || listener.accept().unwrap().0).await.unwrap()
 }
 
 pub fn answer(stream: &mut TcpStream, text: &str) {

@@ -9,6 +9,7 @@ use stepwell::rules::{RunRow, RunState, WaitRow, WaitState};
 use stepwell::store::Store;
 
 use super::World;
+use super::parallel::{accepted, output};
 
 const MINUTE: Span = Span::seconds(60);
 
@@ -19,11 +20,6 @@ fn world(script: &str) -> World {
     let mut handlers = vec![("f", script)];
     handlers.extend(others);
     World::new(yaml, &handlers)
-}
-
-fn output(run: &RunRow) -> &str {
-    assert_eq!(run.state, RunState::Completed, "{run:?}");
-    run.output.as_deref().unwrap()
 }
 
 fn keys_of(world: &World, run: &RunRow) -> Vec<String> {
@@ -110,7 +106,7 @@ fn a_step_ends_a_race_and_the_one_that_is_under_way_beside_it_is_stopped() {
     world.block_on(async {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let event = world.send("a/b", &format!(r#"{{"url":"{url}"}}"#)).await.unwrap();
-        let (mut stream, _) = tokio::task::spawn_blocking(move || listener.accept().unwrap()).await.unwrap();
+        let mut stream = accepted(listener).await;
         let run = world.until(event, &[RunState::Running]).await;
         opens(&world, &run, "race › quick › x/y").await;
         world.send("x/y", r#"{"n":1}"#).await.unwrap();
