@@ -233,8 +233,11 @@ fn a_wait_ends_at_a_time_too() {
     "#;
     let world = world("f: { on: a/b }", &[("f", script)]);
     world.block_on(async {
+        // The clock stands still until the wait was looked at.
+        let busy = world.engine.busy();
         let event = world.send("a/b", "{}").await.unwrap();
         let waiting = world.until(event, WAITING).await;
+        drop(busy);
         let waits_for = waiting.wake.unwrap().since(waiting.started.unwrap());
         assert!((Span::seconds(600)..Span::seconds(3_600)).contains(&waits_for), "{waits_for}");
         assert_eq!(world.output(event).await, "[true,true,true]");
