@@ -7,7 +7,7 @@ use crate::base::{Clock, Entropy};
 use crate::project::{Function, Project};
 use crate::rules::ended::{self, Started};
 use crate::rules::{EventRow, RunRow, Unfit, WaitRow};
-use crate::script::{self, Call, Held, Program};
+use crate::script::{self, Call, Footing, Held, Program};
 use crate::store::{Journal, Loaded, Store, StoreError};
 
 use super::Engine;
@@ -40,6 +40,7 @@ impl Bench<'_> {
             retry: self.function.retry.clone(),
             timeouts: self.function.timeouts,
             surroundings: Arc::clone(&self.project.surroundings),
+            footing: Footing::firm(),
         };
         let program = Arc::clone(&self.function.program);
         script::held(program, Rc::new(call), Arc::clone(self.clock), Arc::clone(self.entropy)).await

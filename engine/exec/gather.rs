@@ -61,13 +61,15 @@ struct Waiting {
     handed: Vec<Handed>,
     /// Runs of a worker that have stopped since the last message.
     stopped: Vec<(RunId, Option<Standing>)>,
+    /// Runs whose ends are among the lists, and whose slots others wait for.
+    leaving: Vec<RunId>,
     /// Whether the scheduler has to be told at once: of a run that may be due soon, or of one that takes nobody's place now.
     urgent: bool,
 }
 
 impl Waiting {
     fn new(lane: Lane) -> Waiting {
-        Waiting { lane, next: Together::default(), handed: Vec::new(), stopped: Vec::new(), urgent: false }
+        Waiting { lane, next: Together::default(), handed: Vec::new(), stopped: Vec::new(), leaving: Vec::new(), urgent: false }
     }
 
     fn is_empty(&self) -> bool {
@@ -175,12 +177,18 @@ impl Outbox {
         });
     }
 
+    /// Tells the scheduler, as soon as what was left here is handed to the store, that the end of a run is among it: others may have
+    /// what it holds.
+    pub(super) fn leaves(&self, run: RunId) {
+        self.leave(|waiting| waiting.leaving.push(run));
+    }
+
     /// Sends what was left here, again and again, for as long as it is polled.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             // Whoever leaves the first thing wakes this task, which then stands in line behind every run that can go on.
             self.filled.notified().await;
-            let (handed, told) = {
+            let (handed, told, leaving) = {
                 let mut waiting = locked(&self.waiting);
                 waiting.hand_over(&*self.inner.store);
                 let under_way = self.under_way.fetch_add(waiting.handed.len(), Ordering::Relaxed) + waiting.handed.len();
@@ -188,8 +196,12 @@ impl Outbox {
                 let is_time = under_way == 0 || waiting.stopped.len() >= STOPS_TOLD;
                 let is_told = waiting.urgent || (is_time && !waiting.stopped.is_empty());
                 waiting.urgent &= !is_told;
-                (std::mem::take(&mut waiting.handed), is_told.then(|| std::mem::take(&mut waiting.stopped)))
+                let told = is_told.then(|| std::mem::take(&mut waiting.stopped));
+                (std::mem::take(&mut waiting.handed), told, std::mem::take(&mut waiting.leaving))
             };
+            if !leaving.is_empty() {
+                self.inner.tell(Message::Leaving(leaving));
+            }
             if let Some(stopped) = told {
                 self.inner.tell(Message::Stopped(stopped));
             }

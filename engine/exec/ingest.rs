@@ -298,8 +298,8 @@ impl Inner {
                     event.cautious = true;
                     pending.push(event);
                 }
-                // No event is stored on the condition that another one is.
-                Err(Conflict::EventGone) => {
+                // No event is stored on the condition that another one is, or that a run has ended.
+                Err(Conflict::EventGone | Conflict::RunUnderWay(_)) => {
                     return Err(AcceptError::Store(StoreError::Corrupt("an event waits for another one".to_owned())));
                 }
                 // The start before it is to be decided again, and this one comes after it.

@@ -38,6 +38,9 @@ use super::{Inner, flow};
 const FRESH_KEPT: usize = 65_536;
 /// How long the engine has to be up before a suspect starts: what ends it before has nothing to do with the suspects.
 const QUIET: Span = Span::seconds(5);
+/// How long after an end that was no orderly one the start of each run has to be durable before its script begins: so it is known
+/// which one brings the engine down. As many come to their ends in that time, one that stands in line behind them is known at last.
+const CAREFUL: Span = Span::seconds(60);
 /// The wait when nothing is due.
 const IDLE: Span = Span::seconds(3_600);
 
@@ -54,6 +57,8 @@ pub(super) enum Message {
     /// A worker has stopped running these runs (or none: then it is only time to look again), or never started them. With each, where it stands: none where somebody else
     /// moved it on.
     Stopped(Vec<(RunId, Option<Standing>)>),
+    /// The ends of these runs were handed to the store: others may have what they hold.
+    Leaving(Vec<RunId>),
     /// A run was cancelled.
     Cancelled(RunId),
     /// Events have become part of runs that collect.
@@ -171,6 +176,8 @@ pub(super) struct Scheduler {
     suspects: VecDeque<RunId>,
     /// No suspect starts before.
     quiet_until: Millis,
+    /// No script begins before its start is durable until then.
+    careful_until: Millis,
     /// The suspect that runs alone at the moment.
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
@@ -212,6 +219,7 @@ impl Scheduler {
             next_desk: 0,
             suspects: VecDeque::new(),
             quiet_until: Millis(0),
+            careful_until: Millis(0),
             alone: None,
             draining: Vec::new(),
             appointments: Appointments::default(),
@@ -222,7 +230,11 @@ impl Scheduler {
 
     /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
-        self.quiet_until = self.inner.clock.now().after(QUIET);
+        let now = self.inner.clock.now();
+        self.quiet_until = now.after(QUIET);
+        if matches!(self.end, Ending::Crashed | Ending::Killed) {
+            self.careful_until = now.after(CAREFUL);
+        }
         self.hold_paused();
         if let Err(error) = self.take_up_all().await {
             return self.inner.fail(error);
@@ -282,6 +294,9 @@ impl Scheduler {
                 }
             }
             Message::Stopped(runs) => runs.into_iter().for_each(|(run, now)| self.stopped(run, now)),
+            Message::Leaving(runs) => {
+                runs.into_iter().filter(|run| self.live.contains_key(run)).for_each(|run| self.queue.vacate(run));
+            }
             Message::Cancelled(run) => {
                 if let Some(live) = self.live.get(&run)
                     && let Some(stop) = &live.stop

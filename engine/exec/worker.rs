@@ -8,15 +8,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::base::id::IdMap;
-use crate::base::{Millis, RunId};
+use crate::base::{Millis, RunId, Span};
 use crate::config::Versions;
 use crate::project::Function;
 use crate::rules::ended::{self, Started};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
 use crate::rules::trace::TraceContext;
-use crate::rules::{Conflict, List, RunRow, WaitRow, WindowRow, Write};
-use crate::script::{self, Call, Desk, Ports, Program, Stop, Watch};
+use crate::rules::{Conflict, Expect, List, RunState, WaitRow, WindowRow, Write};
+use crate::script::{self, Call, Desk, Footing, Ports, Program, Stop, Surroundings, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
 use super::fit;
@@ -26,11 +26,13 @@ use super::post::Clerk;
 use super::scheduler::{Created, Standing};
 use super::{Inner, Settled, lines};
 
-/// Runs that this worker is to execute, as soon as their starts are durable.
+/// Runs that this worker is to execute; their starts were handed to the store.
 pub(super) struct Batch {
     pub(super) assigns: Vec<Assign>,
     /// One verdict a run.
     pub(super) ticket: Ticket,
+    /// The scripts of runs that are in memory need not wait for that: they act on nothing before.
+    pub(super) at_once: bool,
 }
 
 /// A run that is started.
@@ -43,6 +45,8 @@ pub(super) struct Assign {
     pub(super) function: Arc<Function>,
     /// How the bucket of its throttle stands after its start.
     pub(super) given: Option<WindowRow>,
+    /// Runs that have vacated slots which it takes, and that have to have ended before.
+    pub(super) behind: Vec<RunId>,
     /// The run and its event, where they are still in memory, which means that it has no journal yet.
     pub(super) made: Option<Box<Created>>,
     pub(super) stop: Arc<Stop>,
@@ -52,8 +56,16 @@ impl Assign {
     /// The list that starts it.
     pub(super) fn start(&self) -> List {
         let mut list = run::start(self.run, self.rev, self.at, self.function.program.hash());
+        list.expect.extend(self.behind.iter().copied().map(Expect::RunOver));
         list.writes.extend(self.given.clone().map(Write::PutWindow));
         list
+    }
+
+    /// The run as it is once it has started, where it is still in memory.
+    fn loaded(&self, made: Created) -> Loaded {
+        let Created { mut run, event } = made;
+        run::started(&mut run, self.at, self.function.program.hash());
+        Loaded { run, event: Arc::unwrap_or_clone(event), batch: Vec::new(), journal: Journal::default() }
     }
 }
 
@@ -101,6 +113,14 @@ struct Side {
     meter: Arc<Meter>,
 }
 
+/// A script that has begun.
+struct Begun {
+    footing: Rc<Footing>,
+    side: Rc<Side>,
+    /// How long the run stood in line, where it has begun for the first time.
+    first: Option<Span>,
+}
+
 impl Table {
     /// The side of a function, made when its first run comes.
     fn side(&self, function: &Arc<str>) -> Rc<Side> {
@@ -115,60 +135,87 @@ impl Table {
         side
     }
 
-    /// Waits for the starts to be durable, by which a run is known that brings the engine down; then runs the scripts.
-    async fn begin(self: Rc<Self>, Batch { assigns, ticket }: Batch) {
+    /// Runs the scripts: of runs that are in memory at once, where the batch says so, and of the others when their starts are durable.
+    async fn begin(self: Rc<Self>, Batch { mut assigns, ticket, at_once }: Batch) {
+        let surroundings = Arc::clone(&self.inner.project().surroundings);
+        let mut begun = Vec::with_capacity(assigns.len());
+        for assign in &mut assigns {
+            let made = assign.made.take_if(|_| at_once);
+            begun.push(match made.map(|made| self.execute(assign, assign.loaded(*made), &surroundings, Footing::open())).transpose() {
+                Ok(begun) => begun,
+                Err(error) => return self.inner.fail(error),
+            });
+        }
         let Some(verdicts) = self.started(&assigns, ticket).await else { return };
-        let mut running = Vec::with_capacity(assigns.len());
-        for (assign, verdict) in assigns.into_iter().zip(verdicts) {
-            match verdict {
-                Ok(()) => running.push(assign),
+        let mut waiting = Vec::new();
+        for ((assign, verdict), begun) in assigns.into_iter().zip(verdicts).zip(begun) {
+            match (begun, verdict) {
+                (Some(begun), verdict) => self.settle(begun, &assign, verdict.is_ok()),
+                (None, Ok(())) => waiting.push(assign),
                 // Somebody else moved it on before.
-                Err(_) => self.outbox.stopped(assign.run, None),
+                (None, Err(_)) => self.outbox.stopped(assign.run, None),
             }
         }
         // What is not in memory any more is read for all of them at once.
-        let missing: Vec<RunId> = running.iter().filter(|assign| assign.made.is_none()).map(|assign| assign.run).collect();
+        let missing: Vec<RunId> = waiting.iter().filter(|assign| assign.made.is_none()).map(|assign| assign.run).collect();
         let loaded = if missing.is_empty() { Ok(Vec::new()) } else { self.inner.store.load(&missing) };
         let mut loaded: IdMap<Loaded> = match loaded {
             Ok(loaded) => loaded.into_iter().map(|loaded| (loaded.run.id, loaded)).collect(),
             Err(error) => return self.inner.fail(error),
         };
-        let surroundings = Arc::clone(&self.inner.project().surroundings);
-        for assign in running {
-            let Assign { run, rev, at, function, made, stop, .. } = assign;
-            let made = made.map(|made| {
-                let Created { mut run, event } = *made;
-                run::started(&mut run, at, function.program.hash());
-                Loaded { run, event: Arc::unwrap_or_clone(event), batch: Vec::new(), journal: Journal::default() }
-            });
-            let loaded = made.or_else(|| loaded.remove(&run));
+        for mut assign in waiting {
+            let made = assign.made.take().map(|made| assign.loaded(*made));
+            let loaded = made.or_else(|| loaded.remove(&assign.run));
             // One that was cancelled since it started is on a new revision, on which nothing would stop it.
-            let Some(Loaded { run, event, batch, journal }) = loaded.filter(|loaded| loaded.run.rev == rev + 1) else {
-                self.outbox.stopped(run, None);
+            let Some(loaded) = loaded.filter(|loaded| loaded.run.rev == assign.rev + 1) else {
+                self.outbox.stopped(assign.run, None);
                 continue;
             };
-            let waits = match self.waits(run.id) {
-                Ok(waits) => waits,
+            match self.execute(&assign, loaded, &surroundings, Footing::firm()) {
+                Ok(begun) => self.settle(begun, &assign, true),
                 Err(error) => return self.inner.fail(error),
-            };
-            self.inner.notify_run(run.id, &run.function, run.state, at);
-            let side = self.side(&run.function);
-            if run.started == Some(at) {
-                side.meter.started(at.since(run.enter));
             }
-            let (retry, timeouts) = (function.retry.clone(), function.timeouts);
-            // The script of an `on_failure` sees what the run had that failed.
-            let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
-            let context = TraceContext::of_event(event.extra.as_deref());
-            let (failed, mut event, batch) =
-                failed.map_or((None, event, batch), |(failed, Started { by, batch })| (Some(failed), by, batch.unwrap_or_default()));
-            if TraceContext::of_event(event.extra.as_deref()).is_none() {
-                event.extra = context.map(|context| context.beside(event.extra.as_deref())).or(event.extra);
-            }
-            let call =
-                Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings: Arc::clone(&surroundings) });
-            tokio::task::spawn_local(Rc::clone(&self).execute(function, call, stop, side));
         }
+    }
+
+    /// Runs a script beside what else is done.
+    fn execute(
+        self: &Rc<Self>,
+        assign: &Assign,
+        loaded: Loaded,
+        surroundings: &Arc<Surroundings>,
+        footing: Rc<Footing>,
+    ) -> Result<Begun, StoreError> {
+        let (function, at) = (Arc::clone(&assign.function), assign.at);
+        let Loaded { run, event, batch, journal } = loaded;
+        let waits = self.waits(run.id)?;
+        let side = self.side(&run.function);
+        let first = (run.started == Some(at)).then(|| at.since(run.enter));
+        let begun = Begun { footing: Rc::clone(&footing), side: Rc::clone(&side), first };
+        let (retry, timeouts) = (function.retry.clone(), function.timeouts);
+        // The script of an `on_failure` sees what the run had that failed.
+        let failed = ended::failing_function(&run.function).and_then(|_| ended::failed(&event));
+        let context = TraceContext::of_event(event.extra.as_deref());
+        let (failed, mut event, batch) =
+            failed.map_or((None, event, batch), |(failed, Started { by, batch })| (Some(failed), by, batch.unwrap_or_default()));
+        if TraceContext::of_event(event.extra.as_deref()).is_none() {
+            event.extra = context.map(|context| context.beside(event.extra.as_deref())).or(event.extra);
+        }
+        let surroundings = Arc::clone(surroundings);
+        let call = Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings, footing });
+        tokio::task::spawn_local(Rc::clone(self).run_out(function, call, Arc::clone(&assign.stop), side));
+        Ok(begun)
+    }
+
+    /// It is known whether the start of a script that has begun is durable. Where somebody else moved the run on before, the script ends.
+    fn settle(&self, begun: Begun, assign: &Assign, is_firm: bool) {
+        if is_firm {
+            begun.first.into_iter().for_each(|delay| begun.side.meter.started(delay));
+            self.inner.notify_run(assign.run, &assign.function.id, RunState::Running, assign.at);
+        } else {
+            assign.stop.abort();
+        }
+        begun.footing.settle(is_firm);
     }
 
     /// The waits of a run; nothing is read where it never had any.
@@ -179,20 +226,30 @@ impl Table {
 
     /// The verdicts on the starts, however long the disk is full; none where the store failed for good.
     async fn started(&self, assigns: &[Assign], mut ticket: Ticket) -> Option<Vec<Verdict>> {
+        let mut verdicts: Vec<Option<Verdict>> = assigns.iter().map(|_| None).collect();
+        let mut asked: Vec<usize> = (0..assigns.len()).collect();
         loop {
             match self.inner.settled(ticket).await {
-                Settled::Done(verdicts) => return Some(verdicts),
-                Settled::Again => {
-                    let lists = assigns.iter().map(|assign| assign.start().again()).collect();
-                    ticket = self.inner.store.commit(Lane::Steps, lists);
-                }
+                Settled::Done(found) => asked.iter().zip(found).for_each(|(at, verdict)| verdicts[*at] = Some(verdict)),
+                Settled::Again => {}
                 Settled::Failed => return None,
             }
+            // The end of a run that has vacated a slot has found the disk full, and is to be stored first.
+            let is_early = |verdict: &Option<Verdict>| matches!(verdict, Some(Err(Conflict::RunUnderWay(_))));
+            if verdicts.iter().any(is_early) {
+                self.inner.wait_for_room().await;
+            }
+            asked.retain(|at| verdicts[*at].is_none() || is_early(&verdicts[*at]));
+            if asked.is_empty() {
+                return verdicts.into_iter().collect();
+            }
+            let lists = asked.iter().map(|at| assigns[*at].start().again()).collect();
+            ticket = self.inner.store.commit(Lane::Steps, lists);
         }
     }
 
     /// Runs the script and commits what follows from it.
-    async fn execute(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, side: Rc<Side>) {
+    async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, side: Rc<Side>) {
         match self.outcome(&function, &call, &stop, &side).await {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
@@ -213,9 +270,12 @@ impl Table {
         let told: Vec<Write> = list.writes.iter().filter(|write| is_told(write)).cloned().collect();
         let created = if state.is_terminal() { inner.tell_with(&mut list, run, &call.event, now)? } else { Vec::new() };
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
-            self.commit_for_two(run, list).await?
+            self.commit_for_two(call, list).await?
         } else {
-            self.commit(list).await?.is_ok()
+            if state.is_terminal() && stop.is_awaited() {
+                self.outbox.leaves(run.id);
+            }
+            self.commit(call, list).await?.is_ok()
         };
         if !is_done {
             return Ok(None);
@@ -271,10 +331,11 @@ impl Table {
     }
 
     /// Commits the end of a run that another one invoked, which goes on by the same list if it waits still.
-    async fn commit_for_two(&self, run: &RunRow, list: List) -> Result<bool, StoreError> {
+    async fn commit_for_two(&self, call: &Call, list: List) -> Result<bool, StoreError> {
+        let run = &call.run;
         let parent = self.inner.waits().parent_of(run.id);
         if let Some(parent) = parent {
-            match self.commit(family::end_with(list.clone(), run, &parent)).await? {
+            match self.commit(call, family::end_with(list.clone(), run, &parent)).await? {
                 // Nobody waits for it any more.
                 Err(Conflict::WaitClosed) => {}
                 Err(_) => return Ok(false),
@@ -284,14 +345,26 @@ impl Table {
                 }
             }
         }
-        Ok(self.commit(list).await?.is_ok())
+        Ok(self.commit(call, list).await?.is_ok())
     }
 
     /// Commits a list about a run, however long the disk is full; a conflict where somebody else moved the run on.
-    async fn commit(&self, list: List) -> Result<Verdict, StoreError> {
+    async fn commit(&self, call: &Call, list: List) -> Result<Verdict, StoreError> {
         loop {
-            match self.inner.settled(self.outbox.checkpoint(list.clone())).await {
-                Settled::Done(verdicts) => return Ok(verdicts.into_iter().next().unwrap_or(Ok(()))),
+            let was_firm = call.footing.is_firm();
+            let mut list = list.clone();
+            if !was_firm {
+                // A cancel takes a run that stands in line to the revision to which its start would have taken it.
+                list.expect.push(Expect::Running(call.run.id));
+            }
+            match self.inner.settled(self.outbox.checkpoint(list)).await {
+                Settled::Done(verdicts) => {
+                    let verdict = verdicts.into_iter().next().unwrap_or(Ok(()));
+                    // One that came before the start, for which the disk had no room, is tried again behind it.
+                    if verdict.is_ok() || was_firm || !call.footing.settled().await {
+                        return Ok(verdict);
+                    }
+                }
                 Settled::Again => {}
                 Settled::Failed => return Err(StoreError::Closed),
             }

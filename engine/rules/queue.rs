@@ -15,6 +15,7 @@ mod refit;
 mod slot;
 mod slots;
 mod survey;
+mod vacated;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -104,6 +105,10 @@ pub struct Queue {
     unused: BTreeSet<(Millis, SlotAt)>,
     /// Starts that throttles gave to runs that were let in since they were last asked for.
     given: IdMap<Given>,
+    /// Runs that have vacated slots while their ends are on their way, in that order.
+    vacated: HashMap<SlotAt, Vec<RunId>>,
+    /// Such runs that stood before others when these took their slots, since these were last asked about.
+    behind: IdMap<Vec<RunId>>,
 }
 
 impl Queue {
@@ -288,6 +293,9 @@ impl Queue {
                     None => {
                         slot.taken += 1;
                         slot.holder = Some(run);
+                        if let Some(before) = self.vacated.get(&at) {
+                            self.behind.entry(run).or_default().extend(before);
+                        }
                     }
                     Some(throttled) => {
                         throttled.bucket.take(self.now);
@@ -311,6 +319,7 @@ impl Queue {
 
     /// The run has ended or is parked: it gives back everything, also its place in line.
     pub fn remove(&mut self, run: RunId) {
+        self.settle(run);
         self.give_back(run, |_| true);
         let Some(entry) = self.runs.swap_remove(&run) else { return };
         if let Some(line) = entry.line {

@@ -99,6 +99,10 @@ pub enum Expect {
     },
     /// The run is there and has not ended, whatever its revision.
     NotEnded(RunId),
+    /// The run is running.
+    Running(RunId),
+    /// The run has ended, or is not there any more.
+    RunOver(RunId),
     /// The event is stored.
     EventStored(EventId),
     /// The wait is there and open. Where an event is to resolve it: the event is stored, and no other wait of the run
@@ -134,6 +138,8 @@ pub enum Conflict {
         /// Its state now.
         state: RunState,
     },
+    /// The run has not ended.
+    RunUnderWay(RunId),
     /// There is no such run.
     RunGone,
     /// There is no such event.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rhai::NativeCallContext;
 
 use crate::base::alloc::{self, Account};
-use crate::base::{Json, Millis};
+use crate::base::{Json, Millis, Span};
 use crate::rules::row::{LogLevel, Place, Recorded};
 use crate::rules::run::{Outcome, Stopped};
 use crate::rules::trace::{self, TraceContext};
@@ -66,7 +66,9 @@ pub(super) struct Inside {
     pub(super) attempts: u32,
     /// When this attempt began.
     pub(super) began: Millis,
-    /// When it has to have ended.
+    /// How long it may take.
+    pub(super) timeout: Span,
+    /// When it has to have ended: later where it waited for the disk.
     pub(super) deadline: Millis,
     /// HTTP requests made so far.
     pub(super) requests: u32,
@@ -411,6 +413,7 @@ impl Attempt {
     pub(super) fn stopped(&self, outcome: Outcome) -> Stopped {
         let waited = self.common.waited.get();
         let own = self.take_own();
+        let holds_record = own.holds_record();
         let pending = if outcome == Outcome::Lost { Vec::new() } else { own.pending };
         match self.common.state.try_borrow_mut() {
             Ok(state) => {
@@ -419,7 +422,7 @@ impl Attempt {
                 Stopped { outcome, pending, attempt: state.attempt, began: own.began, recorded, waited }
             }
             Err(_) => {
-                let recorded = own.pending_record;
+                let recorded = holds_record;
                 let attempt = if recorded { 1 } else { self.call.run.attempt };
                 Stopped { outcome, pending, attempt, began: self.resumed.get(), recorded, waited }
             }

@@ -12,6 +12,7 @@ mod coroutine;
 mod effects;
 mod engine;
 mod error;
+mod footing;
 mod import;
 mod keys;
 mod outside;
@@ -24,7 +25,8 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::task::AtomicWaker;
@@ -41,6 +43,7 @@ pub use check::facts::{At, Datum, End, Facts, Handed, Hop, Read, Root, What};
 pub use effects::db::{Address, Databases};
 pub use effects::email::{MailServer, Protection};
 pub use effects::exec::Commands;
+pub use footing::Footing;
 pub use keys::{HeldKey, Keys};
 pub use outside::{Answer, Answered, Asked, Errand, Outside, one_line, people};
 pub use post::{Alone, Checked, Outgoing, OwnWrites, Parcel, Post, PostError, Published, Reply};
@@ -351,7 +354,7 @@ impl Default for RunLimits {
 /// A run that is about to be executed, with what it has recorded.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The run, as it is after its start was committed.
+    /// The run, as it is once its start is committed.
     pub run: RunRow,
     /// Its event; of a batch the first one.
     pub event: EventRow,
@@ -369,6 +372,8 @@ pub struct Call {
     pub failed: Option<Failed>,
     /// What it shares with the other runs.
     pub surroundings: Arc<Surroundings>,
+    /// Whether its start is durable.
+    pub footing: Rc<Footing>,
 }
 
 /// What a run's script has at hand where it runs: the store itself, or somebody who gathers the checkpoints of many runs
@@ -470,6 +475,7 @@ pub struct Stop {
     probes: bool,
     pokes: AtomicU64,
     waker: AtomicWaker,
+    is_awaited: AtomicBool,
 }
 
 const DRAINING: u8 = 1;
@@ -496,6 +502,16 @@ impl Stop {
     pub fn abort(&self) {
         self.state.fetch_max(ABORTED, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// Notes that somebody in line waits for what the run holds.
+    pub fn await_end(&self) {
+        self.is_awaited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody in line waits for what the run holds, as far as that was so when it began.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::Relaxed)
     }
 
     /// Tells the script that a wait of its run has come to something, for a branch that waits while others are at work.

@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 40] = [
+    let examples: [fn(&dyn Store); 42] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -64,6 +64,8 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         windows::a_run_keeps_the_keys_of_its_gates,
         ends::what_hangs_on_an_open_run_is_left_out_once_it_has_ended,
         ends::an_event_has_to_be_stored_where_that_is_expected,
+        ends::a_list_about_a_running_run_is_left_out_where_it_is_not,
+        ends::a_list_that_comes_after_the_end_of_a_run_is_left_out_before,
         ends::a_function_is_paused_until_it_is_resumed,
         values::a_value_stands_under_its_key_until_it_is_replaced_dropped_or_swept,
         values::a_value_is_stored_with_its_list_or_not_at_all,

@@ -125,6 +125,12 @@ impl Disk {
                 Some(life) if !life.row.state.is_terminal() => None,
                 Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
             },
+            Expect::Running(run) => match self.runs.get(run) {
+                None => Some(Conflict::RunGone),
+                Some(life) if life.row.state == RunState::Running => None,
+                Some(life) => Some(Conflict::RunMoved { rev: life.row.rev, state: life.row.state }),
+            },
+            Expect::RunOver(run) => self.runs.get(run).filter(|life| !life.row.state.is_terminal()).map(|_| Conflict::RunUnderWay(*run)),
             Expect::EventStored(event) => (!self.events.contains_key(event)).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => {
                 let waits = self.runs.get(&wait.run).map(|life| life.waits.as_slice()).unwrap_or_default();

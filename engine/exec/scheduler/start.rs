@@ -53,13 +53,17 @@ impl Scheduler {
         let mut assigns = Vec::with_capacity(runs.len());
         let mut gone = Vec::new();
         for run in runs {
-            let given = self.queue.given(run);
+            let (given, behind) = (self.queue.given(run), self.queue.behind(run));
+            let is_awaited = self.queue.is_awaited(run);
             let Some(live) = self.live.get_mut(&run) else { continue };
             let Some(function) = project.function(&live.function) else {
                 gone.push((run, live.rev, Arc::clone(&live.function)));
                 continue;
             };
             let stop = Arc::new(Stop::default());
+            if is_awaited {
+                stop.await_end();
+            }
             live.stop = Some(Arc::clone(&stop));
             live.state = RunState::Running;
             live.wake = None;
@@ -81,6 +85,7 @@ impl Scheduler {
                 at: now,
                 function: Arc::clone(function),
                 given,
+                behind,
                 made: self.fresh.remove(&run).filter(|_| !collects),
                 stop,
             });
@@ -89,19 +94,20 @@ impl Scheduler {
             self.park_gone(run, rev, function, now);
         }
         self.executing += assigns.len();
-        self.deal(assigns);
+        let at_once = self.alone.is_none() && self.suspects.is_empty() && now >= self.careful_until;
+        self.deal(assigns, at_once);
     }
 
     /// Deals to each desk its share, beginning with another one each time. The starts are handed to the store here, so that
-    /// runs begin in the order in which they were let in.
-    fn deal(&mut self, mut assigns: Vec<Assign>) {
+    /// runs begin in the order in which they were let in. Scripts may begin `at_once`, before their starts are durable.
+    fn deal(&mut self, mut assigns: Vec<Assign>, at_once: bool) {
         let share = assigns.len().div_ceil(self.desks.len()).max(DEALT_LEAST);
         while !assigns.is_empty() {
             let rest = assigns.split_off(share.min(assigns.len()));
             self.next_desk = (self.next_desk + 1) % self.desks.len();
             let ticket = self.inner.store.commit(Lane::Steps, assigns.iter().map(Assign::start).collect());
             // A worker is gone only when the engine is.
-            let _ = self.desks[self.next_desk].send(Batch { assigns, ticket });
+            let _ = self.desks[self.next_desk].send(Batch { assigns, ticket, at_once });
             assigns = rest;
         }
     }

@@ -54,8 +54,11 @@ pub(super) fn register(engine: &mut Engine) {
     super::effects::exec::register(engine);
 }
 
-/// The step that runs; an effect is refused outside of one.
+/// The step that runs; an effect is refused outside of one. From here on it may act: all that was recorded before is durable.
 pub(super) fn demand_step(attempt: &Attempt, name: &str) -> Result<Inside, Fault> {
+    if attempt.is_inside() {
+        attempt.commit_before_acting()?;
+    }
     attempt.inside().ok_or_else(|| {
         Thrown::last("E0403", format!("{name} acts on the world, so it works inside a step only"))
             .help(format!("write step(\"a-name\", || {name}(…))"))

@@ -125,8 +125,7 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
     if attempt.stop.is_draining() {
         return Err(attempt.halt(Halt::Stop(Outcome::Interrupted)));
     }
-    // What was drawn between the steps must be on disk before anything depends on it.
-    attempt.commit_records()?;
+    attempt.commit_before_step()?;
     let now = attempt.now();
     let (failed, first, last) = attempt.failed_attempts(&key);
     // A branch may be run again for another reason, before the time of its step's next attempt.
@@ -138,6 +137,7 @@ fn step(context: &NativeCallContext<'_>, name: &str, given: Option<&Map>, body: 
         attempt: failed + 1,
         attempts: options.retry.attempts,
         began: now,
+        timeout: options.timeout,
         deadline: now.after(options.timeout),
         requests: 0,
         calls: 0,

@@ -18,14 +18,14 @@ use std::task::{Context, Poll};
 
 use rhai::Dynamic;
 
-use crate::base::Millis;
 use crate::base::alloc::{self, Account};
+use crate::base::{Millis, RunId};
 use crate::rules::fit::{Answer, BELOW, Instead, is_own, is_under};
 use crate::rules::{AttemptRow, Kind, Record, WaitRow, WaitState, Write};
 
 use super::super::coroutine::{Broken, Coroutine};
 use super::super::error::{Fault, Thrown};
-use super::journal::{Found, State, new_call};
+use super::journal::{Found, State, bytes, new_call};
 use super::{Attempt, Halt};
 
 /// What a branch's body gives.
@@ -60,8 +60,12 @@ pub(in crate::script) struct Common {
 #[derive(Default)]
 pub(in crate::script) struct Own {
     pub(super) pending: Vec<Write>,
-    /// Whether `pending` holds a record.
-    pub(super) pending_record: bool,
+    /// When the oldest record came that `pending` holds; none where it holds no record.
+    pub(super) holds_since: Option<Millis>,
+    /// Bytes of the records that `pending` holds.
+    pub(super) held_bytes: u64,
+    /// Whether a step has acted on the world since the last commit.
+    pub(super) acted: bool,
     /// Whether a record is being committed.
     pub(super) pending_fresh: bool,
     /// Whether it has told the store that this version of the handler makes the journal.
@@ -72,6 +76,27 @@ pub(in crate::script) struct Own {
     pub(super) call_bytes: usize,
     /// When the code that is under way began.
     pub(super) began: Millis,
+}
+
+impl Own {
+    /// Whether `pending` holds a record.
+    pub(super) fn holds_record(&self) -> bool {
+        self.holds_since.is_some()
+    }
+
+    /// Adds a record to what is to be committed.
+    pub(super) fn hold(&mut self, run: RunId, record: Record) {
+        self.holds_since.get_or_insert(record.ended);
+        self.held_bytes += bytes(&record);
+        self.pending.push(Write::Append { run, record });
+    }
+
+    /// Takes what is to be committed; whether there is a record in it.
+    pub(super) fn take(&mut self) -> (Vec<Write>, bool) {
+        (self.log_bytes, self.call_bytes, self.held_bytes) = (0, 0, 0);
+        self.acted = false;
+        (std::mem::take(&mut self.pending), self.holds_since.take().is_some())
+    }
 }
 
 /// What this attempt has added under branches: one that is started again goes over it as over the journal.
@@ -312,7 +337,9 @@ impl Attempt {
     pub(in crate::script) fn inherit(&self, left: Own) {
         let mut own = self.own.borrow_mut();
         alloc::uncounted(|| own.pending.extend(left.pending));
-        own.pending_record |= left.pending_record;
+        own.holds_since = own.holds_since.into_iter().chain(left.holds_since).min();
+        own.held_bytes += left.held_bytes;
+        own.acted |= left.acted;
         own.log_bytes += left.log_bytes;
         own.call_bytes += left.call_bytes;
     }

@@ -17,6 +17,10 @@ use super::{Attempt, Halt};
 
 /// The wait before a checkpoint is tried again on a full disk.
 const FULL_DISK_WAIT: Span = Span::seconds(1);
+/// Rows that a script holds back at most before its next step begins: as many as make a commit worth handing over.
+const HELD_WRITES: usize = 64;
+/// Bytes of records that it holds back at most.
+const HELD_BYTES: u64 = 64 * 1024;
 
 /// A record that was asked for.
 pub(in crate::script) enum Found {
@@ -68,7 +72,7 @@ impl State {
             counts: HashMap::new(),
             branches: HashSet::new(),
             next_index: State::first_index(records),
-            journal_bytes: records.iter().map(size).sum(),
+            journal_bytes: records.iter().map(bytes).sum(),
             attempt: call.run.attempt,
             added: Added::default(),
         }
@@ -173,9 +177,7 @@ impl Attempt {
     /// Adds a record to what is committed next.
     pub(in crate::script) fn append(&self, key: Arc<str>, kind: Kind, result: Recorded, made: Made) -> Result<(), Fault> {
         let record = self.next_record(key, kind, result, made)?;
-        let mut own = self.own.borrow_mut();
-        own.pending_record = true;
-        alloc::uncounted(|| own.pending.push(Write::Append { run: self.call.run.id, record }));
+        alloc::uncounted(|| self.own.borrow_mut().hold(self.call.run.id, record));
         Ok(())
     }
 
@@ -194,7 +196,7 @@ impl Attempt {
             ended: now,
             line: made.line,
         };
-        let bytes = state.journal_bytes + size(&record);
+        let bytes = state.journal_bytes + bytes(&record);
         let full = if record.index >= limits.steps {
             Some(format!("the run has {} records, the most that limits.steps allows", limits.steps))
         } else if bytes > limits.journal_bytes {
@@ -252,12 +254,22 @@ impl Attempt {
         self.deliver_all(|| self.commit_all())
     }
 
+    /// Waits until the run's start is durable: it comes before all that the run hands over or does.
+    pub(super) fn demand_footing(&self) -> Result<(), Fault> {
+        if self.call.footing.is_firm() || self.wait(self.call.footing.settled())? {
+            return Ok(());
+        }
+        // Somebody else has moved the run on before it began.
+        Err(self.halt(Halt::Stop(Outcome::Lost)))
+    }
+
     fn commit_all(&self) -> Result<(), Fault> {
+        self.demand_footing()?;
         let writes = {
             let mut own = self.own.borrow_mut();
-            own.pending_fresh |= std::mem::take(&mut own.pending_record);
-            (own.log_bytes, own.call_bytes) = (0, 0);
-            std::mem::take(&mut own.pending)
+            let (writes, has_record) = own.take();
+            own.pending_fresh |= has_record;
+            writes
         };
         if writes.is_empty() {
             return Ok(());
@@ -297,15 +309,48 @@ impl Attempt {
         self.ports.watch.committed(&self.call.run, writes);
     }
 
-    /// Commits the records that are only buffered, before something happens that must not be lost behind them.
+    /// Commits the records that are only buffered, before something happens that must not be lost behind them. Where that is within
+    /// a step, the step's time does not pass meanwhile.
     pub(in crate::script) fn commit_records(&self) -> Result<(), Fault> {
-        let has_record = self.own.borrow().pending_record;
-        if has_record { self.commit() } else { Ok(()) }
+        if !self.own.borrow().holds_record() {
+            return Ok(());
+        }
+        self.beside_the_clock(|| self.commit())
+    }
+
+    /// Does something that takes none of the time of the step within which it is done.
+    fn beside_the_clock(&self, work: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+        let before = self.now();
+        work()?;
+        let took = self.now().since(before);
+        if let Some(inside) = &mut *self.inside.borrow_mut() {
+            inside.deadline = inside.deadline.after(took);
+        }
+        Ok(())
+    }
+
+    /// A step is about to act on the world: the run's start, and all that was recorded before, have to be durable first.
+    pub(in crate::script) fn commit_before_acting(&self) -> Result<(), Fault> {
+        self.beside_the_clock(|| self.demand_footing())?;
+        self.commit_records()?;
+        self.own.borrow_mut().acted = true;
+        Ok(())
+    }
+
+    /// A step is about to begin. What was recorded before it may wait until it acts on the world, unless there is much of it,
+    /// or another one has acted: that is not done again for want of its record.
+    pub(in crate::script) fn commit_before_step(&self) -> Result<(), Fault> {
+        let is_due = {
+            let own = self.own.borrow();
+            own.acted || own.pending.len() >= HELD_WRITES || own.held_bytes >= HELD_BYTES
+        };
+        if is_due { self.commit_records() } else { Ok(()) }
     }
 
     /// Lets the script go on with what a step has come to. Nothing that it does by itself acts on the world, so the record may wait
-    /// for what the script asks for next: before another step it is committed, and with a wait or the run's end it goes into their
-    /// list, which spares a flush. It waits for a thousand operations or two milliseconds at most, as far as one operation is not longer.
+    /// for what the script asks for next: it is committed before anything acts (`commit_before_acting`), and with a wait or the run's end
+    /// it goes into their list, so that runs whose steps only compute have one flush. It waits for a thousand operations or two
+    /// milliseconds at most, as far as one operation is not longer.
     /// A branch commits at once, since what others do may take long.
     pub(in crate::script) fn commit_soon(&self) -> Result<(), Fault> {
         if self.is_branch() {
@@ -313,6 +358,7 @@ impl Attempt {
         }
         self.look_soon();
         let mut own = self.own.borrow_mut();
+        own.held_bytes += (own.log_bytes + own.call_bytes) as u64;
         (own.log_bytes, own.call_bytes) = (0, 0);
         Ok(())
     }
@@ -324,7 +370,7 @@ pub(super) fn new_call(kind: Kind, key: &Arc<str>) -> fit::Call {
 }
 
 /// The bytes that a record counts for in the journal.
-fn size(record: &Record) -> u64 {
+pub(super) fn bytes(record: &Record) -> u64 {
     let result = match &record.result {
         Recorded::Value(json) => json.len(),
         Recorded::Failed(failure) => failure.message.len() + failure.data.as_ref().map_or(0, |data| data.to_string().len()),

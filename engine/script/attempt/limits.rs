@@ -200,6 +200,10 @@ impl Attempt {
         }
         let now = self.now();
         self.pace(now);
+        if self.is_at_work_for_long(operations, now) && self.commit_records().is_err() {
+            // What it has recorded waited no longer, and could not be stored.
+            return true;
+        }
         if let Some(inside) = self.inside() {
             if now >= inside.deadline {
                 let _ = self.halt(Halt::Limit(Box::new(self.overdue(&inside))));
@@ -212,15 +216,18 @@ impl Attempt {
             let message = format!("the code between steps took longer than {}", self.call.timeouts.step);
             self.limit("E0414", message, "do the work in steps, or raise timeouts.step in events.yaml");
             return true;
-        } else if (operations >= u64::from(LOOK_EVERY) || now.since(self.own.borrow().began) >= SLICE) && self.commit_records().is_err() {
-            // The script is at work for long, so what it has recorded waited no longer, and could not be stored.
-            return true;
         }
         if now.since(self.resumed.get()) >= SLICE && coroutine::pause().is_err() {
             let _ = self.ended();
             return true;
         }
         false
+    }
+
+    /// Whether the script has been at work for so long since it recorded something that the record waits no longer.
+    fn is_at_work_for_long(&self, operations: u64, now: Millis) -> bool {
+        let since = self.own.borrow().holds_since;
+        since.is_some_and(|since| operations >= u64::from(LOOK_EVERY) || now.since(since) >= SLICE)
     }
 
     /// Takes the script to a look soon, since something waits that should not do so for long.
@@ -242,9 +249,8 @@ impl Attempt {
 
     /// The failure of a step that took too long.
     pub(in crate::script) fn overdue(&self, inside: &Inside) -> Failure {
-        let limit = inside.deadline.since(inside.began);
         Failure {
-            message: format!("the step took longer than {limit}"),
+            message: format!("the step took longer than {}", inside.timeout),
             code: "E0414".to_owned(),
             help: Some("raise timeouts.step in events.yaml, or give this step a `timeout`".to_owned()),
             ..Failure::default()

@@ -43,15 +43,14 @@ impl Attempt {
     }
 
     /// What is pending, to be committed together with what the engine makes of a demand.
-    fn checkpoint(&self, record: Option<Record>, wait: Option<WaitRow>) -> OwnWrites {
+    fn checkpoint(&self, record: Option<Record>, wait: Option<WaitRow>) -> Result<OwnWrites, Fault> {
+        self.demand_footing()?;
         let mut own = self.own.borrow_mut();
-        own.pending_record = false;
-        (own.log_bytes, own.call_bytes) = (0, 0);
-        let mut writes = std::mem::take(&mut own.pending);
+        let (mut writes, _) = own.take();
         alloc::uncounted(|| {
             writes.extend(wait.clone().map(Write::OpenWait));
             let run = &self.call.run;
-            OwnWrites { list: List { expect: vec![Expect::RunRev { run: run.id, rev: run.rev }], writes }, record, wait }
+            Ok(OwnWrites { list: List { expect: vec![Expect::RunRev { run: run.id, rev: run.rev }], writes }, record, wait })
         })
     }
 
@@ -66,7 +65,7 @@ impl Attempt {
 
     /// Commits a parcel together with its record, and gives the record's value.
     pub(in crate::script) fn hand_over(&self, parcel: Box<dyn Parcel>, record: Record) -> Result<Json, Fault> {
-        let with = self.checkpoint(Some(record), None);
+        let with = self.checkpoint(Some(record), None)?;
         let writes = with.list.writes.clone();
         let stored = self.deliver(parcel.commit(with))?;
         self.tell(&writes);
@@ -200,7 +199,7 @@ impl Attempt {
         let Opening { row, parcel } = opening;
         // From here on it may be stored, also where this branch is ended before it hears of that.
         self.common.waited.set(true);
-        let with = self.checkpoint(None, Some(row.clone()));
+        let with = self.checkpoint(None, Some(row.clone()))?;
         let writes = with.list.writes.clone();
         let row = match parcel {
             Some(parcel) => {
@@ -239,7 +238,7 @@ impl Attempt {
         if left.is_empty() {
             return self.commit_soon();
         }
-        let with = self.checkpoint(None, None);
+        let with = self.checkpoint(None, None)?;
         let writes = with.list.writes.clone();
         self.deliver(alloc::uncounted(|| self.ports.post.leave(Arc::clone(&key), left, with)))?;
         self.tell(&writes);

@@ -1,6 +1,6 @@
 //! What a store is: what hangs on a run that has not ended, and paused functions.
 
-use super::{NOW, begun, commit, end, event, ids, plain, put, reads_back, run};
+use super::{NOW, begun, commit, end, event, ids, plain, put, reads_back, run, start};
 use crate::base::{Id, Span};
 use crate::rules::{Conflict, Expect, List, PauseRow, RunRow, RunState, Write};
 use crate::store::Store;
@@ -27,6 +27,26 @@ pub(super) fn what_hangs_on_an_open_run_is_left_out_once_it_has_ended(store: &dy
     assert_eq!(commit(store, vec![gone]), Ok(vec![Err(Conflict::RunGone)]));
     put(store, vec![Write::IfOpen { run: nobody, writes: vec![other(third)] }]);
     assert_eq!(store.run(third), Ok(None));
+}
+
+pub(super) fn a_list_about_a_running_run_is_left_out_where_it_is_not(store: &dyn Store) {
+    let row = begun(store);
+    let expects = |run| List { expect: vec![Expect::Running(run)], writes: Vec::new() };
+    let queued = Conflict::RunMoved { rev: row.rev, state: RunState::Queued };
+    let ended = Conflict::RunMoved { rev: row.rev + 2, state: RunState::Cancelled };
+    let (starts, ends) = (plain(vec![start(row.id)]), plain(vec![end(row.id, RunState::Cancelled, NOW)]));
+    let lists = vec![expects(row.id), starts, expects(row.id), ends, expects(row.id), expects(Id(row.id.0 - 1))];
+    let verdicts = vec![Err(queued), Ok(()), Ok(()), Ok(()), Err(ended), Err(Conflict::RunGone)];
+    assert_eq!(commit(store, lists), Ok(verdicts));
+}
+
+pub(super) fn a_list_that_comes_after_the_end_of_a_run_is_left_out_before(store: &dyn Store) {
+    let row = begun(store);
+    let (under_way, over) = (Conflict::RunUnderWay(row.id), |run| List { expect: vec![Expect::RunOver(run)], writes: Vec::new() });
+    assert_eq!(commit(store, vec![over(row.id)]), Ok(vec![Err(under_way.clone())]));
+    let lists = vec![over(row.id), plain(vec![end(row.id, RunState::Completed, NOW)]), over(row.id)];
+    assert_eq!(commit(store, lists), Ok(vec![Err(under_way), Ok(()), Ok(())]), "a list before it may end the run");
+    assert_eq!(commit(store, vec![over(Id(row.id.0 - 1))]), Ok(vec![Ok(())]), "one that is not there is over as well");
 }
 
 pub(super) fn an_event_has_to_be_stored_where_that_is_expected(store: &dyn Store) {

@@ -107,6 +107,12 @@ impl<'c> Applier<'c> {
                 Some(head) if !head.state.is_terminal() => None,
                 Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
             },
+            Expect::Running(run) => match self.head(*run)? {
+                None => Some(Conflict::RunGone),
+                Some(head) if head.state == RunState::Running => None,
+                Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
+            },
+            Expect::RunOver(run) => self.head(*run)?.filter(|head| !head.state.is_terminal()).map(|_| Conflict::RunUnderWay(*run)),
             Expect::EventStored(event) => (!self.sql.event_is_stored.exists([event.0])?).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => (!self.waits.is_open(wait, *event)?).then_some(Conflict::WaitClosed),
         })

@@ -7,6 +7,7 @@ mod db;
 mod email;
 mod exec;
 mod flow;
+mod held;
 mod hostile;
 mod http;
 mod kv;
@@ -33,8 +34,8 @@ use stepwell::rules::{
     Write,
 };
 use stepwell::script::{
-    Alone, Call, Checked, Host, Keys, Outgoing, OwnWrites, Parcel, Ports, Post, Program, Published, Reply, Secrets, Stop, Surroundings,
-    Watch, call,
+    Alone, Call, Checked, Desk, Footing, Host, Keys, Outgoing, OwnWrites, Parcel, Ports, Post, Program, Published, Reply, Secrets, Stop,
+    Surroundings, Watch, call,
 };
 use stepwell::store::memory::Memory;
 use stepwell::store::{EventQuery, Journal, Lane, RunQuery, Stats, Store, StoreError, Ticket};
@@ -146,6 +147,8 @@ pub struct Bench {
     pub surroundings: Surroundings,
     pub run: RunId,
     pub stop: Arc<Stop>,
+    /// Whether the run's start counts as durable.
+    pub footing: Rc<Footing>,
     /// The engine around the run.
     pub post: Arc<dyn Post>,
     /// Whether what is waited for comes from outside, so that the clock stands meanwhile.
@@ -305,6 +308,7 @@ impl Bench {
             surroundings: Surroundings::default(),
             run: Id(0),
             stop: Stop::new(),
+            footing: Footing::firm(),
             post: Arc::new(Alone),
             outside: false,
             next_id: Cell::new(1),
@@ -426,6 +430,7 @@ impl Bench {
             retry: self.retry.clone(),
             timeouts: self.timeouts,
             surroundings: Arc::new(self.surroundings.clone()),
+            footing: Rc::clone(&self.footing),
         })
     }
 
