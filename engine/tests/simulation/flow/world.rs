@@ -8,7 +8,6 @@ use stepwell::project::{Mode, Project};
 use stepwell::script::Host;
 
 use super::super::dice::Dice;
-use super::{End, START};
 
 /// Milliseconds since the world began.
 pub type Ms = i64;
@@ -49,16 +48,16 @@ pub struct Collect {
     pub below: Option<i64>,
 }
 
-/// The number from which on events of the clock are counted, as `Clock::number` says.
+/// The number from which on events of the clock have theirs, as `Clock::number` says.
 const OF_CLOCK: usize = 1_000_000;
 /// The clock starts nothing later than this.
 pub const LAST_TICK: Ms = 119_000;
 /// The number of an invoked run's event is that of the invoking one's, and this for each function up to the invoking one.
 pub const OF_CHILD: usize = 100_000;
 /// Odd to the seconds of the clock: what its runs work is the rest of their time.
-const CLOCK_WORKS: Ms = 2_999;
+pub const CLOCK_WORKS: Ms = 2_999;
 /// How much longer those of each further schedule work, so that those of one time do not end at once.
-const FURTHER_WORKS: Ms = 3;
+pub const FURTHER_WORKS: Ms = 3;
 
 /// When the clock has started a function, by its number and that of the event.
 pub type Ticks = HashMap<(usize, usize), Ms>;
@@ -82,18 +81,6 @@ pub struct Clock {
     /// The most time that a start is delayed: less than there ever is between two of them.
     pub jitter: Ms,
     pub missed: Missed,
-}
-
-/// A piece of what a run does.
-#[derive(Debug, Clone, Copy)]
-pub enum Phase {
-    /// It is at work for so long.
-    Work(Ms),
-    /// It sleeps, or backs off, for so long.
-    Rest(Ms),
-    /// It has a run of this function done, and waits for its end.
-    Invoke(usize),
-    End(End),
 }
 
 /// A function. Its run works, sleeps for as long as its event says, may work and invoke another one, and then works until that succeeds,
@@ -129,49 +116,15 @@ pub struct Function {
     pub longer: Ms,
 }
 
-impl Rate {
-    /// Microseconds from one start to the next.
-    pub fn interval_us(self) -> i64 {
-        let period = self.period * 1_000;
-        period / self.limit + i64::from(period % self.limit > 0)
-    }
-}
-
-impl Collect {
-    /// Whether an event is collected, and does not start a run at once. One of the clock has no `x`, so that `if` fails.
-    pub fn takes(&self, event: &Event) -> bool {
-        match self.size {
-            Some(_) => self.below.is_none_or(|below| !event.of_clock && event.x < below),
-            None => event.value(self.key).is_some(),
-        }
-    }
-}
-
 impl Clock {
     /// As the config has it.
     pub fn schedule(self) -> String {
         format!("*/{} 0-1 0 1 1 *", self.seconds)
     }
 
-    /// The number of the event of its start at this time. Those of one time, which is one of whole seconds, are in the order of the
-    /// functions, then in that of their schedules.
+    /// The number of the event of its start for this time, which is one of whole seconds: no other event has the same.
     pub fn number(self, at: Ms) -> usize {
         OF_CLOCK + (at + self.seconds % 3 * 10) as usize + self.which
-    }
-
-    /// Its times.
-    pub fn times(self) -> impl Iterator<Item = Ms> {
-        (1..=LAST_TICK / 1_000).filter(move |at| at % 60 % self.seconds == 0).map(|at| at * 1_000)
-    }
-
-    /// The times that are made up for after a pause since then.
-    fn makes_up_for(self, since: Ms, now: Ms) -> Vec<Ms> {
-        let missed: Vec<Ms> = self.times().filter(|at| *at > since && *at <= now).collect();
-        match self.missed {
-            Missed::Skip => missed.into_iter().filter(|at| *at == now).collect(),
-            Missed::RunOnce => missed.last().copied().into_iter().collect(),
-            Missed::RunAll => missed,
-        }
     }
 
     fn yaml(self) -> String {
@@ -186,54 +139,17 @@ impl Clock {
 }
 
 impl Function {
-    /// The starts by the clock that `times` of each schedule are, in order: by their time, then by the schedule.
-    fn starts(&self, times: impl Fn(Clock) -> Vec<Ms>) -> Vec<(Ms, usize)> {
-        let of = |clock: Clock| times(clock).into_iter().map(move |at| (at, clock.number(at)));
-        let mut starts: Vec<(Ms, usize)> = self.clocks.iter().copied().flat_map(of).collect();
-        starts.sort_unstable();
-        starts
-    }
-
-    /// When the clock starts it, with the numbers of the events.
-    pub fn schedule(&self) -> Vec<(Ms, usize)> {
-        self.starts(|clock| clock.times().collect())
-    }
-
-    /// The starts by the clock that are made up for by one that was paused since then, by the numbers of the events.
-    pub fn makes_up_for(&self, since: Ms, now: Ms) -> Vec<usize> {
-        self.starts(|clock| clock.makes_up_for(since, now)).into_iter().map(|(_, number)| number).collect()
-    }
-
     /// Whether the clock may start it late.
     pub fn has_jitter(&self) -> bool {
         self.clocks.iter().any(|clock| clock.jitter > 0)
     }
-
-    /// The head start of a run with this event.
-    pub fn head_start(&self, event: &Event) -> Ms {
-        if self.priority { event.p.clamp(-600, 600) * 1_000 } else { 0 }
-    }
-
-    /// What a run with this event does, from its start to its end.
-    pub fn plan(&self, event: &Event) -> Vec<Phase> {
-        let (attempts, wait) = self.retries;
-        let works = event.works + self.longer;
-        let mut plan = vec![Phase::Work(works), Phase::Rest(event.sleeps + self.longer)];
-        if let Some(invoked) = self.invokes.filter(|_| !event.of_clock) {
-            plan.extend([Phase::Work(works), Phase::Invoke(invoked)]);
-        }
-        plan.push(Phase::Work(works));
-        for _ in 1..attempts.min(event.fails + 1) {
-            plan.extend([Phase::Rest(wait), Phase::Work(works)]);
-        }
-        plan.push(Phase::End(if event.fails < attempts { End::Completed } else { End::Failed }));
-        plan
-    }
 }
 
 /// An event; one of the clock is nothing but null.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Event {
+    /// What it is found by; those that are sent are counted over all requests.
+    pub number: usize,
     pub name: usize,
     pub a: Option<i64>,
     pub b: Option<i64>,
@@ -254,29 +170,12 @@ pub struct Event {
     pub of_clock: bool,
 }
 
-impl Event {
-    /// The event of a start by the clock.
-    pub fn of_clock(number: usize) -> Event {
-        let (at, which) = ((number - OF_CLOCK) as Ms / 1_000 * 1_000, (number - OF_CLOCK) as Ms % 10);
-        Event { of_clock: true, works: (START.0 + at) % CLOCK_WORKS + which * FURTHER_WORKS, ..Event::default() }
-    }
-
-    /// The value of a key: `Some(None)` where there is no key, none where it is null.
-    pub fn value(&self, key: Key) -> Option<Option<i64>> {
-        match key {
-            None => Some(None),
-            Some(Field::A) => self.a.map(Some),
-            Some(Field::B) => self.b.map(Some),
-        }
-    }
-}
-
 /// What is done to the world from outside, and when.
 #[derive(Debug, Clone)]
 pub enum Act {
     /// These events come in one request.
     Send(Vec<Event>),
-    /// The run of this event (counted over all requests) and function is cancelled.
+    /// The run of this event, by its number, and function is cancelled.
     Cancel(usize, usize),
     /// The engine is killed and starts again: what was at work begins that anew, and nothing else changes.
     Kill,
@@ -291,6 +190,11 @@ pub struct World {
     pub functions: Vec<Function>,
     /// In order of time.
     pub acts: Vec<(Ms, Act)>,
+}
+
+/// All schedules, each with the number of its function.
+pub fn clocks(functions: &[Function]) -> impl Iterator<Item = (usize, Clock)> {
+    functions.iter().enumerate().flat_map(|(at, function)| function.clocks.iter().map(move |clock| (at, *clock)))
 }
 
 fn key(dice: &mut Dice) -> Key {
@@ -367,9 +271,10 @@ fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
     function
 }
 
-fn event(dice: &mut Dice, now: Ms) -> Event {
+fn event(dice: &mut Dice, number: usize, now: Ms) -> Event {
     let value = |dice: &mut Dice| if dice.chance(10) { None } else { Some(dice.between(1, 4)) };
     Event {
+        number,
         name: dice.below(2),
         a: value(dice),
         b: value(dice),
@@ -420,9 +325,9 @@ pub fn world(seed: u64) -> World {
         let act = match dice.below(20) {
             0 if sent > 0 => Act::Cancel(dice.below(sent), dice.below(functions.len())),
             1 => Act::Kill,
-            2 => Act::Send((0..dice.between(2, 5)).map(|_| event(&mut dice, now)).collect()),
+            2 => Act::Send((0..dice.between(2, 5)).map(|at| event(&mut dice, sent + at as usize, now)).collect()),
             3 | 4 if !paused.is_empty() => Act::Pause(*dice.pick(&paused), dice.chance(60)),
-            _ => Act::Send(vec![event(&mut dice, now)]),
+            _ => Act::Send(vec![event(&mut dice, sent, now)]),
         };
         if let Act::Send(events) = &act {
             sent += events.len();

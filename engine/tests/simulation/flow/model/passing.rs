@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::super::world::{Act, Function, Ms, Ticks};
-use super::super::{End, Fate};
-use super::{Model, Run, State};
+use super::super::world::{Act, CLOCK_WORKS, Clock, Event, FURTHER_WORKS, Function, LAST_TICK, Missed, Ms, Ticks, clocks};
+use super::super::{Fate, START};
+use super::{End, Model, Run, State};
+
+/// A start by the clock: when it comes, of which function, by which of its schedules, and its event.
+pub(super) type Start = (Ms, usize, Clock, Event);
 
 /// Something that happens; of a run by its event, and where it matters its function.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,30 +22,54 @@ enum Happening {
     Stop(usize, usize),
 }
 
+impl Clock {
+    /// The times of the schedule.
+    pub fn times(self) -> impl Iterator<Item = Ms> {
+        (1..=LAST_TICK / 1_000).filter(move |at| at % 60 % self.seconds == 0).map(|at| at * 1_000)
+    }
+
+    /// When the start for a time may come.
+    pub fn comes(self, time: Ms) -> std::ops::RangeInclusive<Ms> {
+        time..=time + self.jitter
+    }
+}
+
+/// All starts by the clock, in order, those of one time in that of the functions and of their schedules; of those that may be late, it is
+/// known when they came.
+fn starts(functions: &[Function], known: &Ticks) -> Vec<Start> {
+    let start = |at: usize, clock: Clock, time: Ms| {
+        let (number, works) = (clock.number(time), (START.0 + time) % CLOCK_WORKS + clock.which as Ms * FURTHER_WORKS);
+        let event = Event { number, of_clock: true, works, ..Event::default() };
+        (known.get(&(at, number)).copied().unwrap_or(time), at, clock, event)
+    };
+    let each = |(at, clock): (usize, Clock)| clock.times().map(move |time| start(at, clock, time));
+    let mut starts: Vec<Start> = clocks(functions).flat_map(each).collect();
+    starts.sort_by_key(|(at, ..)| *at);
+    starts
+}
+
 impl<'w> Model<'w> {
     /// The fate of each run, by event and function; none where the world tells nothing.
     pub fn fates(functions: &'w [Function], acts: &[(Ms, Act)], ticks: Ticks) -> Option<HashMap<(usize, usize), Fate>> {
-        let (paused, since) = (vec![false; functions.len()], vec![0; functions.len()]);
-        let mut model = Model { functions, ticks, paused, since, ..Model::default() };
+        let (paused, clock) = (vec![(false, 0); functions.len()], starts(functions, &ticks));
+        let mut model = Model { functions, paused, clock, ..Model::default() };
         let mut acts = acts.iter().peekable();
         loop {
             let mut due = model.happenings();
             due.extend(acts.peek().map(|(at, _)| (*at, Happening::Act)));
             let Some(now) = due.iter().map(|(at, _)| *at).min() else { break };
             due.retain(|(at, _)| *at == now);
-            if due.iter().any(|other| *other != due[0]) {
-                return None;
-            }
-            let again = model.pass(now);
-            if acts.next_if(|(at, _)| *at == now).map_or(again, |(_, act)| model.act(act)) {
+            let is_open = due.iter().any(|other| *other != due[0]);
+            if is_open || model.pass(now) || acts.next_if(|(at, _)| *at == now).is_some_and(|(_, act)| model.act(act)) {
                 return None;
             }
             model.start_all();
         }
         let fate = |run: &Run| {
-            let State::Ended(ended, end) = run.state else { return None };
+            let State::Ended(end) = run.state else { return None };
             let failures = usize::from(end == End::Failed && functions[run.function].on_failure);
-            Some(((run.event(), run.function), Fate { started: run.started, ended, end, events: run.events.len(), failures }))
+            let fate = Fate { started: run.started, ended: run.until, end, events: run.events, failures };
+            Some(((run.event.number, run.function), fate))
         };
         Some(model.runs.iter().filter_map(fate).collect())
     }
@@ -50,41 +77,47 @@ impl<'w> Model<'w> {
     /// What happens by itself, and when. The same for several functions of one event is one thing.
     fn happenings(&self) -> Vec<(Ms, Happening)> {
         let mut due = Vec::new();
-        for run in self.runs.iter().filter(|run| !run.has_ended()) {
-            due.extend(self.late(run).map(|at| (at, Happening::TimeOut(run.event()))));
+        for run in self.living(|_| true).into_iter().map(|at| &self.runs[at]) {
+            due.extend(self.late(run).map(|at| (at, Happening::TimeOut(run.event.number))));
             due.extend(match run.state {
-                State::Work(until) => Some((until, Happening::Stop(run.event(), run.function))),
-                State::Rest(until) => Some((until, Happening::Turn)),
+                State::Work => Some((run.until, Happening::Stop(run.event.number, run.function))),
+                State::Rest => Some((run.until, Happening::Turn)),
                 _ if run.enter > self.now => Some((run.enter, Happening::Turn)),
-                _ => self.opens(run).filter(|_| self.waits(run)).map(|(_, us)| ((us + 999).div_euclid(1_000), Happening::Turn)),
+                _ => self.opens(run).filter(|_| self.waits(run)).map(|us| ((us + 999).div_euclid(1_000), Happening::Turn)),
             });
         }
-        due.extend(self.clock().into_iter().map(|(at, ..)| (at, Happening::Tick)));
+        due.extend(self.clock.iter().filter(|start| !self.paused[start.1].0).map(|(at, ..)| (*at, Happening::Tick)));
         due.retain(|(at, _)| *at > self.now);
         due
     }
 
-    /// When the clock starts functions that are not paused: by which events, and which.
-    fn clock(&self) -> Vec<(Ms, usize, usize)> {
-        let start = |at: usize, (slot, number): (Ms, usize)| (self.ticks.get(&(at, number)).copied().unwrap_or(slot), number, at);
-        let starts = |at: usize| self.functions[at].schedule().into_iter().map(move |one| start(at, one));
-        (0..self.functions.len()).filter(|at| !self.paused[*at]).flat_map(starts).collect()
-    }
-
-    /// Lets happen by itself what does at this time; says whether the world tells nothing after that, as `act` does: where the clock
-    /// starts a function twice.
+    /// Lets happen by itself what does at this time; says whether the world tells nothing after that.
     fn pass(&mut self, now: Ms) -> bool {
         self.now = now;
-        for at in 0..self.runs.len() {
-            match self.runs[at].state {
-                State::Work(until) if until == now => self.go_on(at),
-                State::Rest(until) if until == now => self.runs[at].state = State::Line,
-                _ if self.late(&self.runs[at]) == Some(now) => self.end(at, End::Cancelled),
+        for at in self.living(|_| true) {
+            let run = &self.runs[at];
+            match run.state {
+                State::Work if run.until == now => self.go_on(at),
+                State::Rest if run.until == now => self.runs[at].state = State::Line,
+                _ if self.late(run) == Some(now) => self.end(&[at], End::Cancelled),
                 _ => {}
             }
         }
-        let due: Vec<_> = self.clock().into_iter().filter(|(due, ..)| *due == now).collect();
-        let twice = due.windows(2).any(|two| two[0].2 == two[1].2);
-        due.into_iter().filter(|(_, number, at)| !self.tick(*number, *at)).count() > 0 && twice
+        self.tick()
+    }
+
+    /// The clock starts what is due, and of functions that are paused no more what it makes up for. Says whether the world tells nothing
+    /// after that, as `act` does: where it starts a function twice.
+    pub(super) fn tick(&mut self) -> bool {
+        let is_due = |(at, function, ..): &mut Start| *at <= self.now && !self.paused[*function].0;
+        let due: Vec<Start> = self.clock.extract_if(.., is_due).collect();
+        let counts = |(at, _, clock, _): &&Start| match clock.missed {
+            Missed::Skip => *at == self.now,
+            Missed::RunOnce => !due.iter().any(|(later, _, other, _)| later > at && other.seconds == clock.seconds),
+            Missed::RunAll => true,
+        };
+        let starts: Vec<&Start> = due.iter().filter(counts).collect();
+        let twice = starts.windows(2).any(|two| two[0].1 == two[1].1);
+        starts.into_iter().filter(|(_, function, _, event)| !self.enter(*event, *function)).count() > 0 && twice
     }
 }
