@@ -219,9 +219,9 @@ impl Queue {
     }
 
     /// Takes runs out of the queue that stand in line and hold nothing yet, with what they want: those for whom `which`
-    /// holds. `of` says whether it can hold for a run of a function: a line that wants a slot of another one alone is passed over. It looks at
-    /// all that stand in the other lines, so it is for what concerns many and is rare: a function that is paused, each time after
-    /// a commit of its own, and a reload, once for all that it changes. A run that ends or is cancelled leaves by `remove`.
+    /// holds. `of` says whether that may be a run of a function: a line for a slot that another function alone has is passed over.
+    /// It looks at all that stand in the other lines, so it is for what concerns many and is rare: a function that is paused, each time
+    /// after a commit of its own, and a reload, once for all that it changes. A run that ends or is cancelled leaves by `remove`.
     pub fn take_out(&mut self, of: impl Fn(&str) -> bool, which: impl Fn(&Order) -> bool) -> Vec<(Order, Vec<Want>)> {
         let mut out = Vec::new();
         for line in 0..self.lines.len() {

@@ -83,8 +83,9 @@ A map lacks a key that it cannot do without: a function has to say what starts i
     functions:
       pay: { on: payment/initiate, concurrency: { limit: 1, key: event.data.userId } }
 
-A list that has to name something and is empty is the same mistake: `on`, `cron`, `concurrency`, `cancel_on` and `include` are left
-out where there is nothing to name. `secrets` and what allows something (`cors`, `hosts`, `allow`) may be empty: that says that there is none.",
+A list that has to name something and is empty is the same mistake: `on`, `cron`, `concurrency`, `cancel_on` and `include` are
+left out where there is nothing to name. `secrets` and what allows something (`cors`, `hosts`, `allow`) may be empty, which says
+that there is none.",
     },
     Entry {
         code: "E0109",
