@@ -75,7 +75,7 @@ pub struct Model {
     pub webhooks: Table<Webhook>,
     /// Further files, as paths or patterns relative to this folder: `functions/*.yaml`. They may hold `events`,
     /// `functions`, `webhooks`, `env`, `secrets` and `include`.
-    #[schemars(default)]
+    #[schemars(default, length(min = 1))]
     pub include: Vec<Spanned<String>>,
 }
 
@@ -136,6 +136,9 @@ impl Model {
         self.events = fields.optional("events").unwrap_or_default();
         self.functions = fields.entry("functions").map(|(_, node)| functions::read_all(node, fields.reader())).unwrap_or_default();
         self.webhooks = fields.optional("webhooks").unwrap_or_default();
+        if let Some((_, node)) = fields.entry("include") {
+            fields.reader().refuse_empty(node, "`include` names no file");
+        }
         self.include = fields.optional("include").unwrap_or_default();
     }
 }

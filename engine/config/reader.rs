@@ -28,6 +28,14 @@ impl Reader {
     pub fn wrong(&mut self, node: &Node, expected: &str) {
         self.note(wrong(node, expected));
     }
+
+    /// Notes a list without entries under a key that would have no effect with it: most often something was taken out of it,
+    /// and nobody sees what is missing.
+    pub fn refuse_empty(&mut self, node: &Node, message: &str) {
+        if matches!(&node.shape, Shape::List(items) if items.is_empty()) {
+            self.note(Diagnostic::error("E0108", message).at(node.place.clone()));
+        }
+    }
 }
 
 /// "expected …, found …" at its place.

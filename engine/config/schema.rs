@@ -163,7 +163,7 @@ pub(super) struct ConcurrencyShape;
 shape!(ConcurrencyShape, "ConcurrencyForms", |generator| {
     let long = generator.subschema_for::<Concurrency>();
     let short = json_schema!({ "type": "integer", "minimum": 1 });
-    json_schema!({ "anyOf": [short, long, { "type": "array", "items": { "anyOf": [short, long] }, "maxItems": 2 }] })
+    json_schema!({ "anyOf": [short, long, { "type": "array", "items": { "anyOf": [short, long] }, "minItems": 1, "maxItems": 2 }] })
 });
 
 /// An event's name, the long form, or a list of either.
@@ -185,7 +185,7 @@ shape!(CronShape, "CronForms", |generator| {
 
 fn one_or_list(long: &Schema) -> Schema {
     json_schema!({
-        "anyOf": [{ "type": "string" }, long, { "type": "array", "items": { "anyOf": [{ "type": "string" }, long] } }],
+        "anyOf": [{ "type": "string" }, long, { "type": "array", "items": { "anyOf": [{ "type": "string" }, long] }, "minItems": 1 }],
     })
 }
 

@@ -39,7 +39,7 @@ pub use survey::{KeyRule, KeyStand, Survey};
 /// One limit that a run comes under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
-    /// Whose limit it is: the function's id and the number of its limit, or the name of a shared one.
+    /// Whose limit it is: the function's id and the number of its limit (`pay#0`), or the name of a shared one (`shared bank`).
     pub scope: Arc<str>,
     /// The key's value.
     pub key: Arc<str>,
@@ -61,6 +61,11 @@ impl Want {
 /// The scope of a function's throttle: no limit has a name like it.
 fn throttle_scope(function: &str) -> Arc<str> {
     format!("throttle {function}").into()
+}
+
+/// The function whose runs alone want a slot of this scope; none where several may share it.
+fn owner(scope: &str) -> Option<&str> {
+    scope.strip_prefix("throttle ").or_else(|| scope.rsplit_once('#').map(|(function, _)| function))
 }
 
 /// A start that a throttle gave, to be stored with it.
@@ -219,12 +224,20 @@ impl Queue {
     }
 
     /// Takes runs out of the queue that stand in line and hold nothing yet, with what they want: those for whom `which`
-    /// holds. It looks at all that stand in line, so it is for what concerns many and is rare: a function that is paused, each time after
-    /// a commit of its own, and a reload, once for all that it changes. A run that ends or is cancelled leaves by `remove`.
-    pub fn take_out(&mut self, which: impl Fn(&Order) -> bool) -> Vec<(Order, Vec<Want>)> {
+    /// holds. `of` says whether that may be a run of a function: a line for a slot that another function alone has is passed over.
+    /// It looks at all that stand in the other lines, so it is for what concerns many and is rare: a function that is paused, each time
+    /// after a commit of its own, and a reload, once for all that it changes. A run that ends or is cancelled leaves by `remove`.
+    pub fn take_out(&mut self, of: impl Fn(&str) -> bool, which: impl Fn(&Order) -> bool) -> Vec<(Order, Vec<Want>)> {
         let mut out = Vec::new();
         for line in 0..self.lines.len() {
             let Some(line_ref) = self.lines[line].as_mut() else { continue };
+            let is_of_another = |at: &SlotAt| {
+                let owner = self.slots[*at as usize].as_ref().and_then(|slot| owner(&slot.name.0));
+                owner.is_some_and(|function| !of(function))
+            };
+            if line_ref.slots.iter().any(is_of_another) {
+                continue;
+            }
             let gone = line_ref.take_out(&which);
             if gone.is_empty() {
                 continue;

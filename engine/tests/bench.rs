@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cli::support::Place;
 
 /// Every figure, by a part of its name that no other has.
-const FIGURES: [&str; 61] = [
+const FIGURES: [&str; 62] = [
     "events accepted, one a request",
     "events accepted, 100 a request",
     "1-step no-op runs, 100 events",
@@ -29,6 +29,7 @@ const FIGURES: [&str; 61] = [
     "memory each, 1,000 runs that wait for an event",
     "most memory while it starts, 1,000 runs that wait for an event",
     "memory each, 1,000 runs that hold a key of their own and wait for an event",
+    "memory each, 1,000 runs that an event can cancel and that sleep",
     "3-step no-op runs with 1,000 finished ones in the file",
     "the file with 1,000 finished",
     "3-step no-op runs on a slow disk",

@@ -95,6 +95,10 @@ fn editors_agree_with_the_reader() {
         let json = as_json(&folder("invalid").join(case).join("events.yaml")).unwrap();
         assert!(!schema.is_valid(&json), "{case} is valid for an editor");
     }
+    let empty = as_json(&folder("invalid").join("a-list-without-entries").join("events.yaml")).unwrap();
+    let refused: BTreeSet<String> = schema.iter_errors(&empty).map(|error| error.instance_path().to_string()).collect();
+    let lists = ["/functions/pay/on", "/functions/ship/cancel_on", "/functions/ship/concurrency", "/include"];
+    assert_eq!(refused, BTreeSet::from(lists.map(str::to_owned)));
 }
 
 /// Numbers from a seed (xorshift64*).

@@ -81,7 +81,11 @@ is fine; UTF-16 and Latin-1 are not: save it as UTF-8. A file that is too large 
 A map lacks a key that it cannot do without: a function has to say what starts it, a limit how many.
 
     functions:
-      pay: { on: payment/initiate, concurrency: { limit: 1, key: event.data.userId } }",
+      pay: { on: payment/initiate, concurrency: { limit: 1, key: event.data.userId } }
+
+A list that has to name something and is empty is the same mistake: `on`, `cron`, `concurrency`, `cancel_on` and `include` are
+left out where there is nothing to name. `secrets` and what allows something (`cors`, `hosts`, `allow`) may be empty, which says
+that there is none.",
     },
     Entry {
         code: "E0109",

@@ -141,7 +141,16 @@ impl New {
 
     /// A run that sleeps until `wake`.
     pub fn sleeping(&self, wake: Millis) -> Vec<Write> {
-        let run = self.suspended("sleep", RunState::Sleeping, Some(wake));
+        self.asleep("sleep", wake)
+    }
+
+    /// The same of a run that the event with its own number would cancel. Nothing of that is stored: it follows from the function.
+    pub fn cancellable(&self, wake: Millis) -> Vec<Write> {
+        self.asleep("cancelled", wake)
+    }
+
+    fn asleep(&self, function: &str, wake: Millis) -> Vec<Write> {
+        let run = self.suspended(function, RunState::Sleeping, Some(wake));
         vec![self.event("bench/sleep"), run, self.record(0, "nap", Kind::Sleep, Recorded::Until(wake))]
     }
 

@@ -69,6 +69,12 @@ fn crons() -> String {
     (0..CRONS).map(function).collect()
 }
 
+/// A function whose runs are cancelled by the event with their number. It has a config of its own: an engine with such a function looks
+/// at all runs once more when it starts, and that is no part of the other figures.
+fn cancelled() -> String {
+    format!("  cancelled: {{ on: bench/sleep, handler: handlers/sleep.rhai, cancel_on: {{ event: bench/answer, if: \"{WAITS_IF}\" }} }}\n")
+}
+
 /// Something of which `--quick` takes less.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<T> {
@@ -128,6 +134,7 @@ impl Site {
             line(&|limit| format!("  call-{limit}: {{ on: bench/call-{limit}, handler: handlers/call.rhai, concurrency: {limit} }}"));
         let config = EVENTS.replace("CALL_EVENTS", &events).replace("CALL_FUNCTIONS", &functions);
         fs::write(site.config_with_crons(), format!("{config}{}", crons()))?;
+        fs::write(site.config_with_cancelled(), format!("{config}{}", cancelled()))?;
         fs::write(site.config(), config)?;
         for (name, script) in HANDLERS {
             fs::write(site.folder.join(format!("handlers/{name}.rhai")), script)?;
@@ -148,6 +155,11 @@ impl Site {
     /// The path of the same config with `CRONS` more functions, each started by the clock.
     pub fn config_with_crons(&self) -> PathBuf {
         self.folder.join("crons.yaml")
+    }
+
+    /// The path of the same config with one more function, whose runs an event cancels.
+    pub fn config_with_cancelled(&self) -> PathBuf {
+        self.folder.join("cancelled.yaml")
     }
 
     /// The path of a database that is not there yet.

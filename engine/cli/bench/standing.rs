@@ -2,6 +2,7 @@
 //! runs in the file cost.
 
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,7 +41,10 @@ pub fn start_up(site: &Site) -> io::Result<Taken> {
     let mut figures = vec![first.against(ms(&mut process), "the process alone (`stepwell --version`)").aims(Aim::AtMost(60.0))];
     figures.extend(with_waiting(site, idle, "runs that sleep", Aim::AtMost(200.0), |new, far| new.sleeping(far))?);
     figures.extend(with_waiting(site, idle, "runs that wait for an event", Aim::AtMost(500.0), |new, _| new.waiting())?);
-    figures.push(memory_of_held(site, idle)?);
+    let held = "runs that hold a key of their own and wait for an event";
+    figures.push(memory_of(site, idle, &site.config(), held, |new, _| new.held())?);
+    let cancellable = "runs that an event can cancel and that sleep";
+    figures.push(memory_of(site, idle, &site.config_with_cancelled(), cancellable, |new, far| new.cancellable(far))?);
     Ok(figures.into())
 }
 
@@ -92,17 +96,24 @@ fn with_waiting(
     ])
 }
 
-/// The memory of runs that wait for an event, each with a slot of a key that no other one has.
-fn memory_of_held(site: &Site, idle_mb: f64) -> io::Result<Figure> {
-    let held = site.scale.waiting;
-    let database = site.database("held");
+/// The memory of suspended runs alone.
+fn memory_of(
+    site: &Site,
+    idle_mb: f64,
+    config: &Path,
+    what: &str,
+    make: impl Fn(&New, crate::base::Millis) -> Vec<Write>,
+) -> io::Result<Figure> {
+    let waiting = site.scale.waiting;
+    let database = site.database("memory");
     let mut filler = Filler::open(&database)?;
-    filler.fill(held, &site.bar, New::held)?;
+    let far = filler.now.after(FAR);
+    filler.fill(waiting, &site.bar, |new| make(new, far))?;
     filler.close()?;
-    let rows = std::fs::metadata(&database)?.len() as f64 / held as f64;
-    let served = Served::on(site, database, 0)?;
-    let each = bytes_each(settled(site, &served)? - idle_mb, held);
-    let name = format!("memory each, {} runs that hold a key of their own and wait for an event", number(held as f64));
+    let rows = std::fs::metadata(&database)?.len() as f64 / waiting as f64;
+    let served = Served::with(site, config, database, 0)?;
+    let each = bytes_each(settled(site, &served)? - idle_mb, waiting);
+    let name = format!("memory each, {} {what}", number(waiting as f64));
     Ok(Figure::new(name, "bytes", each).against(rows, ROWS).aims(Aim::AtMost(500.0)))
 }
 

@@ -48,6 +48,7 @@ pub(in crate::config) struct Cancels(pub Vec<Cancel>);
 
 impl Value for Cancels {
     fn read(node: &Node, reader: &mut Reader) -> Option<Cancels> {
+        reader.refuse_empty(node, "`cancel_on` names no event");
         match &node.shape {
             Shape::List(_) => Value::read(node, reader).map(Cancels),
             _ => Cancel::read(node, reader).map(|cancel| Cancels(vec![cancel])),

@@ -82,6 +82,7 @@ pub(in crate::config) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Concu
     let Shape::List(items) = &node.shape else {
         return Concurrency::read(node, reader).into_iter().collect();
     };
+    reader.refuse_empty(node, "`concurrency` names no limit");
     if items.len() > LIMITS_MOST {
         let place = items[LIMITS_MOST].place.clone();
         let problem = Diagnostic::error("E0111", format!("a function has at most {LIMITS_MOST} concurrency limits"));

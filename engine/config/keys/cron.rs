@@ -131,9 +131,7 @@ impl Value for Crons {
         let Shape::List(items) = &node.shape else {
             return Cron::read(node, reader).map(|cron| Crons(vec![cron]));
         };
-        if items.is_empty() {
-            reader.note(Diagnostic::error("E0108", "`cron` names no schedule").at(node.place.clone()));
-        }
+        reader.refuse_empty(node, "`cron` names no schedule");
         if let Some(more) = items.get(SCHEDULES_MOST) {
             let problem = Diagnostic::error("E0111", format!("a function has at most {SCHEDULES_MOST} schedules"));
             reader.note(problem.labelled(more.place.clone(), "one too many"));

@@ -2,8 +2,6 @@
 
 use schemars::JsonSchema;
 
-use crate::base::Diagnostic;
-
 use super::super::reader::{Fields, MapShape, Reader, Value, wrong};
 use super::super::spanned::Spanned;
 use super::super::tree::{Node, Shape};
@@ -45,11 +43,8 @@ impl Value for Trigger {
 
 /// Reads the short form, the long form, or a list of either.
 pub(in crate::config) fn read_all(node: &Node, reader: &mut Reader) -> Vec<Trigger> {
+    reader.refuse_empty(node, "`on` names no event");
     match &node.shape {
-        Shape::List(items) if items.is_empty() => {
-            reader.note(Diagnostic::error("E0108", "`on` names no event").at(node.place.clone()));
-            Vec::new()
-        }
         Shape::List(items) => items.iter().filter_map(|item| Trigger::read(item, reader)).collect(),
         _ => Trigger::read(node, reader).into_iter().collect(),
     }

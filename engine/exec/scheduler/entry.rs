@@ -115,14 +115,15 @@ impl Scheduler {
         self.hold(&there);
     }
 
-    /// Holds the runs of functions that have not begun, those too that stand in line: one walk along all lines for all of them.
+    /// Holds the runs of functions that have not begun, those too that stand in line: one walk for all of them, along the lines in which
+    /// one may stand.
     fn hold(&mut self, functions: &[Arc<str>]) {
         if functions.is_empty() {
             return;
         }
         functions.iter().for_each(|function| self.held.begin(Arc::clone(function)));
         let is_meant = |order: &Order| order.fresh && self.live.get(&order.run).is_some_and(|live| self.held.holds(&live.function));
-        for (order, wants) in self.queue.take_out(is_meant) {
+        for (order, wants) in self.queue.take_out(|function| self.held.holds(function), is_meant) {
             if let Some(live) = self.live.get(&order.run) {
                 self.held.keep(&live.function, order, wants);
             }

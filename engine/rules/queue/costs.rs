@@ -113,3 +113,18 @@ fn the_places_of_many_throttled_runs_are_found_in_one_walk() {
     let (one, all) = (cost(&asked[..1]), cost(&asked));
     assert!(all <= one * MOST, "{one} looks for one of {MANY} runs, and {all} for {} of them", asked.len());
 }
+
+#[test]
+fn a_function_is_held_without_a_look_at_those_who_wait_for_slots_of_another() {
+    let rule = Throttle { limit: 1, period: Span(50), burst: 0 };
+    let limited = || vec![want("f#0", "a")];
+    let throttled = || vec![want("shared s", "a"), Want::start("f", &"null".into(), rule)];
+    for wants in [&limited as &dyn Fn() -> Vec<Want>, &throttled] {
+        let cost = |others: i64| {
+            let mut queue = filled(others, |_| wants());
+            queue.push(order(others), &[want("g#0", "a")]);
+            looks_of(|| assert_eq!(queue.take_out(|function| function == "g", |_| true).len(), 1))
+        };
+        assert_eq!(cost(FEW), cost(MANY), "looks for {FEW} runs of another function, and for {MANY}");
+    }
+}

@@ -51,7 +51,7 @@ impl Queue {
         for refit in &runs {
             held.insert(refit.run, self.runs.get(&refit.run).is_some_and(|entry| entry.holds != 0 || entry.slots.is_empty()));
         }
-        self.take_out(|order| held.contains_key(&order.run));
+        self.take_out(|_| true, |order| held.contains_key(&order.run));
         for refit in &runs {
             if !matches!(refit.stage, Stage::Line(_)) {
                 self.remove(refit.run);

@@ -156,7 +156,7 @@ fn those_who_left_from_the_middle_are_neither_counted_nor_let_in() {
         queue.remove(Id(run));
         assert_eq!(stand(&queue), (left, left, Some(Id(first))), "run {run} has left");
     }
-    assert_eq!(queue.take_out(|order| order.run.0 < 7), [(order(5), wants.to_vec())], "nobody leaves twice");
+    assert_eq!(queue.take_out(|_| true, |order| order.run.0 < 7), [(order(5), wants.to_vec())], "nobody leaves twice");
     // One that comes back stands where it comes in, and not where it stood.
     queue.remove(Id(8));
     queue.push(Order { enter_ms: 100, ..order(8) }, &wants);
@@ -406,6 +406,21 @@ proptest! {
 }
 
 #[test]
+fn what_is_taken_out_of_one_function_stands_in_its_own_lines_and_in_those_that_functions_share() {
+    let mut queue = Queue::default();
+    let (own, other, shared) = (want("g#0", "a", 1, Hold::Run), want("f#1", "a", 1, Hold::Run), want("shared s", "a", 1, Hold::Run));
+    let start = |function| Want::start(function, &"a".into(), Throttle { limit: 1, period: crate::base::Span(50), burst: 0 });
+    let of_g = [vec![own.clone()], vec![start("g")], vec![own, shared.clone(), start("g")], vec![shared.clone()], vec![]];
+    let of_f = [vec![other.clone()], vec![start("f")], vec![shared, other]];
+    for (run, wants) in (1..).zip(of_g.iter().chain(&of_f)) {
+        queue.push(order(run), wants);
+    }
+    let out = queue.take_out(|function| function == "g", |_| true);
+    assert_eq!(out, (1..).map(order).zip(of_g).collect::<Vec<_>>());
+    assert_eq!(queue.queued(), of_f.len());
+}
+
+#[test]
 fn what_is_taken_out_leaves_its_place_to_others_and_comes_back_where_it_was() {
     let mut queue = Queue::default();
     let wants = |key: &str| vec![want("f", key, 1, Hold::Run)];
@@ -413,7 +428,7 @@ fn what_is_taken_out_leaves_its_place_to_others_and_comes_back_where_it_was() {
         queue.push(order(run), &wants(if run == 3 { "b" } else { "a" }));
     }
     assert_eq!(queue.admit(1), [Id(1)]);
-    let out = queue.take_out(|order| order.run.0 % 2 == 0 || order.run == Id(3));
+    let out = queue.take_out(|_| true, |order| order.run.0 % 2 == 0 || order.run == Id(3));
     assert_eq!(out, [(order(2), wants("a")), (order(3), wants("b")), (order(4), wants("a"))]);
     assert_eq!(queue.queued(), 1);
     assert_eq!(queue.admit(10), [], "the slot is taken");

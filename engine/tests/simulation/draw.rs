@@ -18,6 +18,8 @@ const KEYS: [&str; 2] = ["a", "b"];
 const OTHERS: u64 = 30;
 /// From this seed on programs have races. The worlds before are what they were without, since what they meet is counted.
 pub const RACES_FROM: u64 = 300;
+/// From this seed on races stand in branches, too.
+pub const INNER_RACES_FROM: u64 = 340;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -34,7 +36,11 @@ pub fn world(seed: u64) -> (Plan, Swarm) {
         swarm.rates.retain(|(feature, _)| *feature != Feature::Timeouts);
     }
     if seed >= RACES_FROM {
-        swarm.rates.push((Feature::Races, *Dice::new(!seed).pick(&[15, 40])));
+        let mut own = Dice::new(!seed);
+        swarm.rates.push((Feature::Races, *own.pick(&[15, 40])));
+        if seed >= INNER_RACES_FROM {
+            swarm.rates.push((Feature::InnerRaces, *own.pick(&[20, 50])));
+        }
     }
     let plan = plan(&mut dice, &swarm);
     (plan, swarm)

@@ -7,7 +7,7 @@ mod talk;
 
 use super::dice::Dice;
 use super::swarm::{Feature, Swarm};
-pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
+pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Lane, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
 
 /// Values stay below this number, so that nothing overflows.
 pub const MODULUS: i64 = 10_007;
@@ -195,15 +195,14 @@ pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32, around: &Around) ->
     let mut helpers = Vec::new();
     for _ in 0..if swarm.has(Feature::Helpers) { author.dice.below(3) } else { 0 } {
         let parameter = author.variable();
-        let mut scope =
-            Scope { known: vec![parameter], own_from: 0, depth: 1, in_helper: true, in_branch: false, helpers: 0, recorded: false };
+        let mut scope = Scope { known: vec![parameter], own_from: 0, depth: 1, in_helper: true, branches: 0, helpers: 0, recorded: false };
         let length = author.dice.between(1, 3);
         let body = author.block(&mut scope, length);
         let result = author.expr(&scope, 2);
         helpers.push(Helper { parameter, body, result });
     }
     let mut scope =
-        Scope { known: Vec::new(), own_from: 0, depth: 0, in_helper: false, in_branch: false, helpers: helpers.len(), recorded: true };
+        Scope { known: Vec::new(), own_from: 0, depth: 0, in_helper: false, branches: 0, helpers: helpers.len(), recorded: true };
     let length = author.dice.between(1, swarm.length);
     let body = author.block(&mut scope, length);
     Program { helpers, body, result: scope.known, edition: 0, counts: false }
@@ -226,7 +225,8 @@ struct Scope {
     own_from: usize,
     depth: u32,
     in_helper: bool,
-    in_branch: bool,
+    /// The branches that it stands in, one in another.
+    branches: u32,
     /// Helpers that may be called here.
     helpers: usize,
     /// Whether the code since the last record of the outermost block may still throw.
@@ -267,11 +267,11 @@ impl Author<'_> {
             return Stmt::Tiny { variable: self.tinies, kind };
         }
         // The attempts of the code between two records are one account, so only one piece of code draws on it.
-        if scope.depth == 0 && !scope.in_branch && scope.recorded && self.meets(Feature::Throws) {
+        if scope.depth == 0 && scope.branches == 0 && scope.recorded && self.meets(Feature::Throws) {
             scope.recorded = false;
             return self.flaky();
         }
-        if !scope.in_helper && !scope.in_branch && self.meets(Feature::Fails) {
+        if !scope.in_helper && scope.branches == 0 && self.meets(Feature::Fails) {
             return Stmt::Fail { message: format!("no way on from here {}", self.name("f")) };
         }
         if self.dice.chance(30) {
@@ -350,7 +350,7 @@ impl Author<'_> {
             breaks = if self.dice.chance(25) { ALWAYS } else { self.dice.between(1, i64::from(allowed)) as u32 };
             how = match self.dice.below(12) {
                 // It ends the run at once, wherever the other branches are.
-                0 if !scope.in_branch => Break::Fail,
+                0 if scope.branches == 0 => Break::Fail,
                 1 | 2 => Break::RetryAfter { seconds: self.dice.between(1, 400) },
                 3 | 4 => Break::ThrowMap,
                 _ => Break::Throw,

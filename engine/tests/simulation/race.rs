@@ -10,7 +10,7 @@ use super::dice::Dice;
 use super::plan::{
     Backoff, Cancel, Collect, Death, DiskPlan, Event, Function, Gates, Moment, Pause, Plan, Request, Trigger, WakePlan, Way,
 };
-use super::program::{Branch, Break, Caught, Expr, Match, On, Parallel, Program, Shape, Step, Stmt, Target, Wait};
+use super::program::{Branch, Break, Caught, Expr, Lane, Match, On, Parallel, Program, Race, Shape, Step, Stmt, Target, Wait};
 use super::{number, shrink};
 
 /// Runs that race, where nothing else is said. The guarantees ask for 10,000 (`scripts/soak --races 10000`), which takes half a
@@ -95,6 +95,13 @@ fn branches(bodies: Vec<Vec<Stmt>>) -> Program {
     let branch = |(body, to)| Branch { body, result: Expr::Input, to: Target::New(to) };
     let all = Parallel { branches: numbered.map(branch).collect(), named: false, settle: false, limit: None };
     Program { body: vec![Stmt::Parallel(all)], ..Program::default() }
+}
+
+/// A race with a record of this name, which gives the input; its variables are this one and the next.
+fn race(variable: u32, name: &str, bodies: Vec<Vec<Stmt>>) -> Stmt {
+    let lanes = bodies.into_iter().map(|body| Lane { body, result: Expr::Input }).collect();
+    let (to, first) = (Target::New(variable), Target::New(variable + 1));
+    Stmt::Race(Race { lanes, named: true, id: Some(name.to_owned()), to, first, caught: false })
 }
 
 /// A world of runs that wait for a second, in one branch or in two, in which events and cancels come after a second, give or
@@ -228,6 +235,27 @@ fn simulation_stores_the_end_of_a_branch_before_another_takes_its_place() {
         let way = Way::Flush { number, moment: Moment::After };
         let death = Death { way, end: Ending::Killed, down_ms: 1_000, jump_ms: 0, edited: false, power: false };
         keeps_every_promise(Plan { deaths: vec![death], ..calm });
+    }
+}
+
+/// A race stands in a branch of another race, or of a `parallel`, and an engine ends around each commit: the inner one is decided by
+/// itself, and ends undecided where the other branch of the outer one is first.
+#[test]
+fn simulation_decides_a_race_in_a_branch_over_every_end_of_an_engine() {
+    let inner = || race(1, "inner", vec![vec![wait(3, "one")], vec![step(4, "slow", 700, 0), step(5, "last", 0, 0)]]);
+    let before = || vec![inner(), step(6, "after", 400, 0)];
+    let nap = |seconds| vec![Stmt::Sleep { name: None, seconds }];
+    let outer = |seconds| Program { body: vec![race(7, "outer", vec![before(), nap(seconds)])], ..Program::default() };
+    for (program, is_decided) in [(outer(60), true), (outer(0), false), (branches(vec![before(), nap(1)]), true)] {
+        let calm = calm(vec![function(vec![program])], vec![request(0, 0, 7..=7), request(300, 1, 7..=7)], &mut Dice::new(1));
+        let uncut = shrink::outcome(calm.clone());
+        assert_eq!(uncut.trouble, None, "{}", uncut.trace.join("\n"));
+        assert_eq!(uncut.trace.iter().any(|line| line.contains("› inner` race: ")), is_decided, "{}", uncut.trace.join("\n"));
+        for (number, moment) in (0..uncut.flushes).flat_map(|number| [(number, Moment::Before), (number, Moment::After)]) {
+            let way = Way::Flush { number, moment };
+            let death = Death { way, end: Ending::Killed, down_ms: 1, jump_ms: 0, edited: false, power: false };
+            keeps_every_promise(Plan { deaths: vec![death], ..calm.clone() });
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Feature {
     Parallels,
     /// Races of branches. What draws a world says which ones have them.
     Races,
+    /// Races in branches, of a `parallel` or of another race.
+    InnerRaces,
     // In the project and what is sent to it.
     Limits,
     SharedLimits,

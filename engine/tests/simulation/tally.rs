@@ -15,7 +15,7 @@ use super::world::Outcome;
 use super::{each_plan, pass};
 
 /// What has to come up somewhere in as many worlds as the tests try, as their stories tell it.
-const INCIDENTS: [&str; 30] = [
+const INCIDENTS: [&str; 31] = [
     "engine died",
     "a power cut took back the start of",
     "drain",
@@ -40,6 +40,8 @@ const INCIDENTS: [&str; 30] = [
     "the step took longer than",
     "site",
     "no way on from here",
+    // A race in a branch is decided.
+    " › race` race: ",
     " completed: ",
     " failed: ",
     "cancelled: somebody's wish",

@@ -208,10 +208,11 @@ impl Author<'_> {
         if !self.around.invokes.is_empty() && self.meets(Feature::Invokes) {
             return Some(Stmt::Invoke(self.invoke(scope)));
         }
-        if !scope.in_branch && self.meets(Feature::Parallels) {
+        if scope.branches == 0 && self.meets(Feature::Parallels) {
             return Some(Stmt::Parallel(self.parallel(scope)));
         }
-        if !scope.in_branch && self.meets(Feature::Races) {
+        let race = if scope.branches == 0 { Feature::Races } else { Feature::InnerRaces };
+        if scope.branches < 2 && self.meets(race) {
             return Some(Stmt::Race(self.race(scope)));
         }
         None
@@ -249,7 +250,7 @@ impl Author<'_> {
         let count = self.dice.between(2, 3);
         let mut branches = Vec::new();
         for _ in 0..count {
-            let mut inner = Scope { known: scope.known.clone(), own_from: scope.known.len(), in_branch: true, ..*scope };
+            let mut inner = Scope { known: scope.known.clone(), own_from: scope.known.len(), branches: scope.branches + 1, ..*scope };
             let length = self.dice.between(1, 3);
             let body = self.block(&mut inner, length);
             let result = self.expr(&inner, 2);
@@ -264,7 +265,7 @@ impl Author<'_> {
     fn race(&mut self, scope: &mut Scope) -> Race {
         let mut lanes = Vec::new();
         for _ in 0..self.dice.between(2, 3) {
-            let mut inner = Scope { known: scope.known.clone(), own_from: scope.known.len(), in_branch: true, ..*scope };
+            let mut inner = Scope { known: scope.known.clone(), own_from: scope.known.len(), branches: scope.branches + 1, ..*scope };
             // One that has nothing to do ends it at once, so few do.
             let length = if self.dice.chance(5) { 0 } else { self.dice.between(1, 2) };
             let body = self.block(&mut inner, length);
