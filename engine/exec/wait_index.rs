@@ -5,7 +5,7 @@
 
 mod values;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
@@ -160,6 +160,18 @@ impl Alternative {
 }
 
 impl Index {
+    /// An index with room for so many open waits: one that grows while a million are filed is copied again and again.
+    pub(super) fn with_room_for(waits: usize) -> Index {
+        Index { entries: Vec::with_capacity(waits), open: HashTable::with_capacity(waits), ..Index::default() }
+    }
+
+    /// Gives back the room that was not needed.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+        let entries = &self.entries;
+        self.open.shrink_to_fit(|at| hash_at(entries, *at));
+    }
+
     /// Files an open wait; `opening` says that its row is not stored yet.
     pub(super) fn put(&mut self, row: &WaitRow, opening: bool) {
         self.close(&row.wait);
@@ -200,7 +212,7 @@ impl Index {
         self.next += 1;
         self.entries[at as usize] = Some(Entry { seq, run, key: self.shared(key), what, kind, opening, looked: false });
         let entries = &self.entries;
-        self.open.insert_unique(hash_of(run), at, |at| entries[*at as usize].as_ref().map_or(0, |entry| hash_of(entry.run)));
+        self.open.insert_unique(hash_of(run), at, |at| hash_at(entries, *at));
     }
 
     fn entry(&self, at: At) -> Option<&Entry> {
@@ -423,7 +435,7 @@ impl Index {
     }
 
     /// Reads a stored wait at the start of an engine; `resolved` gets the runs that have something to record.
-    pub(super) fn load(&mut self, row: &WaitRow, resolved: &mut HashSet<RunId>) {
+    pub(super) fn load(&mut self, row: &WaitRow, resolved: &mut BTreeSet<RunId>) {
         if let WaitState::Resolved(_) = row.state {
             resolved.insert(row.wait.run);
         }
@@ -436,6 +448,10 @@ impl Alternative {
     fn place(&self) -> Option<(&Field, u32)> {
         Some((self.kind.field.as_ref()?, self.value?))
     }
+}
+
+fn hash_at(entries: &[Option<Entry>], at: At) -> u64 {
+    entries.get(at as usize).and_then(Option::as_ref).map_or(0, |entry| hash_of(entry.run))
 }
 
 /// In the order of their opening.

@@ -42,6 +42,21 @@ fn waits_are_found_by_name_and_value_in_the_order_of_their_opening() {
 }
 
 #[test]
+fn an_index_that_was_filled_at_the_start_keeps_no_more_room_than_it_needs() {
+    let (mut index, mut resolved) = (Index::with_room_for(10_000), BTreeSet::new());
+    let one = |run: i64| row(run, What::Signal("s".into()));
+    let over = WaitRow { state: WaitState::Resolved(rules::Resolution::TimedOut), ..one(2) };
+    [one(3), over, one(1)].iter().for_each(|row| index.load(row, &mut resolved));
+    index.shrink();
+    assert!(index.entries.capacity() < 100 && index.open.capacity() < 100);
+    assert_eq!(resolved.into_iter().collect::<Vec<_>>(), [Id(2)], "it has something to record");
+    index.put(&one(4), false);
+    assert_eq!(index.on_signal("s").iter().map(|wait| wait.run.0).collect::<Vec<_>>(), [3, 1, 4]);
+    index.close(&one(3).wait);
+    assert_eq!(index.on_signal("s").len(), 2);
+}
+
+#[test]
 fn what_is_closed_or_forgotten_leaves_nothing_behind() {
     let mut index = Index::default();
     let rows = [
