@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The value of a JSON text, for checks and expressions. A number beyond the range of doubles, which the parser refuses,
@@ -10,6 +11,14 @@ use serde_json::Value;
 /// # Errors
 /// The parser's, for what is not JSON or is nested deeper than 128 levels.
 pub fn value(json: &str) -> Result<Value, serde_json::Error> {
+    read(json)
+}
+
+/// The same as a value of a type of its own.
+///
+/// # Errors
+/// As those of `value`, and for what is no `T`.
+pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(json).or_else(|error| match bounded(json) {
         Cow::Owned(bounded) => serde_json::from_str(&bounded),
         Cow::Borrowed(_) => Err(error),

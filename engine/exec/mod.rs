@@ -37,7 +37,7 @@ mod waits;
 mod why;
 mod worker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -242,11 +242,9 @@ impl Engine {
         let (messages, inbox) = mpsc::unbounded_channel();
         let (notices, _) = broadcast::channel(NOTICES_KEPT);
         let watch = Arc::new(notice::Broadcast::new(notices.clone()));
-        let (mut waits, mut resolved) = (wait_index::Index::default(), HashSet::new());
-        setup.store.all_waits(&mut |row| waits.load(&row, &mut resolved))?;
         let (gates, buckets) = gates::load(&*setup.store, setup.clock.now())?;
         let inner = Arc::new(Inner {
-            waits: RwLock::new(waits),
+            waits: RwLock::default(),
             gates: Mutex::new(gates),
             gates_moved: Notify::new(),
             decisions: AtomicU64::new(0),
@@ -289,7 +287,8 @@ impl Engine {
             desks.push(desk);
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
-        let scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, (stats.end, stats.unfinished), resolved, &buckets);
+        let mut scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, &buckets);
+        scheduler.take_up_all(usize::try_from(stats.unfinished).unwrap_or(0))?;
         Ok((Engine { inner }, scheduler, workers))
     }
 

@@ -1,4 +1,4 @@
-//! What an engine starts from: the unfinished runs of its store.
+//! What the last engine left unsettled: runs that were at work when it ended, and runs whose parents it cancelled.
 //!
 //! The exclusive lock on the file proves that the last owner is gone, so a run that is stored as running is not running.
 
@@ -10,14 +10,11 @@ use crate::store::StoreError;
 
 use super::{Inner, lines};
 
-/// Reads the unfinished runs: `each` gets those that were not interrupted, one after another, since there may be a million
-/// of them. Gives the others, which it has put back into the queue.
+/// Puts the runs back into the queue that are stored as running, and gives them as they are then.
 ///
 /// # Errors
-/// The store's; `Closed` where a commit failed for good, which is noted as the engine's fault.
-pub(super) async fn recover(inner: &Inner, end: Ending, each: &mut dyn FnMut(RunRow)) -> Result<Vec<RunRow>, StoreError> {
-    let mut running: Vec<RunRow> = Vec::new();
-    inner.store.unfinished(&mut |row| if row.state == RunState::Running { running.push(row) } else { each(row) })?;
+/// `Closed` where a commit failed for good, which is noted as the engine's fault.
+pub(super) async fn recover(inner: &Inner, end: Ending, mut running: Vec<RunRow>) -> Result<Vec<RunRow>, StoreError> {
     let mut lists = recovery::recover(&running, end);
     let changes: Vec<Option<Write>> = lists.iter().map(|list| list.writes.first().cloned()).collect();
     lists.extend(Inner::source_lists(&inner.project()));

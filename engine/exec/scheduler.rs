@@ -11,7 +11,7 @@ mod start;
 mod timeouts;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::dense::DenseIdMap;
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
-use crate::project::Project;
+use crate::project::{Function, Project};
 use crate::rules::matching::Join;
 use crate::rules::queue::{Blocked, Order, Queue, Want};
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
@@ -168,8 +168,8 @@ pub(super) struct Scheduler {
     fresh: IdMap<Box<Created>>,
     /// Runs that were moved on while their start was on its way: what they are now.
     overtaken: IdMap<Box<RunRow>>,
-    /// Runs that were found suspended with a wait that had come to something.
-    resolved: HashSet<RunId>,
+    /// Empty once the engine is ready.
+    unsettled: entry::Unsettled,
     executing: usize,
     next_desk: usize,
     /// Runs that may have brought the engine down: they start one at a time, and the others wait meanwhile.
@@ -191,14 +191,11 @@ impl Scheduler {
         inner: Arc<Inner>,
         inbox: mpsc::UnboundedReceiver<Message>,
         desks: Vec<mpsc::UnboundedSender<Batch>>,
-        (end, unfinished): (Ending, u64),
-        resolved: HashSet<RunId>,
+        end: Ending,
         buckets: &[WindowRow],
     ) -> Scheduler {
         let mut queue = Queue::default();
-        let mut live = DenseIdMap::default();
-        // A map that grows while a million runs are taken up is copied again and again.
-        live.reserve(usize::try_from(unfinished).unwrap_or(0));
+        let now = inner.clock.now();
         buckets.iter().for_each(|row| queue.load(&row.window.function, &row.window.key, row.value));
         Scheduler {
             inner,
@@ -206,7 +203,7 @@ impl Scheduler {
             desks,
             end,
             queue,
-            live,
+            live: DenseIdMap::default(),
             parked: IdMap::default(),
             timers: BinaryHeap::new(),
             crons: Crons::default(),
@@ -214,12 +211,12 @@ impl Scheduler {
             reloading: None,
             fresh: IdMap::default(),
             overtaken: IdMap::default(),
-            resolved,
+            unsettled: entry::Unsettled::default(),
             executing: 0,
             next_desk: 0,
             suspects: VecDeque::new(),
-            quiet_until: Millis(0),
-            careful_until: Millis(0),
+            quiet_until: now.after(QUIET),
+            careful_until: if matches!(end, Ending::Crashed | Ending::Killed) { now.after(CAREFUL) } else { Millis(0) },
             alone: None,
             draining: Vec::new(),
             appointments: Appointments::default(),
@@ -228,15 +225,9 @@ impl Scheduler {
         }
     }
 
-    /// Takes up what the store holds, then runs until the engine has drained or its store has failed.
+    /// Settles what was taken up, then runs until the engine has drained or its store has failed.
     pub(super) async fn run(mut self) {
-        let now = self.inner.clock.now();
-        self.quiet_until = now.after(QUIET);
-        if matches!(self.end, Ending::Crashed | Ending::Killed) {
-            self.careful_until = now.after(CAREFUL);
-        }
-        self.hold_paused();
-        if let Err(error) = self.take_up_all().await {
+        if let Err(error) = self.settle().await {
             return self.inner.fail(error);
         }
         match Crons::take_up(&self.inner).await {
@@ -549,12 +540,7 @@ impl Scheduler {
 
     fn wants(&self, row: &RunRow) -> Vec<Want> {
         let project = self.inner.project();
-        let Some(function) = project.function(&row.function) else { return Vec::new() };
-        let mut wants = function.wants(&row.keys);
-        let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
-        // Behind the limits: a run that waits for a slot takes nobody's start.
-        wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
-        wants
+        project.function(&row.function).map(|function| wants(function, row)).unwrap_or_default()
     }
 
     fn stored_wants(&self, run: RunId) -> Vec<Want> {
@@ -591,4 +577,13 @@ impl Scheduler {
         }
         Some(self.why_in_line(live.map_or("", |live| &live.function), blocked?))
     }
+}
+
+/// What a run of a function has to have before it goes on.
+fn wants(function: &Function, row: &RunRow) -> Vec<Want> {
+    let mut wants = function.wants(&row.keys);
+    let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
+    // Behind the limits: a run that waits for a slot takes nobody's start.
+    wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
+    wants
 }

@@ -5,11 +5,12 @@
 
 mod values;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::id::{IdMap, IdSet, hash_of};
@@ -44,6 +45,8 @@ pub(super) struct Index {
     unborn: IdMap<Member>,
     /// Each name with its `if` is made once.
     kinds: HashMap<KindName, Weak<Kind>>,
+    /// The one that was asked for last.
+    latest: Weak<Kind>,
     /// Of the values that waits are found by.
     hasher: RandomState,
 }
@@ -118,15 +121,31 @@ struct Kind {
     field: Option<Field>,
 }
 
-/// What an `if` reads of a run's event that nothing of is kept.
-const NOTHING_BOUND: &str = "{}";
+impl Kind {
+    fn is(&self, event: &str, condition: Option<&Arc<str>>) -> bool {
+        *self.event == *event && self.condition.as_ref().map(|expr| expr.text()) == condition
+    }
+}
 
-/// The parts of a run's event that an `if` reads, as expressions see them.
-fn bound_view(bound: &Value) -> EventView<'_> {
-    const NOTHING: &Value = &Value::Null;
-    let text = |name: &str| bound.get(name).and_then(Value::as_str).unwrap_or_default();
-    let data = bound.get("data").unwrap_or(NOTHING);
-    EventView { id: text("id"), name: text("name"), data, ts: bound.get("ts").and_then(Value::as_i64).unwrap_or_default() }
+/// The parts of a run's event that an `if` reads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Bound {
+    id: String,
+    name: String,
+    data: Value,
+    ts: i64,
+}
+
+impl Bound {
+    fn read(text: Option<&str>) -> serde_json::Result<Bound> {
+        text.map_or_else(|| Ok(Bound::default()), json::read)
+    }
+
+    /// As expressions see them.
+    fn view(&self) -> EventView<'_> {
+        EventView { id: &self.id, name: &self.name, data: &self.data, ts: self.ts }
+    }
 }
 
 impl Alternative {
@@ -138,8 +157,8 @@ impl Alternative {
     /// A text that the data of an event must hold for it to be one of these, unless they write characters as escapes: so most
     /// events need not be parsed. None where nothing is known to be in them as it stands.
     pub(super) fn needle(&self) -> Option<Arc<str>> {
-        let bound = json::value(self.bound.as_deref().unwrap_or(NOTHING_BOUND)).ok()?;
-        let pin = self.kind.condition.as_ref()?.pin(Some(bound_view(&bound)))?;
+        let bound = Bound::read(self.bound.as_deref()).ok()?;
+        let pin = self.kind.condition.as_ref()?.pin(Some(bound.view()))?;
         let is_plain = pin.value.starts_with('"') && !pin.value.contains('\\');
         (is_plain && pin.field.path().starts_with("async.data")).then_some(pin.value)
     }
@@ -150,8 +169,8 @@ impl Alternative {
             return false;
         }
         let Some(expr) = &self.kind.condition else { return true };
-        let Ok(bound) = json::value(self.bound.as_deref().unwrap_or(NOTHING_BOUND)) else { return false };
-        let scope = Scope { event: Some(bound_view(&bound)), async_event: Some(event), ..Scope::default() };
+        let Ok(bound) = Bound::read(self.bound.as_deref()) else { return false };
+        let scope = Scope { event: Some(bound.view()), async_event: Some(event), ..Scope::default() };
         expr.holds(&scope).unwrap_or_else(|error| {
             tracing::debug!(condition = &**expr.text(), %error, "the `if` of a wait counts as false");
             false
@@ -160,6 +179,18 @@ impl Alternative {
 }
 
 impl Index {
+    /// An index with room for so many open waits: one that grows while a million are filed is copied again and again.
+    pub(super) fn with_room_for(waits: usize) -> Index {
+        Index { entries: Vec::with_capacity(waits), open: HashTable::with_capacity(waits), ..Index::default() }
+    }
+
+    /// Gives back the room that was not needed.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+        let entries = &self.entries;
+        self.open.shrink_to_fit(|at| hash_at(entries, *at));
+    }
+
     /// Files an open wait; `opening` says that its row is not stored yet.
     pub(super) fn put(&mut self, row: &WaitRow, opening: bool) {
         self.close(&row.wait);
@@ -198,9 +229,14 @@ impl Index {
         }
         let seq = self.next;
         self.next += 1;
-        self.entries[at as usize] = Some(Entry { seq, run, key: self.shared(key), what, kind, opening, looked: false });
+        let key = match &what {
+            // Mostly a wait is called after its event.
+            Filed::Event(one) if one.kind.event == *key => Arc::clone(&one.kind.event),
+            _ => self.shared(key),
+        };
+        self.entries[at as usize] = Some(Entry { seq, run, key, what, kind, opening, looked: false });
         let entries = &self.entries;
-        self.open.insert_unique(hash_of(run), at, |at| entries[*at as usize].as_ref().map_or(0, |entry| hash_of(entry.run)));
+        self.open.insert_unique(hash_of(run), at, |at| hash_at(entries, *at));
     }
 
     fn entry(&self, at: At) -> Option<&Entry> {
@@ -213,7 +249,7 @@ impl Index {
         places.filter_map(move |at| Some((at, self.entry(at)?))).filter(move |(_, entry)| entry.run == run)
     }
 
-    /// A name as it is filed already, so that many waits share one text: mostly a wait is called after its event.
+    /// A name as it is filed already, so that many waits share one text.
     fn shared(&self, name: &Arc<str>) -> Arc<str> {
         Arc::clone(self.events.get_key_value(name).map_or(name, |(filed, _)| filed))
     }
@@ -232,8 +268,8 @@ impl Index {
             return Alternative { kind: Arc::new(never), bound: None, value: None };
         };
         let Some(expr) = &kind.condition else { return Alternative { kind, bound: None, value: None } };
-        let view = json::value(wanted.bound.as_deref().unwrap_or(NOTHING_BOUND)).unwrap_or_default();
-        let pin = expr.pin(Some(bound_view(&view)));
+        let bound = Bound::read(wanted.bound.as_deref()).unwrap_or_default();
+        let pin = expr.pin(Some(bound.view()));
         let value = pin.map(|pin| self.hash(&pin.value));
         // A text of its own: the row's lies among others that are about to go, and would keep their memory.
         Alternative { bound: wanted.bound.as_deref().map(Box::from), value, kind }
@@ -245,8 +281,12 @@ impl Index {
 
     /// What waits for events of this name with this `if` share; none where the `if` does not compile.
     fn kind(&mut self, event: &Arc<str>, condition: Option<&Arc<str>>) -> Option<Arc<Kind>> {
+        if let Some(kind) = self.latest.upgrade().filter(|kind| kind.is(event, condition)) {
+            return Some(kind);
+        }
         let name = (self.shared(event), condition.cloned());
         if let Some(kind) = self.kinds.get(&name).and_then(Weak::upgrade) {
+            self.latest = Arc::downgrade(&kind);
             return Some(kind);
         }
         let condition = condition.map(|text| Expr::parse(text, MATCH_VARIABLES).map(Arc::new)).transpose().ok()?;
@@ -255,7 +295,8 @@ impl Index {
         if self.kinds.len() == self.kinds.capacity() {
             self.kinds.retain(|_, kind| kind.strong_count() > 0);
         }
-        self.kinds.insert(name, Arc::downgrade(&kind));
+        self.latest = Arc::downgrade(&kind);
+        self.kinds.insert(name, Weak::clone(&self.latest));
         Some(kind)
     }
 
@@ -423,7 +464,7 @@ impl Index {
     }
 
     /// Reads a stored wait at the start of an engine; `resolved` gets the runs that have something to record.
-    pub(super) fn load(&mut self, row: &WaitRow, resolved: &mut HashSet<RunId>) {
+    pub(super) fn load(&mut self, row: &WaitRow, resolved: &mut BTreeSet<RunId>) {
         if let WaitState::Resolved(_) = row.state {
             resolved.insert(row.wait.run);
         }
@@ -436,6 +477,10 @@ impl Alternative {
     fn place(&self) -> Option<(&Field, u32)> {
         Some((self.kind.field.as_ref()?, self.value?))
     }
+}
+
+fn hash_at(entries: &[Option<Entry>], at: At) -> u64 {
+    entries.get(at as usize).and_then(Option::as_ref).map_or(0, |entry| hash_of(entry.run))
 }
 
 /// In the order of their opening.

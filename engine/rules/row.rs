@@ -184,6 +184,11 @@ impl RunRow {
         }
     }
 
+    /// As much of a run that has not ended as says who goes on, and when. The rest is as in one that has just been created.
+    pub fn outline(self) -> RunRow {
+        RunRow { attempt: 1, version: None, output: None, error: None, reason: None, idempotency: None, replay_of: None, ..self }
+    }
+
     /// The value of the key under which it collects events, or did before it started.
     pub fn collects(&self) -> Option<&Arc<str>> {
         self.gates.as_ref()?.collect.as_ref()

@@ -205,7 +205,7 @@ pub trait Store: Send + Sync {
     fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
     /// Runs, newest first.
     fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError>;
-    /// Calls `each` with every run that has not ended, in order of id: what an engine starts from.
+    /// Calls `each` with every run that has not ended, in order of id.
     fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError>;
     /// What a run has recorded.
     fn journal(&self, run: RunId) -> Result<Journal, StoreError>;
@@ -234,6 +234,12 @@ pub trait Store: Send + Sync {
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
+    /// What an engine starts from: calls `run` with the outline of every run that `unfinished` tells, and `wait` with every wait that
+    /// `all_waits` tells, each in the order of those. A store may do both at once, and call `wait` on another thread.
+    fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
+        self.all_waits(wait)?;
+        self.unfinished(&mut |row| run(row.outline()))
+    }
     /// The waits that an event has ended, of runs that have not ended: one of a run, in the order of the runs' ids; at most `limit`
     /// (0 for no limit).
     fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {

@@ -1,6 +1,7 @@
 //! How runs come to be known: those that the store holds at the start, new ones, and those of functions that are paused.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::RunId;
@@ -10,26 +11,54 @@ use crate::rules::{PauseRow, RunRow, RunState};
 use crate::store::StoreError;
 
 use super::super::recovery;
-use super::{Due, Live, Scheduler};
+use super::super::wait_index::Index;
+use super::{Due, Live, Scheduler, wants};
+
+/// What of the runs that the store held takes commits before it is settled.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    /// Those that were running when the last engine ended.
+    interrupted: Vec<RunRow>,
+    /// Each run that was invoked, with the one that did it.
+    invoked: Vec<(RunId, RunId)>,
+}
 
 impl Scheduler {
-    /// Takes up every unfinished run of the store; nothing begins meanwhile.
-    pub(super) async fn take_up_all(&mut self) -> Result<(), StoreError> {
-        let (inner, end) = (Arc::clone(&self.inner), self.end);
+    /// Takes up the runs of the store that have not ended, of which there are so many, and files its waits; what takes commits is left to
+    /// `settle`. To be done before anybody has a handle of the engine: an event that came before would miss waits.
+    pub(in crate::exec) fn take_up_all(&mut self, unfinished: usize) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.hold_paused();
         self.queue.advance(inner.clock.now());
-        let mut failed = None;
-        let mut invoked: Vec<(RunId, RunId)> = Vec::new();
+        // What grows while a million runs are taken up is copied again and again. Mostly a run has one open wait at most.
+        self.live.reserve(unfinished);
+        let (mut index, mut resolved) = (Index::with_room_for(unfinished), BTreeSet::new());
+        let mut failed = Ok(());
         let mut take_up = |row: RunRow| {
-            invoked.extend(row.invoked_by.map(|parent| (row.id, parent)));
-            let mut gates = inner.gates();
-            gates.load_run(&row);
-            failed = failed.take().or(inner.load_open(&mut gates, &row).err());
-            drop(gates);
-            self.take_up(&row);
+            if row.state == RunState::Running {
+                self.unsettled.interrupted.push(row);
+            } else if failed.is_ok() {
+                failed = self.take_up_found(&row);
+            }
         };
-        let interrupted = recovery::recover(&inner, end, &mut take_up).await?;
-        interrupted.into_iter().for_each(take_up);
-        failed.map_or(Ok(()), Err)?;
+        inner.store.start_from(&mut take_up, &mut |row| index.load(&row, &mut resolved))?;
+        failed?;
+        index.shrink();
+        *inner.waits_mut() = index;
+        // Which runs have something to record is known only now: the waits may have been read beside the runs.
+        resolved.into_iter().for_each(|run| self.resolved(run));
+        Ok(())
+    }
+
+    /// Settles the rest: what was interrupted is put back into the queue, and runs whose parents were cancelled are cancelled. Nothing
+    /// begins meanwhile.
+    pub(super) async fn settle(&mut self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let interrupted = std::mem::take(&mut self.unsettled.interrupted);
+        for row in recovery::recover(&inner, self.end, interrupted).await? {
+            self.take_up_found(&row)?;
+        }
+        let mut invoked = std::mem::take(&mut self.unsettled.invoked);
         invoked.retain(|(_, parent)| !self.live.contains_key(parent));
         for (run, reason) in recovery::orphans(&inner, &invoked)? {
             inner.cancel_surely(run, &reason).await;
@@ -38,6 +67,18 @@ impl Scheduler {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
+        Ok(())
+    }
+
+    /// Takes up a run that the store held, with what the gates go by.
+    fn take_up_found(&mut self, row: &RunRow) -> Result<(), StoreError> {
+        self.unsettled.invoked.extend(row.invoked_by.map(|parent| (row.id, parent)));
+        if row.gates.is_some() {
+            let mut gates = self.inner.gates();
+            gates.load_run(row);
+            self.inner.load_open(&mut gates, row)?;
+        }
+        self.take_up(row);
         Ok(())
     }
 
@@ -58,22 +99,21 @@ impl Scheduler {
         }
         let run = row.id;
         let mut live = Live::of(row);
-        let wants = self.wants(row);
+        let function = self.inner.project().function(&row.function).cloned();
+        let wants = function.as_deref().map(|function| wants(function, row)).unwrap_or_default();
         if holds {
             self.queue.hold(run, &wants);
         }
-        self.arm_timeouts(row);
-        let now = self.inner.clock.now();
+        if let Some(function) = function {
+            self.arm_timeouts(row, function.timeouts);
+        }
         match row.state {
-            RunState::Waiting if self.resolved.remove(&run) => {
-                self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &wants)
-            }
             RunState::Sleeping | RunState::Waiting | RunState::BackingOff => {
                 if let Some(wake) = row.wake {
                     self.timers.push(Reverse((wake, run, Due::Wake)));
                 }
             }
-            _ if row.enter > now && row.started.is_none() => {
+            _ if row.started.is_none() && row.enter > self.inner.clock.now() => {
                 live.wake = Some(row.enter);
                 self.timers.push(Reverse((row.enter, run, Due::Wake)));
             }

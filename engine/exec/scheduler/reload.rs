@@ -65,8 +65,9 @@ impl Scheduler {
         self.deadlocks.stir();
         for row in rows.values() {
             let other = others.get(&row.function).copied().unwrap_or_default();
-            if (row.started.is_none() && other.start) || (row.started.is_some() && other.finish) {
-                self.arm_timeouts(row);
+            let is_other = (row.started.is_none() && other.start) || (row.started.is_some() && other.finish);
+            if let Some(function) = project.function(&row.function).filter(|_| is_other) {
+                self.arm_timeouts(row, function.timeouts);
             }
         }
         let (crons, starts) = self.crons.reload(&self.inner, now);

@@ -8,17 +8,18 @@ use std::cmp::Reverse;
 
 use crate::base::{Millis, RunId};
 use crate::rules::RunRow;
+use crate::rules::policy::Timeouts;
 
 use super::{Due, Scheduler};
 
 impl Scheduler {
-    /// Sets the time-outs of a run.
-    pub(super) fn arm_timeouts(&mut self, row: &RunRow) {
-        let Some(function) = self.inner.project().function(&row.function).cloned() else { return };
+    /// Sets the time-outs of a run whose function has these.
+    pub(super) fn arm_timeouts(&mut self, row: &RunRow, timeouts: Timeouts) {
         match row.started {
-            None => self.arm_start(row.id, &row.function, row.enter),
+            None if timeouts.start.is_some() => self.arm_start(row.id, &row.function, row.enter),
+            None => {}
             Some(began) => {
-                let latest = function.timeouts.latest_end(began);
+                let latest = timeouts.latest_end(began);
                 self.timers.extend(latest.map(|latest| Reverse((latest, row.id, Due::FinishTimeout))));
             }
         }

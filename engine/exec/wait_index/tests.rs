@@ -42,6 +42,34 @@ fn waits_are_found_by_name_and_value_in_the_order_of_their_opening() {
 }
 
 #[test]
+fn one_if_over_events_of_two_names_finds_each_by_its_own() {
+    let same_user = Some("async.data.user == event.data.user");
+    let mut index = Index::default();
+    for (run, name) in [(1, "a"), (2, "b"), (3, "b"), (4, "a")] {
+        index.put(&events(run, &[(name, same_user, r#"{"data":{"user":"u1"}}"#)]), false);
+    }
+    index.put(&events(5, &[("a", None, "")]), false);
+    assert_eq!(fitting(&index, "a", &json!({"user": "u1"})), [1, 4, 5]);
+    assert_eq!(fitting(&index, "a", &json!({"user": "u2"})), [5]);
+    assert_eq!(fitting(&index, "b", &json!({"user": "u1"})), [2, 3]);
+}
+
+#[test]
+fn an_index_that_was_filled_at_the_start_keeps_no_more_room_than_it_needs() {
+    let (mut index, mut resolved) = (Index::with_room_for(10_000), BTreeSet::new());
+    let one = |run: i64| row(run, What::Signal("s".into()));
+    let over = WaitRow { state: WaitState::Resolved(rules::Resolution::TimedOut), ..one(2) };
+    [one(3), over, one(1)].iter().for_each(|row| index.load(row, &mut resolved));
+    index.shrink();
+    assert!(index.entries.capacity() < 100 && index.open.capacity() < 100);
+    assert_eq!(resolved.into_iter().collect::<Vec<_>>(), [Id(2)], "it has something to record");
+    index.put(&one(4), false);
+    assert_eq!(index.on_signal("s").iter().map(|wait| wait.run.0).collect::<Vec<_>>(), [3, 1, 4]);
+    index.close(&one(3).wait);
+    assert_eq!(index.on_signal("s").len(), 2);
+}
+
+#[test]
 fn what_is_closed_or_forgotten_leaves_nothing_behind() {
     let mut index = Index::default();
     let rows = [

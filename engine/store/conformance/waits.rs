@@ -6,7 +6,7 @@ use super::{KEEP, NOW, begun, commit, end, event, failure, ids, plain, put, run}
 use crate::base::{EventId, Id, Millis, RunId, Span};
 use crate::rules::waits::resolve;
 use crate::rules::{
-    Conflict, EventRow, Expect, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
+    Conflict, EventRow, Expect, GateKeys, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
 };
 use crate::store::{EventQuery, Store};
 
@@ -211,4 +211,44 @@ pub(super) fn events_are_read_from_the_oldest_on(store: &dyn Store) {
     assert_eq!(page(Id(rows[0].id.0 + 1), 1), [rows[2].id]);
     assert_eq!(page(Id::first_at(Millis(NOW.0 + 3)), 9), [rows[4].id]);
     assert_eq!(commit(store, vec![plain(Vec::new())]), Ok(vec![Ok(())]));
+}
+
+pub(super) fn an_engine_starts_from_the_outlines_of_open_runs_and_all_waits(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let bare = run(ids.next(NOW), event.id);
+    let ended = RunRow { state: RunState::Completed, ended: Some(NOW), ..run(ids.next(NOW), event.id) };
+    let key = || Some(Arc::from("\"k\""));
+    let full = RunRow {
+        rev: 7,
+        state: RunState::BackingOff,
+        keys: Arc::from([Arc::from("\"u1\""), Arc::from("null")]),
+        priority_ms: -5_000,
+        enter: NOW.after(Span::seconds(60)),
+        started: Some(NOW),
+        wake: Some(NOW.after(Span::seconds(90))),
+        attempt: 3,
+        suspects: 2,
+        version: Some(Arc::from("abc")),
+        error: Some(failure("no")),
+        reason: Some(Arc::from("by hand")),
+        idempotency: key(),
+        replay_of: Some(ended.id),
+        invoked_by: Some(bare.id),
+        gates: Some(Arc::new(GateKeys { singleton: key(), ..GateKeys::default() })),
+        ..run(ids.next(NOW), event.id)
+    };
+    put(store, vec![Write::InsertEvent(event)]);
+    put(store, [&bare, &ended, &full].map(|run| Write::CreateRun(run.clone())).into());
+    let waits = [wait(full.id, Kind::Wait, "b"), wait(full.id, Kind::Invoke, "a"), wait(bare.id, Kind::Wait, "c")];
+    put(store, waits.iter().cloned().map(Write::OpenWait).collect());
+    assert_eq!(commit(store, vec![resolve(&waits[1].wait, Resolution::TimedOut)]), Ok(vec![Ok(())]));
+    let (mut runs, mut found): (Vec<RunRow>, Vec<WaitRow>) = (Vec::new(), Vec::new());
+    assert_eq!(store.start_from(&mut |row| runs.push(row), &mut |row| found.push(row)), Ok(()));
+    let outline = RunRow { attempt: 1, version: None, error: None, reason: None, idempotency: None, replay_of: None, ..full };
+    assert_eq!(runs, [bare, outline]);
+    // Waits of several runs come in any order.
+    found.sort_by_key(|row| row.wait.run);
+    let [first, second, other] = waits;
+    assert_eq!(found, [other, first, in_state(&second, WaitState::Resolved(Resolution::TimedOut))]);
 }

@@ -386,6 +386,16 @@ impl Store for Sqlite {
         ahead(|give| waits::read(&open::reader(&self.path)?, None, give), each)
     }
 
+    fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
+        std::thread::scope(|scope| {
+            // Waits are filed by the thread that reads them: each has a handful of texts, which are dear to free on another one.
+            let waits = scope.spawn(|| waits::read(&open::reader(&self.path)?, None, wait));
+            let runs = ahead(|give| self.readers.outlines(give), run);
+            let waits = waits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            runs.and(waits)
+        })
+    }
+
     fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
         self.readers.waits_ended_by(event, limit)
     }

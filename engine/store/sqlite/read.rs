@@ -18,6 +18,10 @@ use super::windows;
 
 /// Connections that read at once; more readers wait, so that they cannot starve the writer of its cores.
 const READERS: usize = 4;
+/// Ended runs that are passed, beyond one for each open run, before open ones are looked up instead.
+const PATIENCE: u32 = 64;
+/// Open runs that are looked up before it is seen again whether most are open.
+const LOOKED_UP: usize = 2_048;
 
 /// Connections that only read.
 pub(super) struct Readers {
@@ -170,7 +174,7 @@ impl Readers {
         })
     }
 
-    /// Every run that has not ended, on a connection of its own: a start-up reads a million of them.
+    /// Every run that has not ended, on a connection of its own, since there may be a million of them.
     pub(super) fn unfinished(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
         let connection = open::reader(&self.path)?;
         let decoder = Decoder { names: &self.names, connection: &connection };
@@ -180,6 +184,41 @@ impl Readers {
             each(decoder.run(row)?);
         }
         Ok(())
+    }
+
+    /// The outlines of the same runs, for a start-up, which waits for them.
+    ///
+    /// To find a run by the index of the open ones costs a search from the table's root, much like reading it. So the table is read as it
+    /// lies while about half of its runs are open, and only where more have ended are they looked up.
+    pub(super) fn outlines(&self, each: &mut dyn FnMut(RunRow)) -> Result<(), StoreError> {
+        let connection = open::reader(&self.path)?;
+        let decoder = Decoder { names: &self.names, connection: &connection };
+        // Both statements see one moment.
+        let _moment = connection.unchecked_transaction()?;
+        let mut table = connection.prepare(&format!("SELECT {}, ended FROM runs WHERE id > ?1 ORDER BY id", row::OUTLINE))?;
+        let mut index = connection.prepare(&format!("SELECT {} FROM runs WHERE ended IS NULL AND id > ?1 ORDER BY id", row::OUTLINE))?;
+        let (mut last, mut name) = (i64::MIN, None);
+        loop {
+            let mut patience = PATIENCE;
+            let mut rows = table.query([last])?;
+            while patience > 0 {
+                let Some(row) = rows.next()? else { return Ok(()) };
+                last = row.get(0)?;
+                let ended: Option<i64> = row.get(14)?;
+                if ended.is_some() {
+                    patience -= 1;
+                } else {
+                    patience = PATIENCE.min(patience + 1);
+                    each(decoder.outline(row, &mut name)?);
+                }
+            }
+            let mut rows = index.query([last])?;
+            for _ in 0..LOOKED_UP {
+                let Some(row) = rows.next()? else { return Ok(()) };
+                last = row.get(0)?;
+                each(decoder.outline(row, &mut name)?);
+            }
+        }
     }
 
     pub(super) fn journal(&self, run: RunId) -> Result<Journal, StoreError> {

@@ -18,6 +18,9 @@ pub(super) const EVENT: &str = "id, name, data, sender_id, ts, accepted, extra";
 /// The columns of `runs`, in the order that `run` reads them.
 pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event, created, enter, started, ended, wake, priority_ms, \
                               version, keys, idempotency, gates, output, error, reason, replay_of, invoked_by";
+/// Those of them that an outline has, in the order that `outline` reads them.
+pub(super) const OUTLINE: &str =
+    "id, rev, state, suspects, function, event, created, enter, started, wake, priority_ms, keys, gates, invoked_by";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -89,6 +92,44 @@ impl Decoder<'_> {
             reason: row.get(19)?,
             replay_of: row.get::<_, Option<i64>>(20)?.map(Id),
             invoked_by: row.get::<_, Option<i64>>(21)?.map(Id),
+        })
+    }
+
+    /// The outline of a run. Mostly the next one is of the same function: `last` is the number of the last one's name, and the name.
+    pub(super) fn outline(&self, row: &Row<'_>, last: &mut Option<(i64, Arc<str>)>) -> Result<RunRow, StoreError> {
+        let number: i64 = row.get(4)?;
+        let function = match last {
+            Some((known, name)) if *known == number => Arc::clone(name),
+            _ => {
+                let name = self.names.text(self.connection, number)?;
+                Arc::clone(&last.insert((number, name)).1)
+            }
+        };
+        let created = Millis(row.get(6)?);
+        let keys = row.get_ref(11)?.as_str_or_null().map_err(|_| damaged("runs.keys"))?;
+        Ok(RunRow {
+            id: Id(row.get(0)?),
+            rev: row.get(1)?,
+            state: RunState::from_number(row.get(2)?).ok_or_else(|| damaged("runs.state"))?,
+            attempt: 1,
+            suspects: row.get(3)?,
+            function,
+            event: Id(row.get(5)?),
+            created,
+            enter: millis(row, 7)?.unwrap_or(created),
+            started: millis(row, 8)?,
+            ended: None,
+            wake: millis(row, 9)?,
+            priority_ms: row.get(10)?,
+            version: None,
+            keys: split_keys(keys),
+            idempotency: None,
+            gates: gates(row, 12)?,
+            output: None,
+            error: None,
+            reason: None,
+            replay_of: None,
+            invoked_by: row.get::<_, Option<i64>>(13)?.map(Id),
         })
     }
 

@@ -10,7 +10,7 @@ use super::super::conformance::{self, commit, event, ids, plain, put, record, ru
 use super::super::{Lane, RunQuery, Store, StoreError};
 use super::*;
 use crate::base::Id;
-use crate::rules::{Ending, EventRow, RunState, Write};
+use crate::rules::{Ending, EventRow, RunRow, RunState, Write};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -336,6 +336,32 @@ fn many_open_runs_come_in_order_and_a_damaged_one_is_told() {
     drop(file);
     let store = open(&in_folder(&folder));
     assert!(matches!(store.unfinished(&mut |_| {}), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.start_from(&mut |_| {}, &mut |_| {}), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn an_engine_is_given_every_open_run_whether_most_around_it_have_ended_or_none() {
+    let folder = folder();
+    let store = open(&in_folder(&folder));
+    let ids = ids();
+    // Open ones, then more and more ended ones between them, then open ones again, with one that has ended at the end.
+    let is_open = |at: usize| match at {
+        0..500 => true,
+        500..8_000 => at % 3 == 0,
+        8_000..8_200 => at == 8_100,
+        _ => at < 9_999,
+    };
+    let row = |at: usize| {
+        let row = run(ids.next(conformance::NOW), Id(1));
+        if is_open(at) { row } else { RunRow { state: RunState::Completed, ended: Some(conformance::NOW), ..row } }
+    };
+    let rows: Vec<RunRow> = (0..10_000).map(row).collect();
+    put(&store, rows.iter().cloned().map(Write::CreateRun).collect());
+    let mut found = Vec::new();
+    store.start_from(&mut |row| found.push(row), &mut |_| {}).expect("a scan");
+    let open: Vec<RunRow> = rows.into_iter().filter(|row| !row.state.is_terminal()).collect();
+    assert_eq!(found.len(), open.len());
+    assert!(found == open, "in order, and each once");
 }
 
 #[test]

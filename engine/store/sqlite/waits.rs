@@ -119,18 +119,35 @@ impl<'c> Waits<'c> {
     }
 }
 
+fn damaged() -> StoreError {
+    StoreError::Corrupt("a wait holds a value that was never written".to_owned())
+}
+
 /// A row as it was written.
 fn decode(row: &Row<'_>) -> Result<WaitRow, StoreError> {
-    let damaged = || StoreError::Corrupt("a wait holds a value that was never written".to_owned());
     let kind = Kind::from_number(row.get(1)?).ok_or_else(damaged)?;
     let what = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
+    let state = match row.get(6)? {
+        OPEN => WaitState::Open,
+        state => decided(row, state)?,
+    };
+    Ok(WaitRow {
+        wait: WaitKey { run: Id(row.get(0)?), kind, key: row.get(2)? },
+        what: Arc::new(serde_json::from_slice(what).map_err(|_| damaged())?),
+        opened: Millis(row.get(4)?),
+        until: row.get::<_, Option<i64>>(5)?.map(Millis),
+        state,
+    })
+}
+
+/// Where a wait stands that is not open any more: the columns that say so are of no use for one that is.
+fn decided(row: &Row<'_>, state: i64) -> Result<WaitState, StoreError> {
     let event: Option<EventId> = row.get::<_, Option<i64>>(7)?.map(Id);
     let result = match row.get_ref(9)? {
         ValueRef::Blob(bytes) => Some(std::str::from_utf8(bytes).map_err(|_| damaged())?),
         _ => None,
     };
-    let state = match (row.get(6)?, event, result) {
-        (OPEN, ..) => WaitState::Open,
+    Ok(match (state, event, result) {
         (RESOLVED, Some(event), _) => WaitState::Resolved(Resolution::Event(event)),
         (RESOLVED, None, Some(error)) if row.get(8)? => {
             WaitState::Resolved(Resolution::Failed(serde_json::from_str(error).map_err(|_| damaged())?))
@@ -139,13 +156,6 @@ fn decode(row: &Row<'_>) -> Result<WaitRow, StoreError> {
         (RESOLVED, None, None) => WaitState::Resolved(Resolution::TimedOut),
         (RECORDED, event, _) => WaitState::Recorded(event),
         _ => return Err(damaged()),
-    };
-    Ok(WaitRow {
-        wait: WaitKey { run: Id(row.get(0)?), kind, key: row.get(2)? },
-        what: Arc::new(serde_json::from_slice(what).map_err(|_| damaged())?),
-        opened: Millis(row.get(4)?),
-        until: row.get::<_, Option<i64>>(5)?.map(Millis),
-        state,
     })
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use stepwell::base::{EventId, RunId, Span};
 use stepwell::exec::NewEvent;
-use stepwell::rules::{Failure, Kind, RunRow, RunState, WaitRow, WaitState};
-use stepwell::store::{EventQuery, RunQuery, Store};
+use stepwell::rules::waits::resolve;
+use stepwell::rules::{Failure, Kind, Resolution, RunRow, RunState, WaitRow, WaitState};
+use stepwell::store::{EventQuery, Lane, RunQuery, Store};
 
 use super::{World, event};
 
@@ -352,6 +353,32 @@ fn a_wait_outlives_a_restart_and_a_crash() {
     let world = world.crash();
     world.block_on(world.send("x/y", r#"{"k":2,"n":2}"#)).unwrap();
     assert_eq!(world.block_on(world.output(second)), "3");
+}
+
+#[test]
+fn a_run_whose_wait_was_over_when_the_engine_was_killed_goes_on() {
+    let script = r#"wait_for_signal("go")"#;
+    let functions = "f: { on: a/b }, g: { on: x/y, concurrency: { limit: 1, hold: run } }";
+    let world = world(functions, &[("f", script), ("g", script)]);
+    let ids = world.block_on(async {
+        let ids = [world.send("a/b", "{}").await.unwrap(), world.send("x/y", "{}").await.unwrap()];
+        for id in ids {
+            let run = world.until(id, WAITING).await;
+            // The engine has not heard of it when it ends.
+            let wait = world.store.waits(run.id).unwrap().remove(0).wait;
+            let list = resolve(&wait, Resolution::Value("7".into()));
+            world.store.commit(Lane::Steps, vec![list]).await.unwrap().remove(0).unwrap();
+        }
+        ids
+    });
+    let world = world.killed();
+    world.block_on(async {
+        for id in ids {
+            assert_eq!(world.output(id).await, "7");
+        }
+        let next = world.send("x/y", "{}").await.unwrap();
+        world.until(next, WAITING).await;
+    });
 }
 
 #[test]

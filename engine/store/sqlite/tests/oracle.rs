@@ -350,6 +350,14 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
         store.unfinished(&mut |row| rows.push(row)).map(|()| rows)
     };
     assert_eq!(unfinished(left), unfinished(right));
+    let start = |store: &dyn Store| {
+        let (mut runs, mut waits): (Vec<RunRow>, Vec<WaitRow>) = (Vec::new(), Vec::new());
+        let read = store.start_from(&mut |row| runs.push(row), &mut |row| waits.push(row));
+        // Waits of several runs come in any order.
+        waits.sort_by_key(|row| row.wait.run);
+        read.map(|()| (runs, waits))
+    };
+    assert_eq!(start(left), start(right));
     // What has expired is swept in pieces; it counts no more.
     let windows = |store: &dyn Store| {
         let mut rows = Vec::new();
