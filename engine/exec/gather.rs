@@ -166,7 +166,8 @@ impl Desk for Outbox {
 
 impl Outbox {
     pub(super) fn new(inner: Arc<Inner>) -> Arc<Outbox> {
-        Arc::new(Outbox { inner, waiting: Mutex::new(Waiting::new(Lane::Steps)), filled: Notify::new(), under_way: AtomicUsize::new(0) })
+        let waiting = Mutex::new(Waiting::new(Lane::Steps));
+        Arc::new(Outbox { inner, waiting, filled: Notify::new(), under_way: AtomicUsize::new(0) })
     }
 
     /// Tells the scheduler that a run has stopped, and where it stands.

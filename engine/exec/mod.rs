@@ -26,6 +26,7 @@ mod plan;
 mod post;
 mod recovery;
 mod refused;
+mod relay;
 mod reload;
 mod replay;
 mod rested;

@@ -6,6 +6,7 @@ mod census;
 mod collect;
 mod deadlock;
 mod entry;
+mod relays;
 mod reload;
 mod start;
 mod timeouts;
@@ -30,6 +31,7 @@ use super::appointment::{Appointments, Busy};
 use super::crons::Crons;
 use super::metrics::Census;
 use super::pause::Held;
+use super::relay::Relay;
 use super::worker::Batch;
 use super::{Inner, flow};
 
@@ -178,6 +180,11 @@ pub(super) struct Scheduler {
     quiet_until: Millis,
     /// No script begins before its start is durable until then.
     careful_until: Millis,
+    /// What is lent to workers, by the run that has the slot.
+    relays: IdMap<Arc<Relay>>,
+    /// How many of those have not begun, and the last of them in line.
+    lent: usize,
+    lent_last: Option<Order>,
     /// The suspect that runs alone at the moment.
     alone: Option<RunId>,
     draining: Vec<oneshot::Sender<()>>,
@@ -217,6 +224,9 @@ impl Scheduler {
             suspects: VecDeque::new(),
             quiet_until: now.after(QUIET),
             careful_until: if matches!(end, Ending::Crashed | Ending::Killed) { now.after(CAREFUL) } else { Millis(0) },
+            relays: IdMap::default(),
+            lent: 0,
+            lent_last: None,
             alone: None,
             draining: Vec::new(),
             appointments: Appointments::default(),
@@ -273,6 +283,11 @@ impl Scheduler {
     }
 
     fn take(&mut self, message: Message) {
+        match &message {
+            Message::Created(_) | Message::Appoint { .. } | Message::Ticked(_) => {}
+            Message::Stopped(_) | Message::Leaving(_) | Message::Resolved(_) | Message::AtWork { .. } => self.catch_up(),
+            _ => self.recall_all(),
+        }
         match message {
             Message::Created(all) => {
                 for made in all {
@@ -285,8 +300,12 @@ impl Scheduler {
                 }
             }
             Message::Stopped(runs) => runs.into_iter().for_each(|(run, now)| self.stopped(run, now)),
-            Message::Leaving(runs) => {
-                runs.into_iter().filter(|run| self.live.contains_key(run)).for_each(|run| self.queue.vacate(run));
+            Message::Leaving(mut runs) => {
+                runs.retain(|run| self.live.contains_key(run));
+                for run in runs {
+                    self.recall(run);
+                    self.queue.vacate(run);
+                }
             }
             Message::Cancelled(run) => {
                 if let Some(live) = self.live.get(&run)
@@ -343,6 +362,7 @@ impl Scheduler {
 
     fn stopped(&mut self, run: RunId, now: Option<Standing>) {
         self.executing -= 1;
+        self.recall(run);
         if self.alone == Some(run) {
             self.alone = None;
         }
@@ -390,7 +410,10 @@ impl Scheduler {
         let Some(live) = self.live.get_mut(&run) else { return };
         match now.wake {
             Some(wake) => self.timers.push(Reverse((wake, run, Due::Wake))),
-            None if now.state == RunState::Queued => self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]),
+            None if now.state == RunState::Queued => {
+                let order = Order { fresh: false, enter_ms: live.enter_ms, run };
+                self.line_up(order, &[]);
+            }
             None => self.deadlocks.stir(),
         }
     }
@@ -406,7 +429,16 @@ impl Scheduler {
         live.rev = row.rev;
         live.state = row.state;
         live.wake = None;
-        self.queue.push(Order { fresh: !live.begun, enter_ms: live.enter_ms, run: row.id }, &[]);
+        let order = Order { fresh: !live.begun, enter_ms: live.enter_ms, run: row.id };
+        self.line_up(order, &[]);
+    }
+
+    /// Puts a run in line; what is lent is taken back where it may come before some of that.
+    fn line_up(&mut self, order: Order, wants: &[Want]) {
+        self.queue.push(order, wants);
+        if self.lent_last.is_some_and(|last| order < last) && self.queue.wants_any(order.run) {
+            self.recall_all();
+        }
     }
 
     /// A wait has come to something: a run that waits goes on.
@@ -417,7 +449,8 @@ impl Scheduler {
             live.resolved = true;
         } else if live.state == RunState::Waiting {
             live.wake = None;
-            self.queue.push(Order { fresh: false, enter_ms: live.enter_ms, run }, &[]);
+            let order = Order { fresh: false, enter_ms: live.enter_ms, run };
+            self.line_up(order, &[]);
         }
     }
 
@@ -464,7 +497,7 @@ impl Scheduler {
             self.start(runs, now);
             self.watch_lines(now);
         }
-        self.inner.queued.store(self.queue.queued() + self.held.count() + self.suspects.len(), Ordering::Relaxed);
+        self.inner.queued.store(self.queue.queued() + self.lent + self.held.count() + self.suspects.len(), Ordering::Relaxed);
         self.inner.executing.store(self.executing, Ordering::Relaxed);
         self.inner.known.store(self.live.len(), Ordering::Relaxed);
     }
@@ -497,7 +530,12 @@ impl Scheduler {
                     self.deadlocks.entered(run);
                 }
             }
-            Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => self.start_timeout(at, run),
+            Due::StartTimeout if !live.begun && !self.held.holds(&live.function) => {
+                self.recall_all();
+                if self.live.get(&run).is_some_and(|live| !live.begun) {
+                    self.start_timeout(at, run);
+                }
+            }
             Due::FinishTimeout => self.finish_timeout(at, run),
             Due::Company if self.alone == Some(run) => self.alone = None,
             Due::Wake | Due::StartTimeout | Due::Company => {}

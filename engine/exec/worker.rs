@@ -23,6 +23,7 @@ use super::fit;
 use super::gather::Outbox;
 use super::metrics::{Meter, Metered};
 use super::post::Clerk;
+use super::relay::Relay;
 use super::scheduler::{Created, Standing};
 use super::{Inner, Settled, lines};
 
@@ -50,6 +51,8 @@ pub(super) struct Assign {
     /// The run and its event, where they are still in memory, which means that it has no journal yet.
     pub(super) made: Option<Box<Created>>,
     pub(super) stop: Arc<Stop>,
+    /// Who has its slot afterwards.
+    pub(super) relay: Option<Arc<Relay>>,
 }
 
 impl Assign {
@@ -76,6 +79,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// A worker for what is dealt to this desk.
     pub(super) fn new(inner: Arc<Inner>, desk: mpsc::UnboundedReceiver<Batch>) -> Worker {
         Worker { inner, desk }
     }
@@ -203,7 +207,8 @@ impl Table {
         }
         let surroundings = Arc::clone(surroundings);
         let call = Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings, footing });
-        tokio::task::spawn_local(Rc::clone(self).run_out(function, call, Arc::clone(&assign.stop), side));
+        let (stop, relay) = (Arc::clone(&assign.stop), assign.relay.clone());
+        tokio::task::spawn_local(Rc::clone(self).run_out(function, call, stop, relay, side));
         Ok(begun)
     }
 
@@ -249,14 +254,45 @@ impl Table {
     }
 
     /// Runs the script and commits what follows from it.
-    async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, side: Rc<Side>) {
-        match self.outcome(&function, &call, &stop, &side).await {
+    async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, relay: Option<Arc<Relay>>, side: Rc<Side>) {
+        let outcome = self.outcome(&function, &call, &stop, relay.as_ref(), &side).await;
+        relay.inspect(|relay| relay.ended(call.run.id));
+        match outcome {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
         }
     }
 
-    async fn outcome(&self, function: &Function, call: &Rc<Call>, stop: &Arc<Stop>, side: &Side) -> Result<Option<Standing>, StoreError> {
+    /// The end of a run was handed to the store: whoever takes its slot begins here, or the scheduler finds somebody.
+    fn pass_on(self: &Rc<Self>, run: RunId, relay: Option<&Arc<Relay>>) {
+        let Some(mut next) = relay.and_then(|relay| Relay::pass(relay, run, self.inner.clock.now())) else {
+            return self.outbox.leaves(run);
+        };
+        let ticket = self.outbox.checkpoint(next.start());
+        let surroundings = Arc::clone(&self.inner.project().surroundings);
+        let made = next.made.take().map(|made| next.loaded(*made));
+        match made.map(|made| self.execute(&next, made, &surroundings, Footing::open())).transpose() {
+            Ok(begun) => {
+                let table = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    let Some(verdicts) = table.started(std::slice::from_ref(&next), ticket).await else { return };
+                    if let Some(begun) = begun {
+                        table.settle(begun, &next, verdicts.iter().all(Result::is_ok));
+                    }
+                });
+            }
+            Err(error) => self.inner.fail(error),
+        }
+    }
+
+    async fn outcome(
+        self: &Rc<Self>,
+        function: &Function,
+        call: &Rc<Call>,
+        stop: &Arc<Stop>,
+        relay: Option<&Arc<Relay>>,
+        side: &Side,
+    ) -> Result<Option<Standing>, StoreError> {
         let (run, inner) = (&call.run, &self.inner);
         let mut stopped = self.on_its_version(function, call, stop, side).await?;
         if let Outcome::Unfit(why) = stopped.outcome {
@@ -272,10 +308,14 @@ impl Table {
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
             self.commit_for_two(call, list).await?
         } else {
-            if state.is_terminal() && stop.is_awaited() {
-                self.outbox.leaves(run.id);
-            }
-            self.commit(call, list).await?.is_ok()
+            let passes_on = state.is_terminal() && stop.is_awaited();
+            self.commit_and(call, list, || {
+                if passes_on {
+                    self.pass_on(run.id, relay)
+                }
+            })
+            .await?
+            .is_ok()
         };
         if !is_done {
             return Ok(None);
@@ -350,6 +390,12 @@ impl Table {
 
     /// Commits a list about a run, however long the disk is full; a conflict where somebody else moved the run on.
     async fn commit(&self, call: &Call, list: List) -> Result<Verdict, StoreError> {
+        self.commit_and(call, list, || {}).await
+    }
+
+    /// The same; once the list is handed over, something else is done.
+    async fn commit_and(&self, call: &Call, list: List, then: impl FnOnce()) -> Result<Verdict, StoreError> {
+        let mut then = Some(then);
         loop {
             let was_firm = call.footing.is_firm();
             let mut list = list.clone();
@@ -357,7 +403,11 @@ impl Table {
                 // A cancel takes a run that stands in line to the revision to which its start would have taken it.
                 list.expect.push(Expect::Running(call.run.id));
             }
-            match self.inner.settled(self.outbox.checkpoint(list)).await {
+            let ticket = self.outbox.checkpoint(list);
+            if let Some(then) = then.take() {
+                then();
+            }
+            match self.inner.settled(ticket).await {
                 Settled::Done(verdicts) => {
                     let verdict = verdicts.into_iter().next().unwrap_or(Ok(()));
                     // One that came before the start, for which the disk had no room, is tried again behind it.

@@ -59,9 +59,9 @@ const FIGURES: [&str; 62] = [
     "an event accepted while the config is reloaded",
     "a reload beside these events",
     "1-step runs, 1,000 keys with limit 1",
-    "one hot key with limit 1, 1,000 runs queued",
-    "runs of one hot key in turn, 1,000 queued",
-    "another run beside 1,000 queued ones",
+    "1-step runs, one hot key with limit 1, 1,000 of them",
+    "these runs, which go one after another",
+    "another run beside 1,000 of one hot key",
     "1,000 sleeping runs that wake in one second",
     "an event that one of 1,000 open waits fits, sent to its run's end, p50",
     "an event that one of 1,000 open waits fits, sent to its run's end, p99",
@@ -158,7 +158,7 @@ fn number(cell: &str) -> Option<f64> {
 fn is_of_flow(name: &str) -> bool {
     let parts = [
         "100,000 keys with limit 1",
-        "one hot key with limit 1, 100,000 runs queued",
+        "one hot key with limit 1, 100,000 of them",
         "100,000 sleeping runs that wake in one second",
         "one of 100,000 open waits fits",
         "memory of an open wait",

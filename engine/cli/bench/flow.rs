@@ -17,12 +17,6 @@ use super::{MANY, SENDERS, Taken, load, percentile, raw};
 
 /// The least share of the same load without an option.
 const SHARE: Aim = Aim::Share(0.5);
-/// Runs of the hot key whose time is taken, at most; where there are few, a tenth of all, so that most stand in line meanwhile.
-const OF_THE_HOT_KEY: u64 = 2_000;
-/// So many times as many stand in line where few do, so that some do as long as they are watched.
-const FEW: u64 = 2;
-/// How often it is looked how many of them have ended.
-const LOOK: Duration = Duration::from_millis(20);
 /// How long before the sleepers wake their rows begin to be written, besides a millisecond for so many of them. Where the engine was
 /// not there in time, it is tried again with so many times as much.
 const BEFORE_THEY_WAKE: Part<i64> = Part { whole: 3_000, quick: 1_000 };
@@ -63,60 +57,49 @@ pub fn crons(site: &Site) -> io::Result<Taken> {
 /// way, and how fast others go beside them. The same load without the limit is no measure: it is what runs side by side come to.
 pub fn hot_key(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
-    let measured = (OF_THE_HOT_KEY.min(runs / 10) / MANY * MANY).max(MANY);
-    let short = one_by_one(site, measured * FEW, measured)?.0;
-    let (long, served) = one_by_one(site, runs, measured)?;
-    let queued = number(runs as f64);
+    let without = rate(&Served::start(site, "plain")?, "bench/one", runs)?;
+    let value = rate(&Served::start(site, "hot")?, "bench/hot", runs)?;
     let commits = raw::commits(site, site.scale.latencies, Duration::ZERO)?;
     let in_turn = commits.len() as f64 / commits.iter().sum::<Duration>().as_secs_f64();
-    let beside = beside(&served, site.scale.latencies / 2)?;
+    let beside = beside(site, runs)?;
     let alone = percentile(&mut Served::start(site, "plain")?.one_by_one("bench/one", site.scale.latencies / 2)?, 0.5);
+    let many = number(runs as f64);
     let figures = vec![
-        Figure::new(format!("one hot key with limit 1, {queued} runs queued"), "runs/s", long)
-            .against(short, "the same key with few queued")
+        Figure::new(format!("1-step runs, one hot key with limit 1, {many} of them"), "runs/s", value)
+            .against(without, "the same without the limit")
             .aims(SHARE),
-        Figure::new(format!("runs of one hot key in turn, {queued} queued"), "runs/s", long).against(in_turn, "one-row commits in turn"),
-        Figure::new(format!("another run beside {queued} queued ones of one key, p50"), "ms", beside).against(alone, "with nothing queued"),
+        Figure::new("these runs, which go one after another", "runs/s", value).against(in_turn, "one-row commits one after another"),
+        Figure::new(format!("another run beside {many} of one hot key, p50"), "ms", beside).against(alone, "with nothing queued"),
     ];
     Ok(figures.into())
 }
 
-/// Queues runs of the hot key and, once all are sent, takes the rate of the next `measured` ones.
-fn one_by_one(site: &Site, queued: u64, measured: u64) -> io::Result<(f64, Served)> {
+/// The middle time of runs that have nothing to do with the key, in milliseconds, each from its send to the commit of its end: as many of
+/// them, one after another, as come and go while all those of the key do, and one at least.
+fn beside(site: &Site, queued: u64) -> io::Result<f64> {
     let served = Served::start(site, "hot")?;
     let body: load::Body = Arc::new(|request| project::body("bench/hot", request, MANY));
     load::send(served.address, SENDERS, queued / MANY, &body)?;
-    let open = || -> io::Result<u64> {
-        let count: i64 =
-            served.look()?.query_row("SELECT count(*) FROM runs WHERE ended IS NULL", [], |row| row.get(0)).map_err(io::Error::other)?;
-        Ok(count.unsigned_abs())
-    };
-    let (watch, before) = (Stopwatch::start(), open()?);
-    if before == 0 {
-        return Err(io::Error::other("the runs of the hot key ended before they could be watched: take more of them"));
-    }
-    served.until(LOOK, &format!("SELECT count(*) <= {} FROM runs WHERE ended IS NULL", before.saturating_sub(measured)))?;
-    let taken = watch.elapsed();
-    let ended = before - open()?;
-    Ok((ended as f64 / taken.as_secs_f64(), served))
-}
-
-/// The middle time of a run that has nothing to do with the key, in milliseconds: from its send to the commit of its end.
-fn beside(served: &Served, times: u64) -> io::Result<f64> {
     let database = served.look()?;
     let mut last = database
         .prepare("SELECT count(*) FROM runs WHERE function = (SELECT id FROM names WHERE text = 'one-step') AND ended IS NOT NULL")
         .map_err(io::Error::other)?;
+    let mut newest = database
+        .prepare("SELECT ended IS NULL FROM runs WHERE function <> (SELECT id FROM names WHERE text = 'one-step') ORDER BY id DESC LIMIT 1")
+        .map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut taken = Vec::new();
     let mut sender = runtime.block_on(load::Connection::open(served.address))?;
-    for number in 0..times {
+    for number in 0..site.scale.latencies / 2 {
         let watch = Stopwatch::start();
         runtime.block_on(sender.post(&project::body("bench/one", number, 1)))?;
         while last.query_row([], |row| row.get::<_, i64>(0)).map_err(io::Error::other)? <= number as i64 {
             std::thread::sleep(Duration::from_micros(100));
         }
         taken.push(watch.elapsed());
+        if !newest.query_row([], |row| row.get::<_, bool>(0)).map_err(io::Error::other)? {
+            break;
+        }
     }
     Ok(percentile(&mut taken, 0.5))
 }

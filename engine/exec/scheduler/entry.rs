@@ -138,7 +138,7 @@ impl Scheduler {
         if order.fresh && self.held.holds(function) {
             self.held.keep(function, order, wants);
         } else {
-            self.queue.push(order, &wants);
+            self.line_up(order, &wants);
         }
     }
 
@@ -148,9 +148,10 @@ impl Scheduler {
         let project = self.inner.project();
         let paused = self.inner.paused_functions().into_iter();
         let (there, gone): (Vec<_>, Vec<_>) = paused.partition(|function| project.function(function).is_some());
-        for order in gone.iter().flat_map(|function| self.held.end(function).into_keys()) {
+        let orders: Vec<Order> = gone.iter().flat_map(|function| self.held.end(function).into_keys()).collect();
+        for order in orders {
             self.deadlocks.entered(order.run);
-            self.queue.push(order, &[]);
+            self.line_up(order, &[]);
         }
         self.hold(&there);
     }
@@ -179,7 +180,7 @@ impl Scheduler {
         for (order, wants) in self.held.end(function) {
             self.arm_start(order.run, function, *since);
             self.deadlocks.entered(order.run);
-            self.queue.push(order, &wants);
+            self.line_up(order, &wants);
         }
     }
 }

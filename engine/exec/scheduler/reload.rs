@@ -47,6 +47,7 @@ impl Scheduler {
             return;
         }
         let Some((project, reply)) = self.reloading.take() else { return };
+        self.recall_all();
         let before = self.inner.project();
         let others = others(&before, &project);
         let rows = match self.rows_of(&others) {

@@ -8,16 +8,18 @@ use crate::base::limits::{COROUTINES_MOST, RUNS_EXECUTING};
 use crate::base::{Id, Millis, RunId, Span};
 use crate::rules::{Expect, Gate, List, RunState, WindowKey, WindowRow, Write};
 use crate::script::Stop;
-use crate::store::Lane;
+use crate::store::{Lane, Loaded};
 
 use super::super::lines;
 use super::super::worker::{Assign, Batch};
-use super::{Due, Scheduler};
+use super::{Created, Due, Scheduler};
 
 /// Why a run of a function that is not there is parked.
 const GONE: &str = "function gone: events.yaml does not declare its function any more";
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
+/// Rows that are read at once of runs that go one by one.
+const READ_AHEAD: usize = 64;
 /// Runs that are not worth being split between two desks: each share costs a commit and a wake-up.
 const DEALT_LEAST: usize = 32;
 impl Scheduler {
@@ -49,12 +51,16 @@ impl Scheduler {
         if runs.is_empty() {
             return;
         }
+        let at_once = self.alone.is_none() && self.suspects.is_empty() && now >= self.careful_until;
         let project = self.inner.project();
         let mut assigns = Vec::with_capacity(runs.len());
         let mut gone = Vec::new();
         for run in runs {
             let (given, behind) = (self.queue.given(run), self.queue.behind(run));
             let is_awaited = self.queue.is_awaited(run);
+            if is_awaited && !self.fresh.contains_key(&run) {
+                self.read_ahead(run, READ_AHEAD);
+            }
             let Some(live) = self.live.get_mut(&run) else { continue };
             let Some(function) = project.function(&live.function) else {
                 gone.push((run, live.rev, Arc::clone(&live.function)));
@@ -88,14 +94,47 @@ impl Scheduler {
                 behind,
                 made: self.fresh.remove(&run).filter(|_| !collects),
                 stop,
+                relay: None,
             });
+            if is_awaited && at_once {
+                let relay = Arc::default();
+                self.lend(run, &relay);
+                if relay.len() > 0 {
+                    if let Some(assign) = assigns.last_mut() {
+                        assign.relay = Some(Arc::clone(&relay));
+                    }
+                    self.relays.insert(run, relay);
+                }
+            }
         }
         for (run, rev, function) in gone {
             self.park_gone(run, rev, function, now);
         }
         self.executing += assigns.len();
-        let at_once = self.alone.is_none() && self.suspects.is_empty() && now >= self.careful_until;
         self.deal(assigns, at_once);
+    }
+
+    /// Reads the rows of a run and of those that take its slots next, where they are not in memory any more: many at once, since they go one by
+    /// one, and none is to wait for that.
+    pub(super) fn read_ahead(&mut self, run: RunId, most: usize) {
+        let mut runs = self.queue.next_after(run, most);
+        runs.push(run);
+        let is_missing =
+            |run: &RunId| self.live.get(run).is_some_and(|live| !live.begun && !live.collects) && !self.fresh.contains_key(run);
+        runs.retain(is_missing);
+        if runs.is_empty() {
+            return;
+        }
+        match self.inner.store.load(&runs) {
+            Ok(loaded) => {
+                for Loaded { run, event, .. } in loaded {
+                    if self.live.get(&run.id).is_some_and(|live| live.rev == run.rev) {
+                        self.fresh.insert(run.id, Box::new(Created { run, event: Arc::new(event) }));
+                    }
+                }
+            }
+            Err(error) => self.inner.fail(error),
+        }
     }
 
     /// Deals to each desk its share, beginning with another one each time. The starts are handed to the store here, so that

@@ -86,6 +86,19 @@ impl Line {
         self.pass_gone();
     }
 
+    /// Those that go next, in order, at most so many; they stay.
+    pub(super) fn next(&mut self, most: usize) -> Vec<Order> {
+        let mut next = Vec::new();
+        while next.len() < most
+            && let Some(head) = self.head()
+        {
+            next.push(head);
+            self.pop();
+        }
+        self.places.extend(next.iter().copied().map(Reverse));
+        next
+    }
+
     /// A run that stands here leaves.
     pub(super) fn leave(&mut self, run: RunId) {
         let gone = self.gone.get_or_insert_default();

@@ -4,12 +4,15 @@
 //! to end vacates its slots: others take them at once, and the list that starts each of them expects the ends of all that went before
 //! and are not known to be durable. As the disk has it, no more runs than the limit are ever under way.
 
+use std::collections::BTreeSet;
+
 use crate::base::RunId;
 
-use super::Queue;
+use super::slot::Slot;
+use super::{LineAt, Order, Queue, SlotAt};
 
 /// Ends on their way that a slot may be passed on behind: each start expects all of them.
-const VACATED_MOST: usize = 64;
+const VACATED_MOST: usize = 128;
 
 impl Queue {
     /// Whether somebody in line waits for a slot that the run holds.
@@ -17,6 +20,47 @@ impl Queue {
         let Some(entry) = self.runs.get(&run) else { return false };
         let held = entry.slots.iter().enumerate().filter(|(bit, _)| entry.holds & (1 << bit) != 0);
         held.into_iter().any(|(_, &at)| self.slots[at as usize].as_ref().is_some_and(|slot| !slot.parked.is_empty()))
+    }
+
+    /// Runs that take the slots next which this one holds, at most so many of those that wait for the same.
+    pub fn next_after(&mut self, run: RunId, most: usize) -> Vec<RunId> {
+        let Some(entry) = self.runs.get(&run) else { return Vec::new() };
+        let first = |at: &SlotAt| self.slots[*at as usize].as_ref().and_then(|slot| slot.parked.first()).map(|(_, line)| *line);
+        let lines: BTreeSet<LineAt> = entry.slots.iter().filter_map(first).collect();
+        let lines = lines.into_iter().filter_map(|line| Some(self.lines[line as usize].as_mut()?.next(most)));
+        lines.flatten().map(|order| order.run).collect()
+    }
+
+    /// Whether a run wants any slot.
+    pub fn wants_any(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|entry| !entry.slots.is_empty())
+    }
+
+    /// Takes runs out of the line, in order, that come after this one in the slot that it has alone, and that nobody else may come before:
+    /// at most so many, and none behind the first that has begun before or for whom `may` does not hold. They stay known, and are to take
+    /// the slot or to come back to the line.
+    pub fn lend(&mut self, run: RunId, most: usize, may: impl Fn(&Order) -> bool) -> Vec<Order> {
+        let Some(&[at]) = self.runs.get(&run).filter(|entry| entry.holds == 1).map(|entry| &*entry.slots) else { return Vec::new() };
+        let is_alone = |slot: &&Slot| slot.limit == 1 && slot.taken == 1 && slot.throttled.is_none();
+        let Some(slot) = self.slots[at as usize].as_ref().filter(is_alone) else { return Vec::new() };
+        let parked: Vec<LineAt> = slot.parked.iter().take(2).map(|(_, line)| *line).collect();
+        let &[line] = parked.as_slice() else { return Vec::new() };
+        let Some(line_ref) = self.lines[line as usize].as_mut().filter(|line| *line.slots == [at]) else { return Vec::new() };
+        let mut lent = Vec::new();
+        while lent.len() < most
+            && let Some(head) = line_ref.head().filter(|head| head.fresh && may(head))
+        {
+            line_ref.pop();
+            lent.push(head);
+        }
+        for order in &lent {
+            if let Some(entry) = self.runs.get_mut(&order.run) {
+                entry.line = None;
+                self.queued -= 1;
+            }
+        }
+        self.file(line);
+        lent
     }
 
     /// The list that ends a run is on its way to the store: others may have its slots. It stays known until it is removed.
@@ -80,6 +124,7 @@ mod tests {
         let mut queue = line(1, 1..=4);
         assert_eq!(queue.admit(9), [Id(1)]);
         assert_eq!((queue.behind(Id(1)), queue.is_awaited(Id(1))), (vec![], true));
+        assert_eq!(queue.next_after(Id(1), 2), [Id(2), Id(3)], "they stay in line");
         queue.vacate(Id(1));
         assert_eq!(queue.admit(9), [Id(2)], "one at a time");
         assert_eq!(queue.behind(Id(2)), [Id(1)]);
@@ -96,6 +141,24 @@ mod tests {
         queue.remove(Id(3));
         queue.remove(Id(4));
         assert!(queue.vacated.is_empty() && queue.behind.is_empty() && queue.runs.is_empty(), "{queue:?}");
+    }
+
+    #[test]
+    fn those_who_come_next_are_lent_where_nobody_may_come_before_them() {
+        let mut queue = line(1, 1..=6);
+        assert_eq!(queue.admit(9), [Id(1)]);
+        let lent = queue.lend(Id(1), 3, |order| order.run != Id(4));
+        assert_eq!(lent.iter().map(|order| order.run).collect::<Vec<_>>(), [Id(2), Id(3)]);
+        assert_eq!((queue.queued(), queue.is_queued(Id(2)), queue.next_after(Id(1), 1)), (3, false, vec![Id(4)]));
+        // The first of them takes the slot, the other one comes back.
+        queue.vacate(Id(1));
+        queue.take(Id(2));
+        queue.push(lent[1], &[]);
+        assert_eq!((queue.admit(9), queue.queued()), (vec![], 4));
+        queue.vacate(Id(2));
+        assert_eq!(queue.admit(9), [Id(3)]);
+        let mut wide = line(2, 1..=6);
+        assert_eq!((wide.admit(9), wide.lend(Id(1), 9, |_| true)), (vec![Id(1), Id(2)], vec![]), "they would not go in order");
     }
 
     #[test]

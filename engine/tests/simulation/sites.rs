@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use stepwell::rules::family::INVOKED;
 use stepwell::rules::recovery::POISON_REASON;
 use stepwell::rules::row::Recorded;
-use stepwell::rules::{Ending, Gate, Kind, List, Outcome, Resolution, RunState, What, Write};
+use stepwell::rules::{Ending, Expect, Gate, Kind, List, Outcome, Resolution, RunState, What, Write};
 
 use super::dice::Dice;
 use super::plan::{Death, Moment, Plan, Way};
@@ -74,6 +74,8 @@ sites! {
     Poison,
     StartTimeout,
     FinishTimeout,
+    /// A run starts in a slot of another one, whose end is on its way.
+    PassedOn,
     /// Somebody cancels.
     Cancel,
     /// A step's result, with the values that it keeps under keys.
@@ -244,6 +246,7 @@ impl Site {
             | Write::CreateRun(_)
             | Write::TakeEventKey { .. }
             | Write::TakeIdempotency { .. } => Site::Accept,
+            Write::Start { .. } if list.expect.iter().any(|expect| matches!(expect, Expect::RunOver(_))) => Site::PassedOn,
             Write::Start { .. } => Site::Start,
             _ if adopts => Site::Adopt,
             Write::Append { record, .. } => match (record.kind, &record.result) {
