@@ -13,6 +13,7 @@ mod gone;
 mod mixed;
 mod parallel;
 mod race;
+mod relay;
 mod reload;
 mod values;
 mod versions;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
-use crate::base::id::IdMap;
+use crate::base::id::{IdMap, IdSet};
 use crate::base::{Id, Millis, RunId};
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, Conflict, EventRow, Expect, Kind, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
@@ -18,6 +18,8 @@ use super::windows::Windows;
 
 /// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
 const HEADS: usize = 100_000;
+/// Runs that have ended last, of which that is kept in memory; beyond, the memory starts anew.
+const OVER: usize = 4_096;
 
 /// What the writer has to know of a run before it writes about it.
 #[derive(Clone, Copy)]
@@ -33,6 +35,8 @@ pub(super) struct Applier<'c> {
     sql: Statements<'c>,
     names: Interner<'c>,
     heads: IdMap<Head>,
+    /// Runs that have ended: others may start behind them.
+    over: IdSet,
     /// The run that the last write was about; its head may be newer than the one in `heads`.
     latest: Option<(RunId, Head)>,
     sweeper: Sweeper<'c>,
@@ -46,6 +50,7 @@ impl<'c> Applier<'c> {
             sql: Statements::prepare(connection)?,
             names: Interner::new(connection)?,
             heads: IdMap::default(),
+            over: IdSet::default(),
             latest: None,
             sweeper: Sweeper::new(connection)?,
             waits: Waits::new(connection)?,
@@ -56,6 +61,7 @@ impl<'c> Applier<'c> {
     /// Forgets all that it remembers: the transaction was rolled back.
     pub(super) fn forget(&mut self) {
         self.heads.clear();
+        self.over.clear();
         self.latest = None;
         self.names.forget();
         self.sweeper.forget();
@@ -112,6 +118,7 @@ impl<'c> Applier<'c> {
                 Some(head) if head.state == RunState::Running => None,
                 Some(head) => Some(Conflict::RunMoved { rev: head.rev, state: head.state }),
             },
+            Expect::RunOver(run) if self.over.contains(run) => None,
             Expect::RunOver(run) => self.head(*run)?.filter(|head| !head.state.is_terminal()).map(|_| Conflict::RunUnderWay(*run)),
             Expect::EventStored(event) => (!self.sql.event_is_stored.exists([event.0])?).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => (!self.waits.is_open(wait, *event)?).then_some(Conflict::WaitClosed),
@@ -437,6 +444,10 @@ impl<'c> Applier<'c> {
         // An ended run is asked for by the latecomers of a cancel only, and a sweep may delete it.
         if head.state.is_terminal() {
             self.heads.remove(&run);
+            if self.over.len() >= OVER {
+                self.over.clear();
+            }
+            self.over.insert(run);
             return;
         }
         if self.heads.len() >= HEADS {

@@ -347,7 +347,7 @@ fn an_engine_is_given_every_open_run_whether_most_around_it_have_ended_or_none()
     // Open ones, then more and more ended ones between them, then open ones again, with one that has ended at the end.
     let is_open = |at: usize| match at {
         0..500 => true,
-        500..8_000 => at % 3 == 0,
+        500..8_000 => at.is_multiple_of(3),
         8_000..8_200 => at == 8_100,
         _ => at < 9_999,
     };

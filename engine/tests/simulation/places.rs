@@ -58,10 +58,14 @@ const PLACES: &[(&str, usize, &[Site])] = &[
     ("reload.rs", 2, &[Site::NewSources, Site::Barrier]),
     ("replay.rs", 3, &[Site::RetryNow, Site::Replay]),
     ("scheduler/reload.rs", 1, &[Site::Position, Site::Rethrottle]),
-    ("scheduler/start.rs", 2, &[Site::Start, Site::Throttle, Site::Gone]),
+    ("scheduler/start.rs", 2, &[Site::Start, Site::PassedOn, Site::Throttle, Site::Gone]),
     ("upkeep.rs", 2, &[Site::OldSources, Site::Sweep]),
     ("waits.rs", 1, &[Site::Resolve]),
-    ("worker.rs", 5, &[Site::Start, Site::Throttle, Site::Complete, Site::Fail, Site::Tell, Site::Sleep, Site::Wait, Site::Requeue]),
+    (
+        "worker.rs",
+        5,
+        &[Site::Start, Site::PassedOn, Site::Throttle, Site::Complete, Site::Fail, Site::Tell, Site::Sleep, Site::Wait, Site::Requeue],
+    ),
 ];
 
 /// What a line hands lists over with: to the store, to a method that does no more than that, or to a collector of lists.
