@@ -17,7 +17,6 @@ use super::worker::Assign;
 const ENDING_MOST: usize = 128;
 
 /// See the module's head. The scheduler and one worker hold it.
-#[derive(Default)]
 pub(super) struct Relay {
     state: Mutex<State>,
 }
@@ -30,9 +29,16 @@ struct State {
     passed: Vec<(RunId, Arc<Stop>)>,
     /// Those whose ends are on their way.
     ending: Vec<RunId>,
+    /// Those behind which the first one began, until an end in the relay is durable, which none is before theirs.
+    before: Vec<RunId>,
 }
 
 impl Relay {
+    /// A relay whose first run begins behind these ends.
+    pub(super) fn behind(before: &[RunId]) -> Relay {
+        Relay { state: Mutex::new(State { before: before.to_vec(), ..State::default() }) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,14 +53,18 @@ impl Relay {
         state.ending.push(run);
         state.passed.push((assign.run, Arc::clone(&assign.stop)));
         assign.at = now;
-        assign.behind.clone_from(&state.ending);
+        assign.behind = state.before.iter().chain(&state.ending).copied().collect();
         assign.relay = Some(Arc::clone(relay));
         Some(assign)
     }
 
-    /// The end of a run is durable, or it has been moved on by somebody else.
-    pub(super) fn ended(&self, run: RunId) {
-        self.state().ending.retain(|other| *other != run);
+    /// The end of a run is durable, or (then it is not `stored`) it has been moved on by somebody else.
+    pub(super) fn ended(&self, run: RunId, stored: bool) {
+        let mut state = self.state();
+        state.ending.retain(|other| *other != run);
+        if stored {
+            state.before.clear();
+        }
     }
 
     /// Lends out more, which come after those that are there.

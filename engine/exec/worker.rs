@@ -150,14 +150,20 @@ impl Table {
                 Err(error) => return self.inner.fail(error),
             });
         }
-        let Some(verdicts) = self.started(&assigns, ticket).await else { return };
+        let begins_later: Vec<bool> = begun.iter().map(Option::is_none).collect();
+        let settle = |at: usize, is_firm| {
+            if let Some(begun) = Option::take(&mut begun[at]) {
+                self.settle(begun, &assigns[at], is_firm);
+            }
+        };
+        let Some(verdicts) = self.started(&assigns, ticket, settle).await else { return };
         let mut waiting = Vec::new();
-        for ((assign, verdict), begun) in assigns.into_iter().zip(verdicts).zip(begun) {
-            match (begun, verdict) {
-                (Some(begun), verdict) => self.settle(begun, &assign, verdict.is_ok()),
-                (None, Ok(())) => waiting.push(assign),
+        for ((assign, verdict), begins_later) in assigns.into_iter().zip(verdicts).zip(begins_later) {
+            match verdict {
+                _ if !begins_later => {}
+                Ok(()) => waiting.push(assign),
                 // Somebody else moved it on before.
-                (None, Err(_)) => self.outbox.stopped(assign.run, None),
+                Err(_) => self.outbox.stopped(assign.run, None),
             }
         }
         // What is not in memory any more is read for all of them at once.
@@ -229,22 +235,30 @@ impl Table {
         if has_any { self.inner.store.waits(run) } else { Ok(Vec::new()) }
     }
 
-    /// The verdicts on the starts, however long the disk is full; none where the store failed for good.
-    async fn started(&self, assigns: &[Assign], mut ticket: Ticket) -> Option<Vec<Verdict>> {
+    /// The verdicts on the starts, however long the disk is full; none where the store failed for good. `settle` is told of each as soon as
+    /// it is there, with its place and whether the start is durable.
+    async fn started(&self, assigns: &[Assign], mut ticket: Ticket, mut settle: impl FnMut(usize, bool)) -> Option<Vec<Verdict>> {
+        // The end of a run that has vacated a slot has found the disk full, and is to be stored first.
+        let is_early = |verdict: &Verdict| matches!(verdict, Err(Conflict::RunUnderWay(_)));
         let mut verdicts: Vec<Option<Verdict>> = assigns.iter().map(|_| None).collect();
         let mut asked: Vec<usize> = (0..assigns.len()).collect();
         loop {
             match self.inner.settled(ticket).await {
-                Settled::Done(found) => asked.iter().zip(found).for_each(|(at, verdict)| verdicts[*at] = Some(verdict)),
+                Settled::Done(found) => {
+                    for (at, verdict) in asked.iter().zip(found) {
+                        if !is_early(&verdict) {
+                            settle(*at, verdict.is_ok());
+                        }
+                        verdicts[*at] = Some(verdict);
+                    }
+                }
                 Settled::Again => {}
                 Settled::Failed => return None,
             }
-            // The end of a run that has vacated a slot has found the disk full, and is to be stored first.
-            let is_early = |verdict: &Option<Verdict>| matches!(verdict, Some(Err(Conflict::RunUnderWay(_))));
-            if verdicts.iter().any(is_early) {
+            if verdicts.iter().flatten().any(is_early) {
                 self.inner.wait_for_room().await;
             }
-            asked.retain(|at| verdicts[*at].is_none() || is_early(&verdicts[*at]));
+            asked.retain(|at| verdicts[*at].as_ref().is_none_or(is_early));
             if asked.is_empty() {
                 return verdicts.into_iter().collect();
             }
@@ -256,7 +270,7 @@ impl Table {
     /// Runs the script and commits what follows from it.
     async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, relay: Option<Arc<Relay>>, side: Rc<Side>) {
         let outcome = self.outcome(&function, &call, &stop, relay.as_ref(), &side).await;
-        relay.inspect(|relay| relay.ended(call.run.id));
+        relay.inspect(|relay| relay.ended(call.run.id, matches!(outcome, Ok(Some(_)))));
         match outcome {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
@@ -275,10 +289,10 @@ impl Table {
             Ok(begun) => {
                 let table = Rc::clone(self);
                 tokio::task::spawn_local(async move {
-                    let Some(verdicts) = table.started(std::slice::from_ref(&next), ticket).await else { return };
-                    if let Some(begun) = begun {
-                        table.settle(begun, &next, verdicts.iter().all(Result::is_ok));
-                    }
+                    let mut begun = begun;
+                    let settle = |_, is_firm| begun.take().into_iter().for_each(|begun| table.settle(begun, &next, is_firm));
+                    // A store that fails for good ends the engine.
+                    let _ = table.started(std::slice::from_ref(&next), ticket, settle).await;
                 });
             }
             Err(error) => self.inner.fail(error),
@@ -320,6 +334,8 @@ impl Table {
         if !is_done {
             return Ok(None);
         }
+        // That it runs is told before anything else is.
+        call.footing.settled().await;
         side.ports.watch.committed(run, &told);
         lines::stands(run, state, why.as_deref());
         if state.is_terminal() {

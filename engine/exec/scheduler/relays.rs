@@ -14,10 +14,26 @@ use super::{Due, Scheduler};
 
 /// Runs that are lent at most behind one.
 const LENT: usize = 128;
+/// Slots whose next runs are lent at once: each is looked at whenever a worker says something.
+const RELAYS: usize = 64;
 
 impl Scheduler {
+    /// The relay behind a run that is about to begin, which itself stands behind others: none where nobody can be lent.
+    pub(super) fn relay_behind(&mut self, run: RunId, before: &[RunId]) -> Option<Arc<Relay>> {
+        if self.relays.len() >= RELAYS {
+            return None;
+        }
+        let relay = Arc::new(Relay::behind(before));
+        self.lend(run, &relay);
+        if relay.len() == 0 {
+            return None;
+        }
+        self.relays.insert(run, Arc::clone(&relay));
+        Some(relay)
+    }
+
     /// Lends out those that come after a run in its slot, where it has the slot alone and nobody else may come before them.
-    pub(super) fn lend(&mut self, run: RunId, relay: &Relay) {
+    fn lend(&mut self, run: RunId, relay: &Relay) {
         let room = LENT.saturating_sub(relay.len());
         if room < LENT / 2 {
             return;
@@ -34,6 +50,7 @@ impl Scheduler {
             let (Some(live), Some(function), Some(made)) = (live, function, self.fresh.remove(&order.run)) else {
                 // Of a function that is gone: it is found out when its turn comes.
                 self.queue.push(order, &[]);
+                self.deadlocks.entered(order.run);
                 continue;
             };
             let stop = Stop::new();
@@ -55,8 +72,11 @@ impl Scheduler {
         let holders: Vec<RunId> = self.relays.keys().copied().collect();
         for holder in holders {
             let Some(relay) = self.relays.get(&holder).map(Arc::clone) else { continue };
-            let holder = self.passed(holder, relay.passed());
-            self.lend(holder, &relay);
+            let passed = relay.passed();
+            if !passed.is_empty() {
+                let holder = self.passed(holder, passed);
+                self.lend(holder, &relay);
+            }
         }
     }
 
@@ -81,6 +101,8 @@ impl Scheduler {
             let order = Order { fresh: true, enter_ms: live.enter_ms, run: assign.run };
             self.fresh.extend(assign.made.map(|made| (assign.run, made)));
             self.queue.push(order, &[]);
+            // Whoever looks for runs that wait for each other in a circle looks at those in line alone.
+            self.deadlocks.entered(assign.run);
         }
     }
 

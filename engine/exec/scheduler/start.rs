@@ -12,7 +12,7 @@ use crate::store::{Lane, Loaded};
 
 use super::super::lines;
 use super::super::worker::{Assign, Batch};
-use super::{Created, Due, Scheduler};
+use super::{Created, Due, FRESH_KEPT, Scheduler};
 
 /// Why a run of a function that is not there is parked.
 const GONE: &str = "function gone: events.yaml does not declare its function any more";
@@ -96,15 +96,11 @@ impl Scheduler {
                 stop,
                 relay: None,
             });
-            if is_awaited && at_once {
-                let relay = Arc::default();
-                self.lend(run, &relay);
-                if relay.len() > 0 {
-                    if let Some(assign) = assigns.last_mut() {
-                        assign.relay = Some(Arc::clone(&relay));
-                    }
-                    self.relays.insert(run, relay);
-                }
+            if is_awaited
+                && at_once
+                && let Some(assign) = assigns.last_mut()
+            {
+                assign.relay = self.relay_behind(run, &assign.behind);
             }
         }
         for (run, rev, function) in gone {
@@ -117,7 +113,8 @@ impl Scheduler {
     /// Reads the rows of a run and of those that take its slots next, where they are not in memory any more: many at once, since they go one by
     /// one, and none is to wait for that.
     pub(super) fn read_ahead(&mut self, run: RunId, most: usize) {
-        let mut runs = self.queue.next_after(run, most);
+        let room = FRESH_KEPT.saturating_sub(self.fresh.len() + self.lent);
+        let mut runs = self.queue.next_after(run, most.min(room));
         runs.push(run);
         let is_missing =
             |run: &RunId| self.live.get(run).is_some_and(|live| !live.begun && !live.collects) && !self.fresh.contains_key(run);
@@ -127,8 +124,10 @@ impl Scheduler {
         }
         match self.inner.store.load(&runs) {
             Ok(loaded) => {
-                for Loaded { run, event, .. } in loaded {
-                    if self.live.get(&run.id).is_some_and(|live| live.rev == run.rev) {
+                for Loaded { run, event, journal, .. } in loaded {
+                    // A replay has records before it begins; it is loaded whole when it does.
+                    let is_bare = journal.records.is_empty() && journal.attempts.is_empty();
+                    if is_bare && self.live.get(&run.id).is_some_and(|live| live.rev == run.rev) {
                         self.fresh.insert(run.id, Box::new(Created { run, event: Arc::new(event) }));
                     }
                 }

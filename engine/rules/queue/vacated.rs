@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::base::RunId;
 
 use super::slot::Slot;
-use super::{LineAt, Order, Queue, SlotAt};
+use super::{LineAt, Order, Queue, SlotAt, owner};
 
 /// Ends on their way that a slot may be passed on behind: each start expects all of them.
 const VACATED_MOST: usize = 128;
@@ -41,7 +41,8 @@ impl Queue {
     /// the slot or to come back to the line.
     pub fn lend(&mut self, run: RunId, most: usize, may: impl Fn(&Order) -> bool) -> Vec<Order> {
         let Some(&[at]) = self.runs.get(&run).filter(|entry| entry.holds == 1).map(|entry| &*entry.slots) else { return Vec::new() };
-        let is_alone = |slot: &&Slot| slot.limit == 1 && slot.taken == 1 && slot.throttled.is_none();
+        // Where others may want it together with another slot, one of them may come to stand here in front of those that are lent.
+        let is_alone = |slot: &&Slot| slot.limit == 1 && slot.taken == 1 && slot.throttled.is_none() && owner(&slot.name.0).is_some();
         let Some(slot) = self.slots[at as usize].as_ref().filter(is_alone) else { return Vec::new() };
         let parked: Vec<LineAt> = slot.parked.iter().take(2).map(|(_, line)| *line).collect();
         let &[line] = parked.as_slice() else { return Vec::new() };
@@ -159,6 +160,10 @@ mod tests {
         assert_eq!(queue.admit(9), [Id(3)]);
         let mut wide = line(2, 1..=6);
         assert_eq!((wide.admit(9), wide.lend(Id(1), 9, |_| true)), (vec![Id(1), Id(2)], vec![]), "they would not go in order");
+        let mut shared = Queue::default();
+        let want = Want { scope: "shared bank".into(), ..want(1) };
+        (1..=3).for_each(|run| shared.push(Order { fresh: true, enter_ms: run, run: Id(run) }, std::slice::from_ref(&want)));
+        assert_eq!((shared.admit(9), shared.lend(Id(1), 9, |_| true)), (vec![Id(1)], vec![]), "another function may come in front");
     }
 
     #[test]

@@ -127,3 +127,34 @@ fn a_run_that_goes_to_sleep_or_fails_in_the_middle_of_a_line_keeps_or_frees_its_
         assert_eq!(order(&world), expected, "hold: {hold}");
     }
 }
+
+#[test]
+fn replays_that_go_one_after_another_keep_what_they_have() {
+    let script = r#"let kept = step("counts", || kv::incr("counted", 1)); step("waits", || { if event.data.n == 9 { while kv::get("go", 0) == 0 { } } 1 }); kept"#;
+    let world = World::new(LINE, &[("f", script), ("go", GO)]);
+    world.block_on(async {
+        let keep = stepwell::rules::replay::Keep { from: Some("waits".into()), set: Vec::new() };
+        let mut old = Vec::new();
+        for n in 1..=4 {
+            let id = world.send("a/b", &data(n, 0)).await.unwrap();
+            old.push(world.ended(id).await);
+        }
+        let first = world.send("a/b", &data(9, 0)).await.unwrap();
+        world.until(first, &[RunState::Running]).await;
+        let mut new = Vec::new();
+        for run in &old {
+            new.push(world.engine.replay(run.id, &keep, false).await.unwrap().run.id);
+        }
+        world.send("x/y", "{}").await.unwrap();
+        world.ended(first).await;
+        for (run, old) in new.iter().zip(&old) {
+            let mut notices = world.engine.subscribe();
+            while !world.store.run(*run).unwrap().unwrap().state.is_terminal() {
+                // Some may be missed: what counts is stored.
+                let _ = notices.recv().await;
+            }
+            assert_eq!(world.store.run(*run).unwrap().unwrap().output, old.output, "what it keeps is not done again");
+        }
+        assert_eq!(&*world.store.value("counted").unwrap().unwrap().value, "5");
+    });
+}
