@@ -69,6 +69,8 @@ pub fn restore(copy: &Path, before: &[Acknowledged]) {
     }
     let recorded = verify::recorded(&database);
     let mut engine = Engine::start(command(&place));
+    // A copy of a moment at which it was paused may hold a run of it that had not begun, which waits for this.
+    place.ask(&engine, &["functions", "resume", "ticking"]).exits(0);
     let since = verify::wait_until_all_has_ended(&database);
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), 0);
