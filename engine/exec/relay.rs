@@ -16,6 +16,17 @@ use super::worker::Assign;
 /// Ends on their way to the disk behind which another run begins: its start expects all of them.
 const ENDING_MOST: usize = 128;
 
+/// Who has the slots of a run after it, as far as that was known when it began.
+#[derive(Clone)]
+pub(super) enum After {
+    /// Nobody waits for them.
+    Nobody,
+    /// Others in line, of whom the scheduler knows.
+    Line,
+    /// Others who are lent; where there are none any more, it is as above.
+    Lent(Arc<Relay>),
+}
+
 /// See the module's head. The scheduler and one worker hold it.
 pub(super) struct Relay {
     state: Mutex<State>,
@@ -54,7 +65,7 @@ impl Relay {
         state.passed.push((assign.run, Arc::clone(&assign.stop)));
         assign.at = now;
         assign.behind = state.before.iter().chain(&state.ending).copied().collect();
-        assign.relay = Some(Arc::clone(relay));
+        assign.after = After::Lent(Arc::clone(relay));
         Some(assign)
     }
 

@@ -21,9 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::base::dense::DenseIdMap;
 use crate::base::id::IdMap;
 use crate::base::{Millis, RunId, Span};
-use crate::project::{Function, Project};
+use crate::project::Project;
 use crate::rules::matching::Join;
-use crate::rules::queue::{Blocked, Order, Queue, Want};
+use crate::rules::queue::{Blocked, Order, Queue};
 use crate::rules::{CronRow, Ending, EventRow, PauseRow, RunRow, RunState, WindowRow, why};
 use crate::script::{AtWork, Stop};
 
@@ -433,14 +433,6 @@ impl Scheduler {
         self.line_up(order, &[]);
     }
 
-    /// Puts a run in line; what is lent is taken back where it may come before some of that.
-    fn line_up(&mut self, order: Order, wants: &[Want]) {
-        self.queue.push(order, wants);
-        if self.lent_last.is_some_and(|last| order < last) && self.queue.wants_any(order.run) {
-            self.recall_all();
-        }
-    }
-
     /// A wait has come to something: a run that waits goes on.
     fn resolved(&mut self, run: RunId) {
         let Some(live) = self.live.get_mut(&run) else { return };
@@ -576,22 +568,6 @@ impl Scheduler {
         });
     }
 
-    fn wants(&self, row: &RunRow) -> Vec<Want> {
-        let project = self.inner.project();
-        project.function(&row.function).map(|function| wants(function, row)).unwrap_or_default()
-    }
-
-    fn stored_wants(&self, run: RunId) -> Vec<Want> {
-        match self.inner.store.run(run) {
-            Ok(Some(row)) => self.wants(&row),
-            Ok(None) => Vec::new(),
-            Err(error) => {
-                self.inner.fail(error);
-                Vec::new()
-            }
-        }
-    }
-
     /// Why runs do not move, or what they are at work on (`true`).
     fn whys(&self, runs: &[(RunId, bool)]) -> Vec<(RunId, String)> {
         let in_line: Vec<RunId> = runs.iter().filter(|(_, at_work)| !at_work).map(|(run, _)| *run).collect();
@@ -615,13 +591,4 @@ impl Scheduler {
         }
         Some(self.why_in_line(live.map_or("", |live| &live.function), blocked?))
     }
-}
-
-/// What a run of a function has to have before it goes on.
-fn wants(function: &Function, row: &RunRow) -> Vec<Want> {
-    let mut wants = function.wants(&row.keys);
-    let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
-    // Behind the limits: a run that waits for a slot takes nobody's start.
-    wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
-    wants
 }

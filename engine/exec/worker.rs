@@ -23,7 +23,7 @@ use super::fit;
 use super::gather::Outbox;
 use super::metrics::{Meter, Metered};
 use super::post::Clerk;
-use super::relay::Relay;
+use super::relay::{After, Relay};
 use super::scheduler::{Created, Standing};
 use super::{Inner, Settled, lines};
 
@@ -51,8 +51,7 @@ pub(super) struct Assign {
     /// The run and its event, where they are still in memory, which means that it has no journal yet.
     pub(super) made: Option<Box<Created>>,
     pub(super) stop: Arc<Stop>,
-    /// Who has its slot afterwards.
-    pub(super) relay: Option<Arc<Relay>>,
+    pub(super) after: After,
 }
 
 impl Assign {
@@ -213,8 +212,8 @@ impl Table {
         }
         let surroundings = Arc::clone(surroundings);
         let call = Rc::new(Call { failed, run, event, batch, journal, waits, retry, timeouts, surroundings, footing });
-        let (stop, relay) = (Arc::clone(&assign.stop), assign.relay.clone());
-        tokio::task::spawn_local(Rc::clone(self).run_out(function, call, stop, relay, side));
+        let (stop, after) = (Arc::clone(&assign.stop), assign.after.clone());
+        tokio::task::spawn_local(Rc::clone(self).run_out(function, call, stop, after, side));
         Ok(begun)
     }
 
@@ -268,9 +267,11 @@ impl Table {
     }
 
     /// Runs the script and commits what follows from it.
-    async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, relay: Option<Arc<Relay>>, side: Rc<Side>) {
-        let outcome = self.outcome(&function, &call, &stop, relay.as_ref(), &side).await;
-        relay.inspect(|relay| relay.ended(call.run.id, matches!(outcome, Ok(Some(_)))));
+    async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, after: After, side: Rc<Side>) {
+        let outcome = self.outcome(&function, &call, &stop, &after, &side).await;
+        if let After::Lent(relay) = after {
+            relay.ended(call.run.id, matches!(outcome, Ok(Some(_))));
+        }
         match outcome {
             Ok(now) => self.outbox.stopped(call.run.id, now),
             Err(error) => self.inner.fail(error),
@@ -278,10 +279,13 @@ impl Table {
     }
 
     /// The end of a run was handed to the store: whoever takes its slot begins here, or the scheduler finds somebody.
-    fn pass_on(self: &Rc<Self>, run: RunId, relay: Option<&Arc<Relay>>) {
-        let Some(mut next) = relay.and_then(|relay| Relay::pass(relay, run, self.inner.clock.now())) else {
-            return self.outbox.leaves(run);
+    fn pass_on(self: &Rc<Self>, run: RunId, after: &After) {
+        let next = match after {
+            After::Nobody => return,
+            After::Line => None,
+            After::Lent(relay) => Relay::pass(relay, run, self.inner.clock.now()),
         };
+        let Some(mut next) = next else { return self.outbox.leaves(run) };
         let ticket = self.outbox.checkpoint(next.start());
         let surroundings = Arc::clone(&self.inner.project().surroundings);
         let made = next.made.take().map(|made| next.loaded(*made));
@@ -304,7 +308,7 @@ impl Table {
         function: &Function,
         call: &Rc<Call>,
         stop: &Arc<Stop>,
-        relay: Option<&Arc<Relay>>,
+        after: &After,
         side: &Side,
     ) -> Result<Option<Standing>, StoreError> {
         let (run, inner) = (&call.run, &self.inner);
@@ -322,14 +326,12 @@ impl Table {
         let is_done = if state.is_terminal() && &*call.event.name == INVOKED {
             self.commit_for_two(call, list).await?
         } else {
-            let passes_on = state.is_terminal() && stop.is_awaited();
-            self.commit_and(call, list, || {
-                if passes_on {
-                    self.pass_on(run.id, relay)
+            let passes_on = || {
+                if state.is_terminal() {
+                    self.pass_on(run.id, after)
                 }
-            })
-            .await?
-            .is_ok()
+            };
+            self.commit_and(call, list, passes_on).await?.is_ok()
         };
         if !is_done {
             return Ok(None);

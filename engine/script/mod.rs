@@ -26,7 +26,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::task::AtomicWaker;
@@ -475,7 +475,6 @@ pub struct Stop {
     probes: bool,
     pokes: AtomicU64,
     waker: AtomicWaker,
-    is_awaited: AtomicBool,
 }
 
 const DRAINING: u8 = 1;
@@ -502,16 +501,6 @@ impl Stop {
     pub fn abort(&self) {
         self.state.fetch_max(ABORTED, Ordering::SeqCst);
         self.waker.wake();
-    }
-
-    /// Notes that somebody in line waits for what the run holds.
-    pub fn await_end(&self) {
-        self.is_awaited.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody in line waits for what the run holds, as far as that was so when it began.
-    pub fn is_awaited(&self) -> bool {
-        self.is_awaited.load(Ordering::Relaxed)
     }
 
     /// Tells the script that a wait of its run has come to something, for a branch that waits while others are at work.

@@ -12,8 +12,8 @@ use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::policy::Retention;
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, Conflict, CronKey, CronRow, EventRow, Expect, Failure, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow, RunState,
-    SourceRow, Write,
+    AttemptRow, Conflict, CronKey, CronRow, EventRow, Expect, Failure, GateKeys, Kind, List, LogRow, Outcome, OutcomeRow, Record, RunRow,
+    RunState, SourceRow, Write,
 };
 
 use super::{EventQuery, Lane, RunQuery, Store, StoreError, Verdict};
@@ -230,11 +230,10 @@ fn each_schedule_of_a_function_stands_by_itself(store: &dyn Store) {
     assert_eq!(store.crons(), Ok(vec![cron_row("e", EIGHT, 9, None), row(SEVEN, 3)]));
 }
 
-fn runs_come_back_whole(store: &dyn Store) {
-    let ids = ids();
-    let event = event(ids.next(NOW));
-    let bare = run(ids.next(NOW), event.id);
-    let full = RunRow {
+/// A suspended run with all that such a one can have.
+fn suspended(id: RunId, event: EventId, other: RunId) -> RunRow {
+    let key: Arc<str> = Arc::from("\"k\"");
+    RunRow {
         rev: 7,
         state: RunState::BackingOff,
         keys: Arc::from([Arc::from("\"u\\n1\""), Arc::from("null"), Arc::from("12")]),
@@ -246,11 +245,20 @@ fn runs_come_back_whole(store: &dyn Store) {
         suspects: 2,
         version: Some(Arc::from("abc")),
         error: Some(failure("no")),
-        idempotency: Some(Arc::from("\"k\"")),
-        replay_of: Some(bare.id),
-        invoked_by: Some(bare.id),
-        ..run(ids.next(NOW), event.id)
-    };
+        reason: Some(Arc::from("by hand")),
+        idempotency: Some(Arc::clone(&key)),
+        replay_of: Some(other),
+        invoked_by: Some(other),
+        gates: Some(Arc::new(GateKeys { singleton: Some(key), ..GateKeys::default() })),
+        ..run(id, event)
+    }
+}
+
+fn runs_come_back_whole(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let bare = run(ids.next(NOW), event.id);
+    let full = suspended(ids.next(NOW), event.id, bare.id);
     let ended = RunRow {
         state: RunState::Cancelled,
         ended: Some(NOW),

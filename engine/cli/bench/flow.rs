@@ -53,8 +53,8 @@ pub fn crons(site: &Site) -> io::Result<Taken> {
     Ok(figures.into())
 }
 
-/// One key that all runs have, with a limit of 1: how fast they go one by one when many stand in line and when few do, taken in the same
-/// way, and how fast others go beside them. The same load without the limit is no measure: it is what runs side by side come to.
+/// One key that all runs have, with a limit of 1: how fast they go one after another, beside the same load without the limit and beside
+/// commits of one row in turn, and how fast others go meanwhile.
 pub fn hot_key(site: &Site) -> io::Result<Taken> {
     let runs = site.scale.runs;
     let without = rate(&Served::start(site, "plain")?, "bench/one", runs)?;

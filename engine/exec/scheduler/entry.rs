@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::RunId;
+use crate::project::Function;
 use crate::rules::queue::{Order, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
 use crate::rules::{PauseRow, RunRow, RunState};
@@ -12,7 +13,7 @@ use crate::store::StoreError;
 
 use super::super::recovery;
 use super::super::wait_index::Index;
-use super::{Due, Live, Scheduler, wants};
+use super::{Due, Live, Scheduler};
 
 /// What of the runs that the store held takes commits before it is settled.
 #[derive(Default)]
@@ -142,6 +143,31 @@ impl Scheduler {
         }
     }
 
+    /// Puts a run in line; what is lent is taken back where it may come before some of that.
+    pub(super) fn line_up(&mut self, order: Order, wants: &[Want]) {
+        self.queue.push(order, wants);
+        if self.lent_last.is_some_and(|last| order < last) && self.queue.wants_any(order.run) {
+            self.recall_all();
+        }
+    }
+
+    /// What a run has to have before it goes on.
+    pub(super) fn wants(&self, row: &RunRow) -> Vec<Want> {
+        let project = self.inner.project();
+        project.function(&row.function).map(|function| wants(function, row)).unwrap_or_default()
+    }
+
+    pub(super) fn stored_wants(&self, run: RunId) -> Vec<Want> {
+        match self.inner.store.run(run) {
+            Ok(Some(row)) => self.wants(&row),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                self.inner.fail(error);
+                Vec::new()
+            }
+        }
+    }
+
     /// A pause holds the runs of a function that is declared. One that is gone cannot be resumed, so its runs are parked like those of
     /// others that are gone, and only when it is back are new ones held again.
     pub(super) fn hold_paused(&mut self) {
@@ -183,4 +209,13 @@ impl Scheduler {
             self.line_up(order, &wants);
         }
     }
+}
+
+/// What a run of a function has to have before it goes on.
+fn wants(function: &Function, row: &RunRow) -> Vec<Want> {
+    let mut wants = function.wants(&row.keys);
+    let key = row.gates.as_ref().and_then(|gates| gates.throttle.as_ref()).filter(|_| row.started.is_none());
+    // Behind the limits: a run that waits for a slot takes nobody's start.
+    wants.extend(function.throttle.zip(key).map(|(rule, key)| Want::start(&function.id, key, rule)));
+    wants
 }

@@ -8,12 +8,12 @@ use crate::rules::RunState;
 use crate::rules::queue::Order;
 use crate::script::Stop;
 
-use super::super::relay::Relay;
+use super::super::relay::{After, Relay};
 use super::super::worker::Assign;
 use super::{Due, Scheduler};
 
 /// Runs that are lent at most behind one.
-const LENT: usize = 128;
+pub(super) const LENT: usize = 128;
 /// Slots whose next runs are lent at once: each is looked at whenever a worker says something.
 const RELAYS: usize = 64;
 
@@ -35,7 +35,7 @@ impl Scheduler {
     /// Lends out those that come after a run in its slot, where it has the slot alone and nobody else may come before them.
     fn lend(&mut self, run: RunId, relay: &Relay) {
         let room = LENT.saturating_sub(relay.len());
-        if room < LENT / 2 {
+        if room < LENT / 2 || !self.queue.lends(run) {
             return;
         }
         self.read_ahead(run, room);
@@ -53,11 +53,10 @@ impl Scheduler {
                 self.deadlocks.entered(order.run);
                 continue;
             };
-            let stop = Stop::new();
-            stop.await_end();
             let (function, made) = (Arc::clone(function), Some(made));
             let (rev, at, behind) = (live.rev, Millis(0), Vec::new());
-            lent.push(Assign { run: order.run, rev, at, function, given: None, behind, made, stop, relay: None });
+            let (stop, after) = (Stop::new(), After::Line);
+            lent.push(Assign { run: order.run, rev, at, function, given: None, behind, made, stop, after });
         }
         self.lent += lent.len();
         self.lent_last = self.lent_last.max(last);

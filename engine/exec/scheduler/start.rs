@@ -11,15 +11,15 @@ use crate::script::Stop;
 use crate::store::{Lane, Loaded};
 
 use super::super::lines;
+use super::super::relay::After;
 use super::super::worker::{Assign, Batch};
+use super::relays::LENT;
 use super::{Created, Due, FRESH_KEPT, Scheduler};
 
 /// Why a run of a function that is not there is parked.
 const GONE: &str = "function gone: events.yaml does not declare its function any more";
 /// How long a suspect runs alone before others may start beside it.
 const ALONE: Span = Span::seconds(10);
-/// Rows that are read at once of runs that go one by one.
-const READ_AHEAD: usize = 64;
 /// Runs that are not worth being split between two desks: each share costs a commit and a wake-up.
 const DEALT_LEAST: usize = 32;
 impl Scheduler {
@@ -59,7 +59,7 @@ impl Scheduler {
             let (given, behind) = (self.queue.given(run), self.queue.behind(run));
             let is_awaited = self.queue.is_awaited(run);
             if is_awaited && !self.fresh.contains_key(&run) {
-                self.read_ahead(run, READ_AHEAD);
+                self.read_ahead(run, LENT);
             }
             let Some(live) = self.live.get_mut(&run) else { continue };
             let Some(function) = project.function(&live.function) else {
@@ -67,9 +67,6 @@ impl Scheduler {
                 continue;
             };
             let stop = Arc::new(Stop::default());
-            if is_awaited {
-                stop.await_end();
-            }
             live.stop = Some(Arc::clone(&stop));
             live.state = RunState::Running;
             live.wake = None;
@@ -94,13 +91,14 @@ impl Scheduler {
                 behind,
                 made: self.fresh.remove(&run).filter(|_| !collects),
                 stop,
-                relay: None,
+                after: if is_awaited { After::Line } else { After::Nobody },
             });
             if is_awaited
                 && at_once
                 && let Some(assign) = assigns.last_mut()
+                && let Some(relay) = self.relay_behind(run, &assign.behind)
             {
-                assign.relay = self.relay_behind(run, &assign.behind);
+                assign.after = After::Lent(relay);
             }
         }
         for (run, rev, function) in gone {

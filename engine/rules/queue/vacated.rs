@@ -18,8 +18,8 @@ impl Queue {
     /// Whether somebody in line waits for a slot that the run holds.
     pub fn is_awaited(&self, run: RunId) -> bool {
         let Some(entry) = self.runs.get(&run) else { return false };
-        let held = entry.slots.iter().enumerate().filter(|(bit, _)| entry.holds & (1 << bit) != 0);
-        held.into_iter().any(|(_, &at)| self.slots[at as usize].as_ref().is_some_and(|slot| !slot.parked.is_empty()))
+        let mut held = entry.slots.iter().enumerate().filter(|(bit, _)| entry.holds & (1 << bit) != 0);
+        held.any(|(_, &at)| self.slots[at as usize].as_ref().is_some_and(|slot| !slot.parked.is_empty()))
     }
 
     /// Runs that take the slots next which this one holds, at most so many of those that wait for the same.
@@ -40,13 +40,8 @@ impl Queue {
     /// at most so many, and none behind the first that has begun before or for whom `may` does not hold. They stay known, and are to take
     /// the slot or to come back to the line.
     pub fn lend(&mut self, run: RunId, most: usize, may: impl Fn(&Order) -> bool) -> Vec<Order> {
-        let Some(&[at]) = self.runs.get(&run).filter(|entry| entry.holds == 1).map(|entry| &*entry.slots) else { return Vec::new() };
-        // Where others may want it together with another slot, one of them may come to stand here in front of those that are lent.
-        let is_alone = |slot: &&Slot| slot.limit == 1 && slot.taken == 1 && slot.throttled.is_none() && owner(&slot.name.0).is_some();
-        let Some(slot) = self.slots[at as usize].as_ref().filter(is_alone) else { return Vec::new() };
-        let parked: Vec<LineAt> = slot.parked.iter().take(2).map(|(_, line)| *line).collect();
-        let &[line] = parked.as_slice() else { return Vec::new() };
-        let Some(line_ref) = self.lines[line as usize].as_mut().filter(|line| *line.slots == [at]) else { return Vec::new() };
+        let Some(line) = self.line_after(run) else { return Vec::new() };
+        let Some(line_ref) = self.lines[line as usize].as_mut() else { return Vec::new() };
         let mut lent = Vec::new();
         while lent.len() < most
             && let Some(head) = line_ref.head().filter(|head| head.fresh && may(head))
@@ -62,6 +57,23 @@ impl Queue {
         }
         self.file(line);
         lent
+    }
+
+    /// Whether `lend` may find somebody behind a run.
+    pub fn lends(&self, run: RunId) -> bool {
+        self.line_after(run).is_some()
+    }
+
+    /// The one line that waits for the one slot of a run, which the run has alone.
+    fn line_after(&self, run: RunId) -> Option<LineAt> {
+        let entry = self.runs.get(&run).filter(|entry| entry.holds == 1)?;
+        let &[at] = &*entry.slots else { return None };
+        // Where others may want it together with another slot, one of them may come to stand here in front of those that are lent.
+        let is_alone = |slot: &&Slot| slot.limit == 1 && slot.taken == 1 && slot.throttled.is_none() && owner(&slot.name.0).is_some();
+        let mut parked = self.slots[at as usize].as_ref().filter(is_alone)?.parked.iter().map(|(_, line)| *line);
+        let (line, None) = (parked.next()?, parked.next()) else { return None };
+        self.lines[line as usize].as_ref().filter(|line| *line.slots == [at])?;
+        Some(line)
     }
 
     /// The list that ends a run is on its way to the store: others may have its slots. It stays known until it is removed.

@@ -62,7 +62,7 @@ pub(in crate::script) struct Own {
     pub(super) pending: Vec<Write>,
     /// When the oldest record came that `pending` holds; none where it holds no record.
     pub(super) holds_since: Option<Millis>,
-    /// Bytes of the records that `pending` holds.
+    /// Bytes of the records that `pending` holds, and of the lines that came before the last of them.
     pub(super) held_bytes: u64,
     /// Whether a step has acted on the world since the last commit.
     pub(super) acted: bool,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{KEEP, NOW, begun, commit, end, event, failure, ids, plain, put, run};
+use super::{KEEP, NOW, begun, commit, end, event, failure, ids, plain, put, run, suspended};
 use crate::base::{EventId, Id, Millis, RunId, Span};
 use crate::rules::waits::resolve;
 use crate::rules::{
-    Conflict, EventRow, Expect, GateKeys, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
+    Conflict, EventRow, Expect, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
 };
 use crate::store::{EventQuery, Store};
 
@@ -218,26 +218,7 @@ pub(super) fn an_engine_starts_from_the_outlines_of_open_runs_and_all_waits(stor
     let event = event(ids.next(NOW));
     let bare = run(ids.next(NOW), event.id);
     let ended = RunRow { state: RunState::Completed, ended: Some(NOW), ..run(ids.next(NOW), event.id) };
-    let key = || Some(Arc::from("\"k\""));
-    let full = RunRow {
-        rev: 7,
-        state: RunState::BackingOff,
-        keys: Arc::from([Arc::from("\"u1\""), Arc::from("null")]),
-        priority_ms: -5_000,
-        enter: NOW.after(Span::seconds(60)),
-        started: Some(NOW),
-        wake: Some(NOW.after(Span::seconds(90))),
-        attempt: 3,
-        suspects: 2,
-        version: Some(Arc::from("abc")),
-        error: Some(failure("no")),
-        reason: Some(Arc::from("by hand")),
-        idempotency: key(),
-        replay_of: Some(ended.id),
-        invoked_by: Some(bare.id),
-        gates: Some(Arc::new(GateKeys { singleton: key(), ..GateKeys::default() })),
-        ..run(ids.next(NOW), event.id)
-    };
+    let full = suspended(ids.next(NOW), event.id, bare.id);
     put(store, vec![Write::InsertEvent(event)]);
     put(store, [&bare, &ended, &full].map(|run| Write::CreateRun(run.clone())).into());
     let waits = [wait(full.id, Kind::Wait, "b"), wait(full.id, Kind::Invoke, "a"), wait(bare.id, Kind::Wait, "c")];

@@ -129,6 +129,57 @@ fn a_run_that_goes_to_sleep_or_fails_in_the_middle_of_a_line_keeps_or_frees_its_
 }
 
 #[test]
+fn that_a_run_is_under_way_is_told_before_that_it_has_ended() {
+    let world = line();
+    world.block_on(async {
+        let mut notices = world.engine.subscribe();
+        let ids = fill(&world, 60).await;
+        world.send("x/y", "{}").await.unwrap();
+        for id in &ids {
+            world.ended(*id).await;
+        }
+        let (mut begun, mut ended) = (std::collections::BTreeSet::new(), 0);
+        while ended < ids.len() {
+            let Notice::Run { run, function, state, .. } = notices.recv().await.unwrap() else { continue };
+            if *function != *"f" {
+                continue;
+            }
+            match state {
+                RunState::Running => assert!(begun.insert(run), "{run} begins twice"),
+                state => assert!(state == RunState::Queued || begun.contains(&run), "{run} is {state:?} before it runs"),
+            }
+            ended += usize::from(state == RunState::Completed);
+        }
+    });
+}
+
+#[test]
+fn a_circle_of_runs_is_found_where_one_of_them_was_lent() {
+    let yaml = "events: { a/b: {}, x/y: {}, go/go: {} }
+functions:
+  f: { on: a/b, concurrency: { limit: 1 } }
+  g: { on: x/y, concurrency: { limit: 1 } }
+  go: { on: go/go }
+";
+    let f = r#"if event.data.n == 0 { step("wait", || { while kv::get("go", 0) == 0 { } 1 }) }
+        if event.data.n == 1 { invoke("g", #{ n: 9 }) }
+        event.data.n"#;
+    let g = r#"if event.data.n == 1 { invoke("f", #{ n: 9 }) } event.data.n"#;
+    let world = World::new(yaml, &[("f", f), ("g", g), ("go", GO)]);
+    world.block_on(async {
+        let first = world.send("a/b", &data(0, 0)).await.unwrap();
+        world.until(first, &[RunState::Running]).await;
+        let one = world.send("a/b", &data(1, 0)).await.unwrap();
+        // It has the slot of `g`, and waits for a run that stands in line behind `one`, and is lent when that begins.
+        let other = world.send("x/y", &data(1, 0)).await.unwrap();
+        world.until(other, &[RunState::Waiting]).await;
+        world.send("go/go", "{}").await.unwrap();
+        let states = [world.ended(one).await.state, world.ended(other).await.state];
+        assert!(states.contains(&RunState::Completed) && states.contains(&RunState::Failed), "{states:?}");
+    });
+}
+
+#[test]
 fn replays_that_go_one_after_another_keep_what_they_have() {
     let script = r#"let kept = step("counts", || kv::incr("counted", 1)); step("waits", || { if event.data.n == 9 { while kv::get("go", 0) == 0 { } } 1 }); kept"#;
     let world = World::new(LINE, &[("f", script), ("go", GO)]);

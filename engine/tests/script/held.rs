@@ -19,6 +19,16 @@ impl Desk for Failing {
     }
 }
 
+/// An attempt on such a disk.
+fn on_failing(bench: &mut Bench, errors: Vec<StoreError>) -> Result<Stopped, StoreError> {
+    bench.create();
+    let program = bench.program();
+    let call_of_run = bench.start(&program);
+    let mut ports = Ports::clone(&bench.ports());
+    ports.desk = Arc::new(Failing { store: Arc::clone(&bench.store), errors: Mutex::new(errors) });
+    block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new()))
+}
+
 /// Steps that compute, and two that act.
 const MIXED: &str = r#"step("a", || 1); step("b", || 2);
     step("c", || { publish("out", 3); 3 }); step("d", || 4); step("e", || { publish("out", 5); 5 }); step("f", || 6)"#;
@@ -97,12 +107,7 @@ fn a_record_waits_for_no_script_that_is_at_work_for_long() {
 #[test]
 fn a_full_disk_holds_a_step_up_before_it_acts_and_takes_none_of_its_time() {
     let mut bench = Bench::new(r#"step("a", || { log::info("effect"); 1 }); step("b", #{ timeout: "1s" }, || { publish("out", 2); 2 })"#);
-    bench.create();
-    let program = bench.program();
-    let call_of_run = bench.start(&program);
-    let mut ports = Ports::clone(&bench.ports());
-    ports.desk = Arc::new(Failing { store: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Full; 3]) });
-    let stopped = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new())).unwrap();
+    let stopped = on_failing(&mut bench, vec![StoreError::Full; 3]).unwrap();
     bench.follow(stopped);
     let end = bench.end();
     assert_eq!((end.output(), end.log()), ("2", vec!["effect"]));
@@ -113,13 +118,8 @@ fn a_full_disk_holds_a_step_up_before_it_acts_and_takes_none_of_its_time() {
 #[test]
 fn a_failed_disk_ends_the_call_with_the_stores_error_before_a_step_acts() {
     let mut bench = Bench::new(r#"try { step("a", || 1); } catch { } step("b", || { publish("out", 2); 2 })"#);
-    bench.create();
-    let program = bench.program();
-    let call_of_run = bench.start(&program);
-    let mut ports = Ports::clone(&bench.ports());
-    ports.desk = Arc::new(Failing { store: Arc::clone(&bench.store), errors: Mutex::new(vec![StoreError::Io("EIO".to_owned())]) });
-    let result = block_on(&bench.clock, call(program, call_of_run, Arc::new(ports), Stop::new()));
-    assert_eq!(result, Err(StoreError::Io("EIO".to_owned())));
+    let failed = StoreError::Io("EIO".to_owned());
+    assert_eq!(on_failing(&mut bench, vec![failed.clone()]), Err(failed));
     assert!(bench.end().journal.records.is_empty());
     assert_eq!(bench.told.lines(), ["begin a 1", "begin b 1"]);
 }
