@@ -176,7 +176,7 @@ pub fn branches(records: &[Record], attempts: &[AttemptRow], open: &[(WaitRow, S
 }
 
 /// When something goes on, seen from now.
-fn due(at: Option<Millis>, now: Millis) -> String {
+pub fn due(at: Option<Millis>, now: Millis) -> String {
     match at {
         Some(at) if at > now => format!("in {}", Span(at.since(now).0.max(1000) / 1000 * 1000)),
         _ => "as soon as it gets its turn".to_owned(),

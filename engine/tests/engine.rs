@@ -377,6 +377,24 @@ fn draining_refuses_events_and_keeps_what_was_accepted() {
 }
 
 #[test]
+fn a_run_that_waits_for_a_slot_says_when_whoever_has_it_goes_on() {
+    let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: 1 } }\n";
+    let world = World::new(yaml, &[("f", r#"sleep("2h")"#)]);
+    // Time stands still.
+    let busy = world.engine.busy();
+    world.block_on(async {
+        let first = world.send("a/b", "{}").await.unwrap();
+        let first = world.until(first, &[RunState::Sleeping]).await;
+        let second = world.send("a/b", "{}").await.unwrap();
+        let why = world.engine.why(&world.until(second, &[RunState::Queued]).await).await.unwrap();
+        let says = format!("waits for a slot: f allows 1 run at a time; run {} has it, and goes on in ", first.id);
+        let when = why.strip_prefix(&says).unwrap_or_else(|| panic!("{why}"));
+        assert!(when.starts_with("1h59m") || when == "2h", "{why}");
+    });
+    drop(busy);
+}
+
+#[test]
 fn a_run_that_stands_in_line_says_that_the_engine_is_draining() {
     let yaml = "events: { a/b: {} }\nfunctions: { f: { on: a/b, concurrency: 1 } }\n";
     let world = World::new(yaml, &[("f", r#"wait_for_signal("go")"#)]);

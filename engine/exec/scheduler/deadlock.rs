@@ -164,10 +164,11 @@ impl Scheduler {
     pub(super) fn why_in_line(&self, function: &str, blocked: &Blocked) -> String {
         let text = why::blocked(function, blocked, self.inner.clock.now());
         let Blocked::Limit { holder: Some(holder), .. } = blocked else { return text };
-        let rests = self.live.get(holder).is_some_and(|live| live.stop.is_none() && live.state == RunState::Waiting);
-        let children = if rests { self.inner.waits().waits_for_runs(*holder) } else { None };
-        match children.as_deref() {
-            Some([child, ..]) => format!("{text}, and waits for run {child}"),
+        let Some(rests) = self.live.get(holder).filter(|live| live.stop.is_none()) else { return text };
+        let children = if rests.state == RunState::Waiting { self.inner.waits().waits_for_runs(*holder) } else { None };
+        match (children.as_deref(), rests.wake) {
+            (Some([child, ..]), _) => format!("{text}, and waits for run {child}"),
+            (_, Some(wake)) => format!("{text}, and goes on {}", why::due(Some(wake), self.inner.clock.now())),
             _ => text,
         }
     }

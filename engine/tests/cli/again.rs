@@ -79,6 +79,17 @@ fn many_runs_are_counted_before_they_are_replayed() {
     assert_eq!(done.lines().count(), 2);
     ask(&["--yes"]).exits(4).says("2 runs match, 2 of them replayed before");
     place.ask(&engine, &["replay", "--status", "completed", "--yes"]).exits(4).says("0 runs match");
+    let counted = |more: &[&str], runs: &str| {
+        let all = [&["replay", "--function", "ship", "--dry-run", "--where", "run.replay_of == null"], more].concat();
+        let exit = if runs.starts_with('0') { 4 } else { 0 };
+        place.ask(&engine, &all).exits(exit).says(&format!("{runs} match"));
+    };
+    counted(&["--status", "failed"], "3 runs");
+    counted(&["--status", "completed"], "0 runs");
+    counted(&["--since", "1h"], "3 runs");
+    counted(&["--since", "2100-01-01T00:00:00Z"], "0 runs");
+    counted(&["--until", "2020-01-01T00:00:00Z"], "0 runs");
+    counted(&["--since", "2020-01-01T00:00:00Z", "--until", "2100-01-01T00:00:00Z"], "3 runs");
 }
 
 #[test]

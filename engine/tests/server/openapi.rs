@@ -6,6 +6,38 @@ use stepwell::rules::RunState;
 
 use super::*;
 
+/// The routes that were promised: whoever takes one away breaks somebody's program.
+const ROUTES: [&str; 28] = [
+    "POST /e",
+    "POST /e/{key}",
+    "POST /webhooks/{name}",
+    "GET /v1/events",
+    "GET /v1/events/{id}",
+    "GET /v1/events/{id}/runs",
+    "GET /v1/events/{id}/explain",
+    "GET /v1/runs",
+    "GET /v1/runs/{id}",
+    "GET /v1/runs/{id}/trace",
+    "GET /v1/runs/{id}/logs",
+    "DELETE /v1/runs/{id}",
+    "POST /v1/runs/{id}/replay",
+    "POST /v1/runs/{id}/retry-now",
+    "POST /v1/cancellations",
+    "POST /v1/replays",
+    "GET /v1/functions",
+    "POST /v1/functions/{id}/pause",
+    "POST /v1/functions/{id}/resume",
+    "POST /v1/functions/{id}/invoke",
+    "POST /v1/signals/{name}",
+    "POST /v1/reload",
+    "GET /v1/config",
+    "GET /v1/plan",
+    "GET /health",
+    "GET /ready",
+    "GET /metrics",
+    "GET /v1/stream",
+];
+
 /// What stands for a parameter of a path.
 struct Ids {
     run: String,
@@ -57,6 +89,10 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     server.run_in(RunState::Sleeping, json!({"name": "app/nap", "data": {"userId": "u1", "n": 1.5}, "user": {"a": 1}, "v": "2"})).await;
     let event = server.sent(json!({"name": "app/once", "id": "o1", "data": {"key": [1, "x"]}})).await.remove(0);
     let ids = Ids { run: failed, event };
+    for route in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        assert!(document["paths"][path][method.to_lowercase()].is_object(), "{route} is not there");
+    }
     let mut asked = 0;
     for (path, entry) in document["paths"].as_object().unwrap() {
         let entry = methods(entry.as_object().unwrap());

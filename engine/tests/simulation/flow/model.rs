@@ -67,7 +67,8 @@ impl Model<'_> {
             return true;
         }
         self.sent.push(event);
-        let doomed = self.living(|run| self.functions[run.function].cancel_on == Some(event.name) && run.event.a == event.a);
+        let hears = |run: &Run, one: &Function| one.cancel_on == Some(event.name) && self.now <= run.created + one.listens;
+        let doomed = self.living(|run| run.event.a == event.a && hears(run, &self.functions[run.function]));
         let mut later = !doomed.is_empty();
         for (at, function) in self.functions.iter().enumerate() {
             let applies = function.on.contains(&event.name) && function.below.is_none_or(|below| event.x < below);
@@ -100,7 +101,7 @@ impl Model<'_> {
         }
         self.through.push((now, at, event));
         let ts = event.ts.unwrap_or(now).max(now);
-        let mut run = Run { event, events: 1, function: at, enter: ts, ..Run::default() };
+        let mut run = Run { event, events: 1, function: at, created: now, enter: ts, ..Run::default() };
         let takes = |collect: &Collect| match collect.size {
             // What is to start later has a batch of its own; an event of the clock has no `x`, so that `if` fails.
             Some(_) => ts == now && collect.below.is_none_or(|below| !event.of_clock && event.x < below),

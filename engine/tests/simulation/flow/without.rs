@@ -1,15 +1,12 @@
 //! Worlds without one thing that the model knows of: what it says of them shows whether that thing matters.
 
-use super::world::{Act, Collect, Event, Function, Limit, Missed, World};
+use super::world::{Act, Collect, Event, Function, Limit, Missed, NEVER, World};
 
 /// Takes something out of a world.
 pub type Without = fn(&mut World);
 
-/// Later than anything that happens.
-const NEVER: i64 = 1_000_000_000;
-
 /// All that the model knows of.
-pub const ALL: [(&str, Without); 40] = [
+pub const ALL: [(&str, Without); 41] = [
     ("an `if`", |world| functions(world, |one| one.below = None)),
     ("idempotency", |world| functions(world, |one| one.idempotency = None)),
     ("a rate limit", |world| functions(world, |one| one.rate_limit = None)),
@@ -41,6 +38,7 @@ pub const ALL: [(&str, Without); 40] = [
     ("a wait between attempts", |world| functions(world, |one| one.retries.1 = 1)),
     ("on_failure", |world| functions(world, |one| one.on_failure = false)),
     ("cancel_on", |world| functions(world, |one| one.cancel_on = None)),
+    ("cancel_on's time-out", |world| functions(world, |one| one.listens = NEVER)),
     ("a start by the clock", |world| functions(world, |one| one.clocks.clear())),
     ("a second schedule", |world| functions(world, |one| one.clocks.truncate(1))),
     ("a missed start", |world| functions(world, |one| one.clocks.iter_mut().for_each(|clock| clock.missed = Missed::Skip))),

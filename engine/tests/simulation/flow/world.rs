@@ -59,6 +59,9 @@ pub const CLOCK_WORKS: Ms = 2_999;
 /// How much longer those of each further schedule work, so that those of one time do not end at once.
 pub const FURTHER_WORKS: Ms = 3;
 
+/// Later than anything that happens.
+pub const NEVER: Ms = 1_000_000_000;
+
 /// When the clock has started a function, by its number and that of the event.
 pub type Ticks = HashMap<(usize, usize), Ms>;
 
@@ -81,6 +84,8 @@ pub struct Clock {
     /// The most time that a start is delayed: less than there ever is between two of them.
     pub jitter: Ms,
     pub missed: Missed,
+    /// Its times are told in a zone where the world's first hour is the ninth of the day.
+    pub is_afar: bool,
 }
 
 /// A function. Its run works, sleeps for as long as its event says, may work and invoke another one, and then works until that succeeds,
@@ -112,6 +117,8 @@ pub struct Function {
     pub on_failure: bool,
     /// The name of an event that cancels the runs whose own event has the same `a`.
     pub cancel_on: Option<usize>,
+    /// How long after it was made a run listens to that.
+    pub listens: Ms,
     /// How much longer its runs work and sleep than their event says, so that those of one event do not end at once.
     pub longer: Ms,
 }
@@ -119,7 +126,7 @@ pub struct Function {
 impl Clock {
     /// As the config has it.
     pub fn schedule(self) -> String {
-        format!("*/{} 0-1 0 1 1 *", self.seconds)
+        format!("*/{} 0-1 {} 1 1 *", self.seconds, if self.is_afar { 9 } else { 0 })
     }
 
     /// The number of the event of its start for this time, which is one of whole seconds: no other event has the same.
@@ -134,7 +141,8 @@ impl Clock {
             Missed::RunAll => "run-all",
         };
         let jitter = if self.jitter > 0 { format!(", jitter: {}ms", self.jitter) } else { String::new() };
-        format!("{{ schedule: \"{}\", missed: {missed}{jitter} }}", self.schedule())
+        let zone = if self.is_afar { ", tz: Asia/Tokyo" } else { "" };
+        format!("{{ schedule: \"{}\", missed: {missed}{jitter}{zone} }}", self.schedule())
     }
 }
 
@@ -210,7 +218,7 @@ fn clock(dice: &mut Dice, number: i64) -> Option<Clock> {
     let seconds = dice.chance(25).then(|| dice.between(3, 9) * 3 + number);
     let jitter = if dice.chance(40) { dice.between(500, 1_900) } else { 0 };
     let missed = *dice.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
-    seconds.map(|seconds| Clock { seconds, which: 0, jitter, missed })
+    seconds.map(|seconds| Clock { seconds, which: 0, jitter, missed, is_afar: false })
 }
 
 /// Draws a function; all who share a limit hold it in the same way.
@@ -249,6 +257,7 @@ fn function(dice: &mut Dice, number: i64, shared_holds: bool) -> Function {
         retries: *dice.pick(&[(1, 0), (1, 0), (2, 3_217), (3, 1_511)]),
         on_failure: dice.chance(30),
         cancel_on: dice.chance(15).then(|| dice.below(2)),
+        listens: NEVER,
         longer: 1 + number * 7,
     };
     if let Some(batch) = batch {
@@ -313,7 +322,13 @@ pub fn world(seed: u64) -> World {
             let seconds = (thirds + i64::from(thirds >= first.seconds / 3)) * 3 + number as i64;
             let jitter = if first.jitter > 0 && own.chance(50) { own.between(500, 1_900) } else { 0 };
             let missed = *own.pick(&[Missed::Skip, Missed::RunOnce, Missed::RunAll]);
-            function.clocks.push(Clock { seconds, which: 1, jitter, missed });
+            function.clocks.push(Clock { seconds, which: 1, jitter, missed, is_afar: false });
+        }
+    }
+    for function in &mut functions {
+        function.clocks.iter_mut().for_each(|clock| clock.is_afar = own.chance(30));
+        if function.cancel_on.is_some() && own.chance(60) {
+            function.listens = own.between(500, 20_000);
         }
     }
     // How late a start comes that has a jitter is not known beforehand, nor whether a pause finds it.
@@ -447,7 +462,8 @@ impl World {
                 line("    on_failure: handlers/failed.rhai".to_owned());
             }
             if let Some(name) = function.cancel_on {
-                line(format!("    cancel_on: {{ event: e/{name}, if: \"async.data.a == event.data.a\" }}"));
+                let timeout = if function.listens < NEVER { format!(", timeout: {}ms", function.listens) } else { String::new() };
+                line(format!("    cancel_on: {{ event: e/{name}, if: \"async.data.a == event.data.a\"{timeout} }}"));
             }
         }
         yaml

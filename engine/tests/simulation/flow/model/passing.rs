@@ -28,9 +28,10 @@ impl Clock {
         (1..=LAST_TICK / 1_000).filter(move |at| at % 60 % self.seconds == 0).map(|at| at * 1_000)
     }
 
-    /// When the start for a time may come.
-    pub fn comes(self, time: Ms) -> std::ops::RangeInclusive<Ms> {
-        time..=time + self.jitter
+    /// Whether these are its starts, each with its time and with when it came: one for each time, and none later than it may be.
+    pub fn fits(self, starts: &[(Ms, Ms)]) -> bool {
+        let in_time = |(time, came): &(Ms, Ms)| (*time..=time + self.jitter).contains(came);
+        self.times().eq(starts.iter().map(|(time, _)| *time)) && starts.iter().all(in_time)
     }
 }
 
@@ -87,8 +88,7 @@ impl<'w> Model<'w> {
             });
         }
         due.extend(self.clock.iter().filter(|start| !self.paused[start.1].0).map(|(at, ..)| (*at, Happening::Tick)));
-        due.retain(|(at, _)| *at > self.now);
-        due
+        due.into_iter().filter(|(at, _)| *at > self.now).collect()
     }
 
     /// Lets happen by itself what does at this time; says whether the world tells nothing after that.

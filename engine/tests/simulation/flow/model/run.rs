@@ -26,6 +26,7 @@ pub(super) struct Run {
     pub function: usize,
     /// The run that has invoked it.
     pub parent: Option<usize>,
+    pub created: Ms,
     /// When it comes into line.
     pub enter: Ms,
     /// From when on it collects events, if it does.
@@ -62,7 +63,7 @@ impl Model<'_> {
         if let State::Invoke(function) = state {
             // It passes no gate before the line.
             let event = Event { number: run.event.number + OF_CHILD * (run.function + 1), ..run.event };
-            self.runs.push(Run { event, events: 1, function, parent: Some(at), enter: self.now, ..Run::default() });
+            self.runs.push(Run { event, events: 1, function, parent: Some(at), created: self.now, enter: self.now, ..Run::default() });
         }
     }
 
