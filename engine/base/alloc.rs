@@ -140,6 +140,21 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Bytes at the end of the C library's heaps that it keeps for itself once they are free.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 16 * 1024 * 1024;
+
+/// Lets the C library keep what is freed. SQLite allocates from it, for each transaction anew, and by default it gives 128 KiB and more
+/// back to the kernel at once: each time all threads of the process are interrupted, and the next transaction's memory comes page by page.
+/// To be called once, before there are threads.
+pub fn keep_freed() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and changes settings of the allocator alone (mallopt(3)); no other thread allocates yet.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! A map for what is known of very many ids.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::id::{Id, hash_of};
 
@@ -55,14 +56,19 @@ impl<V> DenseIdMap<V> {
 
     /// Puts a value under an id, and gives the one that was there.
     pub fn insert(&mut self, id: Id, value: V) -> Option<V> {
-        if let Some(old) = self.get_mut(&id) {
-            return Some(std::mem::replace(old, value));
-        }
-        let at = self.entries.len() as u32;
-        self.entries.push((id, value));
         let entries = &self.entries;
-        self.places.insert_unique(hash_of(id), at, |at| hash_at(entries, *at));
-        None
+        let is_it = |at: &u32| entries.get(*at as usize).is_some_and(|(other, _)| *other == id);
+        match self.places.entry(hash_of(id), is_it, |at| hash_at(entries, *at)) {
+            Entry::Occupied(place) => {
+                let old = self.entries.get_mut(*place.get() as usize)?;
+                Some(std::mem::replace(&mut old.1, value))
+            }
+            Entry::Vacant(place) => {
+                place.insert(entries.len() as u32);
+                self.entries.push((id, value));
+                None
+            }
+        }
     }
 
     /// Takes out the value of an id; the last one takes its place in the order.

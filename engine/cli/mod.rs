@@ -54,6 +54,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::base::Diagnostic;
+use crate::base::alloc;
 use exit::{Exit, Trouble};
 use out::Out;
 
@@ -236,6 +237,7 @@ fn to_its_end<F: Future>(work: F) -> Result<F::Output, Trouble> {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
+    alloc::keep_freed();
     let out = Out::new();
     let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

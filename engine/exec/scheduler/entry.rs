@@ -35,11 +35,18 @@ impl Scheduler {
         self.live.reserve(unfinished);
         let (mut index, mut resolved) = (Index::with_room_for(unfinished), BTreeSet::new());
         let mut failed = Ok(());
+        let project = inner.project();
+        // Mostly the next run is of the same function, and says so with the same text.
+        let mut latest: Option<(Arc<str>, Option<Arc<Function>>)> = None;
         let mut take_up = |row: RunRow| {
             if row.state == RunState::Running {
                 self.unsettled.interrupted.push(row);
             } else if failed.is_ok() {
-                failed = self.take_up_found(&row);
+                let is_latest = latest.as_ref().is_some_and(|(name, _)| Arc::ptr_eq(name, &row.function));
+                if !is_latest {
+                    latest = Some((Arc::clone(&row.function), project.function(&row.function).cloned()));
+                }
+                failed = self.take_up_found(&row, latest.as_ref().and_then(|(_, function)| function.as_deref()));
             }
         };
         inner.store.start_from(&mut take_up, &mut |row| index.load(&row, &mut resolved))?;
@@ -57,7 +64,7 @@ impl Scheduler {
         let inner = Arc::clone(&self.inner);
         let interrupted = std::mem::take(&mut self.unsettled.interrupted);
         for row in recovery::recover(&inner, self.end, interrupted).await? {
-            self.take_up_found(&row)?;
+            self.take_up_found(&row, inner.project().function(&row.function).map(Arc::as_ref))?;
         }
         let mut invoked = std::mem::take(&mut self.unsettled.invoked);
         invoked.retain(|(_, parent)| !self.live.contains_key(parent));
@@ -71,15 +78,15 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes up a run that the store held, with what the gates go by.
-    fn take_up_found(&mut self, row: &RunRow) -> Result<(), StoreError> {
+    /// Takes up a run that the store held, of this function if it is declared, with what the gates go by.
+    fn take_up_found(&mut self, row: &RunRow, function: Option<&Function>) -> Result<(), StoreError> {
         self.unsettled.invoked.extend(row.invoked_by.map(|parent| (row.id, parent)));
         if row.gates.is_some() {
             let mut gates = self.inner.gates();
             gates.load_run(row);
             self.inner.load_open(&mut gates, row)?;
         }
-        self.take_up(row);
+        self.know_of(row, function, row.holds_slots());
         Ok(())
     }
 
@@ -90,6 +97,12 @@ impl Scheduler {
 
     /// As `take_up`; `holds` says whether it has its slots already.
     pub(super) fn know(&mut self, row: &RunRow, holds: bool) {
+        let project = self.inner.project();
+        self.know_of(row, project.function(&row.function).map(Arc::as_ref), holds);
+    }
+
+    /// As `know`, of a run whose function, where there is one, is at hand.
+    fn know_of(&mut self, row: &RunRow, function: Option<&Function>, holds: bool) {
         if row.state == RunState::Parked {
             self.parked.insert(row.id, Arc::clone(&row.function));
             return;
@@ -100,8 +113,7 @@ impl Scheduler {
         }
         let run = row.id;
         let mut live = Live::of(row);
-        let function = self.inner.project().function(&row.function).cloned();
-        let wants = function.as_deref().map(|function| wants(function, row)).unwrap_or_default();
+        let wants = function.map(|function| wants(function, row)).unwrap_or_default();
         if holds {
             self.queue.hold(run, &wants);
         }

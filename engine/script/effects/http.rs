@@ -1,11 +1,14 @@
 //! `http::get`, `post`, `put`, `patch`, `delete`, `head`: options in, a map out, and which answers are errors.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
 use rhai::{Array, Blob, Dynamic, Engine, ImmutableString, Map, Module};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+use url::Url;
 
 use base64::Engine as _;
 
@@ -95,19 +98,22 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     let began = attempt.now();
     let shown = format!("{method} {}", without_query(&wanted.request.url));
     // What is noted is not the script's.
-    let sent = alloc::uncounted(|| headers_shown(&wanted.request.headers));
+    let sent = alloc::uncounted(|| to_raw_value(&Shown(&wanted.request.headers)).unwrap_or_default());
     let outside = attempt.call.surroundings.outside.as_deref();
     let answer = match outside {
         Some(outside) => mocked::send(outside, &attempt, &inside, &wanted.request, wanted.timeout)?,
         None => send(&attempt, &shown, wanted.request, wanted.timeout)?,
     };
-    alloc::uncounted(|| note(&attempt, method, &shown, sent, answer.as_ref(), attempt.now().since(began)));
+    let took = attempt.now().since(began);
+    alloc::uncounted(|| {
+        note(&attempt, method, &shown, &sent, answer.as_ref(), took);
+        drop(sent);
+    });
     let answer = match answer {
         None => return Err(Thrown::new("E0418", format!("{shown}: no answer within {}", wanted.timeout)).fault()),
         Some(Ok(answer)) => answer,
         Some(Err(failed)) => return Err(explain(&shown, failed, rules.private_allowed)),
     };
-    let took = attempt.now().since(began);
     let says_error = answer.status.is_client_error() || answer.status.is_server_error();
     if says_error && !wanted.allowed.holds(answer.status) {
         return Err(refused(&shown, &answer, attempt.now()));
@@ -117,53 +123,78 @@ fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> 
     Ok(result)
 }
 
+/// What is noted of a call, beside the line that tells it.
+#[derive(Serialize)]
+struct Noted<'a> {
+    http: NotedCall<'a>,
+}
+
+#[derive(Serialize)]
+struct NotedCall<'a> {
+    method: &'a str,
+    url: &'a str,
+    ms: i64,
+    headers: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_headers: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
 /// Notes a call in the run's log, for people: where it went, what came back and when. Bodies are not noted.
-fn note(attempt: &Attempt, method: &Method, shown: &str, sent: Value, answer: Option<&Result<Answer, Failed>>, took: Span) {
+fn note(attempt: &Attempt, method: &Method, shown: &str, sent: &RawValue, answer: Option<&Result<Answer, Failed>>, took: Span) {
     let url = shown.split_once(' ').map_or(shown, |(_, url)| url);
-    let mut call = json!({ "method": method.as_str(), "url": url, "ms": took.0, "headers": sent });
-    let came = match answer {
-        Some(Ok(answer)) => {
-            call["status"] = Value::from(answer.status.as_u16());
-            call["answer_headers"] = headers_shown(&answer.headers);
-            answer.status.as_u16().to_string()
-        }
-        Some(Err(Failed::Network(said) | Failed::Url(said))) => said.clone(),
-        Some(Err(Failed::Refused(refused))) => refused.to_string(),
-        Some(Err(Failed::Large)) => "too large an answer".to_owned(),
-        None => "no answer in time".to_owned(),
+    let answered = answer.and_then(|answer| answer.as_ref().ok());
+    let came: Cow<'_, str> = match answer {
+        Some(Ok(answer)) => Cow::Owned(answer.status.as_u16().to_string()),
+        Some(Err(Failed::Network(said) | Failed::Url(said))) => Cow::Borrowed(said),
+        Some(Err(Failed::Refused(refused))) => Cow::Owned(refused.to_string()),
+        Some(Err(Failed::Large)) => Cow::Borrowed("too large an answer"),
+        None => Cow::Borrowed("no answer in time"),
     };
-    if call.get("status").is_none() {
-        call["error"] = Value::from(came.as_str());
-    }
-    attempt.log(LogLevel::Call, &format!("{shown} → {came} in {took}"), Some(&json!({ "http": call }).to_string()));
+    let call = NotedCall {
+        method: method.as_str(),
+        url,
+        ms: took.0,
+        headers: sent,
+        status: answered.map(|answer| answer.status.as_u16()),
+        answer_headers: answered.map(|answer| Shown(&answer.headers)),
+        error: answered.is_none().then_some(&*came),
+    };
+    // Texts and numbers are always JSON; were they not, the line alone would have to do.
+    let data = serde_json::to_string(&Noted { http: call }).ok();
+    attempt.log(LogLevel::Call, &format!("{shown} → {came} in {took}"), data.as_deref());
 }
 
 /// Headers by name, so many and so much of each as a log should hold; the values of those that may let somebody in are left out,
-/// as a `location` does by its query.
-fn headers_shown(headers: &HeaderMap) -> Value {
-    const OPEN: [&str; 12] = [
-        "accept",
-        "cache-control",
-        "content-length",
-        "content-type",
-        "date",
-        "etag",
-        "idempotency-key",
-        "last-modified",
-        "retry-after",
-        "server",
-        "user-agent",
-        "x-request-id",
-    ];
-    let shown = headers.iter().take(HEADERS_NOTED).map(|(name, value)| {
-        let is_open = OPEN.contains(&name.as_str()) && !value.is_sensitive();
-        let value = match is_open {
-            true => String::from_utf8_lossy(value.as_bytes()).chars().take(HEADER_NOTED_LETTERS).collect(),
-            false => "«redacted»".to_owned(),
-        };
-        (name.as_str().to_owned(), Value::from(value))
-    });
-    Value::Object(shown.collect())
+/// as a `location` does by its query. Of one that is there several times the last value is told.
+struct Shown<'a>(&'a HeaderMap);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const OPEN: [&str; 12] = [
+            "accept",
+            "cache-control",
+            "content-length",
+            "content-type",
+            "date",
+            "etag",
+            "idempotency-key",
+            "last-modified",
+            "retry-after",
+            "server",
+            "user-agent",
+            "x-request-id",
+        ];
+        serializer.collect_map(self.0.keys().take(HEADERS_NOTED).map(|name| {
+            let value = self.0.get_all(name).iter().next_back().filter(|value| OPEN.contains(&name.as_str()) && !value.is_sensitive());
+            let text = value.map_or(Cow::Borrowed("«redacted»"), |value| String::from_utf8_lossy(value.as_bytes()));
+            let end = text.char_indices().nth(HEADER_NOTED_LETTERS).map_or(text.len(), |(end, _)| end);
+            (name.as_str(), text[..end].to_owned())
+        }))
+    }
 }
 
 /// Sends the request from a task of its own, off this stack; none where no answer came in time.
@@ -329,7 +360,7 @@ fn body(request: &mut Request, options: &Map) -> Result<(), Fault> {
         if bytes.len() > BODY_BYTES {
             return Err(bad(format!("a body has at most {} MB, and this one has {} bytes", BODY_BYTES / (1024 * 1024), bytes.len())));
         }
-        request.headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static("application/octet-stream"));
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         request.body = Some(alloc::uncounted(|| Bytes::copy_from_slice(&bytes)));
         return Ok(());
     } else if let Some(value) = options.get("json") {
@@ -346,13 +377,13 @@ fn body(request: &mut Request, options: &Map) -> Result<(), Fault> {
     if content.len() > BODY_BYTES {
         return Err(bad(format!("a body has at most {} MB, and this one has {} bytes", BODY_BYTES / (1024 * 1024), content.len())));
     }
-    request.headers.insert(CONTENT_TYPE, reqwest::header::HeaderValue::from_static(kind));
+    request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     request.body = Some(alloc::uncounted(|| Bytes::copy_from_slice(content.as_bytes())));
     Ok(())
 }
 
 fn headers(request: &mut Request, options: &Map) -> Result<(), Fault> {
-    request.headers.insert(ACCEPT, reqwest::header::HeaderValue::from_static("*/*"));
+    request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     if let Some(given) = options.get("headers") {
         let map = given.read_lock::<Map>().ok_or_else(|| bad("headers is a map"))?;
         for (name, value) in map.iter() {

@@ -1,7 +1,7 @@
 //! What a handler asks of others in a test: somebody else answers, on the test's clock, and nothing leaves the process.
 
-use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::{Span, alloc};
 use crate::script::attempt::{Attempt, Inside};

@@ -2,20 +2,34 @@
 //!
 //! Everything here is plain and `Send`, and knows no script: it runs as a task of its own, beside the script that waits.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::Bytes;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
-use reqwest::{Client, Method, StatusCode, Url};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{Method, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
+use rustls_platform_verifier::ConfigVerifierExt as _;
+use url::Url;
 
 use super::apart::places;
 use super::guard::{Reach, reach};
 use crate::script::HttpRules;
+use crate::script::outside::without_query;
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -87,25 +101,38 @@ fn check(rules: &HttpRules, host: &str, address: IpAddr) -> Result<(), Refused> 
     Err(Refused { host: host.to_owned(), address, listable })
 }
 
-/// Looks names up, and gives only addresses that the rules let through.
-struct Guarded(Arc<HttpRules>);
+/// What sends requests on one thread, and keeps their connections.
+pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>;
 
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
+/// Looks names up, and gives only addresses that the rules let through.
+#[derive(Clone)]
+pub(super) struct Guarded(Arc<HttpRules>);
+
+type Found = Result<std::vec::IntoIter<SocketAddr>, Box<dyn std::error::Error + Send + Sync>>;
+
+impl tower_service::Service<Name> for Guarded {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Found> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let rules = Arc::clone(&self.0);
         Box::pin(async move {
-            let host = name.as_str().to_owned();
             let mut refused = None;
             let mut good: Vec<SocketAddr> = Vec::new();
-            for address in tokio::net::lookup_host((host.as_str(), 0)).await? {
-                match check(&rules, &host, address.ip()) {
+            for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
+                match check(&rules, name.as_str(), address.ip()) {
                     Ok(()) => good.push(address),
                     Err(error) => refused = Some(error),
                 }
             }
             match refused {
                 Some(error) if good.is_empty() => Err(error.into()),
-                _ => Ok(Box::new(good.into_iter()) as Addrs),
+                _ => Ok(good.into_iter()),
             }
         })
     }
@@ -133,17 +160,19 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
             return Ok((Arc::clone(rules), client.clone()));
         }
         let rules = Arc::new(rules.clone());
-        let client = Client::builder()
-            .dns_resolver(Arc::new(Guarded(Arc::clone(&rules))))
-            // A proxy would connect where the guard cannot look.
-            .no_proxy()
+        // No proxy is asked for: it would connect where the guard cannot look.
+        let mut connector = HttpConnector::new_with_resolver(Guarded(Arc::clone(&rules)));
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEPT));
+        let tls = rustls::ClientConfig::with_platform_verifier().map_err(|error| error.to_string())?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             // Each thread keeps connections of its own.
             .pool_idle_timeout(KEPT)
             .pool_max_idle_per_host(places().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| said(&error))?;
+            .build(connector);
         if clients.len() >= CLIENTS_MOST {
             clients.remove(0);
         }
@@ -156,11 +185,7 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
 pub(super) async fn perform(client: Client, rules: Arc<HttpRules>, mut request: Request) -> Result<Answer, Failed> {
     for _ in 0..=REDIRECTS_MOST {
         check_url(&rules, &request.url)?;
-        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
-        if let Some(body) = &request.body {
-            builder = builder.body(body.clone());
-        }
-        let response = builder.send().await.map_err(failed)?;
+        let response = client.request(request.to_hyper()?).await.map_err(|error| failed(&error))?;
         let target = response.headers().get(LOCATION).filter(|_| request.follow && response.status().is_redirection());
         let Some(target) = target else { return read(response).await };
         let target = target.to_str().map_err(|_| Failed::Url("the redirect's target is not text".to_owned()))?;
@@ -171,6 +196,29 @@ pub(super) async fn perform(client: Client, rules: Arc<HttpRules>, mut request: 
 }
 
 impl Request {
+    /// The request as it is sent: a user in the URL is one of basic authentication, unless there is a better one.
+    fn to_hyper(&self) -> Result<hyper::Request<Full<Bytes>>, Failed> {
+        let mut headers = self.headers.clone();
+        let mut url = Cow::Borrowed(&self.url);
+        if !url.username().is_empty() || url.password().is_some() {
+            let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let whole = format!("{}:{}", decoded(url.username()), url.password().map(decoded).unwrap_or_default());
+            let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(whole));
+            if let Some(value) = header_value(&text, true).filter(|_| !headers.contains_key(AUTHORIZATION)) {
+                headers.insert(AUTHORIZATION, value);
+            }
+            // A URL with a host, as every one of HTTP has, can be without them.
+            let _ = (url.to_mut().set_username(""), url.to_mut().set_password(None));
+        }
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("stepwell/", env!("CARGO_PKG_VERSION"))));
+        let uri: Uri = url.as_str().parse().map_err(|error| Failed::Url(format!("`{}` cannot be sent: {error}", without_query(&url))))?;
+        let mut sent = hyper::Request::new(Full::new(self.body.clone().unwrap_or_default()));
+        *sent.method_mut() = self.method.clone();
+        *sent.uri_mut() = uri;
+        *sent.headers_mut() = headers;
+        Ok(sent)
+    }
+
     /// Becomes the request that a redirect asks for.
     fn redirect(&mut self, status: StatusCode, url: Url) {
         let turns_get = match status {
@@ -206,36 +254,37 @@ fn check_url(rules: &HttpRules, url: &Url) -> Result<(), Failed> {
     }
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Answer, Failed> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    if response.content_length().is_some_and(|length| length > ANSWER_BYTES as u64) {
+async fn read(response: hyper::Response<Incoming>) -> Result<Answer, Failed> {
+    let (head, mut incoming) = response.into_parts();
+    if incoming.size_hint().exact().is_some_and(|length| length > ANSWER_BYTES as u64) {
         return Err(Failed::Large);
     }
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(failed)? {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(part) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
         if body.len() + part.len() > ANSWER_BYTES {
             return Err(Failed::Large);
         }
         body.extend_from_slice(&part);
     }
-    Ok(Answer { status, headers, body })
+    Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
-fn failed(error: reqwest::Error) -> Failed {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+fn failed(error: &(dyn std::error::Error + 'static)) -> Failed {
+    let mut cause = Some(error);
     while let Some(inner) = cause {
         if let Some(refused) = inner.downcast_ref::<Refused>() {
             return Failed::Refused(refused.clone());
         }
         cause = inner.source();
     }
-    Failed::Network(said(&error))
+    Failed::Network(said(error))
 }
 
-/// What an error and its causes say, without the URL, which may carry what nobody should see.
-fn said(error: &reqwest::Error) -> String {
+/// What an error and its causes say; none of them names the URL, which may carry what nobody should see.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    let mut cause = Some(error);
     while let Some(inner) = cause {
         let text = inner.to_string();
         if words.last().is_none_or(|last| !last.contains(&text)) {
@@ -243,7 +292,7 @@ fn said(error: &reqwest::Error) -> String {
         }
         cause = inner.source();
     }
-    if words.is_empty() { "the request could not be made".to_owned() } else { words.join(": ") }
+    words.join(": ")
 }
 
 /// A header's value from text; none where it has a line break or another control character.
