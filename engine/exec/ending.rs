@@ -267,7 +267,7 @@ impl Inner {
         for (at, cancel) in function.cancels.iter().enumerate() {
             let wait = WaitKey { run: run.id, kind: Kind::Wait, key: Arc::from(at.to_string()) };
             let what = Arc::new(What::Events(vec![cancel.wanted(event)]));
-            listening.put(&WaitRow { wait, what, opened: run.created, until: None, state: WaitState::Open }, false);
+            listening.put(&WaitRow { wait, what, opened: run.created, until: None, state: WaitState::Open, pin: None }, false);
         }
     }
 

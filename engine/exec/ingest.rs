@@ -219,17 +219,19 @@ impl Inner {
                     }
                 }
             }
-            let fitting: Vec<(WaitKey, EventId)> = planned
-                .iter()
-                .flat_map(|one| Inner::awaiting(&index, &one.event.row).into_iter().map(|wait| (wait, one.event.row.id)))
-                .collect();
+            let failed = |error: StoreError| {
+                self.fail(error.clone());
+                AcceptError::Store(error)
+            };
+            let mut fitting: Vec<(WaitKey, EventId)> = Vec::new();
+            for one in &planned {
+                let waits = self.awaiting(&index, &one.event.row).map_err(failed)?;
+                fitting.extend(waits.into_iter().map(|wait| (wait, one.event.row.id)));
+            }
             lists.extend(fitting.iter().map(|(wait, event)| waits::resolve(wait, Resolution::Event(*event))));
             let mut dooms = Vec::new();
             for one in &planned {
-                dooms.extend(self.dooms_of(&index, &one.event.row, now).map_err(|error| {
-                    self.fail(error.clone());
-                    AcceptError::Store(error)
-                })?);
+                dooms.extend(self.dooms_of(&index, &one.event.row, now).map_err(failed)?);
             }
             lists.extend(dooms.iter().map(|doom| doom.list.clone()));
             (!lists.is_empty()).then(|| (Intake::commit(self, lists), fitting, dooms))

@@ -4,6 +4,7 @@
 //! anything done. HTTP, YAML and SQL are not known here.
 
 mod appointment;
+mod awaiting;
 mod channels;
 mod condition;
 mod crons;
@@ -72,6 +73,7 @@ pub use replay::{ReplayError, Replayed, RetryError};
 pub use rested::Rested;
 use scheduler::{Message, Scheduler};
 pub use traces::Export;
+pub use wait_index::pinned;
 use worker::Worker;
 
 /// How many notices a slow subscriber may lag behind before it misses some.
@@ -289,7 +291,7 @@ impl Engine {
             workers.push(Worker::new(Arc::clone(&inner), assignments));
         }
         let mut scheduler = Scheduler::new(Arc::clone(&inner), inbox, desks, stats.end, &buckets);
-        scheduler.take_up_all(usize::try_from(stats.unfinished).unwrap_or(0))?;
+        scheduler.take_up_all(usize::try_from(stats.unfinished).unwrap_or(0), stats.largest_id)?;
         Ok((Engine { inner }, scheduler, workers))
     }
 

@@ -4,7 +4,7 @@
 //! where the script is ended while it waits for it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::rules::matching;
 use crate::rules::row::Recorded;
 use crate::rules::waits;
 use crate::rules::{
-    Conflict, EventRow, Expect, Failure, KvRow, List, Record, Resolution, RunRow, WaitKey, WaitRow, WaitState, What, Write,
+    Conflict, EventRow, Expect, Failure, KvRow, List, Pinned, Record, Resolution, RunRow, WaitKey, WaitRow, WaitState, What, Write,
 };
 use crate::script::{Checked, Keys, Outgoing, OwnWrites, Parcel, Post, PostError, Reply};
 use crate::store::{EventQuery, Lane, StoreError, Ticket};
@@ -23,7 +23,6 @@ use super::gates::{self, Decided};
 use super::gather::Intake;
 use super::ingest::{NewEvent, Pending, Refusal};
 use super::scheduler::{Created, Message};
-use super::wait_index::Index;
 use super::{AcceptError, Inner, Settled};
 
 /// Events that one look back reads at once.
@@ -128,16 +127,6 @@ pub(super) enum Again {
 }
 
 impl Inner {
-    /// The open waits, to be looked at.
-    pub(super) fn waits(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.waits.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The open waits, to be changed.
-    pub(super) fn waits_mut(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
-        self.waits.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a commit of a run's own list (the first one) and others after it. None where the disk was full: then
     /// there is room again, and it is to be decided anew.
     pub(super) async fn settle(&self, ticket: Ticket) -> Option<Result<Vec<Result<(), Conflict>>, Again>> {
@@ -173,17 +162,6 @@ impl Inner {
             self.tell(Message::Resolved(runs));
         }
         drop(index);
-    }
-
-    /// The waits that an event resolves, if they are open still and no wait of their run before them has it: that is for the
-    /// store to say, since one of those before may be about to have another event.
-    pub(super) fn awaiting(index: &Index, row: &EventRow) -> Vec<WaitKey> {
-        if !index.awaits(&row.name) {
-            return Vec::new();
-        }
-        let Ok(data) = json::value(&row.data) else { return Vec::new() };
-        let id = row.id.to_string();
-        index.fitting(EventView { id: &id, name: &row.name, data: &data, ts: row.ts.0 })
     }
 }
 
@@ -248,7 +226,7 @@ async fn send(inner: &Inner, mut pending: Vec<Pending>, now: Millis, with: OwnWr
             let mut lists = vec![list];
             let mut fitting = Vec::new();
             for event in &pending {
-                for wait in Inner::awaiting(&index, &event.row) {
+                for wait in inner.awaiting(&index, &event.row).map_err(|error| failed(inner, error))? {
                     lists.push(waits::resolve(&wait, Resolution::Event(event.row.id)));
                     fitting.push(wait);
                 }
@@ -484,7 +462,8 @@ async fn store_wait(inner: &Arc<Inner>, row: &WaitRow, list: &List) -> Result<()
         let (ticket, barrier) = {
             let mut index = inner.waits_mut();
             index.put(row, true);
-            let ticket = inner.store.commit(Lane::Steps, vec![list.clone()]);
+            let list = pinned(list, &row.wait, index.pin(&row.what));
+            let ticket = inner.store.commit(Lane::Steps, vec![list]);
             (ticket, Intake::commit(inner, vec![List::default()]))
         };
         match inner.settle(ticket).await {
@@ -505,6 +484,19 @@ async fn store_wait(inner: &Arc<Inner>, row: &WaitRow, list: &List) -> Result<()
         }
         return Ok(());
     }
+}
+
+/// The list that opens a wait, with what a store is to find it by.
+fn pinned(list: &List, wait: &WaitKey, pin: Option<Pinned>) -> List {
+    let mut list = list.clone();
+    for write in &mut list.writes {
+        if let Write::OpenWait(row) = write
+            && row.wait == *wait
+        {
+            row.pin.clone_from(&pin);
+        }
+    }
+    list
 }
 
 /// The oldest event since the run's start that the wait takes. There may be many, so others have their turn between two reads.

@@ -1,8 +1,10 @@
 //! The open waits in memory: found by the name of an event and, where an `if` compares a field of it with a value, by
-//! that value; by the name of a signal; by the run that is waited for.
+//! that value; by the name of a signal; by the run that is waited for. Those from before the start that have such a value stay in the
+//! store until their runs go on (`stored`).
 //!
 //! It is a view of the stored rows, and decides nothing: whoever finds a wait here commits that it expects it to be open.
 
+mod stored;
 mod values;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +22,8 @@ use crate::expr::{EventView, Expr, Field, MATCH_VARIABLES, Scope};
 use crate::rules::{self, WaitKey, WaitRow, WaitState, Wanted, What};
 
 use super::ending::Member;
+use stored::Stored;
+pub use stored::pinned;
 use values::Values;
 
 /// The place of an open wait.
@@ -49,6 +53,7 @@ pub(super) struct Index {
     latest: Weak<Kind>,
     /// Of the values that waits are found by.
     hasher: RandomState,
+    stored: Stored,
 }
 
 /// The waits for events of one name.
@@ -119,9 +124,19 @@ struct Kind {
     condition: Option<Arc<Expr>>,
     /// The field that the `if` compares with a value.
     field: Option<Field>,
+    /// The text by which a store finds waits by that field, if it can.
+    text: Option<Arc<str>>,
 }
 
 impl Kind {
+    /// None where the `if` does not compile.
+    fn of(event: &Arc<str>, condition: Option<&Arc<str>>) -> Option<Kind> {
+        let condition = condition.map(|text| Expr::parse(text, MATCH_VARIABLES).map(Arc::new)).transpose().ok()?;
+        let field = condition.as_ref().and_then(|expr| expr.pinned());
+        let text = field.as_ref().and_then(|field| stored::text_of(event, field));
+        Some(Kind { event: Arc::clone(event), condition, field, text })
+    }
+
     fn is(&self, event: &str, condition: Option<&Arc<str>>) -> bool {
         *self.event == *event && self.condition.as_ref().map(|expr| expr.text()) == condition
     }
@@ -179,11 +194,6 @@ impl Alternative {
 }
 
 impl Index {
-    /// An index with room for so many open waits: one that grows while a million are filed is copied again and again.
-    pub(super) fn with_room_for(waits: usize) -> Index {
-        Index { entries: Vec::with_capacity(waits), open: HashTable::with_capacity(waits), ..Index::default() }
-    }
-
     /// Gives back the room that was not needed.
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
@@ -264,7 +274,7 @@ impl Index {
             // It was checked when the wait was opened; this one can only come from another version.
             let condition = wanted.condition.as_deref().unwrap_or_default();
             tracing::error!(condition, "the `if` of a stored wait does not compile; it counts as false");
-            let never = Kind { event: Arc::from("stepwell/never"), condition: None, field: None };
+            let never = Kind { event: Arc::from("stepwell/never"), condition: None, field: None, text: None };
             return Alternative { kind: Arc::new(never), bound: None, value: None };
         };
         let Some(expr) = &kind.condition else { return Alternative { kind, bound: None, value: None } };
@@ -289,9 +299,7 @@ impl Index {
             self.latest = Arc::downgrade(&kind);
             return Some(kind);
         }
-        let condition = condition.map(|text| Expr::parse(text, MATCH_VARIABLES).map(Arc::new)).transpose().ok()?;
-        let field = condition.as_ref().and_then(|expr| expr.pinned());
-        let kind = Arc::new(Kind { event: Arc::clone(&name.0), condition, field });
+        let kind = Arc::new(Kind::of(&name.0, condition)?);
         if self.kinds.len() == self.kinds.capacity() {
             self.kinds.retain(|_, kind| kind.strong_count() > 0);
         }
@@ -347,6 +355,7 @@ impl Index {
     /// A run has ended: none of its waits is stored any more.
     pub(super) fn forget(&mut self, run: RunId) {
         self.closed.remove(&run);
+        self.stored.forget(run);
         let open: Vec<At> = self.open_of(run).map(|(at, _)| at).collect();
         open.into_iter().for_each(|at| self.take_out(at));
     }
@@ -382,7 +391,7 @@ impl Index {
         }
     }
 
-    /// Whether nobody waits for anything.
+    /// Whether nobody waits for anything here.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -392,12 +401,12 @@ impl Index {
         self.closed.contains(&run) || self.open_of(run).next().is_some()
     }
 
-    /// Whether anybody waits for events of this name.
+    /// Whether anybody waits for events of this name, or may do so in the store.
     pub(super) fn awaits(&self, event: &str) -> bool {
-        !self.events.is_empty() && self.events.contains_key(event)
+        (!self.events.is_empty() && self.events.contains_key(event)) || self.stored.awaits(event)
     }
 
-    /// The waits that an event fits, in the order of their opening.
+    /// The waits in memory that an event fits, in the order of their opening.
     pub(super) fn fitting(&self, event: EventView<'_>) -> Vec<WaitKey> {
         let Some(named) = self.events.get(event.name) else { return Vec::new() };
         let mut found: Vec<At> = named.rest.iter().copied().collect();

@@ -15,7 +15,7 @@ use crate::rules::ended::{self, Started};
 use crate::rules::family::{self, INVOKED};
 use crate::rules::run::{self, Outcome, Stopped, Transition};
 use crate::rules::trace::TraceContext;
-use crate::rules::{Conflict, Expect, List, RunState, WaitRow, WindowRow, Write};
+use crate::rules::{Conflict, Expect, List, RunState, WindowRow, Write};
 use crate::script::{self, Call, Desk, Footing, Ports, Program, Stop, Surroundings, Watch};
 use crate::store::{Journal, Lane, Loaded, StoreError, Ticket, Verdict};
 
@@ -197,7 +197,7 @@ impl Table {
     ) -> Result<Begun, StoreError> {
         let (function, at) = (Arc::clone(&assign.function), assign.at);
         let Loaded { run, event, batch, journal } = loaded;
-        let waits = self.waits(run.id)?;
+        let waits = self.inner.waits_of(run.id)?;
         let side = self.side(&run.function);
         let first = (run.started == Some(at)).then(|| at.since(run.enter));
         let begun = Begun { footing: Rc::clone(&footing), side: Rc::clone(&side), first };
@@ -226,12 +226,6 @@ impl Table {
             assign.stop.abort();
         }
         begun.footing.settle(is_firm);
-    }
-
-    /// The waits of a run; nothing is read where it never had any.
-    fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
-        let has_any = self.inner.waits().knows(run);
-        if has_any { self.inner.store.waits(run) } else { Ok(Vec::new()) }
     }
 
     /// The verdicts on the starts, however long the disk is full; none where the store failed for good. `settle` is told of each as soon as

@@ -37,6 +37,29 @@ impl Field {
     pub fn path(&self) -> String {
         self.0.to_string()
     }
+
+    /// The field that a path names. None where `path` would not write it so, and where it has a space, as the names in it may.
+    pub fn parse(path: &str) -> Option<Field> {
+        let mut rest = path.strip_prefix("async").filter(|rest| !rest.is_empty() && !rest.contains(' '))?;
+        let mut segments = Vec::new();
+        while !rest.is_empty() {
+            let (segment, after) = match rest.strip_prefix('[') {
+                Some(index) => {
+                    let (index, after) = index.split_once(']')?;
+                    (Segment::Index(index.parse().ok()?), after)
+                }
+                None => {
+                    let names = rest.strip_prefix('.')?;
+                    let (name, after) = names.split_at(names.find(['.', '[']).unwrap_or(names.len()));
+                    (Segment::Field(name.to_owned()), after)
+                }
+            };
+            segments.push(segment);
+            rest = after;
+        }
+        let field = Field(Arc::new(Path { root: "async".to_owned(), segments }));
+        (field.path() == path).then_some(field)
+    }
 }
 
 /// The text of a value, where equality of texts and of values is the same.
@@ -201,6 +224,24 @@ mod tests {
         }
         assert_eq!(value(json!([1])), None);
         assert_eq!(value(json!(1e300)), None);
+    }
+
+    #[test]
+    fn a_field_is_read_back_from_its_path_or_not_at_all() {
+        let field = |text: &str| with(text, |expr, _| expr.pinned().unwrap());
+        for text in ["async.data.userId == 1", "async.data.x[0].y == 1", "async.name == 1", r#"async.data[3]["ä"].x == 1"#, "async.ts == 1"]
+        {
+            let field = field(text);
+            assert_eq!(Field::parse(&field.path()), Some(field), "{text}");
+        }
+        // What stands in brackets may look like a path of several names.
+        for text in [r#"async.data["a.b"] == 1"#, r#"async.data["a[0]"] == 1"#, r#"async.data["a b"] == 1"#] {
+            let field = field(text);
+            assert_ne!(Field::parse(&field.path()), Some(field), "{text}");
+        }
+        for text in ["", "async", "event.data.x", "async data.x", "asyncdata", "async.data[", "async.data[x]", "async.data[+1]"] {
+            assert_eq!(Field::parse(text), None, "{text}");
+        }
     }
 
     #[test]

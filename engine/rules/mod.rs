@@ -32,5 +32,5 @@ pub use outcome::{CANCELS_NOTED, Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
 pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
-pub use waits::{Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
+pub use waits::{Pinned, Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
 pub use write::{Conflict, Expect, KvRow, List, PauseRow, Write};

@@ -37,6 +37,17 @@ pub struct WaitRow {
     pub until: Option<Millis>,
     /// Where it stands.
     pub state: WaitState,
+    /// What a store finds it by while it is open; none where nothing but its name is known of what it waits for.
+    pub pin: Option<Pinned>,
+}
+
+/// A value that a field of an event has to have: open waits stay in the store, and are found there by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// A text that names the event and the field. To a store it is a name like others.
+    pub field: Arc<str>,
+    /// A hash of the value. What has the same one need not be the same.
+    pub value: i64,
 }
 
 /// What a run waits for.
@@ -106,6 +117,12 @@ impl What {
 }
 
 impl WaitRow {
+    /// It is not open any more, so nothing finds it by its pin.
+    pub fn becomes(&mut self, state: WaitState) {
+        self.state = state;
+        self.pin = None;
+    }
+
     /// The event that it has had.
     pub fn event(&self) -> Option<EventId> {
         match self.state {
@@ -181,7 +198,7 @@ mod tests {
 
     fn row(state: WaitState, until: Option<i64>) -> WaitRow {
         let what = Arc::new(What::Signal("s".into()));
-        WaitRow { wait: key(1, "a"), what, opened: Millis(10), until: until.map(Millis), state }
+        WaitRow { wait: key(1, "a"), what, opened: Millis(10), until: until.map(Millis), state, pin: None }
     }
 
     #[test]

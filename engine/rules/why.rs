@@ -279,6 +279,7 @@ mod tests {
             opened: Millis(0),
             until: until.map(Millis),
             state: WaitState::Open,
+            pin: None,
         };
         let said = |wake, open: &[WaitRow]| branch(&run(RunState::Waiting, wake), open, NOW);
         let in_12s = Some("a branch goes on in 12s".to_owned());
@@ -316,6 +317,7 @@ mod tests {
             opened: Millis(0),
             until: None,
             state: WaitState::Open,
+            pin: None,
         };
         let text = super::wait(&wait, None, NOW);
         let open = [(wait, text)];

@@ -26,7 +26,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 43] = [
+    let examples: [fn(&dyn Store); 44] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -55,6 +55,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         waits::a_wait_that_is_given_up_is_gone_unless_it_is_recorded,
         waits::an_event_resolves_one_wait_of_a_run,
         waits::the_waits_that_an_event_has_ended_are_found_by_it,
+        waits::an_open_wait_is_found_by_its_pin,
         waits::nothing_waits_for_a_run_that_has_ended_or_is_gone,
         waits::a_sweep_leaves_events_that_a_wait_has_had,
         waits::an_event_that_nobody_names_any_more_goes_with_the_next_sweep,

@@ -36,6 +36,8 @@ pub struct Disk {
     pauses: BTreeMap<Arc<str>, PauseRow>,
     values: BTreeMap<Arc<str>, KvRow>,
     largest: Id,
+    /// How many waits were opened.
+    opened: u64,
     broken: Option<StoreError>,
 }
 
@@ -45,10 +47,16 @@ struct Life {
     row: RunRow,
     journal: Journal,
     logs: Vec<LogRow>,
-    /// In the order of their opening.
-    waits: Vec<WaitRow>,
+    /// In the order of their opening, each with how many were opened before it in all.
+    waits: Vec<(u64, WaitRow)>,
     /// The events of its batch after the first, in the order in which they joined.
     batch: Vec<EventId>,
+}
+
+impl Life {
+    fn waits(&self) -> impl Iterator<Item = &WaitRow> {
+        self.waits.iter().map(|(_, row)| row)
+    }
 }
 
 impl Memory {
@@ -133,10 +141,9 @@ impl Disk {
             Expect::RunOver(run) => self.runs.get(run).filter(|life| !life.row.state.is_terminal()).map(|_| Conflict::RunUnderWay(*run)),
             Expect::EventStored(event) => (!self.events.contains_key(event)).then_some(Conflict::EventGone),
             Expect::WaitOpen { wait, event } => {
-                let waits = self.runs.get(&wait.run).map(|life| life.waits.as_slice()).unwrap_or_default();
-                let is_open = waits.iter().any(|row| row.wait == *wait && row.state == WaitState::Open);
-                let is_free =
-                    event.is_none_or(|event| self.events.contains_key(&event) && !waits.iter().any(|row| row.event() == Some(event)));
+                let waits = || self.runs.get(&wait.run).into_iter().flat_map(Life::waits);
+                let is_open = waits().any(|row| row.wait == *wait && row.state == WaitState::Open);
+                let is_free = event.is_none_or(|event| self.events.contains_key(&event) && !waits().any(|row| row.event() == Some(event)));
                 (!is_open || !is_free).then_some(Conflict::WaitClosed)
             }
             Expect::CronAt { cron, last } => (self.crons.get(cron).map(|row| row.last) != *last).then_some(Conflict::CronMoved),
@@ -247,24 +254,26 @@ impl Disk {
                 }
             }
             Write::OpenWait(row) => {
+                let opened = self.opened;
                 if let Some(life) = self.live(row.wait.run) {
-                    life.waits.retain(|old| old.wait != row.wait);
-                    life.waits.push(row);
+                    life.waits.retain(|(_, old)| old.wait != row.wait);
+                    life.waits.push((opened, row));
+                    self.opened += 1;
                 }
             }
             Write::ResolveWait { wait, with } => {
                 if let Some(row) = self.wait(&wait).filter(|row| row.state == WaitState::Open) {
-                    row.state = WaitState::Resolved(with);
+                    row.becomes(WaitState::Resolved(with));
                 }
             }
             Write::RecordWait(wait) => {
                 if let Some(row) = self.wait(&wait) {
-                    row.state = WaitState::Recorded(row.event());
+                    row.becomes(WaitState::Recorded(row.event()));
                 }
             }
             Write::DropWait(wait) => {
                 if let Some(life) = self.live(wait.run) {
-                    life.waits.retain(|row| row.wait != wait || matches!(row.state, WaitState::Recorded(_)));
+                    life.waits.retain(|(_, row)| row.wait != wait || matches!(row.state, WaitState::Recorded(_)));
                 }
             }
             Write::DropWaits(run) => {
@@ -297,7 +306,7 @@ impl Disk {
     }
 
     fn wait(&mut self, wait: &WaitKey) -> Option<&mut WaitRow> {
-        self.live(wait.run)?.waits.iter_mut().find(|row| row.wait == *wait)
+        self.live(wait.run)?.waits.iter_mut().map(|(_, row)| row).find(|row| row.wait == *wait)
     }
 
     fn sweep(&mut self, now: Millis, keep: &Retention, most: usize) {
@@ -309,7 +318,7 @@ impl Disk {
         for id in old {
             self.runs.remove(&id);
         }
-        let by_waits = |life: &Life| life.waits.iter().filter_map(WaitRow::event).collect::<Vec<_>>();
+        let by_waits = |life: &Life| life.waits().filter_map(WaitRow::event).collect::<Vec<_>>();
         let named: std::collections::HashSet<EventId> = self
             .runs
             .values()
@@ -462,13 +471,21 @@ impl Store for Memory {
     }
 
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
-        Ok(self.disk().runs.get(&run).map(|life| life.waits.clone()).unwrap_or_default())
+        Ok(self.disk().runs.get(&run).map(|life| life.waits().cloned().collect()).unwrap_or_default())
     }
 
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
-        let rows: Vec<WaitRow> = self.disk().runs.values().flat_map(|life| life.waits.clone()).collect();
+        let rows: Vec<WaitRow> = self.disk().runs.values().flat_map(Life::waits).cloned().collect();
         rows.into_iter().for_each(each);
         Ok(())
+    }
+
+    fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        let is_it = |row: &WaitRow| row.pin.as_ref().is_some_and(|pin| *pin.field == *field && pin.value == value);
+        let disk = self.disk();
+        let mut found: Vec<&(u64, WaitRow)> = disk.runs.values().flat_map(|life| &life.waits).filter(|(_, row)| is_it(row)).collect();
+        found.sort_unstable_by_key(|(opened, _)| *opened);
+        Ok(found.into_iter().map(|(_, row)| row.clone()).collect())
     }
 
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {

@@ -9,6 +9,7 @@ mod figures;
 pub mod memory;
 pub mod sqlite;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -235,10 +236,29 @@ pub trait Store: Send + Sync {
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
     /// What an engine starts from: calls `run` with the outline of every run that `unfinished` tells, and `wait` with every wait that
-    /// `all_waits` tells, each in the order of those. A store may do both at once, and call `wait` on another thread.
+    /// `all_waits` tells and that has no pin, each in the order of those: waits with a pin stay in the store, where `pinned` finds them. A
+    /// store may do both at once, and call `wait` on another thread.
     fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
-        self.all_waits(wait)?;
+        self.all_waits(&mut |row| {
+            if row.pin.is_none() {
+                wait(row);
+            }
+        })?;
         self.unfinished(&mut |row| run(row.outline()))
+    }
+    /// The fields by which open waits are pinned: each once, in any order.
+    fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        let mut fields = BTreeSet::new();
+        self.all_waits(&mut |row| fields.extend(row.pin.map(|pin| pin.field)))?;
+        Ok(fields.into_iter().collect())
+    }
+    /// The open waits that are pinned by this field with this value, in the order of their opening.
+    fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        let is_it = |row: &WaitRow| row.pin.as_ref().is_some_and(|pin| *pin.field == *field && pin.value == value);
+        let mut found: Vec<WaitRow> = Vec::new();
+        self.all_waits(&mut |row| found.extend(Some(row).filter(is_it)))?;
+        found.sort_by_key(|row| row.opened);
+        Ok(found)
     }
     /// The waits that an event has ended, of runs that have not ended: one of a run, in the order of the runs' ids; at most `limit`
     /// (0 for no limit).

@@ -224,6 +224,10 @@ impl Store for Life {
         self.ledger.memory.all_waits(each)
     }
 
+    fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        self.ledger.memory.pinned(field, value)
+    }
+
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.ledger.memory.crons()
     }

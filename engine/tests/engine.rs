@@ -12,6 +12,7 @@ mod gates;
 mod gone;
 mod mixed;
 mod parallel;
+mod pinned;
 mod race;
 mod relay;
 mod reload;

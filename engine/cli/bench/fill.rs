@@ -10,6 +10,8 @@ use indicatif::ProgressBar;
 
 use crate::base::{Clock as _, EventId, Id, Json, Millis, RunId};
 use crate::clock::SystemClock;
+use crate::exec;
+use crate::expr::{Expr, MATCH_VARIABLES};
 use crate::rules::row::Recorded;
 use crate::rules::{EventRow, Failure, Kind, List, Record, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write};
 use crate::store::sqlite::{Durability, Options, Sqlite};
@@ -24,6 +26,8 @@ const UNDER_WAY: usize = 4;
 pub struct Filler {
     store: Sqlite,
     next: i64,
+    /// The `if` of the waiting runs.
+    condition: Arc<Expr>,
     /// The time of all that it writes.
     pub now: Millis,
 }
@@ -38,7 +42,9 @@ impl Filler {
         let store = Sqlite::open(database, options).map_err(io::Error::other)?;
         let now = SystemClock::default().now();
         let largest = store.stats().map_err(io::Error::other)?.largest_id;
-        Ok(Filler { store, next: largest.0.max(Id::first_at(now).0) + 1, now })
+        let condition = Expr::parse(super::project::WAITS_IF, MATCH_VARIABLES);
+        let condition = condition.map_err(|_| io::Error::other("the `if` of the waiting runs does not parse"))?;
+        Ok(Filler { store, next: largest.0.max(Id::first_at(now).0) + 1, condition: Arc::new(condition), now })
     }
 
     /// Writes `count` runs, the n-th as `make` says.
@@ -53,7 +59,8 @@ impl Filler {
             let end = (n + TOGETHER).min(count);
             let mut writes = Vec::new();
             for number in n..end {
-                let new = New { n: number, event: Id(self.next), run: Id(self.next + 1), now: self.now };
+                let condition = Arc::clone(&self.condition);
+                let new = New { n: number, event: Id(self.next), run: Id(self.next + 1), condition, now: self.now };
                 self.next += 2;
                 writes.append(&mut make(&new));
             }
@@ -85,6 +92,7 @@ pub struct New {
     pub n: u64,
     event: EventId,
     run: RunId,
+    condition: Arc<Expr>,
     now: Millis,
 }
 
@@ -172,11 +180,12 @@ impl New {
     fn open_wait(&self) -> Write {
         let wanted = Wanted {
             event: "bench/answer".into(),
-            condition: Some(super::project::WAITS_IF.into()),
+            condition: Some(Arc::clone(self.condition.text())),
             bound: Some(format!(r#"{{"data":{{"n":{}}}}}"#, self.n).into()),
         };
         let wait = WaitKey { run: self.run, kind: Kind::Wait, key: "bench/answer".into() };
+        let pin = exec::pinned(&wanted, &self.condition);
         let what = Arc::new(What::Events(vec![wanted]));
-        Write::OpenWait(WaitRow { wait, what, opened: self.now, until: None, state: WaitState::Open })
+        Write::OpenWait(WaitRow { wait, what, opened: self.now, until: None, state: WaitState::Open, pin })
     }
 }

@@ -157,7 +157,7 @@ impl Scheduler {
             return Stand::Behind(slots);
         }
         let rests = live.state == RunState::Waiting && live.wake.is_none();
-        rests.then(|| index.waits_for_runs(run)).flatten().map_or(Stand::Free, Stand::WaitsFor)
+        rests.then(|| self.inner.waits_for_runs(index, run)).flatten().map_or(Stand::Free, Stand::WaitsFor)
     }
 
     /// What a run of a function stands in line for; and where the one that has the slot waits for a run, for which.
@@ -165,7 +165,8 @@ impl Scheduler {
         let text = why::blocked(function, blocked, self.inner.clock.now());
         let Blocked::Limit { holder: Some(holder), .. } = blocked else { return text };
         let Some(rests) = self.live.get(holder).filter(|live| live.stop.is_none()) else { return text };
-        let children = if rests.state == RunState::Waiting { self.inner.waits().waits_for_runs(*holder) } else { None };
+        let waits = rests.state == RunState::Waiting;
+        let children = waits.then(|| self.inner.waits_for_runs(&self.inner.waits(), *holder)).flatten();
         match (children.as_deref(), rests.wake) {
             (Some([child, ..]), _) => format!("{text}, and waits for run {child}"),
             (_, Some(wake)) => format!("{text}, and goes on {}", why::due(Some(wake), self.inner.clock.now())),

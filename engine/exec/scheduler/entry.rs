@@ -25,15 +25,16 @@ pub(super) struct Unsettled {
 }
 
 impl Scheduler {
-    /// Takes up the runs of the store that have not ended, of which there are so many, and files its waits; what takes commits is left to
-    /// `settle`. To be done before anybody has a handle of the engine: an event that came before would miss waits.
-    pub(in crate::exec) fn take_up_all(&mut self, unfinished: usize) -> Result<(), StoreError> {
+    /// Takes up the runs of the store that have not ended, of which there are so many, and whose ids go up to `last`, and files its waits,
+    /// but those that stay in the store; what takes commits is left to `settle`. To be done before anybody has a handle of the engine: an
+    /// event that came before would miss waits.
+    pub(in crate::exec) fn take_up_all(&mut self, unfinished: usize, last: RunId) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         self.hold_paused();
         self.queue.advance(inner.clock.now());
-        // What grows while a million runs are taken up is copied again and again. Mostly a run has one open wait at most.
+        // What grows while a million runs are taken up is copied again and again.
         self.live.reserve(unfinished);
-        let (mut index, mut resolved) = (Index::with_room_for(unfinished), BTreeSet::new());
+        let (mut index, mut resolved) = (Index::default(), BTreeSet::new());
         let mut failed = Ok(());
         let project = inner.project();
         // Mostly the next run is of the same function, and says so with the same text.
@@ -49,7 +50,12 @@ impl Scheduler {
                 failed = self.take_up_found(&row, latest.as_ref().and_then(|(_, function)| function.as_deref()));
             }
         };
-        inner.store.start_from(&mut take_up, &mut |row| index.load(&row, &mut resolved))?;
+        if index.leave_in_store(inner.store.pinned_fields()?, last) {
+            inner.store.start_from(&mut take_up, &mut |row| index.load(&row, &mut resolved))?;
+        } else {
+            inner.store.all_waits(&mut |row| index.load(&row, &mut resolved))?;
+            inner.store.start_from(&mut take_up, &mut |_| {})?;
+        }
         failed?;
         index.shrink();
         *inner.waits_mut() = index;

@@ -7,12 +7,12 @@ use crate::base::looks::looks_of;
 use crate::base::{Id, Millis};
 use crate::rules::Kind;
 
-fn row(run: i64, what: What) -> WaitRow {
+pub(super) fn row(run: i64, what: What) -> WaitRow {
     let wait = WaitKey { run: Id(run), kind: Kind::Wait, key: "w".into() };
-    WaitRow { wait, what: Arc::new(what), opened: Millis(0), until: None, state: WaitState::Open }
+    WaitRow { wait, what: Arc::new(what), opened: Millis(0), until: None, state: WaitState::Open, pin: None }
 }
 
-fn events(run: i64, wanted: &[(&str, Option<&str>, &str)]) -> WaitRow {
+pub(super) fn events(run: i64, wanted: &[(&str, Option<&str>, &str)]) -> WaitRow {
     let one = |(event, condition, bound): &(&str, Option<&str>, &str)| Wanted {
         event: (*event).into(),
         condition: condition.map(Arc::from),
@@ -56,7 +56,9 @@ fn one_if_over_events_of_two_names_finds_each_by_its_own() {
 
 #[test]
 fn an_index_that_was_filled_at_the_start_keeps_no_more_room_than_it_needs() {
-    let (mut index, mut resolved) = (Index::with_room_for(10_000), BTreeSet::new());
+    let (mut index, mut resolved) = (Index::default(), BTreeSet::new());
+    index.entries.reserve(10_000);
+    index.open.reserve(10_000, |_| 0);
     let one = |run: i64| row(run, What::Signal("s".into()));
     let over = WaitRow { state: WaitState::Resolved(rules::Resolution::TimedOut), ..one(2) };
     [one(3), over, one(1)].iter().for_each(|row| index.load(row, &mut resolved));

@@ -179,7 +179,7 @@ fn until(timeout: Option<Deadline>, now: Millis) -> Result<Option<Millis>, Fault
 }
 
 fn opened(wait: &WaitKey, what: Arc<What>, now: Millis, until: Option<Millis>) -> WaitRow {
-    WaitRow { wait: wait.clone(), what, opened: now, until, state: WaitState::Open }
+    WaitRow { wait: wait.clone(), what, opened: now, until, state: WaitState::Open, pin: None }
 }
 
 /// The record of a wait that came to anything but an event.

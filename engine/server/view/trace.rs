@@ -315,6 +315,7 @@ mod tests {
             opened: Millis(95),
             until: Some(Millis(500)),
             state,
+            pin: None,
         };
         let waits = [
             wait("recorded", WaitState::Recorded(Some(Id(7)))),

@@ -6,7 +6,7 @@ use super::{KEEP, NOW, begun, commit, end, event, failure, ids, plain, put, run,
 use crate::base::{EventId, Id, Millis, RunId, Span};
 use crate::rules::waits::resolve;
 use crate::rules::{
-    Conflict, EventRow, Expect, Kind, List, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
+    Conflict, EventRow, Expect, Kind, List, Pinned, Resolution, RunRow, RunState, WaitKey, WaitRow, WaitState, Wanted, What, Write,
 };
 use crate::store::{EventQuery, Store};
 
@@ -23,11 +23,17 @@ pub fn wait(run: RunId, kind: Kind, key: &str) -> WaitRow {
         opened: NOW,
         until: Some(NOW.after(Span::seconds(60))),
         state: WaitState::Open,
+        pin: None,
     }
 }
 
+/// What a wait is found by.
+pub fn pin(field: &str, value: i64) -> Pinned {
+    Pinned { field: Arc::from(field), value }
+}
+
 fn in_state(row: &WaitRow, state: WaitState) -> WaitRow {
-    WaitRow { state, ..row.clone() }
+    WaitRow { state, pin: None, ..row.clone() }
 }
 
 fn is_open(wait: &WaitKey, event: Option<EventId>) -> List {
@@ -138,6 +144,57 @@ pub(super) fn the_waits_that_an_event_has_ended_are_found_by_it(store: &dyn Stor
     assert_eq!(store.waits_ended_by(ids.next(NOW), 0), Ok(Vec::new()), "another event");
     put(store, vec![Write::DropWaits(runs[0].id)]);
     assert_eq!(store.waits_ended_by(event.id, 0), Ok(vec![resolved]), "the other run's are gone");
+}
+
+pub(super) fn an_open_wait_is_found_by_its_pin(store: &dyn Store) {
+    let ids = ids();
+    let event = event(ids.next(NOW));
+    let runs: Vec<RunRow> = (0..2).map(|_| run(ids.next(NOW), event.id)).collect();
+    put(store, vec![Write::InsertEvent(event.clone()), Write::CreateRun(runs[0].clone()), Write::CreateRun(runs[1].clone())]);
+    assert_eq!((store.pinned_fields(), store.pinned("1 a x", 7)), (Ok(Vec::new()), Ok(Vec::new())));
+    let opened = |run: usize, key: &str, pin: Option<Pinned>| {
+        let row = WaitRow { pin, ..wait(runs[run].id, Kind::Wait, key) };
+        put(store, vec![Write::OpenWait(row.clone())]);
+        row
+    };
+    let fields = || {
+        let mut fields: Vec<String> = store.pinned_fields().unwrap_or_default().iter().map(ToString::to_string).collect();
+        fields.sort();
+        fields
+    };
+    let late = opened(1, "a", Some(pin("1 a x", -7)));
+    let early = opened(0, "a", Some(pin("1 a x", -7)));
+    let other = opened(0, "b", Some(pin("1 a x", i64::MIN)));
+    let none = opened(1, "b", None);
+    let field = opened(1, "c", Some(pin("1 ü/y x", -7)));
+    assert_eq!(store.pinned("1 a x", -7), Ok(vec![late.clone(), early.clone()]), "in the order of their opening, whosever they are");
+    assert_eq!(store.pinned("1 a x", i64::MIN), Ok(vec![other.clone()]));
+    assert_eq!(store.pinned("1 ü/y x", -7), Ok(vec![field.clone()]));
+    assert_eq!((store.pinned("1 a x", 8), store.pinned("1 a y", -7)), (Ok(Vec::new()), Ok(Vec::new())));
+    assert_eq!(fields(), ["1 a x", "1 ü/y x"]);
+    assert_eq!(store.waits(runs[1].id), Ok(vec![late.clone(), none.clone(), field.clone()]), "a pin comes back as it was written");
+    let started = || {
+        let mut found: Vec<WaitRow> = Vec::new();
+        assert_eq!(store.start_from(&mut |_| {}, &mut |row| found.push(row)), Ok(()));
+        found
+    };
+    assert_eq!(started(), [none], "an engine is told of those alone that it does not find so");
+
+    // One that is opened anew takes the last place; what is not open any more has no pin.
+    let again = opened(1, "a", Some(pin("1 a x", -7)));
+    assert_eq!(store.pinned("1 a x", -7), Ok(vec![early.clone(), again.clone()]));
+    assert_eq!(commit(store, vec![resolve(&early.wait, Resolution::TimedOut)]), Ok(vec![Ok(())]));
+    let early = in_state(&early, WaitState::Resolved(Resolution::TimedOut));
+    assert_eq!(store.waits(runs[0].id), Ok(vec![early.clone(), other.clone()]));
+    put(store, vec![Write::RecordWait(early.wait.clone()), Write::RecordWait(other.wait.clone())]);
+    let recorded = |row: &WaitRow| in_state(row, WaitState::Recorded(None));
+    assert_eq!(store.waits(runs[0].id), Ok(vec![recorded(&early), recorded(&other)]));
+    assert_eq!((store.pinned("1 a x", i64::MIN), store.pinned("1 a x", -7)), (Ok(Vec::new()), Ok(vec![again.clone()])));
+    assert_eq!(started().len(), 3);
+    put(store, vec![Write::DropWait(again.wait)]);
+    assert_eq!(fields(), ["1 ü/y x"]);
+    put(store, vec![Write::DropWaits(runs[1].id)]);
+    assert_eq!((fields(), store.pinned("1 ü/y x", -7)), (Vec::new(), Ok(Vec::new())));
 }
 
 pub(super) fn nothing_waits_for_a_run_that_has_ended_or_is_gone(store: &dyn Store) {

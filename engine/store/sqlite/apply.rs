@@ -167,7 +167,11 @@ impl<'c> Applier<'c> {
             }
             Write::OpenWait(WaitRow { wait, .. }) | Write::ResolveWait { wait, .. } | Write::RecordWait(wait) | Write::DropWait(wait) => {
                 if self.live(wait.run)?.is_some() {
-                    let named = self.waits.write(write)?;
+                    let field = match write {
+                        Write::OpenWait(WaitRow { pin: Some(pin), .. }) => Some(self.names.id(&pin.field)?),
+                        _ => None,
+                    };
+                    let named = self.waits.write(write, field)?;
                     self.sweeper.freed(named);
                 }
                 Ok(())

@@ -36,6 +36,7 @@ use super::figures::Meter;
 use super::{EventQuery, Figures, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
 use ending::Note;
 pub use tools::{Datum, QueryError, Table, query_readonly};
+use waits::Which;
 use writer::{Commit, Fault, Order, Writer};
 
 /// How long a check is given to notice that it was interrupted.
@@ -383,17 +384,25 @@ impl Store for Sqlite {
     }
 
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
-        ahead(|give| waits::read(&open::reader(&self.path)?, None, give), each)
+        ahead(|give| self.readers.many_waits(&Which::All, give), each)
     }
 
     fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
         std::thread::scope(|scope| {
             // Waits are filed by the thread that reads them: each has a handful of texts, which are dear to free on another one.
-            let waits = scope.spawn(|| waits::read(&open::reader(&self.path)?, None, wait));
+            let waits = scope.spawn(|| self.readers.many_waits(&Which::Unpinned, wait));
             let runs = ahead(|give| self.readers.outlines(give), run);
             let waits = waits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             runs.and(waits)
         })
+    }
+
+    fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.readers.pinned_fields()
+    }
+
+    fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        self.readers.pinned(field, value)
     }
 
     fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {

@@ -13,7 +13,7 @@ use super::super::{EventQuery, Journal, Loaded, RunQuery, StoreError};
 use super::names::Names;
 use super::open;
 use super::row::{self, Decoder};
-use super::waits;
+use super::waits::{self, Which};
 use super::windows;
 
 /// Connections that read at once; more readers wait, so that they cannot starve the writer of its cores.
@@ -230,15 +230,28 @@ impl Readers {
     }
 
     pub(super) fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
-        self.within(|decoder| {
-            let mut found = Vec::new();
-            waits::read(decoder.connection, Some(run), &mut |row| found.push(row))?;
-            Ok(found)
+        self.within(|decoder| some_waits(decoder, &Which::OfRun(run)))
+    }
+
+    /// Waits on a connection of its own, since there may be a million of them.
+    pub(super) fn many_waits(&self, which: &Which, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+        let connection = open::reader(&self.path)?;
+        waits::read(&Decoder { names: &self.names, connection: &connection }, which, each)
+    }
+
+    pub(super) fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.within(waits::fields)
+    }
+
+    pub(super) fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        self.within(|decoder| match decoder.names.id(decoder.connection, field)? {
+            Some(field) => some_waits(decoder, &Which::Pinned(field, value)),
+            None => Ok(Vec::new()),
         })
     }
 
     pub(super) fn waits_ended_by(&self, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
-        self.within(|decoder| waits::ended_by(decoder.connection, event, limit))
+        self.within(|decoder| waits::ended_by(decoder, event, limit))
     }
 
     pub(super) fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
@@ -406,6 +419,12 @@ fn runs(decoder: &Decoder<'_>, query: &RunQuery) -> Result<Option<Filter>, Store
     }
     filter.range(query.from, query.to, query.since);
     Ok(Some(filter))
+}
+
+fn some_waits(decoder: &Decoder<'_>, which: &Which) -> Result<Vec<WaitRow>, StoreError> {
+    let mut found = Vec::new();
+    waits::read(decoder, which, &mut |row| found.push(row))?;
+    Ok(found)
 }
 
 fn batch(decoder: &Decoder<'_>, run: RunId) -> Result<Vec<EventId>, StoreError> {

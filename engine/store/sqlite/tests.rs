@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::super::conformance::waits::{pin, wait};
 use super::super::conformance::{self, commit, event, ids, plain, put, record, run};
 use super::super::{Lane, RunQuery, Store, StoreError};
 use super::*;
 use crate::base::Id;
-use crate::rules::{Ending, EventRow, RunRow, RunState, Write};
+use crate::rules::{Ending, EventRow, Kind, RunRow, RunState, WaitRow, Write};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -154,6 +155,9 @@ fn what_is_not_ours_is_refused_and_left_alone() {
     assert!(!missing.exists());
 }
 
+/// Makes of a file of version 5 one of version 4.
+const BACK_TO_4: &str = "DROP INDEX waits_pinned; ALTER TABLE waits DROP COLUMN field; ALTER TABLE waits DROP COLUMN value;
+    PRAGMA user_version = 4;";
 /// Makes of a file of version 4 one of version 3, in which a function stands in one schedule.
 const BACK_TO_3: &str =
     "CREATE TABLE one (function INTEGER PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL, due INTEGER) STRICT;
@@ -171,11 +175,16 @@ fn a_file_of_an_older_version_is_brought_to_the_newest_with_all_that_it_holds() 
         due,
     };
     let (daily, never) = (cron("f", "0 7 * * * UTC", Some(conformance::NOW)), cron("g", "@weekly Europe/Berlin", None));
-    for (version, steps) in [(3, vec![BACK_TO_3]), (2, vec![BACK_TO_3, BACK_TO_2])] {
+    let steps = [BACK_TO_4, BACK_TO_3, BACK_TO_2];
+    for (version, steps) in [(4, &steps[..1]), (3, &steps[..2]), (2, &steps[..])] {
         let folder = folder();
         let path = in_folder(&folder);
         let store = filled(&path, 10, 100);
         put(&store, vec![Write::PutCron(daily.clone()), Write::PutCron(never.clone())]);
+        let row = run(ids().next(conformance::NOW.after(Span::seconds(1))), Id(1));
+        let wait = |key: &str| WaitRow { pin: Some(pin("1 a x", 7)), ..wait(row.id, Kind::Wait, key) };
+        let waits = [wait("a"), wait("b")];
+        put(&store, vec![Write::CreateRun(row.clone()), Write::OpenWait(waits[0].clone()), Write::OpenWait(waits[1].clone())]);
         store.close().expect("a clean end");
         let db = rusqlite::Connection::open(&path).expect("the file");
         steps.iter().for_each(|step| db.execute_batch(step).expect("an older file"));
@@ -186,10 +195,17 @@ fn a_file_of_an_older_version_is_brought_to_the_newest_with_all_that_it_holds() 
         assert_eq!(store.events(&EventQuery::default()).expect("events").len(), 10);
         assert_eq!(store.stats().expect("figures").version, open::VERSION);
         assert_eq!(store.crons(), Ok(vec![daily.clone(), never.clone()]));
-        // What only the newest knows: another schedule of the same function.
+        // What was open is open, and not found by its value before it is opened by this program.
+        let unpinned = waits.clone().map(|row| WaitRow { pin: None, ..row });
+        assert_eq!(store.waits(row.id), Ok(unpinned.to_vec()));
+        let mut told = Vec::new();
+        store.start_from(&mut |_| {}, &mut |row| told.push(row)).expect("a scan");
+        assert_eq!((told, store.pinned_fields()), (unpinned.to_vec(), Ok(Vec::new())));
+        // What only the newest knows: another schedule of the same function, and such a wait.
         let other = cron("f", "30 7 * * * UTC", None);
-        put(&store, vec![Write::PutCron(other.clone())]);
+        put(&store, vec![Write::PutCron(other.clone()), Write::OpenWait(waits[0].clone())]);
         assert_eq!(store.crons(), Ok(vec![daily.clone(), other, never.clone()]));
+        assert_eq!(store.pinned("1 a x", 7), Ok(vec![waits[0].clone()]));
     }
 }
 
@@ -206,6 +222,25 @@ fn runs_that_few_are_like_are_found_by_an_index() {
     }
     assert!(plan(&[RunState::Parked, RunState::Queued]).contains("runs_open"));
     assert!(!plan(&[RunState::Failed, RunState::Completed]).contains("runs_broken"));
+}
+
+#[test]
+fn waits_are_found_and_left_out_by_an_index() {
+    let folder = folder();
+    let _store = open(&in_folder(&folder));
+    let db = open::reader(&in_folder(&folder)).expect("a reader");
+    let plan = |sql: &str, values: Vec<rusqlite::types::Value>| {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a question");
+        let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).expect("a plan");
+        rows.collect::<Result<Vec<_>, _>>().expect("its lines")
+    };
+    let by_pin = ["SEARCH waits USING INDEX waits_pinned (field=? AND value=?)"];
+    for which in [Which::Unpinned, Which::Pinned(1, 2)] {
+        let (sql, values) = which.sql();
+        assert_eq!(plan(&sql, values), by_pin, "nothing is sorted: {sql}");
+    }
+    let fields = plan(waits::NEXT_FIELD, vec![rusqlite::types::Value::Integer(0)]);
+    assert_eq!(fields, ["SEARCH waits USING COVERING INDEX waits_pinned (field>?)"]);
 }
 
 #[test]

@@ -6,13 +6,13 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use crate::base::{EventId, Id, Millis, RunId};
-use crate::rules::{Kind, Resolution, WaitKey, WaitRow, WaitState, Write};
+use crate::rules::{Kind, Pinned, Resolution, WaitKey, WaitRow, WaitState, Write};
 
 use super::super::StoreError;
-use super::row;
+use super::row::{self, Decoder};
 
 /// The columns of `waits`, in the order that `decode` reads them.
-pub(super) const WAIT: &str = "run, kind, key, what, opened, until, state, event, failed, result";
+const WAIT: &str = "run, kind, key, what, opened, until, state, event, failed, result, field, value";
 
 const OPEN: i64 = 0;
 const RESOLVED: i64 = 1;
@@ -38,12 +38,14 @@ impl<'c> Waits<'c> {
             state: sql("SELECT state FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
             has_had: sql("SELECT 1 FROM waits WHERE run = ?1 AND event = ?2")?,
-            open: sql("INSERT INTO waits (run, kind, key, what, opened, until, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0) \
-                 ON CONFLICT DO NOTHING")?,
+            open: sql("INSERT INTO waits (run, kind, key, what, opened, until, state, field, value) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8) ON CONFLICT DO NOTHING")?,
             drop_one: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 RETURNING event")?,
             give_up: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 AND state <> 2 RETURNING event")?,
-            resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
-            record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6, field = NULL, value = NULL \
+                 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL, field = NULL, value = NULL \
+                 WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             drop: sql("DELETE FROM waits WHERE run = ?1 RETURNING event")?,
         })
     }
@@ -61,10 +63,11 @@ impl<'c> Waits<'c> {
         self.state.query_row(params![wait.run.0, wait.kind as u8, &*wait.key], |row| row.get(0)).optional()
     }
 
-    /// Carries out what is written about a wait of a run that has not ended; says which event it named and no longer does.
-    pub(super) fn write(&mut self, write: &Write) -> Result<Option<i64>, StoreError> {
+    /// Carries out what is written about a wait of a run that has not ended; says which event it named and no longer does. `field` is the
+    /// number of the field that one which is opened is found by.
+    pub(super) fn write(&mut self, write: &Write, field: Option<i64>) -> Result<Option<i64>, StoreError> {
         match write {
-            Write::OpenWait(row) => self.open(row),
+            Write::OpenWait(row) => self.open(row, field),
             Write::ResolveWait { wait, with } => self.resolve(wait, with).map(|()| None),
             Write::RecordWait(wait) => {
                 self.record.execute(params![wait.run.0, wait.kind as u8, &*wait.key])?;
@@ -80,10 +83,11 @@ impl<'c> Waits<'c> {
     }
 
     /// A wait that is opened again takes its place after all others.
-    fn open(&mut self, row: &WaitRow) -> Result<Option<i64>, StoreError> {
+    fn open(&mut self, row: &WaitRow, field: Option<i64>) -> Result<Option<i64>, StoreError> {
         let WaitKey { run, kind, key } = &row.wait;
         let what = serde_json::to_vec(&*row.what).map_err(|error| StoreError::Corrupt(format!("a wait is not JSON: {error}")))?;
-        let values = params![run.0, *kind as u8, &**key, what, row.opened.0, row.until.map(|at| at.0)];
+        let value = row.pin.as_ref().map(|pin| pin.value);
+        let values = params![run.0, *kind as u8, &**key, what, row.opened.0, row.until.map(|at| at.0), field, value];
         if self.open.execute(values)? > 0 {
             return Ok(None);
         }
@@ -124,12 +128,16 @@ fn damaged() -> StoreError {
 }
 
 /// A row as it was written.
-fn decode(row: &Row<'_>) -> Result<WaitRow, StoreError> {
+fn decode(decoder: &Decoder<'_>, row: &Row<'_>) -> Result<WaitRow, StoreError> {
     let kind = Kind::from_number(row.get(1)?).ok_or_else(damaged)?;
     let what = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
     let state = match row.get(6)? {
         OPEN => WaitState::Open,
         state => decided(row, state)?,
+    };
+    let pin = match (row.get::<_, Option<i64>>(10)?, row.get(11)?) {
+        (Some(field), Some(value)) => Some(Pinned { field: decoder.names.text(decoder.connection, field)?, value }),
+        _ => None,
     };
     Ok(WaitRow {
         wait: WaitKey { run: Id(row.get(0)?), kind, key: row.get(2)? },
@@ -137,6 +145,7 @@ fn decode(row: &Row<'_>) -> Result<WaitRow, StoreError> {
         opened: Millis(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Millis),
         state,
+        pin,
     })
 }
 
@@ -159,29 +168,64 @@ fn decided(row: &Row<'_>, state: i64) -> Result<WaitState, StoreError> {
     })
 }
 
-/// Calls `each` with the waits of one run, or of all, in the order of their opening.
-pub(super) fn read(connection: &Connection, run: Option<RunId>, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
-    let (condition, value) = match run {
-        Some(run) => ("WHERE run = ?1", vec![Value::Integer(run.0)]),
-        None => ("", Vec::new()),
-    };
-    let mut statement = connection.prepare_cached(&format!("SELECT {WAIT} FROM waits {condition} ORDER BY id"))?;
-    let mut rows = statement.query(rusqlite::params_from_iter(value))?;
+/// Which waits are read.
+pub(super) enum Which {
+    All,
+    OfRun(RunId),
+    /// Those that are not found by a value.
+    Unpinned,
+    /// The open ones that are found by this field and value.
+    Pinned(i64, i64),
+}
+
+impl Which {
+    /// The question, and the values in it. That both columns are NULL is said of each, so that their index gives the rows in order.
+    pub(super) fn sql(&self) -> (String, Vec<Value>) {
+        let (condition, values) = match *self {
+            Which::All => ("true", Vec::new()),
+            Which::OfRun(run) => ("run = ?1", vec![run.0]),
+            Which::Unpinned => ("field IS NULL AND value IS NULL", Vec::new()),
+            Which::Pinned(field, value) => ("field = ?1 AND value = ?2", vec![field, value]),
+        };
+        (format!("SELECT {WAIT} FROM waits WHERE {condition} ORDER BY id"), values.into_iter().map(Value::Integer).collect())
+    }
+}
+
+/// Calls `each` with waits in the order of their opening.
+pub(super) fn read(decoder: &Decoder<'_>, which: &Which, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError> {
+    let (sql, values) = which.sql();
+    let mut statement = decoder.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     while let Some(row) = rows.next()? {
-        each(decode(row)?);
+        each(decode(decoder, row)?);
     }
     Ok(())
 }
 
+/// The next larger number of a field by which open waits are found: so few are there that each is looked up.
+pub(super) const NEXT_FIELD: &str = "SELECT min(field) FROM waits WHERE field > ?1";
+
+/// The fields by which open waits are found.
+pub(super) fn fields(decoder: &Decoder<'_>) -> Result<Vec<Arc<str>>, StoreError> {
+    let mut next = decoder.connection.prepare_cached(NEXT_FIELD)?;
+    let (mut found, mut last) = (Vec::new(), i64::MIN);
+    while let Some(field) = next.query_row([last], |row| row.get::<_, Option<i64>>(0))? {
+        found.push(decoder.names.text(decoder.connection, field)?);
+        last = field;
+    }
+    Ok(found)
+}
+
 /// The waits that an event has ended, in the order of their runs' ids.
-pub(super) fn ended_by(connection: &Connection, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
+pub(super) fn ended_by(decoder: &Decoder<'_>, event: EventId, limit: usize) -> Result<Vec<WaitRow>, StoreError> {
     // A negative limit is none.
     let limit = if limit == 0 { -1 } else { limit as i64 };
-    let mut statement = connection.prepare_cached(&format!("SELECT {WAIT} FROM waits WHERE event = ?1 ORDER BY run LIMIT ?2"))?;
+    let sql = format!("SELECT {WAIT} FROM waits WHERE event = ?1 ORDER BY run LIMIT ?2");
+    let mut statement = decoder.connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![event.0, limit])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(decode(row)?);
+        found.push(decode(decoder, row)?);
     }
     Ok(found)
 }

@@ -27,7 +27,7 @@ fn world(functions: &str, handlers: &[(&str, &str)]) -> World {
 
 impl World {
     /// The same world on a clock that stands still.
-    fn stilled(self) -> World {
+    pub(super) fn stilled(self) -> World {
         self.block_on(self.engine.drain());
         let World { folder, engine, store } = self;
         drop(engine);
@@ -116,6 +116,34 @@ fn a_holder_that_something_may_come_for_is_no_part_of_a_deadlock() {
     });
     assert_eq!(world.outputs(&events), [r#""through""#; 3]);
     assert_eq!(world.cancelled(), []);
+}
+
+#[test]
+fn a_holder_whose_event_an_engine_left_in_the_store_is_no_part_of_a_deadlock() {
+    let script = format!(
+        r#"
+        if event.data.how == "races" {{
+            let won = race(#{{
+                child: || invoke("f", #{{ how: "flat" }}),
+                event: || wait_for_event("x/y", #{{ "if": "async.data.how == event.data.how" }}),
+            }});
+            return won.name;
+        }}
+        {DEEP}"#
+    );
+    let world = world("f: { on: a/b, concurrency: { limit: 2, hold: run } }", &[("f", &script)]).stilled();
+    let events = world.send_hows(&["races", "deep"]);
+    events.iter().for_each(|event| drop(world.block_on(world.until(*event, WAITING))));
+    let world = world.restart();
+    let late = world.engine.at(world.engine.clock().now().after(Span::seconds(3_600)));
+    world.block_on(async {
+        let busy = late.await.unwrap();
+        assert_eq!(world.cancelled(), []);
+        assert_eq!(world.runs_of("f").iter().filter(|run| run.state == RunState::Queued).count(), 2);
+        world.send("x/y", r#"{"how":"races"}"#).await.unwrap();
+        drop(busy);
+    });
+    assert_eq!(world.outputs(&events), [r#""event""#, r#""through""#]);
 }
 
 #[test]

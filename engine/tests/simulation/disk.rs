@@ -358,6 +358,16 @@ impl Store for Disk {
         self.memory.all_waits(each)
     }
 
+    fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        self.read()?;
+        self.memory.pinned_fields()
+    }
+
+    fn pinned(&self, field: &str, value: i64) -> Result<Vec<WaitRow>, StoreError> {
+        self.read()?;
+        self.memory.pinned(field, value)
+    }
+
     fn crons(&self) -> Result<Vec<CronRow>, StoreError> {
         self.read()?;
         self.memory.crons()

@@ -13,6 +13,9 @@ use crate::rules::{
     SourceRow, WaitKey, WaitRow, WindowKey, WindowRow, Write,
 };
 
+/// Fields by which waits are found.
+const PINNED: [&str; 2] = ["1 a/b async.data.x", "1 a/c async.data.x"];
+
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
 struct Random(u64);
 
@@ -122,7 +125,11 @@ impl World {
             21 => Write::PutCron(self.cron()),
             22 => Write::DropCron(self.cron_key()),
             23 | 24 => self.window(),
-            16 | 17 => Write::OpenWait(WaitRow { wait: self.wait(), ..waits::wait(Id(0), Kind::Wait, "") }),
+            16 | 17 => {
+                let pin = waits::pin(self.random.one(&PINNED), self.random.below(3) as i64);
+                let pin = self.random.maybe(pin);
+                Write::OpenWait(WaitRow { wait: self.wait(), pin, ..waits::wait(Id(0), Kind::Wait, "") })
+            }
             18 => Write::RecordWait(self.wait()),
             19 => self.resolve(),
             0 | 1 => self.new_event(),
@@ -345,6 +352,16 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
         assert_eq!(left.source(hash), right.source(hash));
     }
     assert_eq!(left.crons(), right.crons());
+    let fields = |store: &dyn Store| {
+        store.pinned_fields().map(|mut fields| {
+            fields.sort();
+            fields
+        })
+    };
+    assert_eq!(fields(left), fields(right));
+    for (field, value) in PINNED.iter().flat_map(|field| (0..3).map(move |value| (field, value))) {
+        assert_eq!(left.pinned(field, value), right.pinned(field, value), "waits by {field} {value}");
+    }
     let unfinished = |store: &dyn Store| {
         let mut rows = Vec::new();
         store.unfinished(&mut |row| rows.push(row)).map(|()| rows)

@@ -183,7 +183,7 @@ impl Facts {
         let starts = self.talks.starts.entry(*id).or_default();
         starts.1 = Some(starts.0);
         if let Some(row) = self.talks.waits.get_mut(wait) {
-            row.state = WaitState::Resolved(with);
+            row.becomes(WaitState::Resolved(with));
         }
     }
 
@@ -191,7 +191,7 @@ impl Facts {
         let row = self.talks.waits.get_mut(wait);
         let was = row.as_ref().map(|row| row.state.clone());
         match (row, &was) {
-            (Some(row), Some(WaitState::Resolved(_))) => row.state = WaitState::Recorded(row.event()),
+            (Some(row), Some(WaitState::Resolved(_))) => row.becomes(WaitState::Recorded(row.event())),
             _ => self.broken(format!("{} `{}` was recorded while {was:?}", wait.run, wait.key)),
         }
     }
