@@ -514,9 +514,22 @@ struct Statements<'c> {
     drop_value: Statement<'c>,
 }
 
+/// The place after the last one that a run has in a table, as a value: an `INSERT … SELECT` from the same table would make a table of its
+/// own for what it reads, at each use.
+fn next_seq(table: &str) -> String {
+    format!("(SELECT coalesce(max(seq) + 1, 0) FROM {table} WHERE run = ?1)")
+}
+
+/// A statement of the writer, which is used again and again.
+pub(super) fn prepare<'c>(connection: &'c Connection, text: &str) -> rusqlite::Result<Statement<'c>> {
+    #[cfg(test)]
+    super::tests::makes_no_table_of_its_own(connection, text)?;
+    connection.prepare(text)
+}
+
 impl<'c> Statements<'c> {
     fn prepare(connection: &'c Connection) -> rusqlite::Result<Statements<'c>> {
-        let sql = |text: &str| connection.prepare(text);
+        let sql = |text: &str| prepare(connection, text);
         Ok(Statements {
             find_event_key: sql("SELECT event FROM event_keys WHERE name = ?1 AND key = ?2 AND expires > ?3")?,
             find_idempotency: sql("SELECT run FROM idempotency WHERE name = ?1 AND key = ?2 AND expires > ?3")?,
@@ -554,14 +567,11 @@ impl<'c> Statements<'c> {
             append: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", row::STEP))?,
             append_plain: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, 0, 0, ?4, 1, ?5, ?5, ?6)", row::STEP))?,
             attempt: sql(&format!(
-                "INSERT INTO attempts (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
-                 FROM attempts WHERE run = ?1",
-                row::ATTEMPT
+                "INSERT INTO attempts (run, seq, {}) VALUES (?1, {}, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                row::ATTEMPT,
+                next_seq("attempts")
             ))?,
-            log: sql(&format!(
-                "INSERT INTO logs (run, seq, {}) SELECT ?1, coalesce(max(seq) + 1, 0), ?2, ?3, ?4, ?5, ?6 FROM logs WHERE run = ?1",
-                row::LOG
-            ))?,
+            log: sql(&format!("INSERT INTO logs (run, seq, {}) VALUES (?1, {}, ?2, ?3, ?4, ?5, ?6)", row::LOG, next_seq("logs")))?,
             drop_source: sql("DELETE FROM sources WHERE hash = ?1")?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
             find_cron: sql("SELECT last FROM crons WHERE function = ?1 AND schedule = ?2")?,
@@ -572,8 +582,7 @@ impl<'c> Statements<'c> {
             touch: sql("UPDATE runs SET rev = rev + 1 WHERE id = ?1")?,
             retarget: sql("UPDATE runs SET rev = rev + 1, event = ?2, enter = ?3, keys = ?4, priority_ms = ?5, gates = ?6 \
                  WHERE id = ?1")?,
-            add_event: sql("INSERT INTO batched (run, seq, event) \
-                 SELECT ?1, coalesce(max(seq) + 1, 0), ?2 FROM batched WHERE run = ?1")?,
+            add_event: sql(&format!("INSERT INTO batched (run, seq, event) VALUES (?1, {}, ?2)", next_seq("batched")))?,
             hasten: sql("UPDATE runs SET enter = ?2 WHERE id = ?1")?,
             event_is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
             pause: sql("INSERT OR REPLACE INTO pauses (function, paused, since) VALUES (?1, ?2, ?3)")?,

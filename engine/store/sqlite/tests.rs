@@ -224,6 +224,18 @@ fn runs_that_few_are_like_are_found_by_an_index() {
     assert!(!plan(&[RunState::Failed, RunState::Completed]).contains("runs_broken"));
 }
 
+/// Fails where a statement makes a table of its own at each use, with a cache of pages for it: `INSERT … SELECT` from its own table does,
+/// and `RETURNING`.
+pub(super) fn makes_no_table_of_its_own(connection: &Connection, text: &str) -> rusqlite::Result<()> {
+    let mut explained = connection.prepare(&format!("EXPLAIN {text}"))?;
+    let mut operations = explained.raw_query();
+    while let Some(operation) = operations.next()? {
+        let name: String = operation.get(1)?;
+        assert!(!name.starts_with("OpenEphemeral"), "a statement of the writer makes a table: {text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn waits_are_found_and_left_out_by_an_index() {
     let folder = folder();

@@ -9,6 +9,7 @@ use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{Kind, Pinned, Resolution, WaitKey, WaitRow, WaitState, Write};
 
 use super::super::StoreError;
+use super::apply::prepare;
 use super::row::{self, Decoder};
 
 /// The columns of `waits`, in the order that `decode` reads them.
@@ -24,29 +25,32 @@ pub(super) struct Waits<'c> {
     is_stored: Statement<'c>,
     has_had: Statement<'c>,
     open: Statement<'c>,
+    found: Statement<'c>,
     drop_one: Statement<'c>,
-    give_up: Statement<'c>,
     resolve: Statement<'c>,
     record: Statement<'c>,
+    oldest: Statement<'c>,
     drop: Statement<'c>,
 }
 
 impl<'c> Waits<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Waits<'c>> {
-        let sql = |text: &str| connection.prepare(text);
+        let sql = |text: &str| prepare(connection, text);
         Ok(Waits {
             state: sql("SELECT state FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             is_stored: sql("SELECT 1 FROM events WHERE id = ?1")?,
             has_had: sql("SELECT 1 FROM waits WHERE run = ?1 AND event = ?2")?,
             open: sql("INSERT INTO waits (run, kind, key, what, opened, until, state, field, value) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8) ON CONFLICT DO NOTHING")?,
-            drop_one: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 RETURNING event")?,
-            give_up: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3 AND state <> 2 RETURNING event")?,
+            found: sql("SELECT state, event FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
+            drop_one: sql("DELETE FROM waits WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             resolve: sql("UPDATE waits SET state = 1, event = ?4, failed = ?5, result = ?6, field = NULL, value = NULL \
                  WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
             record: sql("UPDATE waits SET state = 2, failed = 0, result = NULL, field = NULL, value = NULL \
                  WHERE run = ?1 AND kind = ?2 AND key = ?3")?,
-            drop: sql("DELETE FROM waits WHERE run = ?1 RETURNING event")?,
+            // The plus keeps SQLite from walking along the index of events.
+            oldest: sql("SELECT min(+event) FROM waits WHERE run = ?1")?,
+            drop: sql("DELETE FROM waits WHERE run = ?1")?,
         })
     }
 
@@ -73,13 +77,18 @@ impl<'c> Waits<'c> {
                 self.record.execute(params![wait.run.0, wait.kind as u8, &*wait.key])?;
                 Ok(None)
             }
-            Write::DropWait(wait) => {
-                let key = params![wait.run.0, wait.kind as u8, &*wait.key];
-                let named: Option<Option<i64>> = self.give_up.query_row(key, |row| row.get(0)).optional()?;
-                Ok(named.flatten())
-            }
+            Write::DropWait(wait) => self.drop_one(wait, |state| state != RECORDED),
             _ => Ok(None),
         }
+    }
+
+    /// Deletes a wait in one of the states that `which` says; says which event it named.
+    fn drop_one(&mut self, wait: &WaitKey, which: impl Fn(i64) -> bool) -> Result<Option<i64>, StoreError> {
+        let key = params![wait.run.0, wait.kind as u8, &*wait.key];
+        let found: Option<(i64, Option<i64>)> = self.found.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((_, named)) = found.filter(|(state, _)| which(*state)) else { return Ok(None) };
+        self.drop_one.execute(key)?;
+        Ok(named)
     }
 
     /// A wait that is opened again takes its place after all others.
@@ -91,9 +100,9 @@ impl<'c> Waits<'c> {
         if self.open.execute(values)? > 0 {
             return Ok(None);
         }
-        let named = self.drop_one.query_row(params![run.0, *kind as u8, &**key], |row| row.get(0)).optional()?;
+        let named = self.drop_one(&row.wait, |_| true)?;
         self.open.execute(values)?;
-        Ok(named.flatten())
+        Ok(named)
     }
 
     /// Open → resolved; nothing where it is not open.
@@ -113,12 +122,8 @@ impl<'c> Waits<'c> {
 
     /// Deletes the waits of a run; says which of the events that they named is the oldest.
     pub(super) fn drop(&mut self, run: RunId) -> Result<Option<i64>, StoreError> {
-        let mut oldest = None;
-        let mut rows = self.drop.query([run.0])?;
-        while let Some(row) = rows.next()? {
-            let named: Option<i64> = row.get(0)?;
-            oldest = oldest.into_iter().chain(named).min();
-        }
+        let oldest: Option<i64> = self.oldest.query_row([run.0], |row| row.get(0))?;
+        self.drop.execute([run.0])?;
         Ok(oldest)
     }
 }

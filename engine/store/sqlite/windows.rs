@@ -6,6 +6,7 @@ use crate::base::{Id, Millis};
 use crate::rules::{Gate, WindowKey, WindowRow};
 
 use super::super::StoreError;
+use super::apply::prepare;
 use super::names::Names;
 
 /// Where a row stands in the order of the table: function, gate, key, entry.
@@ -23,7 +24,7 @@ pub(super) struct Windows<'c> {
 
 impl<'c> Windows<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Windows<'c>> {
-        let sql = |text: &str| connection.prepare(text);
+        let sql = |text: &str| prepare(connection, text);
         Ok(Windows {
             put: sql("INSERT OR REPLACE INTO windows (function, gate, key, entry, value, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
             raise: sql("INSERT INTO windows (function, gate, key, entry, value, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \

@@ -1,6 +1,6 @@
 //! Waits that stay in the store when an engine starts, where they are found by the value that their events have to have.
 
-use stepwell::base::{Clock as _, EventId, Id};
+use stepwell::base::{EventId, Id};
 use stepwell::rules::{EventRow, List, RunState, WaitState, Write};
 use stepwell::store::{Lane, Store};
 
