@@ -139,7 +139,14 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
                 programs.fold(false, |counted, program| std::mem::take(&mut program.counts) | counted).then_some(())
             })
         }),
+        (1, |plan, _| {
+            without(plan, |plan| {
+                let programs = plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut());
+                programs.fold(false, |has_lines, program| std::mem::take(&mut program.lines) | has_lines).then_some(())
+            })
+        }),
         (plan.replays.len(), |plan, at| without(plan, |plan| removed(&mut plan.replays, at))),
+        (plan.migrates.len(), |plan, at| without(plan, |plan| removed(&mut plan.migrates, at))),
         (plan.calls.len(), |plan, at| without(plan, |plan| removed(&mut plan.calls, at))),
         (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),

@@ -465,6 +465,7 @@ impl World {
             && client.pauses == 2 * self.plan.pauses.len()
             && client.retries == self.plan.retries.len()
             && client.replays == self.plan.replays.len()
+            && client.migrates == self.plan.migrates.len()
             && client.calls == self.plan.calls.len()
             && client.reloads == self.plan.reloads.len();
         done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()
