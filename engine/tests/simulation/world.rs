@@ -360,10 +360,10 @@ impl World {
         false
     }
 
-    /// The disk fails.
-    pub fn fail(&self) {
+    /// The disk fails, in what it does at the moment.
+    pub fn fail(&self, at: &str) {
         let now = self.now();
-        self.facts().note(now, "the disk fails");
+        self.facts().note(now, &format!("the disk fails: {at}"));
         self.life().failed = true;
     }
 
