@@ -50,6 +50,25 @@ pub fn shrink(plan: &Plan, trouble: &str, most: usize) -> Shrunk {
     }
 }
 
+/// Few of these that fail still: leaves them out in halves, then in smaller and smaller pieces, and in the end one by one.
+pub fn fewest<T: Clone>(all: &[T], fails: impl Fn(&[T]) -> bool) -> Vec<T> {
+    let (mut left, mut piece) = (all.to_vec(), all.len().div_ceil(2));
+    while piece > 0 {
+        let mut at = 0;
+        while at < left.len() {
+            let end = (at + piece).min(left.len());
+            let rest = [&left[..at], &left[end..]].concat();
+            if fails(&rest) {
+                left = rest;
+            } else {
+                at = end;
+            }
+        }
+        piece /= 2;
+    }
+    left
+}
+
 /// The trouble of a world, if it is of the same kind, and its story.
 fn fails(plan: Plan, trouble: &str) -> Option<(String, Vec<String>)> {
     let outcome = outcome(plan);
@@ -269,4 +288,12 @@ fn simulation_tells_panics_apart_as_it_shrinks() {
     assert!(!alike(&broken, &broken), "such a plan is none");
     assert!(!is_alike("I5: an effect of 01K9ZQ4T7M2XA", "panic: I5: an effect of 01K9ZQ4T7M2XA"));
     assert!(is_alike("I5: an effect of one", "I5: an effect of another") && !is_alike("I5: an effect", "I3: an effect"));
+}
+
+#[test]
+fn simulation_leaves_out_of_a_list_what_does_not_matter() {
+    let numbers: Vec<u32> = (0..20).collect();
+    assert_eq!(fewest(&numbers, |some| some.contains(&3) && some.contains(&17)), [3_u32, 17]);
+    assert!(fewest(&numbers, |_| true).is_empty());
+    assert_eq!(fewest(&numbers, |some| some.len() == 20), numbers);
 }
