@@ -156,7 +156,7 @@ impl Disk {
             return false;
         }
         if death == Some(Moment::Failed { applied: false }) {
-            self.world.fail();
+            self.world.fail("a commit is lost");
             batch.into_iter().for_each(|commit| commit.answer.give(Err(failure())));
             return false;
         }
@@ -201,7 +201,7 @@ impl Disk {
         self.world.facts().check_doomed();
         self.world.look();
         if death == Some(Moment::Failed { applied: true }) {
-            self.world.fail();
+            self.world.fail("a commit is stored, and is not answered");
             answers.into_iter().for_each(|(_, commit)| commit.answer.give(Err(failure())));
             return false;
         }
@@ -244,7 +244,7 @@ impl Disk {
     fn read(&self) -> Result<(), StoreError> {
         let number = self.reads.fetch_add(1, Ordering::SeqCst);
         if self.death == Some(Way::Read { number }) {
-            self.world.fail();
+            self.world.fail("nothing can be read");
         }
         if self.world.has_failed() { Err(failure()) } else { Ok(()) }
     }

@@ -5,6 +5,7 @@ use stepwell::rules::{Ending, Hold};
 
 use super::dice::Dice;
 use super::edit;
+use super::incident::Incident;
 use super::plan::{
     Backoff, Call, Cancel, Collect, Cron, Death, DiskPlan, Event, Function, Gates, Jump, Limit, Moment, Pause, Plan, Reload, Request,
     Signal, Trigger, WakePlan, Way,
@@ -42,7 +43,10 @@ pub fn world(seed: u64) -> (Plan, Swarm) {
             swarm.rates.push((Feature::InnerRaces, *own.pick(&[20, 50])));
         }
     }
-    let plan = plan(&mut dice, &swarm);
+    let mut plan = plan(&mut dice, &swarm);
+    if let Some(incident) = Incident::of(seed).filter(|incident| incident.goes_with_all()) {
+        incident.add(&mut plan, &mut Dice::new(!seed).fork(9));
+    }
     (plan, swarm)
 }
 
@@ -134,6 +138,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
         pauses,
         retries,
         replays: Vec::new(),
+        migrates: Vec::new(),
         calls: Vec::new(),
         reloads: Vec::new(),
         disk,
@@ -339,7 +344,7 @@ fn death(dice: &mut Dice) -> Death {
     let moment = *dice.pick(&[Moment::Before, Moment::Before, Moment::After, Moment::Answered, failed]);
     let way = match dice.below(16) {
         0..=4 => Way::Flush { number: dice.between(0, 25) as u64, moment },
-        5..=9 => Way::Site { site: *dice.pick(sites::ALL), number: dice.between(0, 3) as u64, moment, drain_ms: None },
+        5..=9 => Way::Site { site: *dice.pick(&sites::ALL[..sites::DRAWN]), number: dice.between(0, 3) as u64, moment, drain_ms: None },
         10 | 11 => Way::Effect { number: dice.between(0, 10) as u64, after: dice.chance(50) },
         12 => Way::Time { ms: *dice.pick(&[1, 1_000, 60_000]) },
         13 => Way::Read { number: dice.between(0, 60) as u64 },

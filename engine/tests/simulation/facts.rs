@@ -2,11 +2,13 @@
 //! was told. Each new fact is held against what was promised; `guarantees.md` numbers the promises I1 to I9; W1 is that
 //! a wait comes to one thing, which fits it, and W2 that it misses nothing; P1 that a paused function begins no run.
 
+mod circle;
 mod editions;
 mod gates;
 mod order;
 mod outside;
 mod power;
+mod told;
 mod values;
 mod waits;
 
@@ -75,6 +77,8 @@ pub struct Facts {
     passed: Passed,
     /// What steps have counted.
     counts: Counts,
+    /// Runs that have failed in the list that is being applied, as long as that has told no script of it.
+    untold: Vec<RunId>,
     /// The engines so far, and which of them died without a clean stop.
     life: u32,
     unclean: HashSet<u32>,
@@ -164,6 +168,7 @@ impl Facts {
             talks: Talks::default(),
             passed: Passed::default(),
             counts: Counts::default(),
+            untold: Vec::new(),
             life: 0,
             unclean: HashSet::new(),
             swept: None,
@@ -254,6 +259,7 @@ impl Facts {
         self.check_counted();
         events.iter().for_each(|event| self.check_cancels(event));
         events.iter().for_each(|event| self.check_planned(event.id));
+        self.check_told();
         self.check_children();
         self.list_ends();
     }
@@ -348,14 +354,13 @@ impl Facts {
         let Some(function) = plan.functions.iter().position(|function| *function.id == *row.function) else {
             return self.broken(format!("I2: run {} is of nobody's function", row.id));
         };
-        let Some(event) = self.events.get(&row.event).map(planned) else {
+        let Some((event, input)) = self.events.get(&row.event).map(|event| (planned(event), told::seen_in(event))) else {
             return self.broken(format!("I2: run {} came before its event", row.id));
         };
         let declared = &plan.functions[function];
         let keys: Vec<String> = declared.limits.iter().map(|limit| limit.value(&event.data)).collect();
         let stored: Vec<String> = row.keys.iter().map(|key| key.to_string()).collect();
         self.hold(keys == stored, || format!("run {} has keys {stored:?} instead of {keys:?}", row.id));
-        let input = event.data["n"].as_i64().unwrap_or(3);
         let is_there = self.editions_at(row.created).any(|edition| declared.is_there(edition));
         self.hold(is_there, || format!("I2: run {} is of a function that is gone", row.id));
         let version = declared.version_in(self.edition);
@@ -399,6 +404,7 @@ impl Facts {
         let mut wanted = Vec::new();
         wanted.extend(self.invoked(id));
         wanted.extend(self.ticked(id));
+        wanted.extend(self.told_by(id));
         for (at, function) in plan.functions.iter().enumerate() {
             if !function.starts_on(&event) || !self.may_start(id, at, accepted) {
                 continue;
@@ -484,14 +490,17 @@ impl Facts {
         }
     }
 
-    /// The `n` of a run's event.
+    /// The `n` that a run's handler sees.
     fn input_of(&self, run: &Run) -> i64 {
-        self.events.get(&run.event).and_then(|event| planned(event).data["n"].as_i64()).unwrap_or(3)
+        self.events.get(&run.event).map_or(3, told::seen_in)
     }
 
     fn adopted(&mut self, id: RunId, version: &Arc<str>, now: Millis) {
-        self.note(now, &format!("{id} was taken over by another version"));
         let adopted = self.versions.get(version).copied();
+        if self.runs.get(&id).is_some_and(|run| run.state != RunState::Running && !run.state.is_terminal()) {
+            return self.migrated(id, adopted, now);
+        }
+        self.note(now, &format!("{id} was taken over by another version"));
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.live(id) else { return };
         let (runs_on, made_with, function) = (run.runs_on, run.made_with, run.function);
@@ -645,6 +654,11 @@ impl Facts {
             asked = self.may_lose_child(id);
         } else if said.starts_with("singleton: ") || said.starts_with("cancel_on: ") {
             asked = self.may_be_cancelled(id, said);
+        } else if said.starts_with("deadlock: ") {
+            asked = self.may_break_circle(id);
+        }
+        if state == RunState::Failed {
+            self.has_failed(id, function);
         }
         let ends = match (state, &end) {
             (RunState::Completed, Some(End::Completed(value))) => serde_json::from_str::<Value>(said).is_ok_and(|said| said == *value),

@@ -14,6 +14,7 @@ mod draw;
 mod edit;
 mod facts;
 mod flow;
+mod incident;
 mod places;
 mod plan;
 mod print;
@@ -28,6 +29,7 @@ mod tally;
 mod world;
 
 use dice::Dice;
+use incident::Incident;
 use stepwell::rules::Ending;
 
 use plan::{Death, Moment, Plan, Way};
@@ -35,7 +37,7 @@ use tally::Tally;
 use world::Outcome;
 
 /// Worlds that are tried where nothing else is said.
-const WORLDS: u64 = 370;
+const WORLDS: u64 = incident::FROM + 21;
 /// Lines of a failed world's story that are printed, unless it was asked for alone.
 const LINES: usize = 80;
 /// Worlds that are tried to find the shortest one that fails.
@@ -73,18 +75,22 @@ fn describe(plan: &Plan) {
     }
     plan.requests.iter().for_each(|request| println!("{request:?}"));
     println!("cancels {:?}\nsignals {:?}\npauses {:?}\nretries {:?}", plan.cancels, plan.signals, plan.pauses, plan.retries);
-    println!("replays {:?}\ncalls {:?}", plan.replays, plan.calls);
+    println!("replays {:?}\ncalls {:?}\nmigrates {:?}", plan.replays, plan.calls, plan.migrates);
     println!("reloads {:?}\ndeaths {:?}\njumps {:?}\n{:?} {:?}\n", plan.reloads, plan.deaths, plan.jumps, plan.disk, plan.wakes);
 }
 
-/// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made.
+/// Lets the world of a seed pass, and again with an engine that dies before and after one of the commits that it made. The same for
+/// the incident of the seed alone.
 fn each_plan(seed: u64, mut each: impl FnMut(&Plan, Outcome)) {
-    let (plan, _) = draw::world(seed);
-    let outcome = shrink::outcome(plan.clone());
-    let aimed = sites::aimed(&plan, &outcome.met, &mut Dice::new(!seed));
-    each(&plan, outcome);
-    for plan in aimed.into_iter().flatten() {
-        each(&plan, shrink::outcome(plan.clone()));
+    let incident = Incident::of(seed);
+    let alone = incident.map(|incident| alone(incident, seed));
+    for plan in std::iter::once(draw::world(seed).0).chain(alone) {
+        let outcome = shrink::outcome(plan.clone());
+        let aimed = sites::aimed(&plan, &outcome.met, incident.map(Incident::site), &mut Dice::new(!seed));
+        each(&plan, outcome);
+        for plan in aimed.into_iter().flatten() {
+            each(&plan, shrink::outcome(plan.clone()));
+        }
     }
 }
 
@@ -120,7 +126,8 @@ fn simulation_keeps_every_promise() {
 
 #[test]
 fn simulation_of_one_seed_is_always_the_same() {
-    for seed in (1..30).chain(seeds(draw::RACES_FROM, 10)).chain(seeds(draw::INNER_RACES_FROM, 5)) {
+    let later = seeds(draw::INNER_RACES_FROM, 5).chain(seeds(incident::FROM, incident::ALL.len() as u64));
+    for seed in (1..30).chain(seeds(draw::RACES_FROM, 10)).chain(later) {
         let (first, second) = (pass(seed), pass(seed));
         let differ = first.iter().zip(&second).position(|(one, other)| one != other);
         assert_eq!(differ, None, "seed {seed}: {:?}", differ.map(|at| (&first[at], &second[at])));
@@ -133,11 +140,15 @@ fn simulation_of_one_seed_is_always_the_same() {
 #[test]
 fn simulation_survives_a_cut_between_any_two_commits() {
     let mut cuts = 0;
-    for seed in (0..100).chain(seeds(draw::RACES_FROM, 20)).chain(seeds(draw::INNER_RACES_FROM, 10)) {
-        let plan = single(seed);
+    let drawn = (0..100).chain(seeds(draw::RACES_FROM, 20)).chain(seeds(draw::INNER_RACES_FROM, 10)).map(|seed| (seed, None));
+    let incidents = seeds(incident::FROM, incident::ALL.len() as u64).map(|seed| (seed, Incident::of(seed)));
+    for (seed, incident) in drawn.chain(incidents) {
+        let plan = incident.map_or_else(|| single(seed), |incident| alone(incident, seed));
         let uncut = shrink::outcome(plan.clone());
         assert_eq!(uncut.trouble, None, "seed {seed}, without a cut\n{}", uncut.trace.join("\n"));
         assert!(uncut.runs > 0, "seed {seed}: nothing has run");
+        let is_met = |incident: Incident| uncut.met.iter().any(|met| met.contains_key(&incident.site()));
+        assert!(incident.is_none_or(is_met), "seed {seed}: {incident:?} did not come up\n{}", uncut.trace.join("\n"));
         for number in 0..uncut.flushes {
             for moment in [Moment::Before, Moment::After] {
                 let death = Death {
@@ -182,11 +193,19 @@ fn single(seed: u64) -> Plan {
     plan.requests[0].has_ids = true;
     (plan.cancels, plan.signals, plan.pauses, plan.retries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     plan.replays.clear();
+    plan.migrates.clear();
     plan.calls.clear();
     plan.reloads.clear();
     plan.jumps.clear();
     plan.deaths.clear();
     (plan.disk.batch, plan.disk.full, plan.disk.slow, plan.disk.late, plan.kept) = (1, 0, 0, 0, None);
+    plan
+}
+
+/// A world with an incident, and nothing else.
+fn alone(incident: Incident, seed: u64) -> Plan {
+    let mut plan = Plan { functions: Vec::new(), requests: Vec::new(), events: 0, ..single(seed) };
+    incident.add(&mut plan, &mut Dice::new(seed));
     plan
 }
 
@@ -201,7 +220,7 @@ fn simulation_sees_each_broken_promise() {
     }
 }
 
-/// The first world that a sabotage brings to this trouble, and the shortest one that fails alike.
+/// The first world that a sabotage brings to this trouble, and the shortest one that fails alike: nothing in it may be left out.
 fn shrunk(sabotage: sabotage::Sabotage, promise: &str) -> Plan {
     let broken = |seed| Plan { sabotage: Some(sabotage), ..draw::world(seed).0 };
     let mut failing = (0..WORLDS).map(|seed| (seed, world::run(broken(seed)).trouble.unwrap_or_default()));
@@ -211,10 +230,13 @@ fn shrunk(sabotage: sabotage::Sabotage, promise: &str) -> Plan {
     println!("{sabotage:?}: {} of {} in {} worlds", shrunk.plan.size(), plan.size(), shrunk.tried);
     describe(&shrunk.plan);
     assert!(shrunk.trouble.starts_with(promise), "{}", shrunk.trouble);
+    let shorter = shrink::shorter(&shrunk.plan, &shrunk.trouble);
+    shorter.iter().for_each(describe);
+    assert!(shorter.is_none(), "a shorter one fails alike, which is above");
     shrunk.plan
 }
 
-/// A world that fails is shrunk to something that can be read: nothing in it may be left out.
+/// A world that fails is shrunk to something that can be read.
 #[test]
 fn simulation_shrinks_what_fails() {
     for (sabotage, promise) in [(sabotage::Sabotage::LostRecords, "I5"), (sabotage::Sabotage::LostEnds, "I3")] {

@@ -6,13 +6,19 @@ use std::path::Path;
 
 use super::sites::{self, Site};
 
-/// The files of `engine/exec` that hand lists to the store, or to whoever hands them on: how often each does, and for which sites.
+/// The rooms in which somebody commits.
+const ROOMS: [&str; 2] = ["exec", "script"];
+
+/// The files of these rooms that hand lists to the store, or to whoever hands them on: how often each does, and for which sites. A site
+/// that several of them name makes the same list wherever it comes from, so nobody can tell from the list which of them it was: a start
+/// is the same whether the scheduler deals it or a worker had it lent, a barrier is always empty, and an event resolves a wait by the same
+/// two rows whether it came or was looked back for.
 const PLACES: &[(&str, usize, &[Site])] = &[
-    ("crons.rs", 2, &[Site::Position]),
-    ("ending.rs", 1, &[Site::Cancel, Site::Orphan, Site::StartTimeout, Site::FinishTimeout]),
+    ("exec/crons.rs", 2, &[Site::Position, Site::Missed]),
+    ("exec/ending.rs", 1, &[Site::Cancel, Site::Orphan, Site::StartTimeout, Site::FinishTimeout]),
     (
         // For whoever is collected there: scripts, the ends of runs, and what comes from outside.
-        "gather.rs",
+        "exec/gather.rs",
         1,
         &[
             Site::Accept,
@@ -32,7 +38,7 @@ const PLACES: &[(&str, usize, &[Site])] = &[
         ],
     ),
     (
-        "ingest.rs",
+        "exec/ingest.rs",
         2,
         &[
             Site::Accept,
@@ -47,33 +53,49 @@ const PLACES: &[(&str, usize, &[Site])] = &[
             Site::Repeat,
         ],
     ),
-    ("invoke.rs", 3, &[Site::Call, Site::Invoke, Site::GiveUp, Site::Deadlock]),
-    ("left.rs", 1, &[Site::Leave]),
-    ("migrate.rs", 1, &[Site::Migrate, Site::RetryNow]),
+    ("exec/invoke.rs", 3, &[Site::Call, Site::Invoke, Site::GiveUp, Site::Deadlock]),
+    ("exec/left.rs", 1, &[Site::Leave]),
+    ("exec/migrate.rs", 1, &[Site::Migrate, Site::RetryNow]),
     // For the scheduler, and for what follows from a start.
-    ("mod.rs", 1, &[Site::Recover, Site::Poison, Site::Sources, Site::Position, Site::Gone, Site::Rethrottle, Site::Barrier]),
-    ("pause.rs", 1, &[Site::Pause]),
-    ("post.rs", 6, &[Site::Send, Site::Signal, Site::Open, Site::Barrier, Site::Resolve, Site::TimeOut, Site::CancelOn]),
-    ("recovery.rs", 1, &[Site::Recover, Site::Poison, Site::Sources]),
-    ("reload.rs", 2, &[Site::NewSources, Site::Barrier]),
-    ("replay.rs", 3, &[Site::RetryNow, Site::Replay]),
-    ("scheduler/reload.rs", 1, &[Site::Position, Site::Rethrottle]),
-    ("scheduler/start.rs", 2, &[Site::Start, Site::PassedOn, Site::Throttle, Site::Gone]),
-    ("upkeep.rs", 2, &[Site::OldSources, Site::Sweep]),
-    ("waits.rs", 1, &[Site::Resolve]),
     (
-        "worker.rs",
+        "exec/mod.rs",
+        1,
+        &[Site::Recover, Site::Poison, Site::Sources, Site::Position, Site::Missed, Site::Gone, Site::Rethrottle, Site::Barrier],
+    ),
+    ("exec/pause.rs", 1, &[Site::Pause]),
+    ("exec/post.rs", 6, &[Site::Send, Site::Signal, Site::Open, Site::Barrier, Site::Resolve, Site::TimeOut, Site::CancelOn]),
+    ("exec/recovery.rs", 1, &[Site::Recover, Site::Poison, Site::Sources]),
+    ("exec/reload.rs", 2, &[Site::NewSources, Site::Barrier]),
+    ("exec/replay.rs", 3, &[Site::RetryNow, Site::Replay]),
+    ("exec/scheduler/reload.rs", 1, &[Site::Position, Site::Rethrottle]),
+    ("exec/scheduler/start.rs", 2, &[Site::Start, Site::PassedOn, Site::Throttle, Site::Gone]),
+    ("exec/upkeep.rs", 2, &[Site::OldSources, Site::Sweep]),
+    ("exec/waits.rs", 1, &[Site::Hear]),
+    (
+        "exec/worker.rs",
         5,
         &[Site::Start, Site::PassedOn, Site::Throttle, Site::Complete, Site::Fail, Site::Tell, Site::Sleep, Site::Wait, Site::Requeue],
     ),
+    ("script/api/steps.rs", 1, &[Site::Keep]),
+    // A branch is suspended.
+    ("script/attempt.rs", 1, &[Site::Sleep, Site::BackOff, Site::Lines]),
+    (
+        "script/attempt/journal.rs",
+        3,
+        &[Site::Tiny, Site::Record, Site::Keep, Site::StepFailed, Site::Adopt, Site::BackOff, Site::Waited, Site::Race],
+    ),
+    // What is pending goes along with what the engine makes of a demand.
+    ("script/attempt/posts.rs", 6, &[Site::Send, Site::Signal, Site::Invoke, Site::Open, Site::Waited, Site::Leave, Site::Race]),
+    // Any store is a desk, which hands over what scripts hand to it.
+    ("script/mod.rs", 2, &[Site::Record]),
 ];
 
 /// What a line hands lists over with: to the store, to a method that does no more than that, or to a collector of lists.
 const CALLS: [&str; 3] = [".commit(", "Intake::commit(", ".checkpoint("];
 
-/// How often each file below a folder commits, by its path there.
+/// How often each file of these rooms commits, by its path.
 fn calls(root: &Path) -> BTreeMap<String, usize> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    let (mut found, mut folders) = (BTreeMap::new(), ROOMS.map(|room| root.join(room)).to_vec());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
@@ -94,7 +116,7 @@ fn calls(root: &Path) -> BTreeMap<String, usize> {
 
 #[test]
 fn simulation_knows_each_place_that_commits() {
-    let found = calls(&Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/exec"));
+    let found = calls(&Path::new(env!("CARGO_MANIFEST_DIR")).join("engine"));
     let listed: BTreeMap<String, usize> = PLACES.iter().map(|(file, count, _)| ((*file).to_owned(), *count)).collect();
     assert_eq!(found, listed, "which sites are its lists for? `Site::of` has to know them, and PLACES says it");
     let named: BTreeSet<Site> = PLACES.iter().flat_map(|(_, _, sites)| *sites).copied().collect();

@@ -7,7 +7,7 @@ pub mod gates;
 use std::fmt::Write;
 
 use serde_json::Value;
-use stepwell::rules::{Ending, Hold};
+use stepwell::rules::{Ending, Hold, ended};
 
 use super::dice::Dice;
 use super::print;
@@ -30,6 +30,8 @@ pub struct Plan {
     pub retries: Vec<Cancel>,
     /// Runs that have ended are done again.
     pub replays: Vec<Cancel>,
+    /// Runs that are suspended are taken to the newest version of their handlers.
+    pub migrates: Vec<Cancel>,
     /// Functions are invoked from outside.
     pub calls: Vec<Call>,
     /// The project is edited while an engine lives, and reloaded.
@@ -48,7 +50,7 @@ pub struct Plan {
     pub sabotage: Option<Sabotage>,
 }
 
-/// A function of the project.
+/// A function of the project, or the script for the failures of another one, which its id says.
 #[derive(Debug, Clone)]
 pub struct Function {
     pub id: String,
@@ -238,10 +240,22 @@ impl Plan {
             let _ = writeln!(text, "  thing/{event}: {{}}");
         }
         text.push_str("functions:\n");
-        for function in self.functions.iter().filter(|function| function.is_there(edition)) {
+        for (number, function) in self.functions.iter().enumerate() {
+            if ended::failing_function(&function.id).is_some() || !function.is_there(edition) {
+                continue;
+            }
             function.write(&mut text, edition, self.sabotage);
+            if let Some(script) = self.script_for(number) {
+                let _ = writeln!(text, "    on_failure: handlers/{}.rhai", self.functions[script].id);
+            }
         }
         text
+    }
+
+    /// The script that is told of the failures of a function.
+    pub fn script_for(&self, function: usize) -> Option<usize> {
+        let script = ended::on_failure_of(&self.functions[function].id);
+        self.functions.iter().position(|function| function.id == script)
     }
 
     /// Its statements, and everything else that may be left out of it.
@@ -256,6 +270,7 @@ impl Plan {
             + self.pauses.len()
             + self.retries.len()
             + self.replays.len()
+            + self.migrates.len()
             + self.calls.len()
             + self.reloads.len()
             + self.deaths.len()

@@ -239,6 +239,9 @@ impl Page<'_> {
     }
 
     fn step(&mut self, step: &Step) -> fmt::Result {
+        if self.program.lines {
+            self.line(&format!("log::info(\"{} comes\");", step.name))?;
+        }
         let caught = step.caught != Caught::No;
         if caught {
             // `try` is a statement, so the variable stands before it.

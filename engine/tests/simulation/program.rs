@@ -28,6 +28,8 @@ pub struct Program {
     pub edition: u32,
     /// Whether some of its steps count under one key, as those of all programs do.
     pub counts: bool,
+    /// Whether it writes a line into its log before each of its steps.
+    pub lines: bool,
 }
 
 /// A function of the script: takes a number, gives one.
@@ -205,7 +207,7 @@ pub fn random(dice: &mut Dice, swarm: &Swarm, attempts: u32, around: &Around) ->
         Scope { known: Vec::new(), own_from: 0, depth: 0, in_helper: false, branches: 0, helpers: helpers.len(), recorded: true };
     let length = author.dice.between(1, swarm.length);
     let body = author.block(&mut scope, length);
-    Program { helpers, body, result: scope.known, edition: 0, counts: false }
+    Program { helpers, body, result: scope.known, edition: 0, counts: false, lines: false }
 }
 
 struct Author<'a> {
@@ -390,6 +392,11 @@ impl Program {
     /// Whether a step of it counts.
     pub fn has_counting(&self, step: &Step) -> bool {
         self.counts && step.may_count()
+    }
+
+    /// Whether code between its steps throws somewhere.
+    pub fn is_flaky(&self) -> bool {
+        self.body.iter().any(|stmt| matches!(stmt, Stmt::Flaky { .. }))
     }
 
     /// How often the code at this place throws.

@@ -36,6 +36,7 @@ fn calm(functions: Vec<Function>, requests: Vec<Request>, dice: &mut Dice) -> Pl
         pauses: Vec::new(),
         retries: Vec::new(),
         replays: Vec::new(),
+        migrates: Vec::new(),
         calls: Vec::new(),
         reloads: Vec::new(),
         disk,

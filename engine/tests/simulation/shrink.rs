@@ -6,7 +6,12 @@ use stepwell::rules::Hold;
 use super::edit::{self, CUTS};
 use super::plan::{Backoff, Function, Plan, gates};
 use super::program::Program;
-use super::world::{self, Outcome};
+use super::world::{self, NO_PROJECT, Outcome};
+
+/// What a trouble begins with that is a panic.
+const PANIC: &str = "panic: ";
+/// Words of a panic by which it is known.
+const WORDS: usize = 12;
 
 /// What was looked for, and found.
 pub struct Shrunk {
@@ -45,24 +50,61 @@ pub fn shrink(plan: &Plan, trouble: &str, most: usize) -> Shrunk {
     }
 }
 
+/// Few of these that fail still: leaves them out in halves, then in smaller and smaller pieces, and in the end one by one.
+pub fn fewest<T: Clone>(all: &[T], fails: impl Fn(&[T]) -> bool) -> Vec<T> {
+    let (mut left, mut piece) = (all.to_vec(), all.len().div_ceil(2));
+    while piece > 0 {
+        let mut at = 0;
+        while at < left.len() {
+            let end = (at + piece).min(left.len());
+            let rest = [&left[..at], &left[end..]].concat();
+            if fails(&rest) {
+                left = rest;
+            } else {
+                at = end;
+            }
+        }
+        piece /= 2;
+    }
+    left
+}
+
 /// The trouble of a world, if it is of the same kind, and its story.
 fn fails(plan: Plan, trouble: &str) -> Option<(String, Vec<String>)> {
     let outcome = outcome(plan);
-    outcome.trouble.filter(|found| kind(found) == kind(trouble)).map(|found| (found, outcome.trace))
+    outcome.trouble.filter(|found| is_alike(found, trouble)).map(|found| (found, outcome.trace))
 }
 
 /// What a world comes to; the panic of an engine is a trouble as well.
 pub fn outcome(plan: Plan) -> Outcome {
     std::panic::catch_unwind(|| world::run(plan)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-        Outcome { trouble: Some(format!("panic: {}", said.unwrap_or_default())), ..Outcome::default() }
+        Outcome { trouble: Some(format!("{PANIC}{}", said.unwrap_or_default())), ..Outcome::default() }
     })
 }
 
-/// The promise that a trouble names, or its words without ids, keys and numbers.
-pub fn kind(trouble: &str) -> String {
+/// A plan that is shorter by one thing and comes to a trouble of the same kind; none where there is none.
+pub fn shorter(plan: &Plan, trouble: &str) -> Option<Plan> {
+    let mut candidates = (0..).map_while(|number| candidate(plan, number)).flatten();
+    candidates.find(|candidate| fails(candidate.clone(), trouble).is_some())
+}
+
+/// Whether what was found is what was looked for. A plan whose project does not load shows nothing of the engine, whatever was looked for.
+fn is_alike(found: &str, trouble: &str) -> bool {
+    let is_none = found.strip_prefix(PANIC).is_some_and(|said| said.starts_with(NO_PROJECT));
+    !is_none && kind(found) == kind(trouble)
+}
+
+/// The promise that a trouble names, how a panic begins, or the words of a trouble without ids, keys and numbers.
+fn kind(trouble: &str) -> String {
+    if let Some(said) = trouble.strip_prefix(PANIC) {
+        // Numbers and ids are others each time.
+        let word = |word: &str| if word.contains(|letter: char| letter.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+        let words: Vec<String> = said.lines().next().unwrap_or_default().split(' ').take(WORDS).map(word).collect();
+        return format!("{PANIC}{}", words.join(" "));
+    }
     match trouble.split_once(':') {
-        Some((promise, _)) if promise.starts_with(['I', 'G', 'W', 'p']) && promise.len() < 6 => promise.to_owned(),
+        Some((promise, _)) if promise.starts_with(['I', 'G', 'W', 'P']) && promise.len() < 6 => promise.to_owned(),
         _ => trouble.split(' ').filter(|word| word.chars().all(|letter| letter.is_ascii_lowercase())).collect::<Vec<_>>().join(" "),
     }
 }
@@ -139,7 +181,14 @@ fn ways(plan: &Plan) -> Vec<(usize, Make)> {
                 programs.fold(false, |counted, program| std::mem::take(&mut program.counts) | counted).then_some(())
             })
         }),
+        (1, |plan, _| {
+            without(plan, |plan| {
+                let programs = plan.functions.iter_mut().flat_map(|function| function.versions.iter_mut());
+                programs.fold(false, |has_lines, program| std::mem::take(&mut program.lines) | has_lines).then_some(())
+            })
+        }),
         (plan.replays.len(), |plan, at| without(plan, |plan| removed(&mut plan.replays, at))),
+        (plan.migrates.len(), |plan, at| without(plan, |plan| removed(&mut plan.migrates, at))),
         (plan.calls.len(), |plan, at| without(plan, |plan| removed(&mut plan.calls, at))),
         (plan.reloads.len(), |plan, at| without(plan, |plan| removed(&mut plan.reloads, at))),
         (plan.jumps.len(), |plan, at| without(plan, |plan| removed(&mut plan.jumps, at))),
@@ -227,4 +276,24 @@ fn simpler(function: &mut Function, at: usize) -> Option<()> {
             Some(())
         }
     }
+}
+
+#[test]
+fn simulation_tells_panics_apart_as_it_shrinks() {
+    let alike = |found: &str, trouble: &str| is_alike(&format!("{PANIC}{found}"), &format!("{PANIC}{trouble}"));
+    assert!(alike("index out of bounds: the len is 3 but the index is 5", "index out of bounds: the len is 1 but the index is 17"));
+    assert!(alike("run 01K9ZQ4T7M2XA is gone\nand more", "run 01K9ZQ4T7M2XB is gone"), "each run has an id of its own");
+    assert!(!alike("index out of bounds: the len is 3 but the index is 5", "called `Option::unwrap()` on a `None` value"));
+    let broken = format!("{NO_PROJECT}:\nE0102");
+    assert!(!alike(&broken, &broken), "such a plan is none");
+    assert!(!is_alike("I5: an effect of 01K9ZQ4T7M2XA", "panic: I5: an effect of 01K9ZQ4T7M2XA"));
+    assert!(is_alike("I5: an effect of one", "I5: an effect of another") && !is_alike("I5: an effect", "I3: an effect"));
+}
+
+#[test]
+fn simulation_leaves_out_of_a_list_what_does_not_matter() {
+    let numbers: Vec<u32> = (0..20).collect();
+    assert_eq!(fewest(&numbers, |some| some.contains(&3) && some.contains(&17)), [3_u32, 17]);
+    assert!(fewest(&numbers, |_| true).is_empty());
+    assert_eq!(fewest(&numbers, |some| some.len() == 20), numbers);
 }

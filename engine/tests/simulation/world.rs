@@ -28,6 +28,8 @@ use client::Client;
 
 /// 2026-01-01, the day on which every world begins.
 const START: Millis = Millis(1_767_225_600_000);
+/// What a panic says where a project does not load: a plan that is none.
+pub const NO_PROJECT: &str = "the project does not load";
 /// Whatever has not ended by then never will: the longest program sleeps for some days.
 const HORIZON: Span = Span(400 * 24 * 3_600_000);
 
@@ -231,7 +233,7 @@ impl World {
             Ok((project, _)) => Arc::new(project),
             Err(problems) => {
                 let problems: Vec<String> = problems.iter().map(|problem| format!("{problem:?}")).collect();
-                panic!("the project does not load:\n{}\n{}", problems.join("\n"), self.plan.yaml(edition));
+                panic!("{NO_PROJECT}:\n{}\n{}", problems.join("\n"), self.plan.yaml(edition));
             }
         };
         for (number, function) in self.plan.functions.iter().enumerate() {
@@ -358,10 +360,10 @@ impl World {
         false
     }
 
-    /// The disk fails.
-    pub fn fail(&self) {
+    /// The disk fails, in what it does at the moment.
+    pub fn fail(&self, at: &str) {
         let now = self.now();
-        self.facts().note(now, "the disk fails");
+        self.facts().note(now, &format!("the disk fails: {at}"));
         self.life().failed = true;
     }
 
@@ -465,6 +467,7 @@ impl World {
             && client.pauses == 2 * self.plan.pauses.len()
             && client.retries == self.plan.retries.len()
             && client.replays == self.plan.replays.len()
+            && client.migrates == self.plan.migrates.len()
             && client.calls == self.plan.calls.len()
             && client.reloads == self.plan.reloads.len();
         done && client.asks.iter().all(|ask| ask.done) && self.facts().all_ended()

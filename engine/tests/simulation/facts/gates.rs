@@ -286,8 +286,11 @@ impl Facts {
         let Some(run) = self.runs.get(&id) else { return };
         let Some(key) = run.gates.as_ref().and_then(|gates| gates.throttle.clone()) else { return };
         let function = run.function;
-        let Some((rate, burst)) = self.plan.functions[function].gates.throttle else { return };
-        let interval_us = rate.seconds * 1_000_000 / rate.limit;
+        let gates = &self.plan.functions[function].gates;
+        let Some((rate, burst)) = gates.throttle else { return };
+        // Where an edit changes it, a bucket lacks as many starts as before; so two starts are never closer than the quicker rule says.
+        let rates = std::iter::once(rate).chain(gates.rethrottled.map(|(_, rate)| rate));
+        let interval_us = rates.map(|rate| rate.seconds * 1_000_000 / rate.limit).min().unwrap_or_default();
         let starts = self.passed.starts.entry((function, Arc::clone(&key))).or_default();
         // A start counts from when it was decided. One that waits for room on a full disk comes to it after later ones.
         starts.insert(starts.partition_point(|other| *other <= at), at);

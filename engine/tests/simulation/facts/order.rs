@@ -6,7 +6,7 @@ use stepwell::base::{Millis, RunId, Span};
 use stepwell::rules::{Hold, RunState, family};
 
 use super::super::plan::{Function, Limit};
-use super::{Facts, Run};
+use super::{Facts, Run, told};
 
 impl Facts {
     /// I7: nobody with the same slots who came before, or has begun already, is left behind.
@@ -20,6 +20,10 @@ impl Facts {
             // A start that was refused is tried again later, once that is known: one that was admitted after it may come before it
             // on disk, unless it needs the same slot.
             if !alike || (!alone && self.refused.contains(other_id)) {
+                continue;
+            }
+            // Of what an end makes others are told by whoever has committed that, once it is known that the run had begun.
+            if self.way(other) == Way::End {
                 continue;
             }
             // Before its answer nobody knows it; answers that are not late come in the order of the commits. What a script asks for
@@ -59,6 +63,7 @@ impl Facts {
             _ if run.replays => Way::Replay,
             _ if self.is_called(run.event) => Way::Call,
             Some(event) if &*event.name == family::INVOKED => Way::Invoke,
+            Some(event) if told::is_of_failure(event) => Way::End,
             _ => Way::Event,
         }
     }
@@ -75,28 +80,36 @@ impl Facts {
         let plan = Arc::clone(&self.plan);
         let Some(run) = self.runs.get(&id) else { return };
         let mut over = Vec::new();
-        for (number, limit) in plan.functions[run.function].limits.iter().enumerate() {
+        let function = &plan.functions[run.function];
+        for (number, limit) in function.limits.iter().enumerate() {
             if limit.hold == Hold::Run && !anew {
                 continue;
             }
-            let wanted = scope(&plan.functions[run.function], number);
-            let holders = self.runs.iter().filter(|(_, other)| {
-                let holds = match limit.hold {
-                    Hold::Active => other.state == RunState::Running,
-                    Hold::Run => other.started.is_some() && !other.state.is_terminal() && other.state != RunState::Parked,
-                };
-                let function = &plan.functions[other.function];
-                let same = |at: usize| wanted == scope(function, at) && other.keys[at] == run.keys[number];
-                // Nobody knows the limits of a function that is gone.
-                holds && function.is_there(self.edition) && (0..function.limits.len()).any(same)
-            });
-            let holders: Vec<RunId> = holders.map(|(id, _)| *id).collect();
-            let allowed = self.allowed(&plan.functions[run.function], limit, at);
+            let holders = self.holders(run, number);
+            let allowed = self.allowed(function, limit, at);
             if holders.len() > allowed as usize {
-                over.push(format!("I6: {holders:?} hold {wanted} for {} at once; the limit is {allowed}", run.keys[number]));
+                let (scope, key) = (scope(function, number), &run.keys[number]);
+                over.push(format!("I6: {holders:?} hold {scope} for {key} at once; the limit is {allowed}"));
             }
         }
         over.into_iter().for_each(|what| self.broken(what));
+    }
+
+    /// The runs that have a slot of this one of a run's limits, for its key.
+    pub(super) fn holders(&self, run: &Run, number: usize) -> Vec<RunId> {
+        let own = &self.plan.functions[run.function];
+        let (hold, wanted) = (own.limits[number].hold, scope(own, number));
+        let holders = self.runs.iter().filter(|(_, other)| {
+            let holds = match hold {
+                Hold::Active => other.state == RunState::Running,
+                Hold::Run => other.started.is_some() && !other.state.is_terminal() && other.state != RunState::Parked,
+            };
+            let function = &self.plan.functions[other.function];
+            let same = |at: usize| wanted == scope(function, at) && other.keys[at] == run.keys[number];
+            // Nobody knows the limits of a function that is gone.
+            holds && function.is_there(self.edition) && (0..function.limits.len()).any(same)
+        });
+        holders.map(|(id, _)| *id).collect()
     }
 }
 
@@ -111,6 +124,8 @@ enum Way {
     Call,
     /// Whoever has another run done again.
     Replay,
+    /// The end of another run.
+    End,
 }
 
 /// Its place in line, with its head start.

@@ -148,8 +148,11 @@ impl Facts {
         let Some(row) = self.talks.waits.get(wait).cloned() else {
             return self.broken(format!("W1: {id} `{key}` was resolved, which is not open"));
         };
-        if let (Resolution::Failed(_), WaitState::Resolved(Resolution::TimedOut), What::Run(_)) = (&with, &row.state, &*row.what) {
-            // The same list gives it up and cancels what it was for; the first of the two counts.
+        if let (Resolution::Failed(_), WaitState::Resolved(Resolution::TimedOut | Resolution::Failed(_)), What::Run(child)) =
+            (&with, &row.state, &*row.what)
+            && self.talks.dropped.contains(child)
+        {
+            // The same list says what it has come to and cancels what it was for; the first of the two counts.
             return;
         }
         self.hold(row.state == WaitState::Open, || format!("W1: {id} `{key}` was resolved twice: {:?}, then {with:?}", row.state));
@@ -275,6 +278,22 @@ impl Facts {
         self.talks.given_up.contains(&child)
     }
 
+    /// The runs that a run waits for, if for nothing else, and as long as they need; also one that is being cancelled so that a circle is
+    /// broken.
+    pub(super) fn waits_for_runs(&self, id: RunId) -> Option<Vec<RunId>> {
+        let waits = self.of(id).filter(|row| !matches!(row.state, WaitState::Recorded(_)));
+        let child = |row: &WaitRow| match &*row.what {
+            What::Run(child) if (row.state == WaitState::Open && row.until.is_none()) || is_of_circle(row) => Some(*child),
+            _ => None,
+        };
+        waits.map(child).collect()
+    }
+
+    /// Whether the run that waits for this one is told that it stood in a circle.
+    pub(super) fn is_told_of_circle(&self, child: RunId) -> bool {
+        self.talks.waits.values().any(|row| *row.what == What::Run(child) && is_of_circle(row))
+    }
+
     /// Whether something has come that a run has not recorded.
     pub(super) fn has_news(&self, id: RunId) -> bool {
         self.of(id).any(|row| matches!(row.state, WaitState::Resolved(_)))
@@ -388,6 +407,11 @@ impl Facts {
         stored.sort_by(|one, other| one.wait.cmp(&other.wait));
         stored.iter().eq(self.of(id))
     }
+}
+
+/// Whether a wait has come to that what it is for stood in a circle.
+fn is_of_circle(row: &WaitRow) -> bool {
+    matches!(&row.state, WaitState::Resolved(Resolution::Failed(why)) if why.code == "E0424")
 }
 
 /// What events a stored wait is for.

@@ -18,6 +18,8 @@ pub struct Gates {
     pub singleton: Option<(bool, Key)>,
     /// With the burst.
     pub throttle: Option<(Rate, i64)>,
+    /// The edition of the project from which on its throttle is another one. Neither of the two has a burst then.
+    pub rethrottled: Option<(usize, Rate)>,
     /// A minute of head start for each `b`.
     pub priority: bool,
     pub collect: Option<Collect>,
@@ -117,6 +119,12 @@ impl Gates {
         matches!(self.collect, Some(Collect::Batch { .. }))
     }
 
+    /// Its throttle in an edition of the project, with the burst.
+    fn throttle_in(&self, edition: usize) -> Option<(Rate, i64)> {
+        let other = self.rethrottled.filter(|(from, _)| *from <= edition).map(|(_, rate)| (rate, 0));
+        self.throttle.map(|own| other.unwrap_or(own))
+    }
+
     /// Whether an event may come to something else than a run of its own.
     pub fn ask(&self) -> bool {
         self.rate.is_some() || self.singleton.is_some() || self.collect.is_some()
@@ -135,7 +143,7 @@ impl Gates {
         if let Some((cancels, of)) = self.singleton {
             line(format!("singleton: {{ mode: {}{} }}", if cancels { "cancel" } else { "skip" }, key(of)));
         }
-        if let Some((limit, burst)) = self.throttle {
+        if let Some((limit, burst)) = self.throttle_in(edition) {
             line(format!("throttle: {{ {}, burst: {} }}", rate(limit), burst + more));
         }
         if self.priority {
@@ -177,6 +185,7 @@ impl Gates {
             4 => self.collect.take().map(drop),
             5 => self.cancel_on.pop().map(drop),
             6 => (self.crons.len() > 1).then(|| self.crons.truncate(1)),
+            7 => self.rethrottled.take().map(drop),
             _ => {
                 let on = self.cancel_on.iter_mut().find(|on| on.how != Match::Any)?;
                 on.how = Match::Any;
@@ -187,4 +196,4 @@ impl Gates {
 }
 
 /// How many ways there are to make them simpler.
-pub const WAYS: usize = 8;
+pub const WAYS: usize = 9;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use stepwell::base::{Json, RunId, Span};
-use stepwell::exec::{AcceptError, CancelError, Engine, InvokeError, NewEvent, PauseError, ReloadError, ReplayError, RetryError};
+use stepwell::exec::{
+    AcceptError, CancelError, Engine, InvokeError, MigrateError, NewEvent, PauseError, ReloadError, ReplayError, RetryError,
+};
 use stepwell::project::{Loader, Mode};
 use stepwell::rules::RunState;
 use stepwell::rules::replay::Keep;
@@ -29,6 +31,8 @@ pub(super) struct Client {
     pub(super) pauses: usize,
     pub(super) retries: usize,
     pub(super) replays: usize,
+    /// Runs that were taken to another version, or not.
+    pub(super) migrates: usize,
     /// Functions that were invoked.
     pub(super) calls: usize,
     /// Edits of the project that an engine was told to reload.
@@ -59,6 +63,7 @@ impl Client {
             pauses: 0,
             retries: 0,
             replays: 0,
+            migrates: 0,
             calls: 0,
             reloads: 0,
         }
@@ -81,6 +86,10 @@ pub(super) fn send(world: &Arc<World>, engine: &Engine, host: &Arc<Host>, aside:
     tokio::task::spawn_local(retry(Arc::clone(world), engine.clone(), from));
     let from = world.client().replays;
     tokio::task::spawn_local(replay(Arc::clone(world), engine.clone(), aside.clone(), from));
+    if !world.plan.migrates.is_empty() {
+        let from = world.client().migrates;
+        tokio::task::spawn_local(migrate(Arc::clone(world), engine.clone(), aside.clone(), from));
+    }
     let from = world.client().calls;
     tokio::task::spawn_local(call(Arc::clone(world), engine.clone(), from));
     let from = world.client().reloads;
@@ -267,6 +276,32 @@ async fn replay(world: Arc<World>, engine: Engine, aside: Handle, from: usize) {
                 // Retention may have deleted it, or its event.
                 Err(ReplayError::NotFound | ReplayError::Refused(_)) if world.plan.kept.is_some() => {}
                 Err(error) => world.facts().broken(format!("{run} was not done again: {error}")),
+            }
+        }
+        world.look();
+    }
+}
+
+/// Somebody has runs taken to the newest version of their handlers. What an engine took with it when it died is not asked for again.
+async fn migrate(world: Arc<World>, engine: Engine, aside: Handle, from: usize) {
+    let mut migrates: Vec<plan::Cancel> = world.plan.migrates.clone();
+    migrates.sort_by_key(|migrate| migrate.at_ms);
+    for migrate in &migrates[from.min(migrates.len())..] {
+        world.clock.sleep_until(START.after(Span(migrate.at_ms))).await;
+        engine.until_ready().await;
+        world.unless_frozen().await;
+        world.client().migrates += 1;
+        let run = world.facts().migratable(migrate.run);
+        if let Some(run) = run {
+            let answer = Aside::new(engine.migrate(run, false), &aside).await;
+            world.unless_frozen().await;
+            match answer {
+                Ok(_) | Err(MigrateError::AtWork | MigrateError::Ended(_) | MigrateError::Unfit(_)) => {}
+                Err(MigrateError::FunctionGone(_) | MigrateError::Draining | MigrateError::Store(StoreError::Full)) => {}
+                Err(MigrateError::Store(_)) if world.has_failed() => given_up(&world).await,
+                // Retention may have deleted it meanwhile.
+                Err(MigrateError::NotFound) if world.plan.kept.is_some() => {}
+                Err(error) => world.facts().broken(format!("{run} was not migrated: {error}")),
             }
         }
         world.look();
