@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use stepwell::base::{Clock as _, Millis};
 use stepwell::clock::SystemClock;
 
-use crate::cli::support::{Engine, Place};
+use crate::cli::support::{Engine, PATIENCE, Place};
 use ledger::Ledger;
 use load::{Acknowledged, Load};
 
@@ -32,6 +32,7 @@ use load::{Acknowledged, Load};
 const KILLS: u64 = 100;
 /// Of so many starts, one is killed while it starts.
 const KILLED_EARLY: u64 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 const CONFIG: &str = r#"
 version: 1
@@ -218,6 +219,15 @@ step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
 "#,
     ),
 ];
+
+fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let mut waited = Duration::ZERO;
+    while !come() {
+        assert!(waited < PATIENCE, "it takes too long until {what}");
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
+}
 
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
 struct Random(u64);
