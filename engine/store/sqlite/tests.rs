@@ -248,6 +248,21 @@ fn a_header_of_a_format_that_is_not_known_is_called_corrupt() {
 }
 
 #[test]
+fn a_schema_that_does_not_fit_is_called_corrupt() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    open(&path).close().expect("a clean end");
+    let file = rusqlite::Connection::open(&path).expect("the file");
+    file.execute_batch("ALTER TABLE runs RENAME COLUMN output TO outpvt").expect("a change");
+    drop(file);
+    let store = open(&path);
+    assert!(matches!(commit(&store, vec![plain(vec![])]), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.fault(), Some(StoreError::Corrupt(_))));
+    assert!(matches!(store.runs(&Default::default()), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.close(), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
 fn a_page_that_went_bad_is_named() {
     let folder = folder();
     let path = in_folder(&folder);
