@@ -247,6 +247,14 @@ impl Random {
     }
 }
 
+/// What this test's choices come from: another number each time, unless it is to be the same again.
+fn seed() -> u64 {
+    let from_outside = std::env::var("STEPWELL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
+    seed
+}
+
 fn project(ledger: &Ledger) -> Place {
     let place = Place::new();
     place.write("events.yaml", &CONFIG.replace("LEDGER_URL", &ledger.url));
@@ -275,12 +283,9 @@ struct Experiment {
 
 impl Experiment {
     fn new() -> Experiment {
-        let from_outside = std::env::var("STEPWELL_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
         let ledger = Ledger::start();
         let (place, load) = (project(&ledger), Load::start(&ledger));
-        Experiment { random: Random(seed), ledger, place, load, starts: Vec::new() }
+        Experiment { random: Random(seed()), ledger, place, load, starts: Vec::new() }
     }
 
     /// The next engine, whose effects tell the ledger which one it is. To be started at once.
