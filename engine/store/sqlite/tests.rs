@@ -467,6 +467,10 @@ fn a_slow_disk_lets_commits_share_a_flush() {
     assert_eq!(store.journal(row.id).map(|journal| journal.records.len()), Ok(50));
     let queued = RunQuery { states: vec![RunState::Queued], ..RunQuery::default() };
     assert_eq!(store.runs(&queued), Ok(vec![row]));
+    let figures = store.figures();
+    let flushes = figures.lists.count();
+    assert_eq!((figures.lists.sum, figures.held_up), (51, flushes), "each flush was held up");
+    assert!(flushes < 51, "no two commits have shared a flush");
 }
 
 #[test]

@@ -191,6 +191,7 @@ impl Writer {
             .and_then(|verdicts| {
                 if self.flush_delay.0 > 0 && !batch.may_be_lost {
                     std::thread::sleep(self.flush_delay.std());
+                    self.meter.held_up();
                 }
                 connection.prepare_cached("COMMIT")?.execute([])?;
                 Ok(verdicts)
