@@ -21,6 +21,8 @@ pub struct Figures {
     pub rows: Reading,
     /// Transactions that failed: of them nothing is stored.
     pub failed: u64,
+    /// Flushes that were held up on purpose, as a slow disk does.
+    pub held_up: u64,
     /// Bytes of the write-ahead log.
     pub log_bytes: u64,
     /// Bytes that are free where the store is kept; none where nobody says.
@@ -32,7 +34,16 @@ pub struct Figures {
 impl Default for Figures {
     fn default() -> Figures {
         let sizes = || Reading::empty(SIZES);
-        Figures { micros: Reading::empty(MICROS), lists: sizes(), rows: sizes(), failed: 0, log_bytes: 0, free_bytes: None, flushes: false }
+        Figures {
+            micros: Reading::empty(MICROS),
+            lists: sizes(),
+            rows: sizes(),
+            failed: 0,
+            held_up: 0,
+            log_bytes: 0,
+            free_bytes: None,
+            flushes: false,
+        }
     }
 }
 
@@ -43,12 +54,13 @@ pub(super) struct Meter {
     lists: Histogram,
     rows: Histogram,
     failed: AtomicU64,
+    held_up: AtomicU64,
 }
 
 impl Default for Meter {
     fn default() -> Meter {
         let sizes = || Histogram::new(SIZES);
-        Meter { micros: Histogram::new(MICROS), lists: sizes(), rows: sizes(), failed: AtomicU64::new(0) }
+        Meter { micros: Histogram::new(MICROS), lists: sizes(), rows: sizes(), failed: AtomicU64::new(0), held_up: AtomicU64::new(0) }
     }
 }
 
@@ -67,9 +79,15 @@ impl Meter {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A flush was held up.
+    pub(super) fn held_up(&self) {
+        self.held_up.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What it has counted; what is not counted is left as it is by default.
     pub(super) fn read(&self) -> Figures {
         let (micros, lists, rows) = (self.micros.read(), self.lists.read(), self.rows.read());
-        Figures { micros, lists, rows, failed: self.failed.load(Ordering::Relaxed), ..Figures::default() }
+        let (failed, held_up) = (self.failed.load(Ordering::Relaxed), self.held_up.load(Ordering::Relaxed));
+        Figures { micros, lists, rows, failed, held_up, ..Figures::default() }
     }
 }

@@ -41,12 +41,21 @@ fn hello(name: &str) -> String {
 }
 
 fn post_to(address: &str, body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
     let head = format!(
         "POST /e/k HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + body).as_bytes()).ok()?;
+    say_to(address, &(head + body))
+}
+
+/// The status and the body of the answer to a GET, none where the connection failed.
+fn get_from(address: &str, path: &str) -> Option<(u16, String)> {
+    say_to(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+fn say_to(address: &str, request: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;

@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use stepwell::base::{Clock as _, Millis};
 use stepwell::clock::SystemClock;
 
-use crate::cli::support::{Engine, Place};
+use crate::cli::support::{Engine, PATIENCE, Place};
 use ledger::Ledger;
 use load::{Acknowledged, Load};
 
@@ -32,6 +32,7 @@ use load::{Acknowledged, Load};
 const KILLS: u64 = 100;
 /// Of so many starts, one is killed while it starts.
 const KILLED_EARLY: u64 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 const CONFIG: &str = r#"
 version: 1
@@ -219,6 +220,15 @@ step("finish", || effect::post(env("LEDGER"), run.id, "finish", 1, ()));
     ),
 ];
 
+fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let mut waited = Duration::ZERO;
+    while !come() {
+        assert!(waited < PATIENCE, "it takes too long until {what}");
+        std::thread::sleep(LOOK_AGAIN);
+        waited += LOOK_AGAIN;
+    }
+}
+
 /// Random numbers from a seed (splitmix64, https://prng.di.unimi.it/splitmix64.c).
 struct Random(u64);
 
@@ -235,6 +245,14 @@ impl Random {
     fn while_away(&mut self, most_ms: u64) {
         std::thread::sleep(Duration::from_micros(self.below(most_ms * 1000)));
     }
+}
+
+/// What this test's choices come from: another number each time, unless it is to be the same again.
+fn seed() -> u64 {
+    let from_outside = std::env::var("STEPWELL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
+    seed
 }
 
 fn project(ledger: &Ledger) -> Place {
@@ -265,12 +283,9 @@ struct Experiment {
 
 impl Experiment {
     fn new() -> Experiment {
-        let from_outside = std::env::var("STEPWELL_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = from_outside.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        println!("seed {seed}; STEPWELL_SEED={seed} makes the same choices again");
         let ledger = Ledger::start();
         let (place, load) = (project(&ledger), Load::start(&ledger));
-        Experiment { random: Random(seed), ledger, place, load, starts: Vec::new() }
+        Experiment { random: Random(seed()), ledger, place, load, starts: Vec::new() }
     }
 
     /// The next engine, whose effects tell the ledger which one it is. To be started at once.

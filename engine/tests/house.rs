@@ -335,6 +335,37 @@ fn no_file_grows_beyond_reading() {
     report(&format!("at most {LINES} lines a file:"), broken);
 }
 
+/// The tests of `engine/tests`, each behind the modules that it is in.
+fn tests() -> Vec<String> {
+    let mut tests = Vec::new();
+    for file in files() {
+        let Some(path) = file.path.strip_prefix("tests/").and_then(|path| path.strip_suffix(".rs")) else { continue };
+        let module = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
+        for (at, _) in file.code.match_indices("#[test]") {
+            let name = file.code[at..].split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).map_or("", |(name, _)| name);
+            tests.push(format!("{module}::{name}"));
+        }
+    }
+    tests
+}
+
+/// Where a name fits no test, cargo runs none and calls it a success.
+#[test]
+fn what_scripts_run_by_its_name_is_there() {
+    let tests = tests();
+    let names_in = |script: &str, before: &str| -> Vec<String> {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).unwrap();
+        let names = text.split(before).skip(1).map(|rest| rest.chars().take_while(|c| is_word(*c) || *c == ':').collect::<String>());
+        names.filter(|name| !name.is_empty()).collect()
+    };
+    let exact = names_in("scripts/soak", " what=");
+    let modules = names_in("scripts/audit", "--test main ");
+    assert_eq!((exact.len(), modules.len()), (4, 1), "{exact:?} {modules:?}");
+    let no_test = exact.iter().filter(|name| !tests.contains(name)).cloned();
+    let empty = modules.iter().filter(|module| !tests.iter().any(|test| test.starts_with(&format!("{module}::")))).cloned();
+    report("there is nothing of this name to run:", no_test.chain(empty).collect());
+}
+
 #[test]
 fn the_reader_of_sources_knows_comments_texts_and_groups() {
     let code = code_of(

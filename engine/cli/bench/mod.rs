@@ -168,6 +168,11 @@ impl Bench {
             let page = self.page().display();
             out.say(format!("{page} {otherwise}: what changed is told by ratios rather than by figures"));
         }
+        let untold = report.figures.iter().filter(|figure| figure.before.is_none()).count();
+        if (1..report.figures.len()).contains(&untold) {
+            // Their names hold amounts, which are others where there is less work.
+            out.say(format!("{} has no figure to compare {untold} of these with", self.page().display()));
+        }
         out.say(format!("taken in {}", report.took()));
         Ok(Exit::Done)
     }

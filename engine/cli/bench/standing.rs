@@ -40,7 +40,7 @@ pub fn start_up(site: &Site) -> io::Result<Taken> {
     let first = Figure::new("start-up to ready, empty", "ms", ms(&mut empty));
     let mut figures = vec![first.against(ms(&mut process), "the process alone (`stepwell --version`)").aims(Aim::AtMost(60.0))];
     figures.extend(with_waiting(site, idle, "runs that sleep", Aim::AtMost(200.0), |new, far| new.sleeping(far))?);
-    figures.extend(with_waiting(site, idle, "runs that wait for an event", Aim::AtMost(500.0), |new, _| new.waiting())?);
+    figures.extend(with_waiting(site, idle, "runs that wait for an event", Aim::AtMost(200.0), |new, _| new.waiting())?);
     let held = "runs that hold a key of their own and wait for an event";
     figures.push(memory_of(site, idle, &site.config(), held, |new, _| new.held())?);
     let cancellable = "runs that an event can cancel and that sleep";

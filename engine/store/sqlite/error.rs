@@ -7,6 +7,9 @@ use super::super::StoreError;
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
         let text = error.to_string();
+        if does_not_fit(&error) {
+            return StoreError::Corrupt(text);
+        }
         match &error {
             rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
                 ErrorCode::DiskFull => StoreError::Full,
@@ -29,4 +32,10 @@ impl From<rusqlite::Error> for StoreError {
 /// Whether somebody else holds the write lock.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether one of our own statements does not fit the file, which has another schema than the one that was written.
+pub(super) fn does_not_fit(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { .. })
+        || matches!(error, rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == ffi::SQLITE_ERROR)
 }

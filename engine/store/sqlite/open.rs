@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{Durability, OpenError};
+use super::{Durability, OpenError, error};
 
 /// Marks a file as ours in SQLite's header: the letters `stpw`.
 pub(super) const APPLICATION_ID: i32 = 0x7374_7077;
@@ -247,8 +247,8 @@ impl From<rusqlite::Error> for OpenError {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => OpenError::NotOurs,
             Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt(error.to_string()),
-            // Of a number in the header that it does not know SQLite says no more than that.
-            _ if error.to_string().contains("unsupported file format") => OpenError::Corrupt(error.to_string()),
+            // So it is with a number in the header that SQLite does not know, too.
+            _ if error::does_not_fit(&error) => OpenError::Corrupt(error.to_string()),
             _ => OpenError::Io(error.to_string()),
         }
     }

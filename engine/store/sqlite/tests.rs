@@ -295,6 +295,21 @@ fn a_header_of_a_format_that_is_not_known_is_called_corrupt() {
 }
 
 #[test]
+fn a_schema_that_does_not_fit_is_called_corrupt() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    open(&path).close().expect("a clean end");
+    let file = rusqlite::Connection::open(&path).expect("the file");
+    file.execute_batch("ALTER TABLE runs RENAME COLUMN output TO outpvt").expect("a change");
+    drop(file);
+    let store = open(&path);
+    assert!(matches!(commit(&store, vec![plain(vec![])]), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.fault(), Some(StoreError::Corrupt(_))));
+    assert!(matches!(store.runs(&Default::default()), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.close(), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
 fn a_page_that_went_bad_is_named() {
     let folder = folder();
     let path = in_folder(&folder);
@@ -499,6 +514,10 @@ fn a_slow_disk_lets_commits_share_a_flush() {
     assert_eq!(store.journal(row.id).map(|journal| journal.records.len()), Ok(50));
     let queued = RunQuery { states: vec![RunState::Queued], ..RunQuery::default() };
     assert_eq!(store.runs(&queued), Ok(vec![row]));
+    let figures = store.figures();
+    let flushes = figures.lists.count();
+    assert_eq!((figures.lists.sum, figures.held_up), (51, flushes), "each flush was held up");
+    assert!(flushes < 51, "no two commits have shared a flush");
 }
 
 #[test]

@@ -83,9 +83,23 @@ impl Writer {
     pub(super) fn run(self, connection: Connection) -> (Connection, Result<(), StoreError>) {
         let outcome = match Applier::new(&connection) {
             Ok(mut applier) => self.serve(&connection, &mut applier),
-            Err(error) => Err(error.into()),
+            Err(error) => self.refuse(&error.into()),
         };
         (connection, outcome)
+    }
+
+    /// Answers every commit with a fault until the order to close: nothing can be written where the statements do not fit the file.
+    fn refuse(&self, fault: &StoreError) -> Result<(), StoreError> {
+        self.fault.set(fault.clone());
+        loop {
+            let commit = select_biased! {
+                recv(self.steps) -> commit => commit.ok(),
+                recv(self.ingest) -> commit => commit.ok(),
+                recv(self.orders) -> _ => None,
+            };
+            let Some(commit) = commit else { return Err(fault.clone()) };
+            commit.answer.give(Err(fault.clone()));
+        }
     }
 
     fn serve(&self, connection: &Connection, applier: &mut Applier<'_>) -> Result<(), StoreError> {
@@ -177,6 +191,7 @@ impl Writer {
             .and_then(|verdicts| {
                 if self.flush_delay.0 > 0 && !batch.may_be_lost {
                     std::thread::sleep(self.flush_delay.std());
+                    self.meter.held_up();
                 }
                 connection.prepare_cached("COMMIT")?.execute([])?;
                 Ok(verdicts)

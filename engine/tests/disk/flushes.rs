@@ -1,19 +1,26 @@
 //! Flushes that fail while many senders wait. strace makes them fail, and writes down what was flushed, heard and said, in one
 //! order: an event is answered with 200 only when a flush has gone well since it came, and before any has failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+use stepwell::store::sqlite::{Options, Sqlite};
+use stepwell::store::{EventQuery, Store as _};
+
 use super::{hello, id, post_to, project};
-use crate::cli::support::{Engine, strace_log};
+use crate::cli::support::{Engine, Place, strace_log};
 use crate::program::{Server, command, stepwell};
 
-/// The flushes of one thread that fail, from this one on: in the engine's start, at its first commit, and later. Nothing hangs on
-/// what stands at such a number, as long as some are in the start and some while events come.
+/// The flushes of one thread that fail, this one alone or from it on: in the engine's start, at its first commit, and later.
+/// Nothing hangs on what stands at such a number, as long as some are in the start and some while events come.
 const FAILING: [u32; 8] = [1, 2, 3, 5, 8, 13, 21, 30];
 /// Senders at once.
 const SENDERS: usize = 8;
+/// Events in one request, of which a few have the log copied into the main file; and requests by which that is long over.
+const TOGETHER: usize = 4_000;
+const TOO_MANY_REQUESTS: usize = 200;
 
 /// What came of the events that were sent to engines whose flushes fail.
 #[derive(Default)]
@@ -25,10 +32,21 @@ struct Sent {
 
 #[test]
 fn a_failed_flush_ends_the_engine_and_nothing_is_answered_after_it() {
+    keeps_what_was_answered(|number| format!("{number}+"));
+}
+
+/// What a flush was to bring to the disk may be gone though the next flush goes well: the system tells of it once.
+#[test]
+fn a_flush_that_fails_once_ends_the_engine_all_the_same() {
+    keeps_what_was_answered(|number| number.to_string());
+}
+
+/// Engines one after the other, whose flushes fail as `when` says it to strace.
+fn keeps_what_was_answered(when: impl Fn(u32) -> String) {
     let folder = project();
     let mut sent = Sent::default();
-    for first in FAILING {
-        ends_by_itself(folder.path(), first, &mut sent);
+    for number in FAILING {
+        ends_by_itself(folder.path(), &when(number), &mut sent);
     }
     println!("{} events accepted, {} not", sent.accepted.len(), sent.unanswered);
     assert!(!sent.accepted.is_empty() && sent.unanswered > 0, "some flushes fail in the midst of events");
@@ -39,20 +57,20 @@ fn a_failed_flush_ends_the_engine_and_nothing_is_answered_after_it() {
     }
 }
 
-/// `stepwell run` whose flushes fail from one on. strace writes the beginnings of texts down, and what each descriptor is.
-fn traced(folder: &Path, first: u32, log: &Path) -> Command {
+/// `stepwell run` of which these flushes fail. strace writes the beginnings of texts down, and what each descriptor is.
+fn traced(folder: &Path, when: &str, log: &Path) -> Command {
     let mut traced = command("strace", folder);
     // With -D the engine itself is our child.
     traced.args(["-D", "-f", "-q", "-y", "-e", "trace=fdatasync,fsync,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg"]);
-    traced.args(["-e", &format!("inject=fdatasync,fsync:error=EIO:when={first}+"), "-o"]).arg(log);
+    traced.args(["-e", &format!("inject=fdatasync,fsync:error=EIO:when={when}"), "-o"]).arg(log);
     traced.args(["stepwell", "run", "--listen", "127.0.0.1:0"]);
     traced
 }
 
-/// Starts an engine whose flushes fail from one on, and has events sent to it until it ends.
-fn ends_by_itself(folder: &Path, first: u32, sent: &mut Sent) {
-    let log = folder.join(format!("flushes-{first}.strace"));
-    let (code, said) = match Engine::try_start(traced(folder, first, &log)) {
+/// Starts an engine of which these flushes fail, and has events sent to it until it ends.
+fn ends_by_itself(folder: &Path, when: &str, sent: &mut Sent) {
+    let log = folder.join(format!("flushes-{when}.strace"));
+    let (code, said) = match Engine::try_start(traced(folder, when, &log)) {
         Ok(mut engine) => {
             let address = engine.url.trim_start_matches("http://").to_owned();
             let accepted: Vec<String> = std::thread::scope(|scope| {
@@ -60,7 +78,7 @@ fn ends_by_itself(folder: &Path, first: u32, sent: &mut Sent) {
                 senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
             });
             let ended = engine.last_words();
-            let (answers, unanswered) = Trace::read(&strace_log(&log, engine.pid())).holds(first);
+            let (answers, unanswered) = Trace::read(&strace_log(&log, engine.pid())).holds(when);
             assert!(answers >= accepted.len(), "{} events were accepted by {answers} answers", accepted.len());
             sent.accepted.extend(accepted);
             sent.unanswered += unanswered;
@@ -68,8 +86,8 @@ fn ends_by_itself(folder: &Path, first: u32, sent: &mut Sent) {
         }
         Err(ended) => ended,
     };
-    assert_eq!(code, 74, "flush {first} fails: {said}");
-    assert!(said.contains("the disk failed") || said.contains("cannot be opened"), "flush {first} fails: {said}");
+    assert_eq!(code, 74, "flush {when} fails: {said}");
+    assert!(said.contains("the disk failed") || said.contains("cannot be opened"), "flush {when} fails: {said}");
 }
 
 /// Sends one event after the other until the engine is gone; those that it accepted.
@@ -86,6 +104,88 @@ fn send(address: &str) -> Vec<String> {
         assert!(accepted.len() < 1_000, "the flush was never refused");
     }
     accepted
+}
+
+/// A project of which no event has a run, with the database that an engine has made and closed: to make the file is to flush it.
+fn without_runs() -> Place {
+    let place = Place::new();
+    place.write("events.yaml", "version: 1\nevents: { n/sent: {}, n/never: {} }\nfunctions: { one: { on: n/never } }\n");
+    place.write("handlers/one.rhai", "step(\"one\", || 1)\n");
+    let mut engine = Engine::start(run(&place, place.command()));
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.exit_code(), 0);
+    place
+}
+
+fn run(place: &Place, mut command: Command) -> Command {
+    command.current_dir(place.path("")).args(["run", "--listen", "127.0.0.1:0"]);
+    command
+}
+
+/// `stepwell run` of which the first flush of the main file fails, and no other one.
+fn first_of_the_main_file_fails(place: &Place, log: &Path) -> Command {
+    let mut traced = command("strace", &place.path(""));
+    // With -P strace sees only what is done to this file; with -D the engine itself is our child.
+    traced.args(["-D", "-f", "-q", "-P"]).arg(place.path(".stepwell/stepwell.db").canonicalize().unwrap());
+    traced.args(["-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO:when=1", "-o"]).arg(log);
+    traced.arg("stepwell");
+    run(place, traced)
+}
+
+/// What an engine that starts now goes on from: every event, once it has ended as it should.
+fn stored_after_a_start(place: &Place) -> HashSet<String> {
+    let mut again = Engine::start(run(place, place.command()));
+    again.signal(Signal::TERM);
+    assert_eq!(again.exit_code(), 0);
+    let options = Options { read_only: true, ..Options::default() };
+    let store = Sqlite::open(&place.path(".stepwell/stepwell.db"), options).unwrap();
+    assert_eq!(store.check(), Ok(Vec::new()), "the database is sound");
+    store.events(&EventQuery::default()).unwrap().iter().map(|event| event.id.to_string()).collect()
+}
+
+/// The log keeps what is copied until the main file is flushed, so nothing is taken back; and a 200 that goes out before the engine
+/// has noticed stands on the log's flush, as always.
+#[test]
+fn a_failed_flush_of_the_main_file_ends_the_engine_and_takes_nothing_back() {
+    let place = without_runs();
+    let log = place.path("main.strace");
+    let mut engine = Engine::start(first_of_the_main_file_fails(&place, &log));
+    let address = engine.url.trim_start_matches("http://").to_owned();
+    let event = r#"{"name":"n/sent","data":{}}"#;
+    let many = format!("[{}]", vec![event; TOGETHER].join(","));
+    let (mut accepted, mut refused) = (Vec::new(), false);
+    for requests in 0.. {
+        assert!(requests < TOO_MANY_REQUESTS, "the engine goes on");
+        let Some((status, body)) = post_to(&address, &many) else { break };
+        if status == 200 {
+            assert!(!refused, "a 200 after a refusal: the disk is not to be trusted any more");
+            let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+            accepted.extend(answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
+        } else {
+            refused = true;
+        }
+    }
+    let (code, said) = engine.last_words();
+    assert_eq!(code, 74, "{said}");
+    assert!(said.contains("the disk failed"), "{said}");
+    let flushes = strace_log(&log, engine.pid());
+    assert!(flushes.contains("(INJECTED)"), "{flushes}");
+    let stored = stored_after_a_start(&place);
+    assert!(accepted.len() >= TOGETHER && accepted.iter().all(|id| stored.contains(id)), "an event was answered and is not there");
+}
+
+#[test]
+fn a_flush_that_fails_as_the_engine_closes_is_told_and_takes_nothing_back() {
+    let place = without_runs();
+    let log = place.path("main.strace");
+    let mut engine = Engine::start(first_of_the_main_file_fails(&place, &log));
+    let sent = post_to(engine.url.trim_start_matches("http://"), r#"{"name":"n/sent","data":{}}"#);
+    let Some((200, body)) = sent else { panic!("{sent:?}") };
+    engine.signal(Signal::TERM);
+    let (code, said) = engine.last_words();
+    assert_eq!(code, 74, "{said}");
+    assert!(said.contains("the disk failed"), "{said}");
+    assert!(stored_after_a_start(&place).contains(&id(&body)), "an event was answered and is not there");
 }
 
 /// What strace saw. Times are lines of its log: it writes a call's beginning down before the kernel carries it out, and its return
@@ -166,13 +266,13 @@ impl Trace {
 
     /// Each 200 has a flush that went well between its request and itself, and before any failed. Gives how many there were, and how
     /// many requests without one.
-    fn holds(&self, first: u32) -> (usize, usize) {
+    fn holds(&self, when: &str) -> (usize, usize) {
         let failed = self.flushes.iter().filter(|flush| !flush.is_well).map(|flush| flush.begun).min().unwrap_or(usize::MAX);
         for Answer { came, begun } in &self.answers {
             let holds = |flush: &Flush| flush.is_well && *came < flush.begun && flush.done < (*begun).min(failed);
             assert!(
                 self.flushes.iter().any(holds),
-                "flush {first} fails: of a request in line {came} the answer in line {begun} stands on no flush (the first one that \
+                "flush {when} fails: of a request in line {came} the answer in line {begun} stands on no flush (the first one that \
                  failed is in line {failed})"
             );
         }
@@ -195,7 +295,7 @@ fn an_answer_without_a_flush_is_seen() {
     let begins = "8  fdatasync(13</p/stepwell.db-wal> <unfinished ...>\n";
     let well = "8  <... fdatasync resumed>)         = 0\n";
     let badly = "8  <... fdatasync resumed>)         = -1 EIO (Input/output error) (INJECTED)\n";
-    let holds = |lines: &[&str]| std::panic::catch_unwind(|| Trace::read(&lines.concat()).holds(1)).ok();
+    let holds = |lines: &[&str]| std::panic::catch_unwind(|| Trace::read(&lines.concat()).holds("1")).ok();
     assert_eq!(holds(&[read, came, begins, well, said, read]), Some((1, 0)));
     assert_eq!(holds(&[came, begins, badly, read]), Some((0, 1)));
     assert_eq!(holds(&[came, begins, said, well]), None);

@@ -13,6 +13,10 @@ use super::ledger::Ledger;
 
 /// Clients at once.
 pub const CLIENTS: u64 = 2;
+/// Events that nothing follows from, sent in one request: so many that the log is copied into the main file afterwards.
+const NOTED: u64 = 4_000;
+/// Their numbers begin where no other event's are.
+const FIRST_NOTED: u64 = 1_000_000;
 /// How long a client waits for an answer that may never come, and for a new engine before it looks again.
 const ANSWER: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -164,6 +168,12 @@ fn client(jobs: &Receiver<Vec<Event>>, engine: &Whereabouts, ledger: &Ledger, ac
 /// meets limits.
 fn is_doomed(job: u64) -> bool {
     job % 7 == 3 && job % 5 != 4
+}
+
+/// So many events that nothing follows from that the log is copied into the main file. Each batch has numbers of its own.
+pub fn noted(batch: u64) -> Vec<Event> {
+    let event = |at| Event { name: "work/noted", n: FIRST_NOTED + batch * NOTED + at, user: "nobody".to_owned(), has_id: true };
+    (0..NOTED).map(event).collect()
 }
 
 /// The events of a request: one to three of them, or in every fifth one four at once that meet limits.

@@ -9,29 +9,23 @@ mod trace;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use stepwell::base::Id;
 use stepwell::store::Store as _;
 use stepwell::store::sqlite::{Options, Sqlite};
 
-use super::load::{Acknowledged, Event};
-use super::{Experiment, Random, backup};
-use crate::cli::support::{Engine, PATIENCE, Place, strace_log};
+use super::load::{Acknowledged, noted};
+use super::{Experiment, Random, backup, wait_until};
+use crate::cli::support::{Engine, Place, strace_log};
 use disk::{Disk, Fate, Image};
 use promises::{Said, Stored};
 use trace::{Call, FILES, LOG, MAIN, What};
 
-/// Events that nothing follows from, sent in one request: so many that the log is copied into the main file afterwards.
-const NOTED: u64 = 4_000;
-/// Their numbers begin where no other event's are.
-const FIRST_NOTED: u64 = 1_000_000;
-/// Rounds of requests before and after them.
+/// Rounds of requests before and after the events that have the log copied into the main file.
 const ROUNDS: [usize; 2] = [2, 4];
 /// More effects than come at once: who waits for them waits until none comes for a while.
 const MANY: usize = 1_000;
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Rounds after which an engine should have come to its end long ago.
 const TOO_MANY_ROUNDS: usize = 100;
 /// The same for the attempts to have the log begun anew, which hardly ever takes a second one.
@@ -126,11 +120,9 @@ impl Way {
         for batch in 0.. {
             assert!(batch < TOO_MANY_BATCHES, "the log does not begin anew");
             experiment.ledger.wait_for_more(MANY);
-            let number = |at| FIRST_NOTED + batch * NOTED + at;
-            let noted = |at| Event { name: "work/noted", n: number(at), user: "nobody".to_owned(), has_id: true };
             let copied = || so_far(&log).iter().filter(|call| matches!(call.what, What::Write { file: MAIN, .. })).count();
             let before = copied();
-            experiment.load.send((0..NOTED).map(noted).collect());
+            experiment.load.send(noted(batch));
             wait_until("all is answered", || experiment.load.unanswered() == 0);
             wait_until("the log is copied", || copied() > before);
             experiment.ledger.wait_for_more(MANY);
@@ -155,15 +147,6 @@ impl Way {
         experiment.load.more(self.together);
         settle();
         experiment.ledger.wait_for_more(2);
-    }
-}
-
-fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
-    let mut waited = Duration::ZERO;
-    while !come() {
-        assert!(waited < PATIENCE, "it takes too long until {what}");
-        std::thread::sleep(LOOK_AGAIN);
-        waited += LOOK_AGAIN;
     }
 }
 

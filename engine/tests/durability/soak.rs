@@ -55,7 +55,7 @@ struct Soak {
 }
 
 impl Soak {
-    fn start(rate: u64) -> Soak {
+    fn start() -> Soak {
         let ledger = Ledger::start();
         let place = mix::project(&ledger);
         let program = place.path("stepwell-as-it-was");
@@ -66,7 +66,7 @@ impl Soak {
         let database = place.path(".stepwell/stepwell.db");
         let (load, watch) = (Load::start(&ledger), Stopwatch::start());
         Soak {
-            random: Random(rate),
+            random: Random(super::seed()),
             ledger,
             place,
             program,
@@ -122,8 +122,9 @@ impl Soak {
     /// Takes a sample; false where the engine is no more.
     fn look_at(&mut self, engine: &Engine) -> bool {
         let sample = Sample::of(engine, &self.database);
+        let minutes = self.watch.elapsed().as_secs_f64() / 60.0;
         let (life, events, effects) = (self.lives, self.load.answered(), self.ledger.count());
-        self.samples.extend(sample.map(|sample| Sample { life, events, effects, ..sample }));
+        self.samples.extend(sample.map(|sample| Sample { minutes, life, events, effects, ..sample }));
         sample.is_some()
     }
 
@@ -139,7 +140,8 @@ impl Soak {
         let engine = self.start_engine();
         self.live(&engine, rate, enough);
         self.kill(engine);
-        let Some(Sample { life, events, effects, resident_mb, descriptors, database_mb, log_mb }) = self.samples.last() else { return };
+        let Some(last) = self.samples.last() else { return };
+        let Sample { life, events, effects, resident_mb, descriptors, database_mb, log_mb, .. } = last;
         let seconds = self.watch.elapsed().as_secs();
         let (time, events, effects) = (format!("{}:{:02}", seconds / 60, seconds % 60), thousands(*events), thousands(*effects));
         println!("| {time} | {life} | {events} | {effects} | {resident_mb:.1} | {descriptors} | {database_mb:.1} | {log_mb:.1} |");
@@ -181,7 +183,7 @@ fn open_runs(database: &Path) -> u64 {
 fn a_soak_loses_nothing_and_levels_off() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let (minutes, rate) = (number("STEPWELL_SOAK_MINUTES"), number("STEPWELL_SOAK_RATE").unwrap_or(RATE));
-    let mut soak = Soak::start(rate);
+    let mut soak = Soak::start();
     println!("| time | kills | events | effects | resident MB | descriptors | database MB | log MB |");
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     let last_minutes = minutes.unwrap_or(0) / 3;
