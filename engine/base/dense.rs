@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::alloc;
 use super::id::{Id, hash_of};
 
 /// A map by ids of the engine's own making, for very many: the values lie side by side, and what is hashed are their places, four bytes
@@ -21,9 +22,10 @@ impl<V> Default for DenseIdMap<V> {
 }
 
 impl<V> DenseIdMap<V> {
-    /// Makes room for `more` values beyond those it has.
+    /// Makes room for `more` values beyond those it has, which are about to come.
     pub fn reserve(&mut self, more: usize) {
         self.entries.reserve(more);
+        alloc::prefer_large_pages(self.entries.spare_capacity_mut());
         let entries = &self.entries;
         self.places.reserve(more, |at| hash_at(entries, *at));
     }

@@ -164,7 +164,7 @@ impl RunRow {
             function: function.into(),
             event,
             state: RunState::Queued,
-            keys: Arc::from([]),
+            keys: Arc::default(),
             priority_ms: 0,
             created: now,
             enter: now,

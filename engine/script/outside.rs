@@ -159,6 +159,9 @@ pub fn one_line(text: &str) -> String {
 
 /// A URL without its query, and without who asks.
 pub(super) fn without_query(url: &Url) -> String {
+    if url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty() {
+        return url.as_str().to_owned();
+    }
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

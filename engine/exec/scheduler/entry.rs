@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::base::RunId;
+use crate::base::{RunId, alloc};
 use crate::project::Function;
 use crate::rules::queue::{Order, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
@@ -34,6 +34,10 @@ impl Scheduler {
         self.queue.advance(inner.clock.now());
         // What grows while a million runs are taken up is copied again and again.
         self.live.reserve(unfinished);
+        let mut timers = std::mem::take(&mut self.timers).into_vec();
+        timers.reserve(unfinished);
+        alloc::prefer_large_pages(timers.spare_capacity_mut());
+        self.timers = timers.into();
         let (mut index, mut resolved) = (Index::default(), BTreeSet::new());
         let mut failed = Ok(());
         let project = inner.project();

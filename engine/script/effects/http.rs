@@ -46,17 +46,18 @@ pub(in crate::script) const OPTIONS: [&str; 11] =
 pub(in crate::script) fn register(engine: &mut Engine) {
     let mut http = Module::new();
     let methods = [
-        ("get", Method::GET),
-        ("post", Method::POST),
-        ("put", Method::PUT),
-        ("patch", Method::PATCH),
-        ("delete", Method::DELETE),
-        ("head", Method::HEAD),
+        ("http::get", Method::GET),
+        ("http::post", Method::POST),
+        ("http::put", Method::PUT),
+        ("http::patch", Method::PATCH),
+        ("http::delete", Method::DELETE),
+        ("http::head", Method::HEAD),
     ];
     for (name, method) in methods {
         let plain = method.clone();
-        http.set_native_fn(name, move |url: ImmutableString| request(&plain, &url, &Map::new()));
-        http.set_native_fn(name, move |url: ImmutableString, options: Map| request(&method, &url, &options));
+        let own = name.trim_start_matches("http::");
+        http.set_native_fn(own, move |url: ImmutableString| request(name, &plain, &url, &Map::new()));
+        http.set_native_fn(own, move |url: ImmutableString, options: Map| request(name, &method, &url, &options));
     }
     engine.register_static_module("http", http.into());
 }
@@ -89,10 +90,10 @@ fn bad(message: impl Into<String>) -> Fault {
     Thrown::last("E0407", message).fault()
 }
 
-fn request(method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> {
+/// `name` is what the script calls.
+fn request(name: &str, method: &Method, url: &str, options: &Map) -> Result<Dynamic, Fault> {
     let attempt = current()?;
-    let name = format!("http::{}", method.as_str().to_lowercase());
-    let inside = demand_step(&attempt, &name)?;
+    let inside = demand_step(&attempt, name)?;
     let wanted = wanted(&attempt, &inside, method, url, options)?;
     let rules = &attempt.call.surroundings.http;
     let began = attempt.now();

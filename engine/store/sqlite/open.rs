@@ -24,8 +24,10 @@ pub(super) const VERSION: u32 = FIRST_VERSION - 1 + MIGRATIONS.len() as u32;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another one before it answers that the file is busy.
 const BUSY: Duration = Duration::from_secs(5);
-/// Pages that the writer keeps in memory, in KiB: with fewer, a batch with large values is written to the log twice.
-const WRITER_CACHE_KIB: i32 = 16 * 1024;
+/// Pages that the writer keeps in memory between transactions, in KiB. Within one there are as many as it takes, so that nothing is written
+/// to the log twice. More would not be faster: after a page of a tree was split, a commit goes through all of them to drop those past the
+/// end of the file (`pcache1TruncateUnsafe`; the split borrows the number of a page that lies far behind it).
+const WRITER_CACHE_KIB: i32 = 2 * 1024;
 /// The write-ahead log is cut back to this size once it has been copied into the main file, in bytes.
 const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
@@ -146,8 +148,20 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<(Connection,
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "cache_spill", false)?;
+    copy_log(&connection)?;
     let was_open = migrate(&mut connection, found)?;
     Ok((connection, was_open))
+}
+
+/// Copies what lies in the log into the main file, and flushes that, before anything is added to the log: an owner whose flush failed leaves
+/// one that looks whole, but of which a part may be in the system's memory alone. In a power cut that would be lost, with all that had been
+/// added behind it since. A full disk has no room for the copy, and none for what would be added.
+fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
+    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The connection that copies the write-ahead log into the main file.

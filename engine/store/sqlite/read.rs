@@ -195,7 +195,7 @@ impl Readers {
         let decoder = Decoder { names: &self.names, connection: &connection };
         // Both statements see one moment.
         let _moment = connection.unchecked_transaction()?;
-        let mut table = connection.prepare(&format!("SELECT {}, ended FROM runs WHERE id > ?1 ORDER BY id", row::OUTLINE))?;
+        let mut table = connection.prepare(&format!("SELECT {} FROM runs WHERE id > ?1 ORDER BY id", row::OUTLINE))?;
         let mut index = connection.prepare(&format!("SELECT {} FROM runs WHERE ended IS NULL AND id > ?1 ORDER BY id", row::OUTLINE))?;
         let (mut last, mut name) = (i64::MIN, None);
         loop {
@@ -204,19 +204,19 @@ impl Readers {
             while patience > 0 {
                 let Some(row) = rows.next()? else { return Ok(()) };
                 last = row.get(0)?;
-                let ended: Option<i64> = row.get(14)?;
-                if ended.is_some() {
-                    patience -= 1;
-                } else {
-                    patience = PATIENCE.min(patience + 1);
-                    each(decoder.outline(row, &mut name)?);
+                match decoder.outline(row, &mut name)? {
+                    None => patience -= 1,
+                    Some(outline) => {
+                        patience = PATIENCE.min(patience + 1);
+                        each(outline);
+                    }
                 }
             }
             let mut rows = index.query([last])?;
             for _ in 0..LOOKED_UP {
                 let Some(row) = rows.next()? else { return Ok(()) };
                 last = row.get(0)?;
-                each(decoder.outline(row, &mut name)?);
+                decoder.outline(row, &mut name)?.into_iter().for_each(&mut *each);
             }
         }
     }

@@ -18,9 +18,11 @@ pub(super) const EVENT: &str = "id, name, data, sender_id, ts, accepted, extra";
 /// The columns of `runs`, in the order that `run` reads them.
 pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event, created, enter, started, ended, wake, priority_ms, \
                               version, keys, idempotency, gates, output, error, reason, replay_of, invoked_by";
-/// Those of them that an outline has, in the order that `outline` reads them.
-pub(super) const OUTLINE: &str =
-    "id, rev, state, suspects, function, event, created, enter, started, wake, priority_ms, keys, gates, invoked_by";
+/// Those of them that an outline has, in the order that `outline` reads them. Of the last six few runs have any: the value before them says
+/// whether to look, since to look at a value takes as long as to make it.
+pub(super) const OUTLINE: &str = "id, rev, state, suspects, function, event, created, started, wake, \
+                                  coalesce(ended, enter, nullif(priority_ms, 0), keys, gates, invoked_by), \
+                                  ended, enter, priority_ms, keys, gates, invoked_by";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -95,8 +97,13 @@ impl Decoder<'_> {
         })
     }
 
-    /// The outline of a run. Mostly the next one is of the same function: `last` is the number of the last one's name, and the name.
-    pub(super) fn outline(&self, row: &Row<'_>, last: &mut Option<(i64, Arc<str>)>) -> Result<RunRow, StoreError> {
+    /// The outline of a run; none of one that has ended. Mostly the next one is of the same function: `last` is the number of the last one's
+    /// name, and the name.
+    pub(super) fn outline(&self, row: &Row<'_>, last: &mut Option<(i64, Arc<str>)>) -> Result<Option<RunRow>, StoreError> {
+        let has_more = row.get_ref(9)? != ValueRef::Null;
+        if has_more && row.get_ref(10)? != ValueRef::Null {
+            return Ok(None);
+        }
         let number: i64 = row.get(4)?;
         let function = match last {
             Some((known, name)) if *known == number => Arc::clone(name),
@@ -105,32 +112,23 @@ impl Decoder<'_> {
                 Arc::clone(&last.insert((number, name)).1)
             }
         };
-        let created = Millis(row.get(6)?);
-        let keys = row.get_ref(11)?.as_str_or_null().map_err(|_| damaged("runs.keys"))?;
-        Ok(RunRow {
-            id: Id(row.get(0)?),
+        let (id, created) = (Id(row.get(0)?), Millis(row.get(6)?));
+        let mut outline = RunRow {
             rev: row.get(1)?,
             state: RunState::from_number(row.get(2)?).ok_or_else(|| damaged("runs.state"))?,
-            attempt: 1,
             suspects: row.get(3)?,
-            function,
-            event: Id(row.get(5)?),
-            created,
-            enter: millis(row, 7)?.unwrap_or(created),
-            started: millis(row, 8)?,
-            ended: None,
-            wake: millis(row, 9)?,
-            priority_ms: row.get(10)?,
-            version: None,
-            keys: split_keys(keys),
-            idempotency: None,
-            gates: gates(row, 12)?,
-            output: None,
-            error: None,
-            reason: None,
-            replay_of: None,
-            invoked_by: row.get::<_, Option<i64>>(13)?.map(Id),
-        })
+            started: millis(row, 7)?,
+            wake: millis(row, 8)?,
+            ..RunRow::queued(id, function, Id(row.get(5)?), created)
+        };
+        if has_more {
+            outline.enter = millis(row, 11)?.unwrap_or(created);
+            outline.priority_ms = row.get(12)?;
+            outline.keys = split_keys(row.get_ref(13)?.as_str_or_null().map_err(|_| damaged("runs.keys"))?);
+            outline.gates = gates(row, 14)?;
+            outline.invoked_by = row.get::<_, Option<i64>>(15)?.map(Id);
+        }
+        Ok(Some(outline))
     }
 
     pub(super) fn record(&self, row: &Row<'_>) -> Result<Record, StoreError> {

@@ -224,6 +224,20 @@ fn runs_that_few_are_like_are_found_by_an_index() {
     assert!(!plan(&[RunState::Failed, RunState::Completed]).contains("runs_broken"));
 }
 
+#[test]
+fn a_log_that_was_left_is_copied_before_anything_is_added_to_it() {
+    let folder = folder();
+    let store = open(&in_folder(&folder));
+    let left = event(ids().next(conformance::NOW));
+    put(&store, vec![Write::InsertEvent(left.clone())]);
+    let (_copy, path) = killed(&in_folder(&folder));
+    let _next = open(&path);
+    // The main file, without its log.
+    let alone = self::folder();
+    std::fs::copy(&path, in_folder(&alone)).expect("a copy");
+    assert_eq!(open(&in_folder(&alone)).event(left.id), Ok(Some(left)));
+}
+
 /// Fails where a statement makes a table of its own at each use, with a cache of pages for it: `INSERT … SELECT` from its own table does,
 /// and `RETURNING`.
 pub(super) fn makes_no_table_of_its_own(connection: &Connection, text: &str) -> rusqlite::Result<()> {
