@@ -36,6 +36,17 @@ impl Inner {
         Ok(found)
     }
 
+    /// Whether a wait is open in the store; yes where that cannot be read.
+    pub(super) fn is_open(&self, wait: &WaitKey) -> bool {
+        match self.store.waits(wait.run) {
+            Ok(rows) => rows.iter().any(|row| row.wait == *wait && row.state == WaitState::Open),
+            Err(error) => {
+                self.fail(error);
+                true
+            }
+        }
+    }
+
     /// The waits of a run that goes on; nothing is read where it never had any. Those that were left in the store come into memory.
     pub(super) fn waits_of(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError> {
         let (is_known, may_have_stored) = {

@@ -154,7 +154,9 @@ impl Inner {
                 }
                 // Another wait of its run has had the event, so it may be open still.
                 Err(_) if runs.contains(&wait.run) => {}
-                Err(_) => index.found_closed(&wait),
+                // What was refused may have been decided on before the wait was stored, and be told of after that.
+                Err(_) if index.is_stored(&wait) && !self.is_open(&wait) => index.close(&wait),
+                Err(_) => {}
             }
         }
         // While nobody else sees the index: whoever finds a wait closed has been told, or is about to be (see the scheduler's `deadlock`).

@@ -336,11 +336,9 @@ impl Index {
         self.at(wait).and_then(|at| self.entry(at)).is_some_and(|entry| !entry.looked)
     }
 
-    /// A wait was found closed: it is not open any more, unless it is not open yet.
-    pub(super) fn found_closed(&mut self, wait: &WaitKey) {
-        if self.entry_mut(wait).is_some_and(|entry| !entry.opening) {
-            self.close(wait);
-        }
+    /// Whether a wait is here whose row is stored.
+    pub(super) fn is_stored(&self, wait: &WaitKey) -> bool {
+        self.at(wait).and_then(|at| self.entry(at)).is_some_and(|entry| !entry.opening)
     }
 
     /// A wait is not open any more.

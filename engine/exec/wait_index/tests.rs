@@ -100,14 +100,15 @@ fn a_wait_on_its_way_to_the_disk_is_not_taken_for_closed() {
     let row = row(1, What::Signal("s".into()));
     index.put(&row, true);
     assert!(index.on_signal("s").is_empty());
-    index.found_closed(&row.wait);
+    assert!(!index.is_stored(&row.wait));
     index.opened(&row.wait);
+    assert!(index.is_stored(&row.wait));
     assert_eq!(index.on_signal("s").first(), Some(&row.wait));
     assert!(index.has_to_look(&row.wait));
     index.looked(&row.wait);
     assert!(!index.has_to_look(&row.wait));
-    index.found_closed(&row.wait);
-    assert!(index.on_signal("s").is_empty());
+    index.close(&row.wait);
+    assert!(index.on_signal("s").is_empty() && !index.is_stored(&row.wait));
 }
 
 #[test]

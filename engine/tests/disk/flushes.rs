@@ -32,21 +32,23 @@ struct Sent {
 
 #[test]
 fn a_failed_flush_ends_the_engine_and_nothing_is_answered_after_it() {
-    keeps_what_was_answered(|number| format!("{number}+"));
+    keeps_what_was_answered(&FAILING, |number| format!("{number}+"));
 }
 
 /// What a flush was to bring to the disk may be gone though the next flush goes well: the system tells of it once.
 #[test]
 fn a_flush_that_fails_once_ends_the_engine_all_the_same() {
-    keeps_what_was_answered(|number| number.to_string());
+    // The second one of a start is of the folder, which holds the name of the log: SQLite does not look at how it went.
+    let of_files: Vec<u32> = FAILING.into_iter().filter(|number| *number != 2).collect();
+    keeps_what_was_answered(&of_files, |number| number.to_string());
 }
 
 /// Engines one after the other, whose flushes fail as `when` says it to strace.
-fn keeps_what_was_answered(when: impl Fn(u32) -> String) {
+fn keeps_what_was_answered(failing: &[u32], when: impl Fn(u32) -> String) {
     let folder = project();
     let mut sent = Sent::default();
-    for number in FAILING {
-        ends_by_itself(folder.path(), &when(number), &mut sent);
+    for number in failing {
+        ends_by_itself(folder.path(), &when(*number), &mut sent);
     }
     println!("{} events accepted, {} not", sent.accepted.len(), sent.unanswered);
     assert!(!sent.accepted.is_empty() && sent.unanswered > 0, "some flushes fail in the midst of events");

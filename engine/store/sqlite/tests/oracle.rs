@@ -180,8 +180,10 @@ impl World {
     fn window(&mut self) -> Write {
         let gate = self.random.one(&[Gate::RateLimit, Gate::Throttle]);
         let window = WindowKey { function: self.function(), gate, key: self.key() };
-        let (entry, value) = (Id(self.random.below(4) as i64), self.random.next() as i64);
+        let entry = Id(self.random.below(4) as i64);
         let expires = self.now.after(Span(self.random.below(20_000) as i64));
+        // What counts more expires later, as a throttle's bucket does: else it would matter whether what has expired was swept already.
+        let value = expires.0 * 1_000 + self.random.below(1_000) as i64;
         let row = WindowRow { window, entry, value, expires };
         if self.random.below(3) == 0 { Write::RaiseWindow(row) } else { Write::PutWindow(row) }
     }
