@@ -82,20 +82,33 @@ fn an_engine_killed_while_its_log_is_copied_keeps_every_promise() {
     let file = experiment.place.path(".stepwell/stepwell.db");
     let mut batches = 0..;
     for (calls, number) in COPYING {
-        let program = experiment.next_engine();
-        let mut engine = Engine::start(doomed(&experiment.place, &program, calls, number, Some(&file)));
-        experiment.load.engine_is_at(Some(&engine.url));
-        let ended = batches.by_ref().take(TOO_MANY_BATCHES).any(|batch| {
-            experiment.load.send(noted(batch));
-            experiment.load.more(1);
-            wait_until("all is answered", || experiment.load.unanswered() == 0 || !engine.is_alive());
-            experiment.ledger.wait_for_more(3);
-            !engine.is_alive()
-        });
-        assert!(ended, "the log is not copied: nothing came to {calls} {number} of the main file");
-        experiment.load.engine_is_at(None);
-        engine.is_ended_by(Signal::KILL);
-        experiment.ledger.note_kill();
+        // Behind a kill, an engine copies what the last one has left as it starts; behind a clean end, what it has written itself.
+        for is_clean in [false, true] {
+            if is_clean {
+                let mut engine = experiment.start();
+                engine.signal(Signal::TERM);
+                assert_eq!(engine.exit_code(), 0);
+                experiment.load.engine_is_at(None);
+            }
+            let program = experiment.next_engine();
+            match Engine::try_start(doomed(&experiment.place, &program, calls, number, Some(&file))) {
+                Ok(mut engine) => {
+                    experiment.load.engine_is_at(Some(&engine.url));
+                    let ended = batches.by_ref().take(TOO_MANY_BATCHES).any(|batch| {
+                        experiment.load.send(noted(batch));
+                        experiment.load.more(1);
+                        wait_until("all is answered", || experiment.load.unanswered() == 0 || !engine.is_alive());
+                        experiment.ledger.wait_for_more(3);
+                        !engine.is_alive()
+                    });
+                    assert!(ended, "the log is not copied: nothing came to {calls} {number} of the main file");
+                    experiment.load.engine_is_at(None);
+                    engine.is_ended_by(Signal::KILL);
+                }
+                Err(ended) => assert!(!is_clean, "it had a log to copy behind a clean end: {ended:?}"),
+            }
+            experiment.ledger.note_kill();
+        }
     }
     experiment.verify();
 }
