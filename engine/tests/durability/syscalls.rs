@@ -15,9 +15,8 @@ const FLUSHES: std::ops::RangeInclusive<u32> = 1..=24;
 /// The writes: a transaction is several of them, so that some are cut in the middle.
 const WRITES: [u32; 14] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610];
 
-/// The calls to the main file: as the first copy of the log begins, in the midst of one, and before the flush that ends the first
-/// one, and the second one.
-const COPYING: [(&str, u32); 4] = [("pwrite64", 1), ("pwrite64", 40), ("fdatasync,fsync", 1), ("fdatasync,fsync", 2)];
+/// The calls to the main file: as a copy of the log begins, in the midst of one, and before the flush that ends one.
+const COPYING: [(&str, u32); 3] = [("pwrite64", 1), ("pwrite64", 40), ("fdatasync,fsync", 1)];
 /// Batches of events by which the log has long been copied twice.
 const TOO_MANY_BATCHES: usize = 10;
 
@@ -83,12 +82,14 @@ fn an_engine_killed_while_its_log_is_copied_keeps_every_promise() {
     let mut batches = 0..;
     for (calls, number) in COPYING {
         // Behind a kill, an engine copies what the last one has left as it starts; behind a clean end, what it has written itself.
-        for is_clean in [false, true] {
+        // That one is flushed when all of the log is copied, to which an engine under load comes late.
+        let behind: &[bool] = if calls == "pwrite64" { &[false, true] } else { &[false] };
+        for &is_clean in behind {
             if is_clean {
-                let mut engine = experiment.start();
+                // Nobody sends to it, who would be refused as it ends.
+                let mut engine = Engine::start(experiment.next_engine());
                 engine.signal(Signal::TERM);
                 assert_eq!(engine.exit_code(), 0);
-                experiment.load.engine_is_at(None);
             }
             let program = experiment.next_engine();
             match Engine::try_start(doomed(&experiment.place, &program, calls, number, Some(&file))) {
