@@ -163,7 +163,7 @@ const FLOW: [(&str, &str); 10] = [
     ("1-step runs beside 1,000 crons", "≥ 0.5"),
     ("memory of an open wait with its run, 100,000 of them", "≤ 500"),
     ("memory each, 1,000,000 runs that sleep", "≤ 200"),
-    ("memory each, 1,000,000 runs that wait for an event", "≤ 500"),
+    ("memory each, 1,000,000 runs that wait for an event", "≤ 200"),
     ("memory each, 1,000,000 runs that hold a key of their own and wait for an event", "≤ 500"),
     ("memory each, 1,000,000 runs that an event can cancel and that sleep", "≤ 500"),
 ];

@@ -25,7 +25,7 @@ const FIGURES: [(&str, &str, Of, Way); 7] = [
     ("# MB idle", "resident memory, idle", Of::Figure("MB"), Way::Takes),
     ("# MB after 100,000 runs", "resident memory after 100,000 runs", Of::Figure("MB"), Way::Takes),
     ("# bytes for each run that sleeps", "memory each, 1,000,000 runs that sleep", Of::Figure("bytes"), Way::Takes),
-    ("# for one that waits", "memory each, 1,000,000 runs that wait for an event", Of::Figure("bytes"), Way::Takes),
+    ("# for one that has waited since before", "memory each, 1,000,000 runs that wait for an event", Of::Figure("bytes"), Way::Takes),
     ("# runs of three no-op steps a second", "3-step no-op runs, 100 events a request", Of::Figure("runs/s"), Way::Gives),
     ("# times as long as a one-row commit", "one unloaded 1-step run, sent to finished, p50", Of::Ratio, Way::Takes),
 ];
