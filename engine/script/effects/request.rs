@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn a_user_in_the_url_goes_by_the_header_and_not_by_the_address() {
+        let mut asked = request(Method::GET);
+        asked.url = Url::parse("http://us%C3%A9r:p%40ss@a.example:81/x?y=1#part").expect("a URL");
+        let sent = |asked: &Request| asked.to_hyper().expect("a request");
+        assert_eq!(sent(&asked).headers()["authorization"], "x", "what the script says counts");
+        asked.headers.remove("authorization");
+        let (head, _) = sent(&asked).into_parts();
+        assert_eq!(head.uri, "http://a.example:81/x?y=1");
+        // `usér:p@ss`
+        assert_eq!(head.headers["authorization"], "Basic dXPDqXI6cEBzcw==");
+        assert!(head.headers["authorization"].is_sensitive());
+        assert_eq!(head.headers["user-agent"], concat!("stepwell/", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
     fn credentials_stay_with_their_origin() {
         let mut same = request(Method::GET);
         same.redirect(StatusCode::FOUND, Url::parse("https://a.example/y").expect("a URL"));

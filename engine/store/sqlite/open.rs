@@ -156,7 +156,8 @@ pub(super) fn writer(path: &Path, durability: Durability) -> Result<(Connection,
 
 /// Copies what lies in the log into the main file, and flushes that, before anything is added to the log: an owner whose flush failed leaves
 /// one that looks whole, but of which a part may be in the system's memory alone. In a power cut that would be lost, with all that had been
-/// added behind it since. A full disk has no room for the copy, and none for what would be added.
+/// added behind it since. A full disk has no room for the copy, and none for what would be added; what another program reads at this moment
+/// (a database shell) stays in the log.
 fn copy_log(connection: &Connection) -> rusqlite::Result<()> {
     match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
