@@ -5,6 +5,7 @@
 mod census;
 mod collect;
 mod deadlock;
+mod dormant;
 mod entry;
 mod relays;
 mod reload;
@@ -98,7 +99,7 @@ pub(super) struct Standing {
     pub(super) wake: Option<Millis>,
 }
 
-/// What is known of an unfinished run that is not parked.
+/// What is known of an unfinished run that is neither parked nor left in the store.
 struct Live {
     function: Arc<str>,
     rev: u32,
@@ -146,6 +147,8 @@ enum Due {
     StartTimeout,
     /// It has taken too long since its first start.
     FinishTimeout,
+    /// A run that was left in the store goes on.
+    Rouse,
     /// A suspect has been alone for long enough, or the engine has been up for long enough without it.
     Company,
 }
@@ -160,6 +163,7 @@ pub(super) struct Scheduler {
     live: DenseIdMap<Live>,
     /// The functions of the runs that are parked, of which nothing else is known here.
     parked: IdMap<Arc<str>>,
+    dormant: dormant::DormantRuns,
     timers: BinaryHeap<Reverse<(Millis, RunId, Due)>>,
     crons: Crons,
     /// Positions of crons that are on their way to the disk: so many messages are to come.
@@ -212,6 +216,7 @@ impl Scheduler {
             queue,
             live: DenseIdMap::default(),
             parked: IdMap::default(),
+            dormant: dormant::DormantRuns::default(),
             timers: BinaryHeap::new(),
             crons: Crons::default(),
             ticking: 0,
@@ -435,6 +440,7 @@ impl Scheduler {
 
     /// A wait has come to something: a run that waits goes on.
     fn resolved(&mut self, run: RunId) {
+        self.rouse(vec![run]);
         let Some(live) = self.live.get_mut(&run) else { return };
         if let Some(stop) = &live.stop {
             stop.poke();
@@ -461,6 +467,7 @@ impl Scheduler {
         }
         self.live.swap_remove(&run);
         self.parked.remove(&run);
+        self.dormant.remove(run);
         self.overtaken.remove(&run);
         self.held.forget(run);
         self.fresh.remove(&run);
@@ -480,7 +487,10 @@ impl Scheduler {
                 break;
             }
             self.timers.pop();
-            self.fire(at, run, due);
+            match due {
+                Due::Rouse => self.rouse_due(run, now),
+                due => self.fire(at, run, due),
+            }
         }
         self.appointments.keep(now, &self.inner);
         if self.draining.is_empty() {
@@ -491,7 +501,7 @@ impl Scheduler {
         }
         self.inner.queued.store(self.queue.queued() + self.lent + self.held.count() + self.suspects.len(), Ordering::Relaxed);
         self.inner.executing.store(self.executing, Ordering::Relaxed);
-        self.inner.known.store(self.live.len(), Ordering::Relaxed);
+        self.inner.known.store(self.live.len() + self.dormant.len(), Ordering::Relaxed);
     }
 
     fn fire(&mut self, at: Millis, run: RunId, due: Due) {
@@ -530,7 +540,7 @@ impl Scheduler {
             }
             Due::FinishTimeout => self.finish_timeout(at, run),
             Due::Company if self.alone == Some(run) => self.alone = None,
-            Due::Wake | Due::StartTimeout | Due::Company => {}
+            Due::Wake | Due::StartTimeout | Due::Company | Due::Rouse => {}
         }
     }
 

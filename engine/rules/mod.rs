@@ -31,6 +31,6 @@ pub use gates::{Gate, GateKeys, WindowKey, WindowRow};
 pub use outcome::{CANCELS_NOTED, Outcome, OutcomeRow};
 pub use policy::{Backoff, Hold, Retry};
 pub use recovery::Ending;
-pub use row::{AttemptRow, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
+pub use row::{AttemptRow, Dormant, EventRow, Failure, Kind, LogRow, Record, RunRow, RunState, SourceRow};
 pub use waits::{Pinned, Resolution, WaitKey, WaitRow, WaitState, Wanted, What};
 pub use write::{Conflict, Expect, KvRow, List, PauseRow, Write};

@@ -189,6 +189,17 @@ impl RunRow {
         RunRow { attempt: 1, version: None, output: None, error: None, reason: None, idempotency: None, replay_of: None, ..self }
     }
 
+    /// The run as one that can be left in the store, where it is one.
+    pub fn dormant(&self) -> Option<Dormant> {
+        let is_suspended = matches!(self.state, RunState::Sleeping | RunState::Waiting | RunState::BackingOff);
+        (is_suspended && self.gates.is_none() && self.invoked_by.is_none()).then(|| Dormant {
+            run: self.id,
+            function: Arc::clone(&self.function),
+            state: self.state,
+            wake: self.wake,
+        })
+    }
+
     /// The value of the key under which it collects events, or did before it started.
     pub fn collects(&self) -> Option<&Arc<str>> {
         self.gates.as_ref()?.collect.as_ref()
@@ -198,6 +209,20 @@ impl RunRow {
     pub fn singleton(&self) -> Option<&Arc<str>> {
         self.gates.as_ref()?.singleton.as_ref()
     }
+}
+
+/// A suspended run that no gate and no other run looks at, so that nobody asks for it before its time has come or it has what it waits for:
+/// what has to be known of it until then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dormant {
+    /// The run.
+    pub run: RunId,
+    /// The function's id.
+    pub function: Arc<str>,
+    /// Sleeping, waiting or backing off.
+    pub state: RunState,
+    /// When it goes on by itself.
+    pub wake: Option<Millis>,
 }
 
 /// What kind of thing a record is.

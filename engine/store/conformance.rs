@@ -1,6 +1,7 @@
 //! What a store is: every store passes `exercise`, SQLite and memory today.
 
 pub mod collect;
+pub mod dormant;
 pub mod ends;
 mod values;
 pub mod waits;
@@ -26,7 +27,7 @@ pub const KEEP: Retention =
 
 /// Runs every example, each on an empty store from `make`.
 pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
-    let examples: [fn(&dyn Store); 44] = [
+    let examples: [fn(&dyn Store); 45] = [
         events_come_back_whole,
         runs_come_back_whole,
         a_run_goes_through_every_state,
@@ -61,6 +62,7 @@ pub fn exercise(make: &dyn Fn() -> Arc<dyn Store>) {
         waits::an_event_that_nobody_names_any_more_goes_with_the_next_sweep,
         waits::events_are_read_from_the_oldest_on,
         waits::an_engine_starts_from_the_outlines_of_open_runs_and_all_waits,
+        dormant::a_suspended_run_that_nothing_hangs_on_can_be_left_where_it_is,
         windows::what_a_gate_has_counted_is_kept_until_it_expires,
         windows::a_row_takes_the_place_of_the_one_before_it,
         windows::a_run_keeps_the_keys_of_its_gates,

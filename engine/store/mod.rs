@@ -16,10 +16,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::base::id::IdSet;
 use crate::base::{EventId, Id, Millis, RunId};
 use crate::rules::{
-    AttemptRow, Conflict, CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, Record, RunRow, RunState, SourceRow,
-    WaitRow, WindowRow,
+    AttemptRow, Conflict, CronRow, Dormant, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, Record, RunRow, RunState,
+    SourceRow, WaitRow, WindowRow,
 };
 
 pub use figures::Figures;
@@ -185,6 +186,25 @@ pub struct Stats {
     pub end: Ending,
 }
 
+/// Takes up the runs that an engine starts from.
+pub trait TakeUp {
+    /// Whether this run is left in the store; the outline of one that is not follows.
+    fn leaves(&mut self, run: &Dormant) -> bool;
+    /// Takes up a run by its outline.
+    fn take_up(&mut self, run: RunRow);
+}
+
+/// Takes up every run.
+impl<F: FnMut(RunRow)> TakeUp for F {
+    fn leaves(&mut self, _: &Dormant) -> bool {
+        false
+    }
+
+    fn take_up(&mut self, run: RunRow) {
+        self(run);
+    }
+}
+
 /// A store of events and runs. `commit` alone changes anything.
 ///
 /// Lists of one call are carried out in order, each for itself: one whose expectation fails is skipped, the others are
@@ -235,16 +255,31 @@ pub trait Store: Send + Sync {
     fn waits(&self, run: RunId) -> Result<Vec<WaitRow>, StoreError>;
     /// Calls `each` with every wait that is stored, those of one run in the order of their opening.
     fn all_waits(&self, each: &mut dyn FnMut(WaitRow)) -> Result<(), StoreError>;
-    /// What an engine starts from: calls `run` with the outline of every run that `unfinished` tells, and `wait` with every wait that
-    /// `all_waits` tells and that has no pin, each in the order of those: waits with a pin stay in the store, where `pinned` finds them. A
-    /// store may do both at once, and call `wait` on another thread.
-    fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
+    /// What an engine starts from: tells `runs` all that `unfinished` tells, first every dormant run, then the outline of every run that is
+    /// not left in the store; and calls `wait` with every wait that `all_waits` tells and that has no pin: waits with a pin stay in the store,
+    /// where `pinned` finds them. Each in the order of those. A store may do both at once, and call `wait` on another thread. Nothing is
+    /// committed meanwhile.
+    fn start_from(&self, runs: &mut dyn TakeUp, wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
         self.all_waits(&mut |row| {
             if row.pin.is_none() {
                 wait(row);
             }
         })?;
-        self.unfinished(&mut |row| run(row.outline()))
+        let mut left = IdSet::default();
+        self.unfinished(&mut |row| left.extend(row.dormant().filter(|dormant| runs.leaves(dormant)).map(|dormant| dormant.run)))?;
+        self.unfinished(&mut |row| {
+            if !left.contains(&row.id) {
+                runs.take_up(row.outline());
+            }
+        })
+    }
+    /// The outlines of those of these runs that are there and have not ended, in order.
+    fn outlines(&self, runs: &[RunId]) -> Result<Vec<RunRow>, StoreError> {
+        let mut outlines = Vec::with_capacity(runs.len());
+        for id in runs {
+            outlines.extend(self.run(*id)?.filter(|row| !row.state.is_terminal()).map(RunRow::outline));
+        }
+        Ok(outlines)
     }
     /// The fields by which open waits are pinned: each once, in any order.
     fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {

@@ -6,6 +6,7 @@ mod cancels;
 mod collect;
 mod crons;
 mod deadlock;
+mod dormant;
 mod ends;
 mod flow;
 mod gates;

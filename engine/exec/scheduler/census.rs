@@ -33,6 +33,10 @@ impl Scheduler {
                 }
             }
         }
+        for (function, counts) in self.dormant.counts() {
+            let standing = census.functions.entry(function.clone()).or_default();
+            standing.runs.iter_mut().zip(counts).for_each(|(all, more)| *all += more);
+        }
         for function in self.parked.values() {
             census.functions.entry(function.clone()).or_default().runs[RunState::Parked as usize] += 1;
         }

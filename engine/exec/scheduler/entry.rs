@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::{RunId, alloc};
-use crate::project::Function;
+use crate::project::{Function, Project};
 use crate::rules::queue::{Order, Want};
 use crate::rules::recovery::SUSPECT_RUNS_ALONE;
-use crate::rules::{PauseRow, RunRow, RunState};
-use crate::store::StoreError;
+use crate::rules::{Dormant, PauseRow, RunRow, RunState};
+use crate::store::{StoreError, TakeUp};
 
 use super::super::recovery;
 use super::super::wait_index::Index;
@@ -24,43 +24,70 @@ pub(super) struct Unsettled {
     invoked: Vec<(RunId, RunId)>,
 }
 
+/// Takes up what the store tells at a start.
+struct Found<'a> {
+    scheduler: &'a mut Scheduler,
+    unfinished: usize,
+    project: Arc<Project>,
+    /// Mostly the next run is of the same function, and says so with the same text.
+    latest: Option<(Arc<str>, Option<Arc<Function>>)>,
+    failed: Result<(), StoreError>,
+}
+
+impl Found<'_> {
+    /// Looks up the function of the next run.
+    fn look_up(&mut self, name: &Arc<str>) {
+        if self.latest.as_ref().is_none_or(|(latest, _)| !Arc::ptr_eq(latest, name)) {
+            self.latest = Some((Arc::clone(name), self.project.function(name).cloned()));
+        }
+    }
+}
+
+impl TakeUp for Found<'_> {
+    fn leaves(&mut self, run: &Dormant) -> bool {
+        self.look_up(&run.function);
+        self.scheduler.leave(run, self.latest.as_ref().and_then(|(_, function)| function.as_deref()))
+    }
+
+    fn take_up(&mut self, row: RunRow) {
+        let Scheduler { live, dormant, unsettled, .. } = &mut *self.scheduler;
+        if live.is_empty() {
+            live.reserve(self.unfinished.saturating_sub(dormant.len()));
+        }
+        if row.state == RunState::Running {
+            unsettled.interrupted.push(row);
+        } else if self.failed.is_ok() {
+            self.look_up(&row.function);
+            let function = self.latest.as_ref().and_then(|(_, function)| function.as_deref());
+            self.failed = self.scheduler.take_up_found(&row, function);
+        }
+    }
+}
+
 impl Scheduler {
     /// Takes up the runs of the store that have not ended, of which there are so many, and whose ids go up to `last`, and files its waits,
-    /// but those that stay in the store; what takes commits is left to `settle`. To be done before anybody has a handle of the engine: an
+    /// but for those that stay in the store; what takes commits is left to `settle`. To be done before anybody has a handle of the engine: an
     /// event that came before would miss waits.
     pub(in crate::exec) fn take_up_all(&mut self, unfinished: usize, last: RunId) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         self.hold_paused();
         self.queue.advance(inner.clock.now());
         // What grows while a million runs are taken up is copied again and again.
-        self.live.reserve(unfinished);
         let mut timers = std::mem::take(&mut self.timers).into_vec();
         timers.reserve(unfinished);
         alloc::prefer_large_pages(timers.spare_capacity_mut());
         self.timers = timers.into();
+        self.dormant.reserve(unfinished);
         let (mut index, mut resolved) = (Index::default(), BTreeSet::new());
-        let mut failed = Ok(());
-        let project = inner.project();
-        // Mostly the next run is of the same function, and says so with the same text.
-        let mut latest: Option<(Arc<str>, Option<Arc<Function>>)> = None;
-        let mut take_up = |row: RunRow| {
-            if row.state == RunState::Running {
-                self.unsettled.interrupted.push(row);
-            } else if failed.is_ok() {
-                let is_latest = latest.as_ref().is_some_and(|(name, _)| Arc::ptr_eq(name, &row.function));
-                if !is_latest {
-                    latest = Some((Arc::clone(&row.function), project.function(&row.function).cloned()));
-                }
-                failed = self.take_up_found(&row, latest.as_ref().and_then(|(_, function)| function.as_deref()));
-            }
-        };
+        let mut found = Found { unfinished, project: inner.project(), latest: None, failed: Ok(()), scheduler: self };
         if index.leave_in_store(inner.store.pinned_fields()?, last) {
-            inner.store.start_from(&mut take_up, &mut |row| index.load(&row, &mut resolved))?;
+            inner.store.start_from(&mut found, &mut |row| index.load(&row, &mut resolved))?;
         } else {
             inner.store.all_waits(&mut |row| index.load(&row, &mut resolved))?;
-            inner.store.start_from(&mut take_up, &mut |_| {})?;
+            inner.store.start_from(&mut found, &mut |_| {})?;
         }
-        failed?;
+        found.failed?;
+        self.dormant.settle();
         index.shrink();
         *inner.waits_mut() = index;
         // Which runs have something to record is known only now: the waits may have been read beside the runs.
@@ -77,7 +104,7 @@ impl Scheduler {
             self.take_up_found(&row, inner.project().function(&row.function).map(Arc::as_ref))?;
         }
         let mut invoked = std::mem::take(&mut self.unsettled.invoked);
-        invoked.retain(|(_, parent)| !self.live.contains_key(parent));
+        invoked.retain(|(_, parent)| !self.live.contains_key(parent) && !self.dormant.contains(*parent));
         for (run, reason) in recovery::orphans(&inner, &invoked)? {
             inner.cancel_surely(run, &reason).await;
         }
@@ -118,6 +145,7 @@ impl Scheduler {
             return;
         }
         self.parked.remove(&row.id);
+        self.dormant.remove(row.id);
         if self.live.contains_key(&row.id) {
             return;
         }

@@ -50,6 +50,9 @@ impl Scheduler {
         self.recall_all();
         let before = self.inner.project();
         let others = others(&before, &project);
+        // What is left in the store has no limits and no end by the clock.
+        let roused = self.dormant.of(|function| others.get(function).is_some_and(|other| other.limits || other.finish));
+        self.rouse(roused);
         let rows = match self.rows_of(&others) {
             Ok(rows) => rows,
             Err(error) => return self.inner.fail(error),

@@ -284,7 +284,7 @@ pub(super) fn an_engine_starts_from_the_outlines_of_open_runs_and_all_waits(stor
     let (mut runs, mut found): (Vec<RunRow>, Vec<WaitRow>) = (Vec::new(), Vec::new());
     assert_eq!(store.start_from(&mut |row| runs.push(row), &mut |row| found.push(row)), Ok(()));
     let outline = RunRow { attempt: 1, version: None, error: None, reason: None, idempotency: None, replay_of: None, ..full };
-    assert_eq!(runs, [bare, outline]);
+    assert_eq!(runs, [bare.clone(), outline.clone()]);
     // Waits of several runs come in any order.
     found.sort_by_key(|row| row.wait.run);
     let [first, second, other] = waits;

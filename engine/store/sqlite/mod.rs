@@ -33,7 +33,7 @@ use crate::base::{EventId, RunId, Span};
 use crate::rules::{CronRow, Ending, EventRow, KvRow, List, LogRow, OutcomeRow, PauseRow, RunRow, SourceRow, WaitRow, WindowRow};
 
 use super::figures::Meter;
-use super::{EventQuery, Figures, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, Ticket};
+use super::{EventQuery, Figures, Journal, Lane, Loaded, RunQuery, Stats, Store, StoreError, TakeUp, Ticket};
 use ending::Note;
 pub use tools::{Datum, QueryError, Table, query_readonly};
 use waits::Which;
@@ -387,14 +387,20 @@ impl Store for Sqlite {
         ahead(|give| self.readers.many_waits(&Which::All, give), each)
     }
 
-    fn start_from(&self, run: &mut dyn FnMut(RunRow), wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
+    fn start_from(&self, runs: &mut dyn TakeUp, wait: &mut (dyn FnMut(WaitRow) + Send)) -> Result<(), StoreError> {
         std::thread::scope(|scope| {
             // Waits are filed by the thread that reads them: each has a handful of texts, which are dear to free on another one.
             let waits = scope.spawn(|| self.readers.many_waits(&Which::Unpinned, wait));
-            let runs = ahead(|give| self.readers.outlines(give), run);
+            let mut left = Vec::new();
+            let told = ahead(|give| self.readers.dormant(give), &mut |run| left.extend(runs.leaves(&run).then_some(run.run)));
+            let runs = told.and_then(|()| ahead(|give| self.readers.open_outlines(&left, give), &mut |row| runs.take_up(row)));
             let waits = waits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             runs.and(waits)
         })
+    }
+
+    fn outlines(&self, runs: &[RunId]) -> Result<Vec<RunRow>, StoreError> {
+        self.readers.outlines(runs)
     }
 
     fn pinned_fields(&self) -> Result<Vec<Arc<str>>, StoreError> {

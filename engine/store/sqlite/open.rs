@@ -14,8 +14,13 @@ use super::{Durability, OpenError, error};
 /// Marks a file as ours in SQLite's header: the letters `stpw`.
 pub(super) const APPLICATION_ID: i32 = 0x7374_7077;
 /// Each brings a file one version further, the first one from an empty file. A released one is never changed.
-const MIGRATIONS: [&str; 4] =
-    [include_str!("schema.sql"), include_str!("schema-3.sql"), include_str!("schema-4.sql"), include_str!("schema-5.sql")];
+const MIGRATIONS: [&str; 5] = [
+    include_str!("schema.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
+];
 /// The version that the first of them makes. No released program has written an older one.
 const FIRST_VERSION: u32 = 2;
 /// The version of the schema that this program writes.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row};
 use crate::base::{Id, Json, Millis};
 use crate::rules::row::LogLevel;
 use crate::rules::row::Recorded;
-use crate::rules::{AttemptRow, EventRow, Failure, GateKeys, Kind, LogRow, Record, RunRow, RunState};
+use crate::rules::{AttemptRow, Dormant, EventRow, Failure, GateKeys, Kind, LogRow, Record, RunRow, RunState};
 
 use super::super::StoreError;
 use super::names::Names;
@@ -23,6 +23,9 @@ pub(super) const RUN: &str = "id, rev, state, attempt, suspects, function, event
 pub(super) const OUTLINE: &str = "id, rev, state, suspects, function, event, created, started, wake, \
                                   coalesce(ended, enter, nullif(priority_ms, 0), keys, gates, invoked_by), \
                                   ended, enter, priority_ms, keys, gates, invoked_by";
+/// What is read of a dormant run, in the order that `dormant` reads it, and from where.
+pub(super) const DORMANT: &str = "id, wake, function, state FROM runs INDEXED BY runs_dormant \
+                                  WHERE state BETWEEN 2 AND 4 AND gates IS NULL AND invoked_by IS NULL";
 /// The columns of `steps`, in the order that `record` reads them.
 pub(super) const STEP: &str = "idx, key, kind, failed, result, attempts, started, ended, line";
 /// The columns of `attempts`, in the order that `attempt` reads them.
@@ -104,14 +107,7 @@ impl Decoder<'_> {
         if has_more && row.get_ref(10)? != ValueRef::Null {
             return Ok(None);
         }
-        let number: i64 = row.get(4)?;
-        let function = match last {
-            Some((known, name)) if *known == number => Arc::clone(name),
-            _ => {
-                let name = self.names.text(self.connection, number)?;
-                Arc::clone(&last.insert((number, name)).1)
-            }
-        };
+        let function = self.function(row.get(4)?, last)?;
         let (id, created) = (Id(row.get(0)?), Millis(row.get(6)?));
         let mut outline = RunRow {
             rev: row.get(1)?,
@@ -129,6 +125,26 @@ impl Decoder<'_> {
             outline.invoked_by = row.get::<_, Option<i64>>(15)?.map(Id);
         }
         Ok(Some(outline))
+    }
+
+    pub(super) fn dormant(&self, row: &Row<'_>, last: &mut Option<(i64, Arc<str>)>) -> Result<Dormant, StoreError> {
+        Ok(Dormant {
+            run: Id(row.get(0)?),
+            wake: millis(row, 1)?,
+            function: self.function(row.get(2)?, last)?,
+            state: RunState::from_number(row.get(3)?).ok_or_else(|| damaged("runs.state"))?,
+        })
+    }
+
+    /// The name of a function; `last` is that of the run before, see `outline`.
+    fn function(&self, number: i64, last: &mut Option<(i64, Arc<str>)>) -> Result<Arc<str>, StoreError> {
+        match last {
+            Some((known, name)) if *known == number => Ok(Arc::clone(name)),
+            _ => {
+                let name = self.names.text(self.connection, number)?;
+                Ok(Arc::clone(&last.insert((number, name)).1))
+            }
+        }
     }
 
     pub(super) fn record(&self, row: &Row<'_>) -> Result<Record, StoreError> {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::super::conformance::dormant::Leaver;
 use super::super::conformance::waits::{pin, wait};
 use super::super::conformance::{self, commit, event, ids, plain, put, record, run};
 use super::super::{Lane, RunQuery, Store, StoreError};
 use super::*;
 use crate::base::Id;
-use crate::rules::{Ending, EventRow, Kind, RunRow, RunState, WaitRow, Write};
+use crate::rules::{Dormant, Ending, EventRow, Kind, RunRow, RunState, WaitRow, Write};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -155,6 +156,8 @@ fn what_is_not_ours_is_refused_and_left_alone() {
     assert!(!missing.exists());
 }
 
+/// Makes of a file of version 6 one of version 5.
+const BACK_TO_5: &str = "DROP INDEX runs_dormant; PRAGMA user_version = 5;";
 /// Makes of a file of version 5 one of version 4.
 const BACK_TO_4: &str = "DROP INDEX waits_pinned; ALTER TABLE waits DROP COLUMN field; ALTER TABLE waits DROP COLUMN value;
     PRAGMA user_version = 4;";
@@ -175,8 +178,8 @@ fn a_file_of_an_older_version_is_brought_to_the_newest_with_all_that_it_holds() 
         due,
     };
     let (daily, never) = (cron("f", "0 7 * * * UTC", Some(conformance::NOW)), cron("g", "@weekly Europe/Berlin", None));
-    let steps = [BACK_TO_4, BACK_TO_3, BACK_TO_2];
-    for (version, steps) in [(4, &steps[..1]), (3, &steps[..2]), (2, &steps[..])] {
+    let steps = [BACK_TO_5, BACK_TO_4, BACK_TO_3, BACK_TO_2];
+    for (version, steps) in [(4, &steps[..2]), (3, &steps[..3]), (2, &steps[..])] {
         let folder = folder();
         let path = in_folder(&folder);
         let store = filled(&path, 10, 100);
@@ -435,9 +438,19 @@ fn an_engine_is_given_every_open_run_whether_most_around_it_have_ended_or_none()
     put(&store, rows.iter().cloned().map(Write::CreateRun).collect());
     let mut found = Vec::new();
     store.start_from(&mut |row| found.push(row), &mut |_| {}).expect("a scan");
-    let open: Vec<RunRow> = rows.into_iter().filter(|row| !row.state.is_terminal()).collect();
+    let open: Vec<RunRow> = rows.iter().filter(|row| !row.state.is_terminal()).cloned().collect();
     assert_eq!(found.len(), open.len());
     assert!(found == open, "in order, and each once");
+    // The same of what an engine leaves: all but one of a hundred of those that sleep, which are two of three.
+    let sleeping = rows.iter().enumerate().filter(|(at, row)| at % 3 > 0 && !row.state.is_terminal());
+    let sleeping: Vec<Id> = sleeping.map(|(_, row)| row.id).collect();
+    let suspend = |run: &Id| Write::Suspend { run: *run, state: RunState::Sleeping, wake: None, attempt: 1, error: None };
+    put(&store, sleeping.iter().map(suspend).collect());
+    let mut leaver = Leaver::new(|run: &Dormant| run.run.0 % 100 > 0);
+    store.start_from(&mut leaver, &mut |_| {}).expect("a scan");
+    assert!(leaver.told.iter().map(|run| run.run).eq(sleeping.iter().copied()), "in order, and each once");
+    let is_taken = |row: &&RunRow| row.id.0 % 100 == 0 || sleeping.binary_search(&row.id).is_err();
+    assert!(leaver.taken.iter().map(|row| row.id).eq(open.iter().filter(is_taken).map(|row| row.id)), "in order, and each once");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn world(script: &str) -> World {
 
 impl World {
     /// Starts another engine on the same file, which is changed in between.
-    fn altered(self, sql: &str) -> World {
+    pub(super) fn altered(self, sql: &str) -> World {
         self.block_on(self.engine.drain());
         let World { folder, engine, store } = self;
         drop(engine);

@@ -3,14 +3,15 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use super::super::super::conformance::dormant::Leaver;
 use super::super::super::conformance::{KEEP, NOW, event, failure, record, run, waits};
 use super::super::super::{EventQuery, Lane, Memory, RunQuery, Store};
 use super::{folder, in_folder, killed, open};
 use crate::base::{EventId, Id, IdMaker, Millis, RunId, Span};
 use crate::rules::row::{LogLevel, Recorded};
 use crate::rules::{
-    AttemptRow, CronKey, CronRow, EventRow, Expect, Gate, GateKeys, Kind, List, LogRow, Outcome, Record, Resolution, RunRow, RunState,
-    SourceRow, WaitKey, WaitRow, WindowKey, WindowRow, Write,
+    AttemptRow, CronKey, CronRow, Dormant, EventRow, Expect, Gate, GateKeys, Kind, List, LogRow, Outcome, Record, Resolution, RunRow,
+    RunState, SourceRow, WaitKey, WaitRow, WindowKey, WindowRow, Write,
 };
 
 /// Fields by which waits are found.
@@ -377,6 +378,11 @@ fn compare(world: &mut World, left: &dyn Store, right: &dyn Store) {
         read.map(|()| (runs, waits))
     };
     assert_eq!(start(left), start(right));
+    let leave = |store: &dyn Store| {
+        let mut leaver = Leaver::new(|run: &Dormant| run.run.0 % 2 == 0);
+        store.start_from(&mut leaver, &mut |_| {}).map(|()| (leaver.told, leaver.taken))
+    };
+    assert_eq!(leave(left), leave(right));
     // What has expired is swept in pieces; it counts no more.
     let windows = |store: &dyn Store| {
         let mut rows = Vec::new();
