@@ -75,7 +75,8 @@ impl<'c> Applier<'c> {
     /// Carries out one list, or skips it where an expectation does not hold. Every expectation is checked before the
     /// first write, so a list that is skipped has written nothing.
     pub(super) fn carry_out(&mut self, list: &List) -> Result<Verdict, StoreError> {
-        if !list.expect.is_empty() {
+        // A key that is taken stands in a table of its own.
+        if !list.expect.iter().all(|expect| matches!(expect, Expect::EventKeyFree { .. } | Expect::IdempotencyFree { .. })) {
             self.together.settle()?;
         }
         for expect in &list.expect {
@@ -138,8 +139,7 @@ impl<'c> Applier<'c> {
     }
 
     fn write(&mut self, write: &Write) -> Result<(), StoreError> {
-        // New rows ask for no other row, and are not asked for among each other.
-        if !matches!(write, Write::InsertEvent(_) | Write::CreateRun(_) | Write::Append { .. }) {
+        if !is_new(write) {
             self.together.settle()?;
         }
         match write {
@@ -479,6 +479,12 @@ impl<'c> Applier<'c> {
         }
         self.heads.insert(run, head);
     }
+}
+
+/// Whether a write makes a row and asks for no other one: of an event, a run, a record, or a key, which stands in a table of its own.
+fn is_new(write: &Write) -> bool {
+    let is_key = matches!(write, Write::TakeEventKey { .. } | Write::TakeIdempotency { .. });
+    is_key || matches!(write, Write::InsertEvent(_) | Write::CreateRun(_) | Write::Append { .. })
 }
 
 /// Whether a new run has nothing but what every new run has: such rows are put down together.
