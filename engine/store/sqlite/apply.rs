@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use crate::base::id::{IdMap, IdSet};
-use crate::base::{Id, Millis, RunId};
+use crate::base::{Id, Json, Millis, RunId};
 use crate::rules::row::Recorded;
 use crate::rules::{AttemptRow, Conflict, EventRow, Expect, Kind, List, LogRow, Record, RunRow, RunState, WaitRow, Write};
 
@@ -13,11 +13,12 @@ use super::super::{StoreError, Verdict};
 use super::names::Interner;
 use super::row;
 use super::sweep::{self, Sweeper};
+use super::together::{NewEvent, NewRun, NewStep, Together};
 use super::waits::Waits;
 use super::windows::Windows;
 
 /// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
-const HEADS: usize = 100_000;
+pub(super) const HEADS: usize = 100_000;
 /// Runs that have ended last, of which that is kept in memory; beyond, the memory starts anew.
 const OVER: usize = 4_096;
 
@@ -34,6 +35,7 @@ struct Head {
 pub(super) struct Applier<'c> {
     sql: Statements<'c>,
     names: Interner<'c>,
+    together: Together<'c>,
     heads: IdMap<Head>,
     /// Runs that have ended: others may start behind them.
     over: IdSet,
@@ -49,6 +51,7 @@ impl<'c> Applier<'c> {
         Ok(Applier {
             sql: Statements::prepare(connection)?,
             names: Interner::new(connection)?,
+            together: Together::new(connection)?,
             heads: IdMap::default(),
             over: IdSet::default(),
             latest: None,
@@ -64,6 +67,7 @@ impl<'c> Applier<'c> {
         self.over.clear();
         self.latest = None;
         self.names.forget();
+        self.together.forget();
         self.sweeper.forget();
         self.windows.forget();
     }
@@ -71,6 +75,10 @@ impl<'c> Applier<'c> {
     /// Carries out one list, or skips it where an expectation does not hold. Every expectation is checked before the
     /// first write, so a list that is skipped has written nothing.
     pub(super) fn carry_out(&mut self, list: &List) -> Result<Verdict, StoreError> {
+        // A key that is taken stands in a table of its own.
+        if !list.expect.iter().all(|expect| matches!(expect, Expect::EventKeyFree { .. } | Expect::IdempotencyFree { .. })) {
+            self.together.settle()?;
+        }
         for expect in &list.expect {
             if let Some(conflict) = self.conflict(expect)? {
                 return Ok(Err(conflict));
@@ -80,6 +88,11 @@ impl<'c> Applier<'c> {
             self.write(write)?;
         }
         Ok(Ok(()))
+    }
+
+    /// Puts down what is still kept of the transaction's rows: it is about to be committed.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        Ok(self.together.finish()?)
     }
 
     fn conflict(&mut self, expect: &Expect) -> Result<Option<Conflict>, StoreError> {
@@ -126,6 +139,9 @@ impl<'c> Applier<'c> {
     }
 
     fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        if !is_new(write) {
+            self.together.settle()?;
+        }
         match write {
             Write::InsertEvent(event) => self.insert_event(event),
             Write::TakeEventKey { name, key, event, expires } => {
@@ -215,6 +231,7 @@ impl<'c> Applier<'c> {
                 if let Some((run, head)) = self.latest.take() {
                     self.keep(run, head);
                 }
+                self.together.finish()?;
                 self.windows.sweep(*now, *most, sweep::looked_at(*most))?;
                 self.sweeper.sweep(*now, keep, *most)
             }
@@ -254,8 +271,8 @@ impl<'c> Applier<'c> {
     fn insert_event(&mut self, event: &EventRow) -> Result<(), StoreError> {
         let name = self.names.id(&event.name)?;
         if event.sender_id.is_none() && event.extra.is_none() && event.ts == event.accepted {
-            self.sql.insert_plain_event.execute(params![event.id.0, name, event.data.as_bytes(), event.accepted.0])?;
-            return Ok(());
+            let (id, data, at) = (event.id.0, Json::clone(&event.data), event.accepted.0);
+            return Ok(self.together.event(NewEvent { id, name, data, at })?);
         }
         let sender_id = event.sender_id.as_deref();
         let extra = event.extra.as_deref().map(str::as_bytes);
@@ -266,7 +283,7 @@ impl<'c> Applier<'c> {
     fn create_run(&mut self, run: &RunRow) -> Result<(), StoreError> {
         let function = self.names.id(&run.function)?;
         if is_plain(run) {
-            self.sql.create_plain.execute([run.id.0, function, run.event.0, run.created.0])?;
+            self.together.run(NewRun { id: run.id.0, function, event: run.event.0, created: run.created.0 })?;
             self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
             return Ok(());
         }
@@ -361,6 +378,7 @@ impl<'c> Applier<'c> {
         let Some(mut head) = self.live(run)? else { return Ok(()) };
         if (head.attempt, head.suspects) != (1, 0) {
             (head.attempt, head.suspects) = (1, 0);
+            self.together.settle()?;
             self.sql.progress.execute([run.0])?;
             self.remember(run, head);
         }
@@ -370,8 +388,8 @@ impl<'c> Applier<'c> {
         if let Recorded::Value(value) = &record.result
             && (record.kind, attempts, started) == (Kind::Step, 1, ended)
         {
-            self.sql.append_plain.execute(params![run.0, index, key, value.as_bytes(), ended, line])?;
-            return Ok(());
+            let (key, result) = (Arc::clone(&record.key), Json::clone(value));
+            return Ok(self.together.step(NewStep { run: run.0, index, key, result, ended, line })?);
         }
         let insert = &mut self.sql.append;
         match &record.result {
@@ -428,6 +446,8 @@ impl<'c> Applier<'c> {
             self.remember(run, head);
             return Ok(Some(head));
         }
+        // It may have been forgotten among very many before its row was put down.
+        self.together.settle()?;
         let found = self.sql.head.query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
         let Some((rev, state, attempt, suspects)) = found else { return Ok(None) };
         let state = RunState::from_number(state).ok_or_else(|| StoreError::Corrupt(format!("run {run} is in no known state")))?;
@@ -461,8 +481,13 @@ impl<'c> Applier<'c> {
     }
 }
 
-/// Whether a new run has nothing but what every new run has. Such a row, and others of the most frequent form, are written by
-/// statements of their own, in which what is always the same stands as a constant: to bind it costs as much as to store it.
+/// Whether a write makes a row and asks for no other one: of an event, a run, a record, or a key, which stands in a table of its own.
+fn is_new(write: &Write) -> bool {
+    let is_key = matches!(write, Write::TakeEventKey { .. } | Write::TakeIdempotency { .. });
+    is_key || matches!(write, Write::InsertEvent(_) | Write::CreateRun(_) | Write::Append { .. })
+}
+
+/// Whether a new run has nothing but what every new run has: such rows are put down together.
 fn is_plain(run: &RunRow) -> bool {
     let bare = run.keys.is_empty() && run.idempotency.is_none() && run.version.is_none() && run.output.is_none();
     let quiet = run.error.is_none() && run.reason.is_none() && run.enter == run.created && run.priority_ms == 0;
@@ -478,11 +503,9 @@ struct Statements<'c> {
     head: Statement<'c>,
     insert_event: Statement<'c>,
     note_outcome: Statement<'c>,
-    insert_plain_event: Statement<'c>,
     take_event_key: Statement<'c>,
     take_idempotency: Statement<'c>,
     create_run: Statement<'c>,
-    create_plain: Statement<'c>,
     start: Statement<'c>,
     adopt: Statement<'c>,
     suspend: Statement<'c>,
@@ -494,7 +517,6 @@ struct Statements<'c> {
     complete: Statement<'c>,
     progress: Statement<'c>,
     append: Statement<'c>,
-    append_plain: Statement<'c>,
     attempt: Statement<'c>,
     log: Statement<'c>,
     put_source: Statement<'c>,
@@ -537,7 +559,6 @@ impl<'c> Statements<'c> {
             insert_event: sql(&format!("INSERT INTO events ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::EVENT))?,
             note_outcome: sql("INSERT OR REPLACE INTO outcomes (event, function, kind, value) \
                  SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE id = ?1)")?,
-            insert_plain_event: sql("INSERT INTO events (id, name, data, ts, accepted) VALUES (?1, ?2, ?3, ?4, ?4)")?,
             take_event_key: sql("INSERT OR REPLACE INTO event_keys (name, key, event, expires) VALUES (?1, ?2, ?3, ?4)")?,
             take_idempotency: sql("INSERT OR REPLACE INTO idempotency (name, key, run, expires) VALUES (?1, ?2, ?3, ?4)")?,
             create_run: sql(&format!(
@@ -545,8 +566,6 @@ impl<'c> Statements<'c> {
                  ?20, ?21, ?22)",
                 row::RUN
             ))?,
-            create_plain: sql("INSERT INTO runs (id, rev, state, attempt, suspects, function, event, created, priority_ms) \
-                 VALUES (?1, 0, 0, 1, 0, ?2, ?3, ?4, 0)")?,
             start: sql(&format!(
                 "UPDATE runs SET rev = ?2, state = {}, wake = NULL, started = coalesce(started, ?3), version = coalesce(version, ?4) \
                  WHERE id = ?1",
@@ -565,7 +584,6 @@ impl<'c> Statements<'c> {
             ))?,
             progress: sql("UPDATE runs SET attempt = 1, suspects = 0 WHERE id = ?1")?,
             append: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)", row::STEP))?,
-            append_plain: sql(&format!("INSERT INTO steps (run, {}) VALUES (?1, ?2, ?3, 0, 0, ?4, 1, ?5, ?5, ?6)", row::STEP))?,
             attempt: sql(&format!(
                 "INSERT INTO attempts (run, seq, {}) VALUES (?1, {}, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 row::ATTEMPT,

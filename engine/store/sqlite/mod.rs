@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod row;
 mod sweep;
+mod together;
 mod tools;
 mod waits;
 mod windows;

@@ -583,3 +583,4 @@ fn life(ids: &crate::base::IdMaker) -> Vec<Write> {
 }
 
 mod oracle;
+mod together;

@@ -189,6 +189,7 @@ impl Writer {
             .map(|commit| commit.lists.iter().map(|list| applier.carry_out(list)).collect())
             .collect::<Result<Vec<Vec<Verdict>>, StoreError>>()
             .and_then(|verdicts| {
+                applier.finish()?;
                 if self.flush_delay.0 > 0 && !batch.may_be_lost {
                     std::thread::sleep(self.flush_delay.std());
                     self.meter.held_up();
