@@ -180,6 +180,38 @@ fn redirects_are_followed_unless_told_not_to() {
 }
 
 #[test]
+fn a_connection_is_kept_for_the_next_call_and_opened_anew_where_the_server_has_closed_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let kept = format!("http://{}", listener.local_addr().unwrap());
+    let (closed, is_closed) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            // Two requests are answered by the number of their connection, and then it is closed without a word.
+            for _ in 0..2 {
+                read(&mut stream);
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}").as_bytes());
+            }
+            drop(stream);
+            let _ = closed.send(());
+        }
+    });
+    let is_closed = Mutex::new(is_closed);
+    let other = Server::new(move |_, _| {
+        let _ = is_closed.lock().unwrap().recv();
+        ok("{}")
+    });
+    let script = r#"step("x", || {
+        let said = [http::get("KEPT/").text, http::get("KEPT/").text];
+        http::get("URL/until-it-is-closed");
+        said.push(http::get("KEPT/").text);
+        said
+    })"#;
+    let end = other.bench(&script.replace("KEPT", &kept)).attempts(1).finish();
+    assert_eq!(end.output(), r#"["0","0","1"]"#);
+}
+
+#[test]
 fn a_server_that_is_silent_or_breaks_off_fails_the_attempt() {
     let (answer_it, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
