@@ -66,20 +66,12 @@ fn demand_world(attempt: &Attempt, what: &str) -> Result<(), Fault> {
 
 fn wait<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Result<Outcome<T>, Fault> {
     let mut task = Task(task);
-    let timer = timeout.map(|timeout| attempt.ports.clock.sleep_until(attempt.now().after(timeout), false));
-    let late = async {
-        match timer {
-            Some(timer) => timer.await,
-            None => std::future::pending().await,
-        }
+    let joined = async { (&mut task.0).await.map_or_else(|error| Outcome::Broken(error.to_string()), Outcome::Done) };
+    // One timer does for both ends.
+    let outcome = match timeout {
+        Some(timeout) => attempt.wait_in_step_until(joined, attempt.now().after(timeout)).map(|done| done.unwrap_or(Outcome::Late)),
+        None => attempt.wait_in_step(joined),
     };
-    let outcome = attempt.wait_in_step(async {
-        tokio::select! {
-            biased;
-            joined = &mut task.0 => joined.map_or_else(|error| Outcome::Broken(error.to_string()), Outcome::Done),
-            () = late => Outcome::Late,
-        }
-    });
     alloc::uncounted(|| drop(task));
     outcome
 }
