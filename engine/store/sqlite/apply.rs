@@ -29,6 +29,15 @@ struct Head {
     state: RunState,
     attempt: u32,
     suspects: u32,
+    /// The lines of its log, where they are known: since it was created here.
+    lines: Option<u32>,
+}
+
+impl Head {
+    /// Of a run that has just been created.
+    fn created(run: &RunRow) -> Head {
+        Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects, lines: Some(0) }
+    }
 }
 
 /// Carries out lists on one connection. It alone writes, so what it remembers of the rows stays true.
@@ -284,7 +293,7 @@ impl<'c> Applier<'c> {
         let function = self.names.id(&run.function)?;
         if is_plain(run) {
             self.together.run(NewRun { id: run.id.0, function, event: run.event.0, created: run.created.0 })?;
-            self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
+            self.remember(run.id, Head::created(run));
             return Ok(());
         }
         let version = run.version.as_ref().map(|version| self.names.id(version)).transpose()?;
@@ -314,7 +323,7 @@ impl<'c> Applier<'c> {
             run.invoked_by.map(|run| run.0),
         ])?;
         if !run.state.is_terminal() {
-            self.remember(run.id, Head { rev: run.rev, state: run.state, attempt: run.attempt, suspects: run.suspects });
+            self.remember(run.id, Head::created(run));
         }
         Ok(())
     }
@@ -422,11 +431,18 @@ impl<'c> Applier<'c> {
     }
 
     fn log(&mut self, run: RunId, line: &LogRow) -> Result<(), StoreError> {
-        if self.live(run)?.is_none() {
-            return Ok(());
-        }
+        let Some(head) = self.live(run)? else { return Ok(()) };
         let data = line.data.as_deref().map(str::as_bytes);
-        self.sql.log.execute(params![run.0, line.at.0, line.level as u8, &*line.message, data, &*line.step])?;
+        let (at, level, message, step) = (line.at.0, line.level as u8, &*line.message, &*line.step);
+        match head.lines {
+            Some(lines) => {
+                self.sql.log_at.execute(params![run.0, lines, at, level, message, data, step])?;
+                self.remember(run, Head { lines: Some(lines + 1), ..head });
+            }
+            None => {
+                self.sql.log.execute(params![run.0, at, level, message, data, step])?;
+            }
+        }
         Ok(())
     }
 
@@ -451,7 +467,7 @@ impl<'c> Applier<'c> {
         let found = self.sql.head.query_row([run.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
         let Some((rev, state, attempt, suspects)) = found else { return Ok(None) };
         let state = RunState::from_number(state).ok_or_else(|| StoreError::Corrupt(format!("run {run} is in no known state")))?;
-        let head = Head { rev, state, attempt, suspects };
+        let head = Head { rev, state, attempt, suspects, lines: None };
         self.remember(run, head);
         Ok(Some(head))
     }
@@ -519,6 +535,7 @@ struct Statements<'c> {
     append: Statement<'c>,
     attempt: Statement<'c>,
     log: Statement<'c>,
+    log_at: Statement<'c>,
     put_source: Statement<'c>,
     drop_source: Statement<'c>,
     find_cron: Statement<'c>,
@@ -590,6 +607,7 @@ impl<'c> Statements<'c> {
                 next_seq("attempts")
             ))?,
             log: sql(&format!("INSERT INTO logs (run, seq, {}) VALUES (?1, {}, ?2, ?3, ?4, ?5, ?6)", row::LOG, next_seq("logs")))?,
+            log_at: sql(&format!("INSERT INTO logs (run, seq, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::LOG))?,
             drop_source: sql("DELETE FROM sources WHERE hash = ?1")?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
             find_cron: sql("SELECT last FROM crons WHERE function = ?1 AND schedule = ?2")?,

@@ -12,7 +12,8 @@ use super::super::conformance::{self, commit, event, ids, plain, put, record, ru
 use super::super::{Lane, RunQuery, Store, StoreError};
 use super::*;
 use crate::base::Id;
-use crate::rules::{Dormant, Ending, EventRow, Kind, RunRow, RunState, WaitRow, Write};
+use crate::rules::row::LogLevel;
+use crate::rules::{Dormant, Ending, EventRow, Kind, LogRow, RunRow, RunState, WaitRow, Write};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -82,6 +83,32 @@ fn what_was_answered_outlives_a_kill() {
     again.close().expect("a clean end");
     assert_eq!(again.fault(), None, "the check in the background found nothing");
     assert_eq!(open(&copied).stats().expect("figures").end, Ending::Clean, "now it was closed");
+}
+
+#[test]
+fn the_lines_of_a_log_follow_each_other_whoever_wrote_the_first_ones() {
+    let folder = folder();
+    let path = in_folder(&folder);
+    let store = open(&path);
+    let ids = ids();
+    let first = event(ids.next(conformance::NOW));
+    let row = run(ids.next(conformance::NOW), first.id);
+    let line = |message: &str| LogRow {
+        at: conformance::NOW,
+        level: LogLevel::Call,
+        message: Arc::from(message),
+        data: None,
+        step: Arc::from("a"),
+    };
+    let add = |store: &Sqlite, message: &str| put(store, vec![Write::Log { run: row.id, line: line(message) }]);
+    put(&store, vec![Write::InsertEvent(first), Write::CreateRun(row.clone())]);
+    add(&store, "1");
+    add(&store, "2");
+    let (_copy, copied) = killed(&path);
+    let again = open(&copied);
+    add(&again, "3");
+    add(&again, "4");
+    assert_eq!(again.logs(row.id, 0, 0), Ok(["1", "2", "3", "4"].map(line).to_vec()));
 }
 
 #[test]
