@@ -1,5 +1,6 @@
 //! Work of a step that is done off its stack: in a task of its own, or on a thread that may block.
 
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -88,8 +89,7 @@ fn turn(attempt: &Attempt) -> Result<Option<OwnedSemaphorePermit>, Fault> {
 }
 
 /// Does the work, which has a place among those that begin until it is done, or has taken as long as a beginning may.
-async fn begun<T>(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
+async fn begun<T>(place: Option<OwnedSemaphorePermit>, mut work: Pin<Box<impl Future<Output = T>>>) -> T {
     tokio::select! {
         biased;
         done = &mut work => return done,
@@ -113,8 +113,9 @@ pub(super) fn task<T: Send + 'static>(
         let _place = PLACES.acquire().await;
         work.await
     };
-    // Whoever waits for a place among all that are under way is in nobody's way either.
-    wait(attempt, alloc::uncounted(|| tokio::spawn(begun(turn, work))), timeout)
+    // Whoever waits for a place among all that are under way is in nobody's way either. The work is put into its box first: what is
+    // handed on is moved several times until it is a task, and each future that has another one in it has room for it twice.
+    wait(attempt, alloc::uncounted(|| tokio::spawn(begun(turn, Box::pin(work)))), timeout)
 }
 
 /// Does it on a thread that may block. Whoever does not wait any more leaves it to its end.
