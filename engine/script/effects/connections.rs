@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
+use super::apart::Task;
 use super::request::Guarded;
 
 /// How often the connections that nobody uses are looked at.
@@ -68,11 +69,16 @@ impl Client {
         Ok((answer, Lent { connection, origin, kept: Arc::clone(&self.kept) }))
     }
 
+    /// Opens a connection, in a task of its own: to agree on keys takes more of a stack than a script's should keep.
     async fn connect(&self, origin: &str) -> Result<Connection, Error> {
         let uri: Uri = origin.parse()?;
-        let stream = self.connector.clone().call(uri).await?;
-        let (sender, driver) = http1::handshake(stream).await?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)) })
+        let mut connector = self.connector.clone();
+        let mut opened = Task(tokio::spawn(async move {
+            let stream = connector.call(uri).await?;
+            let (sender, driver) = http1::handshake(stream).await?;
+            Ok::<_, Error>(Connection { sender, driver: Some(Box::pin(driver)) })
+        }));
+        (&mut opened.0).await?
     }
 }
 
