@@ -25,6 +25,10 @@ const COMMIT_WEIGHT_ALONE: usize = 192;
 /// How often those who can go on have their turn before what runs have left is handed over, though it weighs less than that. To a thread
 /// that has nothing else to do it is a matter of microseconds.
 const TURNS: usize = 4;
+/// The requests from which on theirs do not wait for more. Clients that wait for their answers all send again as soon as they have them:
+/// were the lists of all of them handed over at once, the server would stand still while they are flushed, and the writer while the
+/// next ones are made. With half of the connections of a busy server, one half is flushed while the other half is read.
+const COMMIT_REQUESTS: usize = 32;
 
 /// Lists that are committed in one call, and who waits for how many of them.
 #[derive(Default)]
@@ -148,6 +152,9 @@ impl Intake {
         let mut waiting = locked(&inner.intake.waiting);
         let first = waiting.is_empty();
         let ticket = waiting.add(lists, &*inner.store);
+        if waiting.next.shares.len() >= COMMIT_REQUESTS {
+            waiting.hand_over(&*inner.store);
+        }
         drop(waiting);
         if first {
             tokio::spawn(Intake::send(Arc::clone(inner)));

@@ -1,7 +1,9 @@
 //! Events while the disk is slow or full.
 
+use futures_util::future::join_all;
 use serde_json::json;
 use stepwell::base::limits::WAITING_EVENT_BYTES;
+use stepwell::exec::NewEvent;
 use stepwell::rules::RunState;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -53,6 +55,30 @@ async fn too_much_that_waits_for_the_disk_is_429_and_loses_nothing() {
             until(&mut notices, run["run_id"].as_str().unwrap().parse().unwrap(), RunState::Completed).await;
         }
     }
+}
+
+/// Were they all in one commit, the server would have nothing to do while that is flushed.
+#[tokio::test]
+async fn many_requests_at_once_go_to_the_disk_in_parts() {
+    const REQUESTS: usize = 40;
+    let disk = Disk::new(Ingest::Held(Vec::new()));
+    let server = Server::on(Arc::clone(&disk) as _, |_| {}).await;
+    // It starts no run, so it is one row.
+    let event =
+        || NewEvent { name: "app/nap".into(), data: r#"{"skip":true}"#.into(), sender_id: None, dedupe: None, ts: None, extra: None };
+    let accepting = join_all((0..REQUESTS).map(|_| server.engine.accept(vec![event()])));
+    let looking = async {
+        disk.until_hindered(REQUESTS).await;
+        let commits: Vec<usize> = match &*disk.ingest.lock().unwrap() {
+            Ingest::Held(commits) => commits.iter().map(|(lists, _)| lists.len()).collect(),
+            _ => Vec::new(),
+        };
+        disk.open();
+        commits
+    };
+    let (accepted, commits) = tokio::join!(accepting, looking);
+    assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
+    assert!(commits.len() > 1, "{commits:?}");
 }
 
 #[tokio::test]
