@@ -209,7 +209,9 @@ impl Request {
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("stepwell/", env!("CARGO_PKG_VERSION"))));
         // With its port only where that is not the one of the scheme.
         let host = &url[Position::BeforeHost..Position::AfterPort];
-        headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| unsendable(&error))?);
+        let named = HeaderValue::from_str(host).map_err(|error| unsendable(&error))?;
+        // Whoever names another one means it.
+        headers.entry(HOST).or_insert(named);
         let uri: Uri = url[Position::BeforePath..Position::AfterQuery].parse().map_err(|error| unsendable(&error))?;
         let mut sent = Sent::new(Full::new(self.body.clone().unwrap_or_default()));
         *sent.method_mut() = self.method.clone();
@@ -327,6 +329,10 @@ mod tests {
         let (head, _) = sent.into_parts();
         assert_eq!((origin.as_str(), head.uri.to_string().as_str()), ("http://a.example:81", "/x?y=1"));
         assert_eq!(head.headers["host"], "a.example:81");
+        let mut named = asked.clone();
+        named.headers.insert("host", HeaderValue::from_static("b.example"));
+        let (origin, sent) = named.to_hyper().expect("a request");
+        assert_eq!((origin.as_str(), &sent.headers()["host"]), ("http://a.example:81", "b.example"));
         // `usér:p@ss`
         assert_eq!(head.headers["authorization"], "Basic dXPDqXI6cEBzcw==");
         assert!(head.headers["authorization"].is_sensitive());
