@@ -270,6 +270,12 @@ impl Bench {
     }
 }
 
+/// The middle one of several takings.
+fn middle(takings: &mut [f64]) -> f64 {
+    takings.sort_by(f64::total_cmp);
+    takings.get(takings.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// The time in milliseconds below which `share` of the times lie.
 fn percentile(times: &mut [Duration], share: f64) -> f64 {
     times.sort_unstable();

@@ -192,9 +192,7 @@ fn rate_in(site: &Site, database: &Path) -> io::Result<(f64, f64)> {
 /// The size that the first of several takings found, and the middle one of what they gave.
 fn middle(takings: &[(f64, f64)]) -> (f64, f64) {
     let mut rates: Vec<f64> = takings.iter().map(|(_, rate)| *rate).collect();
-    rates.sort_by(f64::total_cmp);
-    let size = takings.first().map_or(f64::NAN, |(size, _)| *size);
-    (size, rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN))
+    (takings.first().map_or(f64::NAN, |(size, _)| *size), super::middle(&mut rates))
 }
 
 #[cfg(test)]

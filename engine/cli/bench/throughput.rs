@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::clock::Stopwatch;
 
-use super::project::{self, Site};
+use super::project::{self, Part, Site};
 use super::report::{Aim, Figure, number};
 use super::roles::Role;
 use super::served::Served;
 use super::standing::settled;
-use super::{CONNECTIONS, MANY, SENDERS, Taken, bare, load, percentile, raw};
+use super::{CONNECTIONS, MANY, SENDERS, Taken, bare, load, middle, percentile, raw};
 
 /// What all figures of running are held against.
 pub const ALONE: &str = "rusqlite alone, the same rows, 512 operations a transaction";
@@ -29,18 +29,29 @@ pub fn accepting_many(site: &Site) -> io::Result<Taken> {
     accepting(site, MANY, Aim::None)
 }
 
+/// Takings of the server and of the bare one, in turn: each gives three times as much in one second as in another, and a ratio of one of
+/// each says little.
+const TURNS: Part<usize> = Part { whole: 3, quick: 1 };
+
 fn accepting(site: &Site, many: u64, aim: Aim) -> io::Result<Taken> {
     let body: load::Body = Arc::new(move |request| project::body("bench/accepted", request, many));
+    let turns = site.scale.of(TURNS);
     let requests = site.scale.runs / many;
     let rate = |address| -> io::Result<f64> {
         let watch = Stopwatch::start();
         load::send(address, CONNECTIONS, requests, &body)?;
         Ok((requests * many) as f64 / watch.elapsed().as_secs_f64())
     };
-    let raw = rate(bare::serve(many > 1)?)?;
-    let value = rate(Served::start(site, "accept")?.address)?;
+    let (bare, served) = (bare::serve(many > 1)?, Served::start(site, "accept")?);
+    let (mut raw, mut value) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        raw.push(rate(bare)?);
+        value.push(rate(served.address)?);
+    }
     let name = if many == 1 { "events accepted, one a request".to_owned() } else { format!("events accepted, {many} a request") };
-    Ok(Figure::new(format!("{name}, {CONNECTIONS} connections"), "events/s", value).against(raw, "bare axum").aims(aim).into())
+    let of = if turns > 1 { "bare axum; of each the middle one of several takings in turn" } else { "bare axum" };
+    let (raw, value) = (middle(&mut raw), middle(&mut value));
+    Ok(Figure::new(format!("{name}, {CONNECTIONS} connections"), "events/s", value).against(raw, of).aims(aim).into())
 }
 
 /// Runs a second of `event`, from the first send to the last finish.
