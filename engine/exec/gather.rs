@@ -118,12 +118,6 @@ impl Waiting {
         }
     }
 
-    /// Whether nobody gains by a wait for more: what was handed over has somebody who waits for its answer, or nothing is here.
-    fn is_due(&self) -> bool {
-        let is_empty = self.next.lists.is_empty() && self.stopped.is_empty() && self.leaving.is_empty() && !self.urgent;
-        is_empty || !self.handed.is_empty()
-    }
-
     /// One that was handed over is answered; whether it was the last one.
     fn answered(&mut self) -> bool {
         self.under_way -= 1;
@@ -227,7 +221,8 @@ impl Outbox {
             // Whoever leaves the first thing wakes this task, which then stands in line behind every run that can go on.
             self.filled.notified().await;
             for _ in 0..TURNS {
-                if locked(&self.waiting).is_due() {
+                // What was handed over meanwhile has somebody who waits for its answer.
+                if !locked(&self.waiting).handed.is_empty() {
                     break;
                 }
                 tokio::task::yield_now().await;
