@@ -4,6 +4,7 @@
 //! A thousand runs that each wake the writer and the scheduler, or a thousand requests that are each woken by the writer,
 //! cost more than their rows.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,12 +20,6 @@ use super::scheduler::{Message, Standing};
 /// The weight in rows from which on lists do not wait for more to come: the writer is at work on them while the next ones
 /// are made. Were all of them handed over at the end, writer and executors would take turns instead of working side by side.
 const COMMIT_WEIGHT: usize = 64;
-/// The same for what runs leave while nothing of theirs is under way. Then it is not the writer that they wait for: runs that call
-/// somebody take the processor's time, of which each transaction takes some as well. So they make fewer and larger ones.
-const COMMIT_WEIGHT_ALONE: usize = 192;
-/// How often those who can go on have their turn before what runs have left is handed over, though it weighs less than that. To a thread
-/// that has nothing else to do it is a matter of microseconds.
-const TURNS: usize = 4;
 /// The requests from which on theirs do not wait for more. Clients that wait for their answers all send again as soon as they have them:
 /// were the lists of all of them handed over at once, the server would stand still while they are flushed, and the writer while the
 /// next ones are made. With half of the connections of a busy server, one half is flushed while the other half is read.
@@ -66,12 +61,8 @@ const STOPS_TOLD: usize = 32;
 /// What waits for the next commit, or for somebody who awaits its answer.
 struct Waiting {
     lane: Lane,
-    /// The weight from which on lists do not wait for more while nothing is under way.
-    weight_alone: usize,
     next: Together,
     handed: Vec<Handed>,
-    /// Commits that were handed over and are not answered yet.
-    under_way: usize,
     /// Runs of a worker that have stopped since the last message.
     stopped: Vec<(RunId, Option<Standing>)>,
     /// Runs whose ends are among the lists, and whose slots others wait for.
@@ -81,17 +72,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(lane: Lane, weight_alone: usize) -> Waiting {
-        Waiting {
-            lane,
-            weight_alone,
-            next: Together::default(),
-            handed: Vec::new(),
-            under_way: 0,
-            stopped: Vec::new(),
-            leaving: Vec::new(),
-            urgent: false,
-        }
+    fn new(lane: Lane) -> Waiting {
+        Waiting { lane, next: Together::default(), handed: Vec::new(), stopped: Vec::new(), leaving: Vec::new(), urgent: false }
     }
 
     fn is_empty(&self) -> bool {
@@ -103,7 +85,7 @@ impl Waiting {
         self.next.weight += lists.iter().map(List::weight).sum::<usize>();
         self.next.shares.push((lists.len(), answer));
         self.next.lists.extend(lists);
-        if self.next.weight >= if self.under_way == 0 { self.weight_alone } else { COMMIT_WEIGHT } {
+        if self.next.weight >= COMMIT_WEIGHT {
             self.hand_over(store);
         }
         ticket
@@ -114,14 +96,7 @@ impl Waiting {
         if !self.next.lists.is_empty() {
             let Together { lists, shares, .. } = std::mem::take(&mut self.next);
             self.handed.push(Handed { ticket: store.commit(self.lane, lists), shares });
-            self.under_way += 1;
         }
-    }
-
-    /// One that was handed over is answered; whether it was the last one.
-    fn answered(&mut self) -> bool {
-        self.under_way -= 1;
-        self.under_way == 0
     }
 }
 
@@ -136,7 +111,7 @@ pub(super) struct Intake {
 
 impl Default for Intake {
     fn default() -> Intake {
-        Intake { waiting: Mutex::new(Waiting::new(Lane::Ingest, COMMIT_WEIGHT)) }
+        Intake { waiting: Mutex::new(Waiting::new(Lane::Ingest)) }
     }
 }
 
@@ -166,7 +141,6 @@ impl Intake {
         };
         for handed in handed {
             handed.hand_back().await;
-            locked(&inner.intake.waiting).answered();
         }
     }
 }
@@ -176,6 +150,8 @@ pub(super) struct Outbox {
     inner: Arc<Inner>,
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// Commits that were handed over and are not answered yet.
+    under_way: AtomicUsize,
 }
 
 impl Desk for Outbox {
@@ -197,8 +173,8 @@ impl Desk for Outbox {
 
 impl Outbox {
     pub(super) fn new(inner: Arc<Inner>) -> Arc<Outbox> {
-        let waiting = Mutex::new(Waiting::new(Lane::Steps, COMMIT_WEIGHT_ALONE));
-        Arc::new(Outbox { inner, waiting, filled: Notify::new() })
+        let waiting = Mutex::new(Waiting::new(Lane::Steps));
+        Arc::new(Outbox { inner, waiting, filled: Notify::new(), under_way: AtomicUsize::new(0) })
     }
 
     /// Tells the scheduler that a run has stopped, and where it stands.
@@ -220,18 +196,12 @@ impl Outbox {
         loop {
             // Whoever leaves the first thing wakes this task, which then stands in line behind every run that can go on.
             self.filled.notified().await;
-            for _ in 0..TURNS {
-                // What was handed over meanwhile has somebody who waits for its answer.
-                if !locked(&self.waiting).handed.is_empty() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
             let (handed, told, leaving) = {
                 let mut waiting = locked(&self.waiting);
                 waiting.hand_over(&*self.inner.store);
+                let under_way = self.under_way.fetch_add(waiting.handed.len(), Ordering::Relaxed) + waiting.handed.len();
                 // While an answer is under way, more runs are about to end: a message for each would wake the scheduler too often.
-                let is_time = waiting.under_way == 0 || waiting.stopped.len() >= STOPS_TOLD;
+                let is_time = under_way == 0 || waiting.stopped.len() >= STOPS_TOLD;
                 let is_told = waiting.urgent || (is_time && !waiting.stopped.is_empty());
                 waiting.urgent &= !is_told;
                 let told = is_told.then(|| std::mem::take(&mut waiting.stopped));
@@ -251,8 +221,7 @@ impl Outbox {
 
     async fn answer(self: Arc<Self>, handed: Handed) {
         handed.hand_back().await;
-        let is_last = locked(&self.waiting).answered();
-        if is_last {
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.filled.notify_one();
         }
     }
