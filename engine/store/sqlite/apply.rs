@@ -17,7 +17,7 @@ use super::together::{NewEvent, NewRun, NewStep, Together};
 use super::waits::Waits;
 use super::windows::Windows;
 
-/// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 40 bytes.
+/// Heads of runs kept in memory; beyond, the memory starts anew. One takes some 50 bytes.
 pub(super) const HEADS: usize = 100_000;
 /// Runs that have ended last, of which that is kept in memory; beyond, the memory starts anew.
 const OVER: usize = 4_096;
