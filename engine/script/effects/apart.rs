@@ -17,8 +17,9 @@ use crate::script::error::{Fault, Thrown};
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(places())));
 
 /// Tasks of a thread that may be about to begin at once. Thousands that begin together would only stand in line for the processor,
-/// each with a connection and its buffers; in turn, most find the connection of one that is done.
-const BEGIN_AT_ONCE: usize = 128;
+/// each with a connection and its buffers; in turn, most find the connection of one that is done. With fewer than a processor can serve in the time
+/// that a near server takes to answer, some 20 ms, it would stand idle.
+const BEGIN_AT_ONCE: usize = 320;
 /// How long a task counts as beginning that is not done before: from then on it waits for somebody else, and is in nobody's way.
 const BEGINS: Duration = Duration::from_millis(50);
 

@@ -332,7 +332,7 @@ mod tests {
         let mut named = asked.clone();
         named.headers.insert("host", HeaderValue::from_static("b.example"));
         let (origin, sent) = named.to_hyper().expect("a request");
-        assert_eq!((origin.as_str(), &sent.headers()["host"]), ("http://a.example:81", "b.example"));
+        assert_eq!((origin.as_str(), &sent.headers()["host"]), ("http://a.example:81", &HeaderValue::from_static("b.example")));
         // `usér:p@ss`
         assert_eq!(head.headers["authorization"], "Basic dXPDqXI6cEBzcw==");
         assert!(head.headers["authorization"].is_sensitive());
