@@ -13,7 +13,7 @@ use super::super::{StoreError, Verdict};
 use super::names::Interner;
 use super::row;
 use super::sweep::{self, Sweeper};
-use super::together::{NewEvent, NewRun, NewStep, Together};
+use super::together::{NewEvent, NewLine, NewRun, NewStep, Together};
 use super::waits::Waits;
 use super::windows::Windows;
 
@@ -395,10 +395,10 @@ impl<'c> Applier<'c> {
         let started = record.started.0;
         let (index, key, kind, attempts, ended) = (record.index, &*record.key, record.kind as u8, record.attempts, record.ended.0);
         if let Recorded::Value(value) = &record.result
-            && (record.kind, attempts, started) == (Kind::Step, 1, ended)
+            && (record.kind, attempts) == (Kind::Step, 1)
         {
             let (key, result) = (Arc::clone(&record.key), Json::clone(value));
-            return Ok(self.together.step(NewStep { run: run.0, index, key, result, ended, line })?);
+            return Ok(self.together.step(NewStep { run: run.0, index, key, result, started, ended, line })?);
         }
         let insert = &mut self.sql.append;
         match &record.result {
@@ -432,15 +432,17 @@ impl<'c> Applier<'c> {
 
     fn log(&mut self, run: RunId, line: &LogRow) -> Result<(), StoreError> {
         let Some(head) = self.live(run)? else { return Ok(()) };
-        let data = line.data.as_deref().map(str::as_bytes);
-        let (at, level, message, step) = (line.at.0, line.level as u8, &*line.message, &*line.step);
+        let (at, level) = (line.at.0, line.level as u8);
         match head.lines {
             Some(lines) => {
-                self.sql.log_at.execute(params![run.0, lines, at, level, message, data, step])?;
+                let (message, data, step) = (Arc::clone(&line.message), line.data.clone(), Arc::clone(&line.step));
+                self.together.line(NewLine { run: run.0, seq: lines, at, level, message, data, step })?;
                 self.remember(run, Head { lines: Some(lines + 1), ..head });
             }
             None => {
-                self.sql.log.execute(params![run.0, at, level, message, data, step])?;
+                self.together.settle_lines()?;
+                let data = line.data.as_deref().map(str::as_bytes);
+                self.sql.log.execute(params![run.0, at, level, &*line.message, data, &*line.step])?;
             }
         }
         Ok(())
@@ -497,10 +499,10 @@ impl<'c> Applier<'c> {
     }
 }
 
-/// Whether a write makes a row and asks for no other one: of an event, a run, a record, or a key, which stands in a table of its own.
+/// Whether a write makes a row and asks for no event or run: another one of those, a record, a line, or a key, which stands in a table of its own.
 fn is_new(write: &Write) -> bool {
     let is_key = matches!(write, Write::TakeEventKey { .. } | Write::TakeIdempotency { .. });
-    is_key || matches!(write, Write::InsertEvent(_) | Write::CreateRun(_) | Write::Append { .. })
+    is_key || matches!(write, Write::InsertEvent(_) | Write::CreateRun(_) | Write::Append { .. } | Write::Log { .. })
 }
 
 /// Whether a new run has nothing but what every new run has: such rows are put down together.
@@ -535,7 +537,6 @@ struct Statements<'c> {
     append: Statement<'c>,
     attempt: Statement<'c>,
     log: Statement<'c>,
-    log_at: Statement<'c>,
     put_source: Statement<'c>,
     drop_source: Statement<'c>,
     find_cron: Statement<'c>,
@@ -607,7 +608,6 @@ impl<'c> Statements<'c> {
                 next_seq("attempts")
             ))?,
             log: sql(&format!("INSERT INTO logs (run, seq, {}) VALUES (?1, {}, ?2, ?3, ?4, ?5, ?6)", row::LOG, next_seq("logs")))?,
-            log_at: sql(&format!("INSERT INTO logs (run, seq, {}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row::LOG))?,
             drop_source: sql("DELETE FROM sources WHERE hash = ?1")?,
             put_source: sql("INSERT OR IGNORE INTO sources (hash, files) VALUES (?1, ?2)")?,
             find_cron: sql("SELECT last FROM crons WHERE function = ?1 AND schedule = ?2")?,

@@ -96,25 +96,26 @@ impl Form for NewRun {
     }
 }
 
-/// The record of a step that gave a value at its first attempt, in less than a millisecond.
+/// The record of a step that gave a value at its first attempt.
 pub(super) struct NewStep {
     pub(super) run: i64,
     pub(super) index: u32,
     pub(super) key: Arc<str>,
     pub(super) result: Json,
+    pub(super) started: i64,
     pub(super) ended: i64,
     pub(super) line: Option<i64>,
 }
 
 impl Form for NewStep {
-    const BOUND: usize = 6;
+    const BOUND: usize = 7;
 
     fn columns() -> String {
         format!("steps (run, {})", row::STEP)
     }
 
     fn values() -> &'static str {
-        "(#1, #2, #3, 0, 0, #4, 1, #5, #5, #6)"
+        "(#1, #2, #3, 0, 0, #4, 1, #5, #6, #7)"
     }
 
     fn bind(&self, statement: &mut Statement<'_>, before: usize) -> rusqlite::Result<()> {
@@ -122,12 +123,50 @@ impl Form for NewStep {
         statement.raw_bind_parameter(before + 2, self.index)?;
         statement.raw_bind_parameter(before + 3, &*self.key)?;
         statement.raw_bind_parameter(before + 4, self.result.as_bytes())?;
-        statement.raw_bind_parameter(before + 5, self.ended)?;
-        statement.raw_bind_parameter(before + 6, self.line)
+        statement.raw_bind_parameter(before + 5, self.started)?;
+        statement.raw_bind_parameter(before + 6, self.ended)?;
+        statement.raw_bind_parameter(before + 7, self.line)
     }
 
     fn bytes(&self) -> usize {
         self.key.len() + self.result.len()
+    }
+}
+
+/// A line of a log of which it is known which one it is.
+pub(super) struct NewLine {
+    pub(super) run: i64,
+    pub(super) seq: u32,
+    pub(super) at: i64,
+    pub(super) level: u8,
+    pub(super) message: Arc<str>,
+    pub(super) data: Option<Json>,
+    pub(super) step: Arc<str>,
+}
+
+impl Form for NewLine {
+    const BOUND: usize = 7;
+
+    fn columns() -> String {
+        format!("logs (run, seq, {})", row::LOG)
+    }
+
+    fn values() -> &'static str {
+        "(#1, #2, #3, #4, #5, #6, #7)"
+    }
+
+    fn bind(&self, statement: &mut Statement<'_>, before: usize) -> rusqlite::Result<()> {
+        statement.raw_bind_parameter(before + 1, self.run)?;
+        statement.raw_bind_parameter(before + 2, self.seq)?;
+        statement.raw_bind_parameter(before + 3, self.at)?;
+        statement.raw_bind_parameter(before + 4, self.level)?;
+        statement.raw_bind_parameter(before + 5, &*self.message)?;
+        statement.raw_bind_parameter(before + 6, self.data.as_deref().map(str::as_bytes))?;
+        statement.raw_bind_parameter(before + 7, &*self.step)
+    }
+
+    fn bytes(&self) -> usize {
+        self.message.len() + self.data.as_deref().map_or(0, str::len) + self.step.len()
     }
 }
 
@@ -189,11 +228,17 @@ pub(super) struct Together<'c> {
     events: Rows<'c, NewEvent>,
     runs: Rows<'c, NewRun>,
     steps: Rows<'c, NewStep>,
+    lines: Rows<'c, NewLine>,
 }
 
 impl<'c> Together<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Together<'c>> {
-        Ok(Together { events: Rows::new(connection)?, runs: Rows::new(connection)?, steps: Rows::new(connection)? })
+        Ok(Together {
+            events: Rows::new(connection)?,
+            runs: Rows::new(connection)?,
+            steps: Rows::new(connection)?,
+            lines: Rows::new(connection)?,
+        })
     }
 
     pub(super) fn event(&mut self, row: NewEvent) -> rusqlite::Result<()> {
@@ -208,8 +253,12 @@ impl<'c> Together<'c> {
         self.steps.add(row)
     }
 
-    /// Puts the events and the runs down: somebody may be about to ask for them. For records only a sweep does, and whoever reads what is
-    /// committed.
+    pub(super) fn line(&mut self, row: NewLine) -> rusqlite::Result<()> {
+        self.lines.add(row)
+    }
+
+    /// Puts the events and the runs down: somebody may be about to ask for them. For records and lines only a sweep does, and whoever reads
+    /// what is committed.
     pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
         self.events.put_down()?;
         self.runs.put_down()
@@ -218,7 +267,13 @@ impl<'c> Together<'c> {
     /// Puts all of them down.
     pub(super) fn finish(&mut self) -> rusqlite::Result<()> {
         self.settle()?;
-        self.steps.put_down()
+        self.steps.put_down()?;
+        self.settle_lines()
+    }
+
+    /// Puts the lines down: somebody is about to ask which one comes next.
+    pub(super) fn settle_lines(&mut self) -> rusqlite::Result<()> {
+        self.lines.put_down()
     }
 
     /// Drops what is kept: the transaction was rolled back.
@@ -226,5 +281,6 @@ impl<'c> Together<'c> {
         self.events.kept.clear();
         self.runs.kept.clear();
         self.steps.kept.clear();
+        self.lines.kept.clear();
     }
 }

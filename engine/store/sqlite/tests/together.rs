@@ -42,13 +42,20 @@ fn rows_are_kept_until_there_are_enough_or_somebody_may_ask() {
     assert_eq!(rows(&connection, "events"), AT_ONCE + 1, "a large one is put down by itself");
     carry_out(&mut applier, vec![Write::Start { run: runs[AT_ONCE], at: NOW, version: Arc::from("v") }]);
     assert_eq!((rows(&connection, "events"), rows(&connection, "runs")), (AT_ONCE + 2, AT_ONCE + 1), "a start needs its run");
+    let line = |n: usize| LogRow {
+        at: NOW,
+        level: LogLevel::Info,
+        message: Arc::from(n.to_string()),
+        data: (n > 0).then(|| Arc::from("1")),
+        step: Arc::from(""),
+    };
     for index in 0..=AT_ONCE {
-        carry_out(&mut applier, vec![quick(runs[0], index as u32)]);
+        carry_out(&mut applier, vec![quick(runs[0], index as u32), Write::Log { run: runs[0], line: line(index) }]);
     }
-    assert_eq!(rows(&connection, "steps"), AT_ONCE);
+    assert_eq!((rows(&connection, "steps"), rows(&connection, "logs")), (AT_ONCE, AT_ONCE));
     let sweep = Write::Sweep { now: NOW, keep: conformance::KEEP, most: 5 };
     carry_out(&mut applier, vec![sweep]);
-    assert_eq!(rows(&connection, "steps"), AT_ONCE + 1, "a sweep deletes records");
+    assert_eq!((rows(&connection, "steps"), rows(&connection, "logs")), (AT_ONCE + 1, AT_ONCE + 1), "a sweep deletes them");
     carry_out(&mut applier, vec![quick(runs[1], 0)]);
     assert_eq!(applier.finish(), Ok(()));
     assert_eq!(rows(&connection, "steps"), AT_ONCE + 2, "and whoever reads them reads what is committed");
