@@ -142,7 +142,7 @@ const CASES: &[(&str, Case)] = &[
         Case {
             arrange: |folder| sql(folder, "DROP INDEX runs_broken; PRAGMA user_version = 2"),
             call: CALL,
-            says: "✗ database   app.db: the database has version 2 of the schema, and this program reads version 5",
+            says: "✗ database   app.db: the database has version 2 of the schema, and this program reads version 6",
             advises: "then start the engine once with this one, which brings it there",
             exit: 74,
         },

@@ -181,7 +181,7 @@ fn an_upgrade_keeps_what_is_there_and_the_backup_before_it_is_the_way_back() {
     let run = run_in(&server, &event, "waiting")["run_id"].as_str().unwrap().to_owned();
     server.stop();
     // What the program of version 2 leaves behind, and the backup that it makes.
-    let without = "DROP INDEX runs_broken; DROP TABLE crons; DROP INDEX waits_pinned; \
+    let without = "DROP INDEX runs_dormant; DROP INDEX runs_broken; DROP TABLE crons; DROP INDEX waits_pinned; \
                    ALTER TABLE waits DROP COLUMN field; ALTER TABLE waits DROP COLUMN value; \
                    CREATE TABLE crons (function INTEGER PRIMARY KEY, schedule TEXT NOT NULL, last INTEGER NOT NULL, due INTEGER) STRICT; \
                    PRAGMA user_version = 2";
@@ -201,7 +201,7 @@ fn an_upgrade_keeps_what_is_there_and_the_backup_before_it_is_the_way_back() {
     assert_eq!(std::fs::read(&database).unwrap(), std::fs::read(&backup).unwrap());
     let server = serve(folder.path());
     let sound = at_once(&["doctor", "--database", ".stepwell/stepwell.db"]);
-    assert!(sound.stdout.contains("schema 5") && sound.stdout.contains("✓ integrity"), "{}", sound.stdout);
+    assert!(sound.stdout.contains("schema 6") && sound.stdout.contains("✓ integrity"), "{}", sound.stdout);
     send(&server, "app/paid", json!({"n": 7}));
     assert_eq!(run_in(&server, &event, "completed")["output"], 7);
     let later = send(&server, "app/order", json!({}));
@@ -210,13 +210,13 @@ fn an_upgrade_keeps_what_is_there_and_the_backup_before_it_is_the_way_back() {
     // A program refuses a version that it does not know, and leaves the database as it is.
     let newer = folder.path().join("newer.db");
     std::fs::copy(&database, &newer).unwrap();
-    sql(&newer, "PRAGMA user_version = 6");
+    sql(&newer, "PRAGMA user_version = 7");
     let before = std::fs::read(&newer).unwrap();
     for refused in [&["run", "--listen", "127.0.0.1:0", "--database", "newer.db"][..], &["doctor", "--database", "newer.db"]] {
         let ended = at_once(refused);
         let said = [ended.stdout, ended.stderr].concat();
         assert!(
-            ended.exit == 74 && said.contains("version 6 of the schema") && said.contains("use the newer stepwell"),
+            ended.exit == 74 && said.contains("version 7 of the schema") && said.contains("use the newer stepwell"),
             "{refused:?}: {said}"
         );
     }
