@@ -156,6 +156,17 @@ pub fn keep_freed() {
     }
 }
 
+unsafe extern "C" {
+    /// Of mimalloc's own header, `mimalloc.h`; the crate has it with a feature that brings another crate.
+    fn mi_collect(force: bool);
+}
+
+/// Gives the system what was freed: by itself the allocator does so as it goes on, and whoever waits for something for hours does not go on.
+pub fn give_back() {
+    // SAFETY: it may be called at any time, and touches no memory that is in use.
+    unsafe { mi_collect(true) }
+}
+
 /// From this size on, in bytes, memory is worth large pages: less is not known to be filled.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 4 * 1024 * 1024;

@@ -90,6 +90,8 @@ impl Scheduler {
         self.dormant.settle();
         index.shrink();
         *inner.waits_mut() = index;
+        // What grew until all had been taken up has left as much behind as it takes now.
+        alloc::give_back();
         // Which runs have something to record is known only now: the waits may have been read beside the runs.
         resolved.into_iter().for_each(|run| self.resolved(run));
         Ok(())
