@@ -115,6 +115,8 @@ pub struct Run {
     wake: Option<Millis>,
     /// When an engine was told of its state.
     heard: Option<Millis>,
+    /// When an engine was told of its last start: before that nobody goes by what follows from it, which may be told sooner.
+    begun: Option<Millis>,
     /// The version that its journal was made with, and the one that it runs on.
     made_with: Option<usize>,
     runs_on: usize,
@@ -218,6 +220,11 @@ impl Facts {
             }
             if let Write::Pause(row) = write {
                 self.heard_of_pause(row, now);
+            }
+            if let Write::Start { run, .. } = write
+                && let Some(run) = self.runs.get_mut(run)
+            {
+                run.begun.get_or_insert(now);
             }
             let (Write::Suspend { run, .. } | Write::End { run, .. } | Write::Requeue { run, .. } | Write::Park { run, .. }) = write else {
                 if let Write::CreateRun(row) = write
@@ -384,6 +391,7 @@ impl Facts {
             ended_at: None,
             wake: None,
             heard: None,
+            begun: None,
             made_with: None,
             runs_on: version,
             records: Vec::new(),
@@ -439,7 +447,7 @@ impl Facts {
         let (function, first) = (run.function, run.started.is_none());
         let anew = std::mem::take(&mut run.gave_back) || first;
         run.state = RunState::Running;
-        run.heard = None;
+        (run.heard, run.begun) = (None, None);
         self.refused.remove(&id);
         run.started.get_or_insert(at);
         let resolved = state == RunState::Waiting && poked;

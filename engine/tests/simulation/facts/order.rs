@@ -40,7 +40,8 @@ impl Facts {
             let is_first = other.started.is_none() && other.state == RunState::Queued && known && before && !overdue;
             let due = match other.state {
                 RunState::Sleeping | RunState::BackingOff => {
-                    other.wake.is_some_and(|wake| wake < at) && other.heard.is_some_and(|heard| heard < at)
+                    let told = other.heard.zip(other.begun).map(|(heard, begun)| heard.max(begun));
+                    other.wake.is_some_and(|wake| wake < at) && told.is_some_and(|told| told < at)
                 }
                 _ => false,
             };

@@ -115,6 +115,7 @@ impl Facts {
         for run in self.runs.values_mut() {
             run.known.get_or_insert(now);
             run.heard.get_or_insert(now);
+            run.begun.get_or_insert(now);
         }
         self.pauses_are_known(now);
         self.note(now, &format!("engine {} starts", self.life));
