@@ -546,9 +546,10 @@ impl Facts {
         run.deaths = 0;
         run.failed.remove("");
         let before = run.records.iter().map(|old| old.index).max();
-        let branched = run.records.iter().chain([&record]).any(|record| record.key.contains(" › "));
+        let branched = run.records.iter().chain([&record]).any(|record| record.kind == Kind::Race || record.key.contains(" › "));
         let in_line = if branched {
-            // Branches come to the disk in any order, and their numbers may have gaps where an engine died between two.
+            // Branches come to the disk in any order, and their numbers may have gaps where an engine died between two, or where one that a
+            // race left had a number but was not on its way to the disk.
             !run.records.iter().any(|old| old.index == record.index)
                 && (record.key.contains(" › ") || before.is_none_or(|before| before < record.index))
         } else {
