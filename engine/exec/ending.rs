@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use crate::base::{Millis, RunId, json};
 use crate::expr::EventView;
 use crate::rules::ended::{self, End, Started};
-use crate::rules::family::{self, Doomed};
+use crate::rules::family::{self, Doomed, WITHOUT_IT};
 use crate::rules::gates::Collect;
 use crate::rules::{
     CANCELS_NOTED, Conflict, EventRow, Expect, Kind, List, Outcome, RunRow, RunState, WaitKey, WaitRow, WaitState, What, Write, matching,
@@ -131,6 +131,17 @@ impl Inner {
     /// As `doom`, for a run that the one which invoked it gives up in the same list, so that it is told of nothing.
     pub(super) fn doom_left(&self, index: &Index, root: RunRow, reason: &str, now: Millis) -> Result<Doom, StoreError> {
         self.doom_for(index, root.into(), None, reason, now)
+    }
+
+    /// The cancels of all that a run has started and waits for, to be in one list with its end. To be called as `doom`.
+    pub(super) fn dooms_without(&self, index: &Index, parent: RunId, now: Millis) -> Result<Vec<Doom>, StoreError> {
+        let mut dooms = Vec::new();
+        for child in index.children_of(parent) {
+            if let Some(child) = self.member(index, child)? {
+                dooms.push(self.doom_for(index, child, None, WITHOUT_IT, now)?);
+            }
+        }
+        Ok(dooms)
     }
 
     fn doom_for(&self, index: &Index, root: Member, parent: Option<WaitKey>, reason: &str, now: Millis) -> Result<Doom, StoreError> {

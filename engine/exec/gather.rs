@@ -185,6 +185,15 @@ impl Outbox {
         });
     }
 
+    /// As `checkpoint`, but handed to the store before this returns, behind all that was left before.
+    pub(super) fn checkpoint_at_once(&self, list: List) -> Ticket {
+        self.leave(|waiting| {
+            let ticket = waiting.add(vec![list], &*self.inner.store);
+            waiting.hand_over(&*self.inner.store);
+            ticket
+        })
+    }
+
     /// Tells the scheduler, as soon as what was left here is handed to the store, that the end of a run is among it: others may have
     /// what it holds.
     pub(super) fn leaves(&self, run: RunId) {

@@ -167,18 +167,21 @@ impl Inner {
         let mut at = 0;
         while at < tree.len() {
             for child in index.children_of(tree[at].run.id) {
-                // It may be on its way to the disk. If that cancel comes there first, it is refused, since its parent has moved on.
-                let unborn = index.unborn(child).cloned();
-                match (self.store.run(child)?, unborn) {
-                    (Some(row), _) if row.state.is_terminal() => {}
-                    (Some(row), _) => tree.push(Member::from(row)),
-                    (None, Some(member)) => tree.push(member),
-                    (None, None) => {}
-                }
+                tree.extend(self.member(index, child)?);
             }
             at += 1;
         }
         Ok(tree)
+    }
+
+    /// A run that another one has started, unless it has ended. To be called as `tree`.
+    pub(super) fn member(&self, index: &super::wait_index::Index, run: RunId) -> Result<Option<Member>, StoreError> {
+        // It may be on its way to the disk. If a cancel comes there first, it is refused, since its parent has moved on.
+        let unborn = index.unborn(run).cloned();
+        Ok(match self.store.run(run)? {
+            Some(row) => Some(row).filter(|row| !row.state.is_terminal()).map(Member::from),
+            None => unborn,
+        })
     }
 }
 

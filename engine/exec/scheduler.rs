@@ -440,7 +440,9 @@ impl Scheduler {
 
     /// A wait has come to something: a run that waits goes on.
     fn resolved(&mut self, run: RunId) {
-        self.rouse(vec![run]);
+        if self.dormant.contains(run) {
+            self.rouse(vec![run]);
+        }
         let Some(live) = self.live.get_mut(&run) else { return };
         if let Some(stop) = &live.stop {
             stop.poke();

@@ -1,6 +1,6 @@
 //! Runs handlers on one thread: many at once, each until it ends or has to wait.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,8 +114,6 @@ struct Table {
 struct Side {
     ports: Arc<Ports>,
     meter: Arc<Meter>,
-    /// Whether the run that ended last had to know its start as durable before its own end.
-    acts: Cell<bool>,
 }
 
 /// A script that has begun.
@@ -135,7 +133,7 @@ impl Table {
         let meter = self.inner.metrics.meter(function);
         let exports_traces = self.inner.traces.is_some();
         let watch = Arc::new(Metered { meter: Arc::clone(&meter), broadcast: Arc::clone(&self.inner.watch), exports_traces });
-        let side = Rc::new(Side { ports: Arc::new(Ports { watch, ..self.ports.clone() }), meter, acts: Cell::new(false) });
+        let side = Rc::new(Side { ports: Arc::new(Ports { watch, ..self.ports.clone() }), meter });
         self.sides.borrow_mut().insert(Arc::clone(function), Rc::clone(&side));
         side
     }
@@ -144,11 +142,8 @@ impl Table {
     async fn begin(self: Rc<Self>, Batch { mut assigns, ticket, at_once }: Batch) {
         let surroundings = Arc::clone(&self.inner.project().surroundings);
         let mut begun = Vec::with_capacity(assigns.len());
-        // Where there are several, one that acts would only wait for its start on a stack that others have use for. One that is alone is
-        // sooner at its act.
-        let are_several = assigns.len() > 1;
         for assign in &mut assigns {
-            let made = assign.made.take_if(|made| at_once && !(are_several && self.side(&made.run.function).acts.get()));
+            let made = assign.made.take_if(|_| at_once);
             begun.push(match made.map(|made| self.execute(assign, assign.loaded(*made), &surroundings, Footing::open())).transpose() {
                 Ok(begun) => begun,
                 Err(error) => return self.inner.fail(error),
@@ -268,7 +263,6 @@ impl Table {
     /// Runs the script and commits what follows from it.
     async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, after: After, side: Rc<Side>) {
         let outcome = self.outcome(&function, &call, &stop, &after, &side).await;
-        side.acts.set(call.footing.was_demanded());
         if let After::Lent(relay) = after {
             relay.ended(call.run.id, matches!(outcome, Ok(Some(_))));
         }
@@ -421,13 +415,25 @@ impl Table {
                 // A cancel takes a run that stands in line to the revision to which its start would have taken it.
                 list.expect.push(Expect::Running(call.run.id));
             }
-            let ticket = self.outbox.checkpoint(list);
+            let now = self.inner.clock.now();
+            let (ticket, dooms) = if list.writes.contains(&Write::DropWaits(call.run.id)) {
+                // It may wait for runs that it has started. Nobody starts another one before this is handed over.
+                let index = self.inner.waits();
+                let dooms = self.inner.dooms_without(&index, call.run.id, now)?;
+                list.writes.extend(dooms.iter().flat_map(|doom| doom.list.writes.iter().cloned()));
+                (self.outbox.checkpoint_at_once(list), dooms)
+            } else {
+                (self.outbox.checkpoint(list), Vec::new())
+            };
             if let Some(then) = then.take() {
                 then();
             }
             match self.inner.settled(ticket).await {
                 Settled::Done(verdicts) => {
                     let verdict = verdicts.into_iter().next().unwrap_or(Ok(()));
+                    if verdict.is_ok() {
+                        dooms.into_iter().for_each(|doom| self.inner.cancelled(doom, now));
+                    }
                     // One that came before the start, for which the disk had no room, is tried again behind it.
                     if verdict.is_ok() || was_firm || !call.footing.settled().await {
                         return Ok(verdict);

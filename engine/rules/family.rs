@@ -15,6 +15,9 @@ use super::write::{Expect, List, Write};
 /// The name of the event that an invoked run has.
 pub const INVOKED: &str = "stepwell/invoked";
 
+/// Why a run is cancelled that another one waited for until its own end: `fail` in one branch ends the run, whatever the others wait for.
+pub const WITHOUT_IT: &str = "the run that invoked it ended without it";
+
 /// How a run ended, for the one that waits for it.
 pub fn outcome(run: &RunRow, state: RunState, output: Option<&Json>, error: Option<&Failure>, reason: Option<&str>) -> Resolution {
     let function = &run.function;

@@ -1,7 +1,6 @@
 //! What a step may do to the world outside.
 
 mod apart;
-mod connections;
 pub(super) mod db;
 pub(super) mod email;
 pub(super) mod exec;

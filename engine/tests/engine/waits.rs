@@ -477,6 +477,27 @@ fn an_invoked_run_that_takes_too_long_is_cancelled_with_all_that_it_started() {
 }
 
 #[test]
+fn a_run_that_fails_in_one_branch_takes_what_another_one_has_started_with_it() {
+    let branches = r#"[|| invoke("g", #{}), || { wait_for_signal("go"); fail("enough") }]"#;
+    for group in ["parallel", "race"] {
+        let script = format!("{group}({branches})");
+        let handlers = [("f", script.as_str()), ("g", r#"invoke("h", #{})"#), ("h", r#"wait_for_signal("never")"#)];
+        let world = world("f: { on: a/b }, g: { on: x/y }, h: { on: x/z }", &handlers);
+        world.block_on(async {
+            world.send("a/b", "{}").await.unwrap();
+            world.run_until("h", WAITING).await;
+            assert_eq!(world.engine.signal("go", "1".into()).await, Ok(1));
+            assert_eq!(world.run_until("f", ENDED).await.state, RunState::Failed);
+            // In the same commit.
+            let (child, grandchild) = (world.runs_of("g").remove(0), world.runs_of("h").remove(0));
+            assert_eq!((child.state, grandchild.state), (RunState::Cancelled, RunState::Cancelled), "{group}");
+            assert_eq!(child.reason.as_deref(), Some("the run that invoked it ended without it"));
+            world.nothing_waits();
+        });
+    }
+}
+
+#[test]
 fn a_cancel_goes_down_to_what_the_run_has_started_and_up_to_who_waits_for_it() {
     // Without a time-out, which the clock would jump to as soon as all of them wait.
     let parent = PARENT.replace(r#", #{ timeout: "1h" }"#, "");
