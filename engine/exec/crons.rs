@@ -209,7 +209,7 @@ fn event(inner: &Inner, cron: &Cron, slot: Millis, missed: u32, now: Millis) -> 
 
 fn scheduled(
     inner: &Inner,
-    project: &Project,
+    project: &Arc<Project>,
     function: &Function,
     row: EventRow,
     data: &serde_json::Value,
@@ -218,5 +218,5 @@ fn scheduled(
 ) -> Pending {
     let candidates = vec![project.scheduled(function, &row, data)];
     let runs = inner.run_ids(&candidates, row.accepted);
-    Pending { at, row, dedupe: None, candidates, runs, taken: Vec::new(), cautious: false, position }
+    Pending { at, project: Arc::clone(project), row, dedupe: None, candidates, runs, taken: Vec::new(), cautious: false, position }
 }

@@ -109,9 +109,6 @@ impl Gates {
             }
         }
         // A run that collects in another way, or by another key, takes no more events: it starts when its window closes.
-        fn way<'p>(project: &'p Project, id: &str) -> Option<(bool, Option<&'p str>)> {
-            project.function(id).and_then(|function| function.collects_by())
-        }
         let closed: Vec<RunId> =
             self.open.iter().filter(|((id, _), _)| way(before, id) != way(after, id)).map(|(_, open)| open.run).collect();
         closed.into_iter().for_each(|run| self.close(run));
@@ -404,6 +401,11 @@ fn first<T>(all: impl Iterator<Item = T>, most: usize, order: impl Fn(&T, &T) ->
     (kept, more)
 }
 
+/// How a function of a snapshot collects events, and by which key.
+fn way<'p>(project: &'p Project, function: &str) -> Option<(bool, Option<&'p str>)> {
+    project.function(function).and_then(|function| function.collects_by())
+}
+
 /// Bytes of an event's data.
 fn size(event: &EventRow) -> u64 {
     event.data.len() as u64
@@ -474,7 +476,7 @@ impl Inner {
         let mut dooms: Vec<(RunId, Doom)> = Vec::new();
         let applying = candidates.iter().zip(&mut found).filter(|(candidate, _)| candidate.applies).zip(runs);
         for ((candidate, found), by) in applying.filter(|((_, found), _)| found.taken.is_none()) {
-            match self.look(waits, gates, candidate, found, (decision.number, pending.cautious), (*by, (event.ts, size(event)), now))? {
+            match self.look(waits, gates, (candidate, found), pending, (decision.number, *by, now))? {
                 Sight::Unsure => return Ok(None),
                 Sight::Clear => {}
                 Sight::Replaces(doom) => dooms.push((*by, *doom)),
@@ -528,15 +530,20 @@ impl Inner {
         Ok(Some(Decided { list, runs, joins, replaced }))
     }
 
-    /// Finds what a candidate's gates go by, for the run `by` that it may start, and the time and the size of its `event`.
+    /// Whether a function has come to collect in another way since an event was checked.
+    fn is_outdated(&self, event: &Pending, function: &str) -> bool {
+        let project = self.project();
+        !Arc::ptr_eq(&project, &event.project) && way(&project, function) != way(&event.project, function)
+    }
+
+    /// Finds what the gates of a candidate of an event go by, for the run `by` that it may start.
     fn look(
         &self,
         waits: &wait_index::Index,
         gates: &mut Gates,
-        candidate: &Candidate,
-        found: &mut Found,
-        (decision, cautious): (u64, bool),
-        (by, event, now): (RunId, (Millis, u64), Millis),
+        (candidate, found): (&Candidate, &mut Found),
+        pending: &Pending,
+        (decision, by, now): (u64, RunId, Millis),
     ) -> Result<Sight, StoreError> {
         if let Some((rule, value)) = &candidate.gates.rate_limit {
             let key = (Arc::clone(&candidate.function), Arc::clone(value));
@@ -550,6 +557,13 @@ impl Inner {
             }
         }
         if let Some((how, value)) = &candidate.gates.collect {
+            let event = (pending.row.ts, size(&pending.row));
+            if self.is_outdated(pending, &candidate.function) {
+                // As a window that the reload found open: nothing else comes into the one of this event, and it comes into no other one.
+                let alone = how.seat(None, event, now, decision);
+                found.seat = alone.map(|seat| if let Seat::First { enter, .. } = seat { Seat::First { enter, open: false } } else { seat });
+                return Ok(Sight::Clear);
+            }
             let open = gates.open.get(&(Arc::clone(&candidate.function), Arc::clone(value)));
             found.seat = how.seat(open, event, now, decision);
             // A singleton does not go with it.
@@ -572,7 +586,7 @@ impl Inner {
                     gates.free(run);
                     continue;
                 }
-                None if !own && (cautious || *mode == Singleton::Skip) => return Ok(Sight::Unsure),
+                None if !own && (pending.cautious || *mode == Singleton::Skip) => return Ok(Sight::Unsure),
                 // It is on its way to the disk; where it does not get there, neither does what takes its place.
                 None => held
                     .made

@@ -134,13 +134,16 @@ impl Intake {
     async fn send(inner: Arc<Inner>) {
         // Whoever can go on now joins in.
         tokio::task::yield_now().await;
-        let handed = {
+        let mut handed = {
             let mut waiting = locked(&inner.intake.waiting);
             waiting.hand_over(&*inner.store);
             std::mem::take(&mut waiting.handed)
         };
-        for handed in handed {
-            handed.hand_back().await;
+        let last = handed.pop();
+        // Nobody's answer waits for that of another commit.
+        handed.into_iter().for_each(|handed| drop(tokio::spawn(handed.hand_back())));
+        if let Some(last) = last {
+            last.hand_back().await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::{EventId, Json, Millis, RunId, json};
-use crate::project::EventProblem;
+use crate::project::{EventProblem, Project};
 use crate::rules::gates::Seat;
 use crate::rules::matching::{self, Candidate, Join};
 use crate::rules::{Conflict, CronKey, EventRow, Expect, List, Resolution, RunRow, WaitKey, waits};
@@ -63,6 +63,8 @@ pub enum AcceptError {
 /// One event on its way, with what is needed to decide again.
 pub(super) struct Pending {
     pub(super) at: usize,
+    /// The snapshot that its candidates are of.
+    pub(super) project: Arc<Project>,
     pub(super) row: EventRow,
     pub(super) dedupe: Option<Arc<str>>,
     pub(super) candidates: Vec<Candidate>,
@@ -168,7 +170,9 @@ impl Inner {
             };
             let candidates = project.candidates(&row, &data);
             let runs = self.run_ids(&candidates, now);
-            pending.push(Pending { at, row, dedupe: event.dedupe, candidates, runs, taken: Vec::new(), cautious: false, position: None });
+            let project = Arc::clone(&project);
+            let dedupe = event.dedupe;
+            pending.push(Pending { at, project, row, dedupe, candidates, runs, taken: Vec::new(), cautious: false, position: None });
         }
         if refusals.is_empty() {
             return Ok(pending);

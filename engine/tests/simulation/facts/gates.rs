@@ -108,6 +108,10 @@ impl Facts {
     /// The run that collects for a key at a time.
     fn open_run(&self, function: usize, keys: Option<&GateKeys>, at: Millis, but: RunId) -> Option<RunId> {
         let key = keys?.collect.as_ref()?;
+        // With its function its window is gone, and what was accepted before goes alone.
+        if !self.plan.functions[function].is_there(self.edition) {
+            return None;
+        }
         let size = match self.plan.functions[function].gates.collect {
             Some(Collect::Batch { size, .. }) => size,
             _ => usize::MAX,
