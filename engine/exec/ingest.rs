@@ -330,9 +330,17 @@ impl Inner {
     /// Events have become part of runs.
     pub(super) fn joined(&self, joined: Vec<(Join, Arc<EventRow>)>) {
         if !joined.is_empty() {
-            for (join, event) in joined.iter().filter(|(join, _)| matches!(join.seat, Seat::Instead { .. })) {
-                // What cancels the run is compared with its event, which is another one from now on.
-                self.listen(&RunRow::queued(join.run, Arc::clone(&join.function), event.id, event.accepted), event);
+            let project = self.project();
+            let listens = |join: &Join| project.function(&join.function).is_some_and(|function| !function.cancels.is_empty());
+            let debounced = |join: &Join| matches!(join.seat, Seat::Instead { .. }) && listens(join);
+            for (join, event) in joined.iter().filter(|(join, _)| debounced(join)) {
+                // What cancels the run is compared with its event, which is another one from now on: that of the row, since two that came
+                // one after the other may be told of the other way round.
+                match self.store.run(join.run) {
+                    Ok(Some(run)) if run.event == event.id && !run.state.is_terminal() => self.listen(&run, event),
+                    Ok(_) => {}
+                    Err(error) => self.fail(error),
+                }
             }
             self.tell(Message::Joined(joined));
         }

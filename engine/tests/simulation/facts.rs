@@ -95,6 +95,8 @@ pub struct Facts {
 pub struct Run {
     pub function: usize,
     pub event: EventId,
+    /// Those that it had before, as long as no engine was told of a later one.
+    former: Vec<EventId>,
     pub state: RunState,
     keys: Vec<String>,
     enter: Millis,
@@ -217,6 +219,15 @@ impl Facts {
                 && let Some(run) = self.runs.get_mut(run)
             {
                 run.known.get_or_insert(now);
+            }
+            if let Write::Retarget { run, event, .. } = write
+                && let Some(run) = self.runs.get_mut(run)
+            {
+                let older = match run.former.iter().position(|former| former == event) {
+                    _ if run.event == *event => run.former.len(),
+                    at => at.unwrap_or(0),
+                };
+                run.former.drain(..older);
             }
             if let Write::Pause(row) = write {
                 self.heard_of_pause(row, now);
@@ -376,6 +387,7 @@ impl Facts {
         let run = Run {
             function,
             event: row.event,
+            former: Vec::new(),
             state: row.state,
             keys,
             enter: row.enter,

@@ -20,7 +20,7 @@ pub(super) struct Passed {
     // Of the list that is being applied.
     outcomes: Vec<(EventId, Arc<str>, Outcome)>,
     joins: Vec<(EventId, RunId)>,
-    created: Vec<RunId>,
+    created: Vec<(RunId, EventId)>,
     counted: Vec<(EventId, usize)>,
     /// What rate limits have let through, by function and key: from when on each counts.
     through: BTreeMap<(usize, String), Vec<Millis>>,
@@ -64,7 +64,7 @@ impl Facts {
 
     /// A run that may have gates was created.
     pub(super) fn created_by(&mut self, row: &RunRow, event: &EventRow, now: Millis) {
-        self.passed.created.push(row.id);
+        self.passed.created.push((row.id, row.event));
         let Some(function) = self.function_of(&row.function) else { return };
         let gates = self.plan.functions[function].gates.clone();
         let data = planned(event).data;
@@ -164,6 +164,7 @@ impl Facts {
         let stored: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
         self.hold(values == stored, || format!("run {id} has keys {stored:?} instead of {values:?}"));
         if let Some(run) = self.runs.get_mut(&id) {
+            run.former.push(run.event);
             (run.event, run.enter, run.keys, run.priority, run.gates) = (event, enter, values, priority, gates);
             (run.known, run.created_in) = (None, commit);
         }
@@ -253,8 +254,8 @@ impl Facts {
 
     /// The runs that came with an event.
     pub(super) fn created_for(&self, event: EventId) -> Vec<RunId> {
-        let is_its = |run: &&RunId| self.runs.get(*run).is_some_and(|run| run.event == event);
-        self.passed.created.iter().filter(is_its).copied().collect()
+        // By the end of its list a debounce may have a later event of the same list.
+        self.passed.created.iter().filter(|(_, by)| *by == event).map(|(run, _)| *run).collect()
     }
 
     /// The function that the clock has started with an event, with a run that came with it. One of a gate that collects or skips may
@@ -407,10 +408,12 @@ impl Facts {
         }
         let Some(event) = reason.strip_prefix("cancel_on: ").and_then(|rest| rest.split(' ').nth(1)) else { return false };
         let Some(event) = event.parse::<EventId>().ok().and_then(|event| self.events.get(&event)) else { return false };
-        let Some(own) = self.events.get(&run.event).map(|row| planned(row).data) else { return false };
+        let own = |event: &EventId| self.events.get(event).map(|row| planned(row).data);
         let other = planned(event);
         let gates = &self.plan.functions[run.function].gates;
-        gates.cancel_on.iter().any(|on| on.event == other.name && on.how.fits(&own, &other.data))
+        // Of a debounce, an event of which the engine has not been told yet is not compared with.
+        let all: Vec<_> = run.former.iter().chain([&run.event]).filter_map(own).collect();
+        gates.cancel_on.iter().any(|on| on.event == other.name && all.iter().any(|own| on.how.fits(own, &other.data)))
     }
 
     /// A list is whole.

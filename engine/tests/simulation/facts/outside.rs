@@ -116,6 +116,7 @@ impl Facts {
             run.known.get_or_insert(now);
             run.heard.get_or_insert(now);
             run.begun.get_or_insert(now);
+            run.former.clear();
         }
         self.pauses_are_known(now);
         self.note(now, &format!("engine {} starts", self.life));
