@@ -93,7 +93,7 @@ impl Engine {
         let (event, run, _) = made(inner, function, data).map_err(InvokeError::Refused)?;
         let writes = vec![Write::InsertEvent(event.clone()), Write::CreateRun(run.clone())];
         // Without expectations there is no conflict.
-        inner.store.commit(Lane::Ingest, vec![List { expect: Vec::new(), writes }]).await?;
+        inner.outcome(inner.store.commit(Lane::Ingest, vec![List { expect: Vec::new(), writes }])).await?;
         inner.created(vec![Created { run: run.clone(), event: Arc::new(event) }], run.created);
         Ok(run)
     }
@@ -230,7 +230,7 @@ async fn cancel_awaited(inner: &Inner, child: RunId, decide: impl Fn(&RunRow) ->
             list.writes.extend(doom.list.writes.iter().cloned());
             (inner.store.commit(Lane::Steps, vec![list]), doom)
         };
-        match ticket.await {
+        match inner.outcome(ticket).await {
             Ok(verdicts) => match verdicts.into_iter().next() {
                 Some(Ok(())) => {
                     inner.cancelled(doom, now);

@@ -95,7 +95,8 @@ impl Engine {
                 writes.push(Write::RetryNow { run, at: now, anew: true });
             }
             let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes };
-            match self.inner.store.commit(Lane::Steps, vec![list]).await?.into_iter().next() {
+            let ticket = self.inner.store.commit(Lane::Steps, vec![list]);
+            match self.inner.outcome(ticket).await?.into_iter().next() {
                 Some(Ok(())) => {
                     let mut row = RunRow { version: from.is_some().then(|| Arc::clone(&to)), ..row };
                     if is_parked {

@@ -454,6 +454,18 @@ impl Inner {
         }
     }
 
+    /// What became of a commit for which nobody tries again. A store that has failed for good is noted: nobody else may be about to commit,
+    /// and find out.
+    async fn outcome(&self, ticket: Ticket) -> Result<Vec<Verdict>, StoreError> {
+        let outcome = ticket.await;
+        if let Err(error) = &outcome
+            && *error != StoreError::Full
+        {
+            self.fail(error.clone());
+        }
+        outcome
+    }
+
     /// Waits for a commit; where the disk is full, until it is time to try again.
     async fn settled(&self, ticket: Ticket) -> Settled {
         match ticket.await {

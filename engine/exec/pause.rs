@@ -54,7 +54,7 @@ impl Engine {
             return Ok(row);
         }
         let list = List { expect: Vec::new(), writes: vec![Write::Pause(row.clone())] };
-        for verdict in inner.store.commit(Lane::Steps, vec![list]).await? {
+        for verdict in inner.outcome(inner.store.commit(Lane::Steps, vec![list])).await? {
             // It expects nothing, so there is nothing to conflict with.
             debug_assert!(verdict.is_ok());
         }

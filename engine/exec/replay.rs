@@ -128,7 +128,7 @@ impl Engine {
             }
             let anew = row.state == RunState::Parked;
             let list = List { expect: vec![Expect::RunRev { run, rev: row.rev }], writes: vec![Write::RetryNow { run, at: now, anew }] };
-            match inner.store.commit(Lane::Steps, vec![list]).await?.into_iter().next() {
+            match inner.outcome(inner.store.commit(Lane::Steps, vec![list])).await?.into_iter().next() {
                 Some(Ok(())) => {
                     let row =
                         RunRow { rev: row.rev + 1, state: RunState::Queued, wake: anew.then_some(now), error: None, reason: None, ..row };
@@ -201,7 +201,7 @@ impl Inner {
         } else {
             (self.store.commit(Lane::Steps, vec![list]), None)
         };
-        match ticket.await?.into_iter().next() {
+        match self.outcome(ticket).await?.into_iter().next() {
             Some(Ok(())) => {
                 if let Some(doom) = doom {
                     self.cancelled(doom, now);

@@ -74,7 +74,7 @@ async fn drop_sources(inner: &Arc<Inner>) {
         (!gone.is_empty()).then(|| inner.store.commit(Lane::Ingest, vec![List { expect: Vec::new(), writes: gone }]))
     });
     if let Some(ticket) = ticket {
-        let _ = ticket.await;
+        let _ = inner.outcome(ticket).await;
     }
 }
 
@@ -83,8 +83,8 @@ async fn sweep(inner: &Inner) {
     for _ in 0..CHUNKS {
         let sweep = Write::Sweep { now: inner.clock.now(), keep, most: CHUNK_ROWS };
         let list = List { expect: Vec::new(), writes: vec![sweep] };
-        // A full disk or a failing one shows at the next commit of a run, which decides what to do about it.
-        if inner.store.commit(Lane::Ingest, vec![list]).await.is_err() {
+        // A full disk shows at the next commit of a run, which decides what to do about it.
+        if inner.outcome(inner.store.commit(Lane::Ingest, vec![list])).await.is_err() {
             break;
         }
     }

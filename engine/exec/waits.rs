@@ -27,12 +27,9 @@ impl Engine {
         }
         let waiting = self.inner.waits().on_signal(name);
         let lists = waiting.iter().map(|wait| waits::resolve(wait, Resolution::Value(Arc::clone(&data)))).collect();
-        let verdicts = self.inner.store.commit(Lane::Steps, lists).await.map_err(|error| match error {
+        let verdicts = self.inner.outcome(self.inner.store.commit(Lane::Steps, lists)).await.map_err(|error| match error {
             StoreError::Full => AcceptError::Full,
-            error => {
-                self.inner.fail(error.clone());
-                AcceptError::Store(error)
-            }
+            error => AcceptError::Store(error),
         })?;
         let runs = waiting.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok()).map(|(wait, _)| wait.run).collect();
         self.inner.resolved(waiting.into_iter().zip(&verdicts));

@@ -9,7 +9,7 @@
 mod races;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -112,6 +112,8 @@ pub(in crate::script) struct Branch {
     pub(super) path: Arc<str>,
     /// Its records that it has not asked for again.
     left: Cell<usize>,
+    /// Those of branches below it that they have not asked for again: it has come to them before.
+    below: RefCell<HashSet<(Kind, Arc<str>)>>,
     /// What it is a branch of.
     above: Weak<Attempt>,
     /// Of the race that it is in: whether its branches have to wait before they begin something new.
@@ -133,6 +135,19 @@ impl Branch {
 
 /// How often the names under a path were asked for.
 pub(in crate::script) type Counts = HashMap<(Kind, Arc<str>), u32>;
+
+/// Whether a record was asked for before these counts were taken: by its own name, or as one below a race that was.
+fn is_counted(record: &Record, counts: &Counts) -> bool {
+    let is_one_of = |key: &str, name: &str, count: u32| match key.strip_prefix(name) {
+        Some("") => count > 0,
+        Some(rest) => rest.strip_prefix('#').and_then(|number| number.parse().ok()).is_some_and(|number: u32| number <= count),
+        None => false,
+    };
+    counts.iter().any(|((kind, name), count)| {
+        let above = |race: &str| record.key.match_indices(BELOW).any(|(at, _)| is_one_of(&record.key[..at], race, *count));
+        (*kind == record.kind && is_one_of(&record.key, name, *count)) || (*kind == Kind::Race && above(name))
+    })
+}
 
 /// A branch on its coroutine.
 pub(in crate::script) struct Running {
@@ -244,12 +259,16 @@ impl Attempt {
         let mut state = self.common.state.borrow_mut();
         state.counts.retain(|(_, name), _| !is_under(name, path));
         state.counts.extend(counts.iter().map(|(key, count)| (key.clone(), *count)));
-        let all = self.call.journal.records.iter().chain(&state.added.records).filter(|record| is_own(&record.key, path)).count();
+        let records = || self.call.journal.records.iter().chain(&state.added.records);
+        let all = records().filter(|record| is_own(&record.key, path)).count();
         let had: u32 = counts.iter().filter(|((_, name), _)| is_own(name, path)).map(|(_, count)| *count).sum();
+        let is_below = |record: &&Record| is_under(&record.key, path) && !is_own(&record.key, path) && !is_counted(record, counts);
+        let below = alloc::uncounted(|| records().filter(is_below).map(|record| (record.kind, Arc::clone(&record.key))).collect());
         drop(state);
         let branch = Branch {
             path: Arc::clone(path),
             left: Cell::new(all.saturating_sub(had as usize)),
+            below: RefCell::new(below),
             above: self.me.clone(),
             gate: gate.map(Rc::clone),
             is_up: Cell::new(is_up),
@@ -354,7 +373,7 @@ impl Attempt {
 
     /// Whether a branch goes over what it has recorded before.
     pub(super) fn branch_is_replaying(&self) -> Option<bool> {
-        self.branch.as_ref().map(|branch| branch.left.get() > 0)
+        self.branch.as_ref().map(|branch| branch.left.get() > 0 || !branch.below.borrow().is_empty())
     }
 
     /// Asks for the next record of this kind and name of a branch.
@@ -389,9 +408,22 @@ impl Attempt {
 
     fn found_in_branch(&self, branch: &Branch, record: &Record) -> Found {
         branch.left.set(branch.left.get().saturating_sub(1));
+        self.forget_below(&|(kind, key)| *kind == record.kind && *key == record.key);
+        if record.kind == Kind::Race {
+            self.forget_below(&|(_, key)| is_under(key, &record.key));
+        }
         self.operations.set(0);
         self.passes_record(record);
         Found::Recorded(record.result.clone())
+    }
+
+    /// Records of branches were asked for again, or are needed no more: the branches that these are in have come past them.
+    fn forget_below(&self, which: &dyn Fn(&(Kind, Arc<str>)) -> bool) {
+        let mut forget = |branch: &Branch| {
+            alloc::uncounted(|| branch.below.borrow_mut().retain(|record| !which(record)));
+            false
+        };
+        self.any_branch(&mut forget);
     }
 
     /// Whether a wait is stored that is not recorded.

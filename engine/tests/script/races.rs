@@ -136,6 +136,37 @@ fn races_and_other_branches_lie_in_each_other() {
 }
 
 #[test]
+fn a_sleep_is_over_once_branches_below_have_recorded_something_whatever_the_clock_shows() {
+    let groups = [("race", "0 › race › 0 › sleep"), ("parallel", "0 › 0 › sleep"), ("parallel", "0 › 1 › race › 0 › sleep")];
+    for (group, below) in groups {
+        let script = format!(
+            r#"parallel([
+                || {{ sleep("nap", "1m"); log::info("awake"); {group}([|| sleep("1h"), || race([|| sleep("2h")])]); log::info("late"); "up" }},
+                || step("x", || 1),
+            ])"#
+        );
+        let mut bench = Bench::new(&script);
+        bench.create();
+        let slept = |index, key: &str, minutes: i64| Record {
+            index,
+            key: key.into(),
+            kind: Kind::Sleep,
+            result: Recorded::Until(Millis(START + minutes * 60_000)),
+            attempts: 1,
+            started: Millis(START),
+            ended: Millis(START),
+            line: None,
+        };
+        // Somebody has set the clock back since.
+        let writes = [slept(0, "0 › nap", 1), slept(1, below, 90)].map(|record| Write::Append { run: bench.run, record });
+        bench.commit(List { expect: Vec::new(), writes: writes.into() });
+        let end = bench.finish();
+        assert_eq!((end.output(), begun(&bench)), (r#"["up",1]"#, vec!["1 › x 1".to_owned()]), "{group}");
+        assert_eq!(end.log(), ["late"], "what was said before the records of {below} is not said again");
+    }
+}
+
+#[test]
 fn a_race_that_is_not_there_any_more_or_has_changed_is_told_of() {
     let script = r#"step("one", || 1); let won = race(#{ a: || { sleep("1h"); 1 }, b: || step("b", || 2) }); sleep("1d"); won"#;
     let mut bench = Bench::new(script);

@@ -50,6 +50,7 @@ impl Attempt {
             state.fit.pass_over(&self.call.journal.records, key);
             state.fit.missed()
         };
+        self.forget_below(&|(_, below)| is_under(below, key));
         self.common.change();
         match missed {
             None => {}
@@ -69,7 +70,7 @@ impl Attempt {
     }
 
     /// Whether something holds of this branch, or of one that it is in.
-    fn any_branch(&self, holds: &mut dyn FnMut(&Branch) -> bool) -> bool {
+    pub(super) fn any_branch(&self, holds: &mut dyn FnMut(&Branch) -> bool) -> bool {
         let Some(branch) = &self.branch else { return false };
         holds(branch) || branch.above.upgrade().is_some_and(|above| above.any_branch(holds))
     }
