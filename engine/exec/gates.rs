@@ -424,7 +424,9 @@ impl Inner {
             // Where its function does not collect any more, or in another way, it takes nothing more.
             let rest = self.store.batch(row.id)?;
             let events = 1 + rest.len();
-            if let Some((is_batch, _)) = self.project().function(&row.function).and_then(|function| function.collects_by())
+            let collect = self.project().function(&row.function).and_then(|function| function.collect);
+            let is_batch = matches!(collect, Some(Collect::Batch { .. }));
+            if let Some(collect) = collect
                 && (is_batch || events == 1)
                 // What is to start later than its batch would has a run of its own, which takes nothing more.
                 && !(is_batch && self.store.event(row.event)?.is_some_and(|event| event.ts > event.accepted))
@@ -433,7 +435,10 @@ impl Inner {
                 for id in std::iter::once(&row.event).chain(&rest) {
                     bytes += self.store.event(*id)?.as_ref().map_or(0, size);
                 }
-                gates.load_open(row, key, (events, bytes), is_batch);
+                // One that was full has begun to stand in line then, which may be later than now where somebody has set the clock back.
+                if !collect.is_full(u32::try_from(events).unwrap_or(u32::MAX), bytes) {
+                    gates.load_open(row, key, (events, bytes), is_batch);
+                }
             }
         }
         Ok(())

@@ -92,6 +92,11 @@ pub enum Seat {
 }
 
 impl Collect {
+    /// Whether so many events, with so many bytes of data, start a batch at once. A debounce is never full.
+    pub fn is_full(self, events: u32, bytes: u64) -> bool {
+        matches!(self, Collect::Batch { size, .. } if events >= size || bytes >= limits::BATCH_BYTES)
+    }
+
     /// The place of an event that is accepted at `now`; none where that depends on other decisions than `decision`, whose outcome is
     /// not known yet. `open` is the run of its key that collects, `ts` the event's own time, `bytes` those of its data.
     pub fn seat(self, open: Option<&Open>, (ts, bytes): (Millis, u64), now: Millis, decision: u64) -> Option<Seat> {
@@ -110,9 +115,9 @@ impl Collect {
                 let enter = quiet_until(period, timeout, open.since, now).max(ts);
                 Some(Seat::Instead { run: open.run, enter, own: open.made_by != 0 })
             }
-            (Collect::Batch { size, .. }, Some(open)) => {
+            (Collect::Batch { .. }, Some(open)) => {
                 let whole = open.bytes + open.joining.iter().map(|(_, bytes)| bytes).sum::<u64>() + bytes;
-                let full = open.events + open.joining.len() as u32 + 1 >= size || whole >= limits::BATCH_BYTES;
+                let full = self.is_full(open.events + open.joining.len() as u32 + 1, whole);
                 // One of those on their way may be a repetition, which does not count.
                 let is_sure = !full || open.joining.iter().all(|(by, _)| is_known(*by));
                 is_sure.then_some(Seat::Beside { run: open.run, full, own: open.made_by != 0 })

@@ -69,6 +69,7 @@ fn plan(dice: &mut Dice, swarm: &Swarm) -> Plan {
             let later = edit::edited(&versions[edition - 1], dice, edition as u32);
             versions.push(later);
         }
+        program::shallow(&mut versions);
         function.versions = versions;
     }
     let mut requests = requests(dice, swarm, events);

@@ -3,10 +3,12 @@
 //! `print` writes a program as a Rhai script, `straight` says what it must come to. Neither knows of the other. `edit`
 //! changes programs: to later versions of themselves, and to smaller ones.
 
+mod shallow;
 mod talk;
 
 use super::dice::Dice;
 use super::swarm::{Feature, Swarm};
+pub use shallow::shallow;
 pub use talk::{Around, Branch, CAUGHT, Data, Invoke, Lane, Match, NOTHING, On, Parallel, Race, SETTLED, SIGNALS, Wait};
 
 /// Values stay below this number, so that nothing overflows.
