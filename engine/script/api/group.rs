@@ -372,6 +372,10 @@ impl Group<'_> {
                         suspended.push((state, wake, error));
                     }
                 }
+                // Where a race around it is over, what has ended before that is stored with the race's record.
+                Place::Running(running) if self.parent.is_left() && running.take().is_some() => {
+                    self.parent.inherit(running.attempt.take_own());
+                }
                 // It is ended with the script.
                 Place::New | Place::Running(_) => {}
             }

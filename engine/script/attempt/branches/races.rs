@@ -130,7 +130,7 @@ impl Attempt {
     }
 
     /// Whether it ends, since another branch has ended its race, or one around it.
-    pub(in crate::script::attempt) fn is_left(&self) -> bool {
+    pub(in crate::script) fn is_left(&self) -> bool {
         self.any_branch(&mut |branch| branch.is_left.get())
     }
 
