@@ -20,17 +20,23 @@ const LOOK_AGAIN_MS: i64 = 10;
 /// The wall clock, which never goes back within a process, and never stands still: after somebody has set it back, time
 /// goes on from where it was.
 #[derive(Debug, Clone)]
-pub struct SystemClock {
+pub struct SystemClock(Arc<System>);
+
+/// What the clones of a clock share. It lies apart from the count of the clones, which changes with each wait: all threads look here
+/// many times a millisecond, and would have to fetch it anew each time.
+#[derive(Debug)]
+#[repr(align(128))]
+struct System {
     start: Instant,
     /// How far the wall clock was ahead of the time since the start, at most.
-    ahead_ms: Arc<AtomicI64>,
+    ahead_ms: AtomicI64,
     /// The time since the start at which the wall clock was last looked at.
-    looked_ms: Arc<AtomicI64>,
+    looked_ms: AtomicI64,
 }
 
 impl Default for SystemClock {
     fn default() -> SystemClock {
-        SystemClock { start: Instant::now(), ahead_ms: Arc::new(AtomicI64::new(i64::MIN)), looked_ms: Arc::new(AtomicI64::new(i64::MIN)) }
+        SystemClock(Arc::new(System { start: Instant::now(), ahead_ms: AtomicI64::new(i64::MIN), looked_ms: AtomicI64::new(i64::MIN) }))
     }
 }
 
@@ -39,8 +45,8 @@ impl SystemClock {
     fn at(&self, wall_ms: i64, elapsed_ms: i64) -> Millis {
         let ahead = wall_ms - elapsed_ms;
         // The clock is read many times a millisecond: what all threads share is only written where it changes.
-        let most = self.ahead_ms.load(Ordering::Relaxed);
-        let most = if ahead > most { self.ahead_ms.fetch_max(ahead, Ordering::Relaxed).max(ahead) } else { most };
+        let most = self.0.ahead_ms.load(Ordering::Relaxed);
+        let most = if ahead > most { self.0.ahead_ms.fetch_max(ahead, Ordering::Relaxed).max(ahead) } else { most };
         Millis(most + elapsed_ms)
     }
 }
@@ -58,17 +64,17 @@ fn milliseconds(time: Duration) -> i64 {
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
         // It is asked a dozen times a run: one of the two clocks is enough most times.
-        let elapsed = milliseconds(self.start.elapsed());
-        let looked = self.looked_ms.load(Ordering::Acquire);
+        let elapsed = milliseconds(self.0.start.elapsed());
+        let looked = self.0.looked_ms.load(Ordering::Acquire);
         if looked != i64::MIN && elapsed - looked < LOOK_AGAIN_MS {
-            return Millis(self.ahead_ms.load(Ordering::Relaxed) + elapsed);
+            return Millis(self.0.ahead_ms.load(Ordering::Relaxed) + elapsed);
         }
         // In this order: a thread that is held up between the two must not count the time as one that was set forward.
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds);
-        let elapsed = milliseconds(self.start.elapsed());
+        let elapsed = milliseconds(self.0.start.elapsed());
         let now = self.at(wall, elapsed);
         // Only once `ahead_ms` is known may others go by it.
-        self.looked_ms.store(elapsed, Ordering::Release);
+        self.0.looked_ms.store(elapsed, Ordering::Release);
         now
     }
 

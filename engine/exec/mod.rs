@@ -470,7 +470,10 @@ impl Inner {
     async fn settled(&self, ticket: Ticket) -> Settled {
         match ticket.await {
             Ok(verdicts) => {
-                self.disk_full.store(false, Ordering::Relaxed);
+                // All threads come by here with each commit, and what is written is taken from the others.
+                if self.disk_full.load(Ordering::Relaxed) {
+                    self.disk_full.store(false, Ordering::Relaxed);
+                }
                 Settled::Done(verdicts)
             }
             Err(StoreError::Full) => {

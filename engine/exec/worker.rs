@@ -1,6 +1,6 @@
 //! Runs handlers on one thread: many at once, each until it ends or has to wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,6 +114,8 @@ struct Table {
 struct Side {
     ports: Arc<Ports>,
     meter: Arc<Meter>,
+    /// Whether the run that ended last had to know its start as durable before its own end.
+    acts: Cell<bool>,
 }
 
 /// A script that has begun.
@@ -133,7 +135,7 @@ impl Table {
         let meter = self.inner.metrics.meter(function);
         let exports_traces = self.inner.traces.is_some();
         let watch = Arc::new(Metered { meter: Arc::clone(&meter), broadcast: Arc::clone(&self.inner.watch), exports_traces });
-        let side = Rc::new(Side { ports: Arc::new(Ports { watch, ..self.ports.clone() }), meter });
+        let side = Rc::new(Side { ports: Arc::new(Ports { watch, ..self.ports.clone() }), meter, acts: Cell::new(false) });
         self.sides.borrow_mut().insert(Arc::clone(function), Rc::clone(&side));
         side
     }
@@ -142,8 +144,11 @@ impl Table {
     async fn begin(self: Rc<Self>, Batch { mut assigns, ticket, at_once }: Batch) {
         let surroundings = Arc::clone(&self.inner.project().surroundings);
         let mut begun = Vec::with_capacity(assigns.len());
+        // Where there are several, one that acts would only wait for its start on a stack that others have use for. One that is alone is
+        // sooner at its act.
+        let are_several = assigns.len() > 1;
         for assign in &mut assigns {
-            let made = assign.made.take_if(|_| at_once);
+            let made = assign.made.take_if(|made| at_once && !(are_several && self.side(&made.run.function).acts.get()));
             begun.push(match made.map(|made| self.execute(assign, assign.loaded(*made), &surroundings, Footing::open())).transpose() {
                 Ok(begun) => begun,
                 Err(error) => return self.inner.fail(error),
@@ -263,6 +268,7 @@ impl Table {
     /// Runs the script and commits what follows from it.
     async fn run_out(self: Rc<Self>, function: Arc<Function>, call: Rc<Call>, stop: Arc<Stop>, after: After, side: Rc<Side>) {
         let outcome = self.outcome(&function, &call, &stop, &after, &side).await;
+        side.acts.set(call.footing.was_demanded());
         if let After::Lent(relay) = after {
             relay.ended(call.run.id, matches!(outcome, Ok(Some(_))));
         }

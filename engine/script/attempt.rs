@@ -317,17 +317,40 @@ impl Attempt {
 
     /// Waits for a step's work, until the step's deadline at most. Meanwhile the run is not among those at work.
     pub(super) fn wait_in_step<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
-        self.wait_until_deadline(future, true)
+        self.wait_until(future, self.deadline(), true)?.ok_or_else(|| self.late())
+    }
+
+    /// As `wait_in_step`, but not for longer than until `late`; then there is none.
+    pub(super) fn wait_in_step_until<F: Future>(&self, future: F, late: Millis) -> Result<Option<F::Output>, Fault> {
+        let until = self.deadline().map_or(late, |deadline| deadline.min(late));
+        match self.wait_until(future, Some(until), true)? {
+            None if until < late => Err(self.late()),
+            ready => Ok(ready),
+        }
     }
 
     /// As `wait_in_step`, for what comes soon: the run stays among those at work.
     pub(super) fn wait_at_work<F: Future>(&self, future: F) -> Result<F::Output, Fault> {
-        self.wait_until_deadline(future, false)
+        self.wait_until(future, self.deadline(), false)?.ok_or_else(|| self.late())
     }
 
-    fn wait_until_deadline<F: Future>(&self, future: F, may_rest: bool) -> Result<F::Output, Fault> {
-        let Some(inside) = self.inside() else { return self.wait(future) };
-        let timer = self.ports.clock.sleep_until(inside.deadline, false);
+    /// Until when the running step may take.
+    fn deadline(&self) -> Option<Millis> {
+        self.inside.borrow().as_ref().map(|inside| inside.deadline)
+    }
+
+    /// The running step's deadline is over.
+    fn late(&self) -> Fault {
+        match self.inside() {
+            Some(inside) => self.halt(Halt::Limit(Box::new(self.overdue(&inside)))),
+            None => terminated(),
+        }
+    }
+
+    /// Waits for something, or until then; then there is none.
+    fn wait_until<F: Future>(&self, future: F, until: Option<Millis>, may_rest: bool) -> Result<Option<F::Output>, Fault> {
+        let Some(until) = until else { return self.wait(future).map(Some) };
+        let timer = self.ports.clock.sleep_until(until, false);
         let both = async {
             tokio::select! {
                 biased;
@@ -349,10 +372,7 @@ impl Attempt {
         if rests.get() {
             self.ports.desk.resume();
         }
-        match ready? {
-            Some(value) => Ok(value),
-            None => Err(self.halt(Halt::Limit(Box::new(self.overdue(&inside))))),
-        }
+        ready
     }
 
     /// Adds a line to the run's log; silent while the script goes over what it has recorded before.

@@ -14,7 +14,7 @@ use super::attempt::load;
 use super::coroutine::Broken;
 use super::engine::begin_text;
 use super::import::{file_of, with_modules};
-use super::{Facts, Host, Program, Refused, Use, check, entries};
+use super::{Facts, Host, Program, Refused, Sees, Use, check, entries};
 
 /// Largest handler file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -121,7 +121,10 @@ fn compile(host: &Host, files: &dyn Files, handler: &str, globals: &'static [&'s
             let row = row(&sources);
             // Lines count from 1.
             let lines = sources.iter().map(|source| vec![OnceLock::new(); source.text.lines().count() + 1].into()).collect();
-            Ok(Program { engine: Arc::clone(&host.engine), ast, modules, files: sources, row, warnings: problems, uses, facts, lines })
+            let names = |word: &str| sources.first().is_some_and(|main| main.text.contains(word));
+            let sees = Sees { event: names("event"), events: names("events") };
+            let engine = Arc::clone(&host.engine);
+            Ok(Program { engine, ast, modules, files: sources, row, warnings: problems, uses, facts, lines, sees })
         }
         _ => {
             // What is asked for where nothing could be read is not known, so no value counts as one that nobody has asked for.

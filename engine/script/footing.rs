@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Footing {
     is_firm: Cell<Option<bool>>,
+    is_demanded: Cell<bool>,
     settled: Notify,
 }
 
@@ -29,6 +30,16 @@ impl Footing {
     /// Whether the start is known to be durable.
     pub fn is_firm(&self) -> bool {
         self.is_firm.get() == Some(true)
+    }
+
+    /// The script cannot go on before the start is durable.
+    pub(super) fn demand(&self) {
+        self.is_demanded.set(true);
+    }
+
+    /// Whether the script has come to something before which the start has to be durable, be it so or not.
+    pub fn was_demanded(&self) -> bool {
+        self.is_demanded.get()
     }
 
     /// It is known now whether the start is durable, or has been refused for good.

@@ -169,6 +169,14 @@ pub struct Program {
     uses: Vec<Use>,
     facts: Facts,
     lines: Lines,
+    sees: Sees,
+}
+
+/// Which variables the handler itself may read, by its text: for each run they would be made in vain where it names them nowhere. Other
+/// files have functions alone, which see no variables.
+struct Sees {
+    event: bool,
+    events: bool,
 }
 
 /// `file:line` of each line of each file, made when it is first asked for: every record has one.
@@ -194,11 +202,6 @@ impl Program {
     /// The path of the handler below the config's folder.
     pub fn main(&self) -> &str {
         self.files.first().map_or("", |file| file.name.as_str())
-    }
-
-    /// Whether the handler itself may read `events`: for most it need not be made.
-    fn sees_events(&self) -> bool {
-        self.files.first().is_some_and(|file| file.text.contains("events"))
     }
 
     /// Its files with their texts, the handler first.

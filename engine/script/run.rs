@@ -102,8 +102,10 @@ fn evaluate(attempt: &Attempt) -> Result<Json, Fault> {
     }
     let program = &attempt.program;
     let mut scope = Scope::new();
-    scope.push_constant_dynamic("event", event(&attempt.call.event));
-    if program.sees_events() {
+    if program.sees.event {
+        scope.push_constant_dynamic("event", event(&attempt.call.event));
+    }
+    if program.sees.events {
         let events = std::iter::once(&attempt.call.event).chain(&attempt.call.batch).map(event);
         scope.push_constant_dynamic("events", Dynamic::from_array(events.collect()));
     }

@@ -256,6 +256,7 @@ impl Attempt {
 
     /// Waits until the run's start is durable: it comes before all that the run hands over or does.
     pub(super) fn demand_footing(&self) -> Result<(), Fault> {
+        self.call.footing.demand();
         if self.call.footing.is_firm() || self.wait(self.call.footing.settled())? {
             return Ok(());
         }

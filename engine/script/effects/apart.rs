@@ -1,5 +1,6 @@
-//! Work of a step that is done off its stack: in a task of its own, or on a thread that may block.
+//! Work of a step that others do, while the script waits: where it waits, in a task of its own, or on a thread that may block.
 
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::script::error::{Fault, Thrown};
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(places())));
 
 /// Tasks of a thread that may be about to begin at once. Thousands that begin together would only stand in line for the processor,
-/// each with a connection and its buffers; in turn, most find the connection of one that is done. With fewer than a processor can serve in the
-/// time that a near server takes to answer, some 20 ms, it would stand idle.
+/// each with a connection and its buffers; in turn, most find the connection of one that is done. With fewer than a processor can serve in the time
+/// that a near server takes to answer, some 20 ms, it would stand idle.
 const BEGIN_AT_ONCE: usize = 320;
 /// How long a task counts as beginning that is not done before: from then on it waits for somebody else, and is in nobody's way.
 const BEGINS: Duration = Duration::from_millis(50);
@@ -36,7 +37,7 @@ pub(super) fn places() -> usize {
 }
 
 /// A task that ends where nobody waits for it any more.
-struct Task<T>(JoinHandle<T>);
+pub(super) struct Task<T>(pub(super) JoinHandle<T>);
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
@@ -65,24 +66,25 @@ fn demand_world(attempt: &Attempt, what: &str) -> Result<(), Fault> {
     Err(Thrown::last("E0433", format!("{what}: there is nothing outside of the engine here")).fault())
 }
 
-fn wait<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Result<Outcome<T>, Fault> {
+/// Waits for work, which is polled where the script waits. What it allocates and frees is its own.
+fn wait<T>(attempt: &Attempt, mut work: Pin<&mut impl Future<Output = T>>, timeout: Option<Span>) -> Result<Option<T>, Fault> {
+    let polled = std::future::poll_fn(|context| alloc::uncounted(|| work.as_mut().poll(context)));
+    // One timer does for both ends.
+    match timeout {
+        Some(timeout) => attempt.wait_in_step_until(polled, attempt.now().after(timeout)),
+        None => attempt.wait_in_step(polled).map(Some),
+    }
+}
+
+fn wait_for<T>(attempt: &Attempt, task: JoinHandle<T>, timeout: Option<Span>) -> Result<Outcome<T>, Fault> {
     let mut task = Task(task);
-    let timer = timeout.map(|timeout| attempt.ports.clock.sleep_until(attempt.now().after(timeout), false));
-    let late = async {
-        match timer {
-            Some(timer) => timer.await,
-            None => std::future::pending().await,
-        }
-    };
-    let outcome = attempt.wait_in_step(async {
-        tokio::select! {
-            biased;
-            joined = &mut task.0 => joined.map_or_else(|error| Outcome::Broken(error.to_string()), Outcome::Done),
-            () = late => Outcome::Late,
-        }
-    });
+    let joined = wait(attempt, Pin::new(&mut task.0), timeout);
     alloc::uncounted(|| drop(task));
-    outcome
+    Ok(match joined? {
+        Some(Ok(done)) => Outcome::Done(done),
+        Some(Err(error)) => Outcome::Broken(error.to_string()),
+        None => Outcome::Late,
+    })
 }
 
 /// Waits until it is this one's turn to begin. That is soon, and nobody outside is waited for: so the run stays among those at work, and
@@ -97,14 +99,39 @@ fn turn(attempt: &Attempt) -> Result<Option<OwnedSemaphorePermit>, Fault> {
 }
 
 /// Does the work, which has a place among those that begin until it is done, or has taken as long as a beginning may.
-async fn begun<T>(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
+async fn begun<T>(place: Option<OwnedSemaphorePermit>, mut work: Pin<Box<impl Future<Output = T>>>) -> T {
     tokio::select! {
         biased;
         done = &mut work => return done,
         () = tokio::time::sleep(BEGINS) => drop(place),
     }
     work.await
+}
+
+/// Does the work once it has a place among all that are under way. Whoever waits for one is in nobody's way.
+async fn placed<T>(work: impl Future<Output = T>) -> T {
+    // It is never closed, and what has no place would only fail at its socket.
+    let _place = PLACES.acquire().await;
+    work.await
+}
+
+/// Does it where the script waits, when it is its turn: no task has to be made, woken and awaited. It is for what takes little of a stack.
+/// A branch is polled whenever another one of its run goes on, so its work is done in a task all the same.
+pub(super) fn call<T: Send + 'static>(
+    attempt: &Attempt,
+    what: &str,
+    timeout: Option<Span>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<Outcome<T>, Fault> {
+    if attempt.is_branch() {
+        return task(attempt, what, timeout, work);
+    }
+    demand_world(attempt, what)?;
+    let turn = turn(attempt)?;
+    let mut work = alloc::uncounted(|| Box::pin(begun(turn, Box::pin(placed(work)))));
+    let done = wait(attempt, work.as_mut(), timeout);
+    alloc::uncounted(|| drop(work));
+    Ok(done?.map_or(Outcome::Late, Outcome::Done))
 }
 
 /// Does it in a task of its own, when it is its turn. What the task allocates and frees is its own; only what reaches the script counts
@@ -117,13 +144,9 @@ pub(super) fn task<T: Send + 'static>(
 ) -> Result<Outcome<T>, Fault> {
     demand_world(attempt, what)?;
     let turn = turn(attempt)?;
-    let work = async {
-        // It is never closed, and what has no place would only fail at its socket.
-        let _place = PLACES.acquire().await;
-        work.await
-    };
-    // Whoever waits for a place among all that are under way is in nobody's way either.
-    wait(attempt, alloc::uncounted(|| tokio::spawn(begun(turn, work))), timeout)
+    // The work is put into its box first: what is handed on is moved several times until it is a task, and each future that has another
+    // one in it has room for it twice.
+    wait_for(attempt, alloc::uncounted(|| tokio::spawn(begun(turn, Box::pin(placed(work))))), timeout)
 }
 
 /// Does it on a thread that may block. Whoever does not wait any more leaves it to its end.
@@ -139,7 +162,7 @@ pub(super) fn thread<T: Send + 'static>(
         // It has its place for as long as it runs, also where nobody waits any more.
         tokio::task::spawn_blocking(move || (work(), drop(place)).0).await
     };
-    let outcome = wait(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)?;
+    let outcome = wait_for(attempt, alloc::uncounted(|| tokio::spawn(work)), timeout)?;
     Ok(match outcome {
         Outcome::Done(Ok(done)) => Outcome::Done(done),
         Outcome::Done(Err(error)) => Outcome::Broken(error.to_string()),

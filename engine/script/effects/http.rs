@@ -198,14 +198,14 @@ impl Serialize for Shown<'_> {
     }
 }
 
-/// Sends the request from a task of its own, off this stack; none where no answer came in time.
+/// Sends the request; none where no answer came in time.
 fn send(attempt: &Attempt, shown: &str, request: Request, timeout: Span) -> Result<Option<Result<Answer, Failed>>, Fault> {
     let client = alloc::uncounted(|| client(&attempt.call.surroundings.http));
     let (rules, client) = client.map_err(|error| Thrown::new("E0418", format!("no HTTP client: {error}")).fault())?;
     // The future of a request takes kilobytes. On this stack they would be touched by each call through which it is handed on, and
     // stay taken for as long as the request is under way.
-    let performed = async { Box::pin(perform(client, rules, request)).await };
-    Ok(match apart::task(attempt, shown, Some(timeout), performed)? {
+    let performed = alloc::uncounted(|| Box::pin(perform(client, rules, request)));
+    Ok(match apart::call(attempt, shown, Some(timeout), performed)? {
         Outcome::Done(answer) => Some(answer),
         Outcome::Late => None,
         Outcome::Broken(said) => Some(Err(Failed::Network(said))),

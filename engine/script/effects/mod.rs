@@ -1,6 +1,7 @@
 //! What a step may do to the world outside.
 
 mod apart;
+mod connections;
 pub(super) mod db;
 pub(super) mod email;
 pub(super) mod exec;

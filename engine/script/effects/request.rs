@@ -2,7 +2,6 @@
 //!
 //! Everything here is plain and `Send`, and knows no script: it runs as a task of its own, beside the script that waits.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,20 +12,19 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{Method, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
 use rustls_platform_verifier::ConfigVerifierExt as _;
-use url::Url;
+use url::{Position, Url};
 
 use super::apart::places;
+use super::connections::{Client, Lent, Sent};
 use super::guard::{Reach, reach};
 use crate::script::HttpRules;
 use crate::script::outside::without_query;
@@ -37,8 +35,8 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const REDIRECTS_MOST: usize = 10;
 /// Clients that a thread keeps: one for each set of rules, of the newest projects.
 const CLIENTS_MOST: usize = 4;
-/// How long a connection is kept for the next call.
-const KEPT: Duration = Duration::from_secs(15);
+/// How long nothing may come over a connection before the system asks whether the other side is there still.
+const ASKED_AFTER: Duration = Duration::from_secs(15);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -101,9 +99,6 @@ fn check(rules: &HttpRules, host: &str, address: IpAddr) -> Result<(), Refused> 
     Err(Refused { host: host.to_owned(), address, listable })
 }
 
-/// What sends requests on one thread, and keeps their connections.
-pub(super) type Client = legacy::Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>;
-
 /// Looks names up, and gives only addresses that the rules let through.
 #[derive(Clone)]
 pub(super) struct Guarded(Arc<HttpRules>);
@@ -164,15 +159,11 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
         let mut connector = HttpConnector::new_with_resolver(Guarded(Arc::clone(&rules)));
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_keepalive(Some(KEPT));
+        connector.set_keepalive(Some(ASKED_AFTER));
         let tls = rustls::ClientConfig::with_platform_verifier().map_err(|error| error.to_string())?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            // Each thread keeps connections of its own.
-            .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(places().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)))
-            .build(connector);
+        // Each thread keeps connections of its own.
+        let client = Client::new(connector, places().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)));
         if clients.len() >= CLIENTS_MOST {
             clients.remove(0);
         }
@@ -185,21 +176,28 @@ pub(super) fn client(rules: &HttpRules) -> Result<(Arc<HttpRules>, Client), Stri
 pub(super) async fn perform(client: Client, rules: Arc<HttpRules>, mut request: Request) -> Result<Answer, Failed> {
     for _ in 0..=REDIRECTS_MOST {
         check_url(&rules, &request.url)?;
-        let response = client.request(request.to_hyper()?).await.map_err(|error| failed(&error))?;
-        let target = response.headers().get(LOCATION).filter(|_| request.follow && response.status().is_redirection());
-        let Some(target) = target else { return read(response).await };
+        let (origin, sent) = request.to_hyper()?;
+        let (response, connection) = client.send(origin, sent).await.map_err(|error| failed(&*error))?;
+        let status = response.status();
+        let target = response.headers().get(LOCATION).filter(|_| request.follow && status.is_redirection());
+        let Some(target) = target else { return read(response, connection).await };
         let target = target.to_str().map_err(|_| Failed::Url("the redirect's target is not text".to_owned()))?;
         let url = request.url.join(target).map_err(|error| Failed::Url(format!("the redirect to `{target}`: {error}")))?;
-        request.redirect(response.status(), url);
+        // Nobody reads its body.
+        drop(response);
+        connection.give_back().await;
+        request.redirect(status, url);
     }
     Err(Failed::Url(format!("more than {REDIRECTS_MOST} redirects")))
 }
 
 impl Request {
-    /// The request as it is sent: a user in the URL is one of basic authentication, unless there is a better one.
-    fn to_hyper(&self) -> Result<hyper::Request<Full<Bytes>>, Failed> {
+    /// The origin that is asked, and the request as it is sent to it: a user in the URL is one of basic authentication, unless there is
+    /// a better one.
+    fn to_hyper(&self) -> Result<(String, Sent), Failed> {
+        let url = &self.url;
+        let unsendable = |error: &dyn fmt::Display| Failed::Url(format!("`{}` cannot be sent: {error}", without_query(url)));
         let mut headers = self.headers.clone();
-        let mut url = Cow::Borrowed(&self.url);
         if !url.username().is_empty() || url.password().is_some() {
             let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
             let whole = format!("{}:{}", decoded(url.username()), url.password().map(decoded).unwrap_or_default());
@@ -207,16 +205,19 @@ impl Request {
             if let Some(value) = header_value(&text, true).filter(|_| !headers.contains_key(AUTHORIZATION)) {
                 headers.insert(AUTHORIZATION, value);
             }
-            // A URL with a host, as every one of HTTP has, can be without them.
-            let _ = (url.to_mut().set_username(""), url.to_mut().set_password(None));
         }
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("stepwell/", env!("CARGO_PKG_VERSION"))));
-        let uri: Uri = url.as_str().parse().map_err(|error| Failed::Url(format!("`{}` cannot be sent: {error}", without_query(&url))))?;
-        let mut sent = hyper::Request::new(Full::new(self.body.clone().unwrap_or_default()));
+        // With its port only where that is not the one of the scheme.
+        let host = &url[Position::BeforeHost..Position::AfterPort];
+        let named = HeaderValue::from_str(host).map_err(|error| unsendable(&error))?;
+        // Whoever names another one means it.
+        headers.entry(HOST).or_insert(named);
+        let uri: Uri = url[Position::BeforePath..Position::AfterQuery].parse().map_err(|error| unsendable(&error))?;
+        let mut sent = Sent::new(Full::new(self.body.clone().unwrap_or_default()));
         *sent.method_mut() = self.method.clone();
         *sent.uri_mut() = uri;
         *sent.headers_mut() = headers;
-        Ok(sent)
+        Ok((format!("{}://{host}", url.scheme()), sent))
     }
 
     /// Becomes the request that a redirect asks for.
@@ -254,19 +255,20 @@ fn check_url(rules: &HttpRules, url: &Url) -> Result<(), Failed> {
     }
 }
 
-async fn read(response: hyper::Response<Incoming>) -> Result<Answer, Failed> {
+async fn read(response: hyper::Response<Incoming>, mut connection: Lent) -> Result<Answer, Failed> {
     let (head, mut incoming) = response.into_parts();
     if incoming.size_hint().exact().is_some_and(|length| length > ANSWER_BYTES as u64) {
         return Err(Failed::Large);
     }
     let mut body = Vec::new();
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = connection.frame(&mut incoming).await {
         let Ok(part) = frame.map_err(|error| failed(&error))?.into_data() else { continue };
         if body.len() + part.len() > ANSWER_BYTES {
             return Err(Failed::Large);
         }
         body.extend_from_slice(&part);
     }
+    connection.give_back().await;
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
@@ -321,10 +323,16 @@ mod tests {
         let mut asked = request(Method::GET);
         asked.url = Url::parse("http://us%C3%A9r:p%40ss@a.example:81/x?y=1#part").expect("a URL");
         let sent = |asked: &Request| asked.to_hyper().expect("a request");
-        assert_eq!(sent(&asked).headers()["authorization"], "x", "what the script says counts");
+        assert_eq!(sent(&asked).1.headers()["authorization"], "x", "what the script says counts");
         asked.headers.remove("authorization");
-        let (head, _) = sent(&asked).into_parts();
-        assert_eq!(head.uri, "http://a.example:81/x?y=1");
+        let (origin, sent) = sent(&asked);
+        let (head, _) = sent.into_parts();
+        assert_eq!((origin.as_str(), head.uri.to_string().as_str()), ("http://a.example:81", "/x?y=1"));
+        assert_eq!(head.headers["host"], "a.example:81");
+        let mut named = asked.clone();
+        named.headers.insert("host", HeaderValue::from_static("b.example"));
+        let (origin, sent) = named.to_hyper().expect("a request");
+        assert_eq!((origin.as_str(), &sent.headers()["host"]), ("http://a.example:81", &HeaderValue::from_static("b.example")));
         // `usér:p@ss`
         assert_eq!(head.headers["authorization"], "Basic dXPDqXI6cEBzcw==");
         assert!(head.headers["authorization"].is_sensitive());
