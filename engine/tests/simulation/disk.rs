@@ -19,6 +19,8 @@ use super::world::World;
 
 /// No engine lives for so many, but for those in which an idle one looks for old rows.
 const MOST_FLUSHES: u64 = 20_000;
+/// The same where the clock starts runs, as long as another one tries for hours.
+const MOST_FLUSHES_OF_CRONS: u64 = 200_000;
 
 /// The store of one engine's life. What it holds outlives it.
 pub struct Disk {
@@ -98,12 +100,13 @@ impl Disk {
     /// Writes what is queued until the flush in which the engine dies.
     pub async fn write(self: &Arc<Disk>, plan: &mut DiskPlan) {
         let (mut number, mut idle) = (0, 0);
+        let most = if self.world.has_crons() { MOST_FLUSHES_OF_CRONS } else { MOST_FLUSHES };
         let mut full_until = Millis(0);
         loop {
             let batch = self.batch(plan).await;
             let slow = plan.dice.chance(plan.slow);
-            let most = if slow { plan.slow_ms } else { plan.flush_ms };
-            self.world.clock.sleep(Span(plan.dice.between(0, most))).await;
+            let takes = if slow { plan.slow_ms } else { plan.flush_ms };
+            self.world.clock.sleep(Span(plan.dice.between(0, takes))).await;
             if plan.dice.chance(plan.full) && number > 0 {
                 full_until = self.world.clock.now().after(Span::seconds(plan.dice.between(0, 20)));
             }
@@ -115,7 +118,7 @@ impl Disk {
             number += 1;
             idle += u64::from(batch.iter().flat_map(|commit| &commit.sites).all(|site| *site == Some(Site::Sweep)));
             self.world.count_flush();
-            if number - idle > MOST_FLUSHES {
+            if number - idle > most {
                 self.world.facts().broken("I3: the engine commits and commits, and comes to no end".to_owned());
                 return self.world.freeze();
             }

@@ -514,6 +514,11 @@ impl World {
         differ.into_iter().for_each(|what| facts.broken(what));
     }
 
+    /// Whether the clock starts runs in it.
+    pub fn has_crons(&self) -> bool {
+        self.plan.functions.iter().any(|function| !function.gates.crons.is_empty())
+    }
+
     pub fn sabotage(&self) -> Option<Sabotage> {
         self.plan.sabotage
     }
