@@ -408,9 +408,9 @@ impl Attempt {
 
     fn found_in_branch(&self, branch: &Branch, record: &Record) -> Found {
         branch.left.set(branch.left.get().saturating_sub(1));
-        self.forget_below(&|(kind, key)| *kind == record.kind && *key == record.key);
+        self.forget_below(&|kind, key| kind == record.kind && *key == *record.key);
         if record.kind == Kind::Race {
-            self.forget_below(&|(_, key)| is_under(key, &record.key));
+            self.forget_below(&|_, key| is_under(key, &record.key));
         }
         self.operations.set(0);
         self.passes_record(record);
@@ -418,9 +418,9 @@ impl Attempt {
     }
 
     /// Records of branches were asked for again, or are needed no more: the branches that these are in have come past them.
-    fn forget_below(&self, which: &dyn Fn(&(Kind, Arc<str>)) -> bool) {
+    fn forget_below(&self, which: &dyn Fn(Kind, &str) -> bool) {
         let mut forget = |branch: &Branch| {
-            alloc::uncounted(|| branch.below.borrow_mut().retain(|record| !which(record)));
+            alloc::uncounted(|| branch.below.borrow_mut().retain(|(kind, key)| !which(*kind, key)));
             false
         };
         self.any_branch(&mut forget);

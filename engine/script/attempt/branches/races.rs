@@ -50,7 +50,7 @@ impl Attempt {
             state.fit.pass_over(&self.call.journal.records, key);
             state.fit.missed()
         };
-        self.forget_below(&|(_, below)| is_under(below, key));
+        self.forget_below(&|_, below| is_under(below, key));
         self.common.change();
         match missed {
             None => {}
