@@ -249,6 +249,8 @@ impl Scheduler {
             Ok(crons) => self.crons = crons,
             Err(error) => return self.inner.fail(error),
         }
+        // What was cancelled or paused meanwhile does not begin.
+        self.take_waiting();
         self.inner.ready.send_replace(true);
         self.inner.readied.notify_waiters();
         let mut fault = self.inner.fault.subscribe();
@@ -272,9 +274,7 @@ impl Scheduler {
                 message = self.inbox.recv() => {
                     let Some(message) = message else { break };
                     self.take(message);
-                    while let Ok(message) = self.inbox.try_recv() {
-                        self.take(message);
-                    }
+                    self.take_waiting();
                 }
                 _ = fault.wait_for(Option::is_some) => break,
                 () = self.inner.clock.sleep_until(next, idle) => {}
@@ -284,6 +284,13 @@ impl Scheduler {
         for reply in self.draining.drain(..) {
             // A caller that gave up waiting needs no answer.
             let _ = reply.send(());
+        }
+    }
+
+    /// Takes what has come by now.
+    fn take_waiting(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
         }
     }
 

@@ -110,10 +110,6 @@ impl Scheduler {
         for (run, reason) in recovery::orphans(&inner, &invoked)? {
             inner.cancel_surely(run, &reason).await;
         }
-        // They are forgotten before anything begins.
-        while let Ok(message) = self.inbox.try_recv() {
-            self.take(message);
-        }
         Ok(())
     }
 
