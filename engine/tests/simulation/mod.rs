@@ -39,7 +39,7 @@ use world::Outcome;
 /// Worlds that are tried where nothing else is said.
 const WORLDS: u64 = incident::FROM + 21;
 /// Seeds that failed in `scripts/soak --sim` before what they had found was mended.
-const FOUND: [u64; 14] = [
+const FOUND: [u64; 15] = [
     22768948185712,
     58666161884443,
     65195076764474,
@@ -50,6 +50,7 @@ const FOUND: [u64; 14] = [
     192982926492733,
     212042116547271,
     214861757604732,
+    239158695233217,
     253692821320237,
     255375415362417,
     262596703461384,

@@ -85,6 +85,9 @@ impl Facts {
         if row.collects().is_some() {
             // An event that had to be decided on again may have been accepted before the window closed, and come after that.
             let open = self.open_run(function, row.gates.as_deref(), now, row.id);
+            // Nor is it in the way of a window that was opened once its own was over, and came to the disk before it.
+            let first = |run: &RunId| self.passed.collected.get(run).and_then(|events| self.events.get(events.first()?));
+            let open = open.filter(|run| first(run).is_none_or(|first| first.accepted < row.enter));
             let own = gates.is_batch() && event.ts > event.accepted;
             self.hold(own || open.is_none(), || format!("I6: {} was created for event {}, while {open:?} collects", row.id, event.id));
             self.passed.collected.insert(row.id, vec![event.id]);
