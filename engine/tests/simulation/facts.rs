@@ -95,8 +95,8 @@ pub struct Facts {
 pub struct Run {
     pub function: usize,
     pub event: EventId,
-    /// Those that it had before, as long as no engine was told of a later one.
-    former: Vec<EventId>,
+    /// Those that it had before, each with when an engine was told of a later one.
+    former: Vec<(EventId, Option<Millis>)>,
     pub state: RunState,
     keys: Vec<String>,
     enter: Millis,
@@ -223,11 +223,11 @@ impl Facts {
             if let Write::Retarget { run, event, .. } = write
                 && let Some(run) = self.runs.get_mut(run)
             {
-                let older = match run.former.iter().position(|former| former == event) {
+                let older = match run.former.iter().position(|(former, _)| former == event) {
                     _ if run.event == *event => run.former.len(),
                     at => at.unwrap_or(0),
                 };
-                run.former.drain(..older);
+                run.former[..older].iter_mut().for_each(|(_, told)| *told = told.or(Some(now)));
             }
             if let Write::Pause(row) = write {
                 self.heard_of_pause(row, now);

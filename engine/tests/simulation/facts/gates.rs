@@ -167,7 +167,7 @@ impl Facts {
         let stored: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
         self.hold(values == stored, || format!("run {id} has keys {stored:?} instead of {values:?}"));
         if let Some(run) = self.runs.get_mut(&id) {
-            run.former.push(run.event);
+            run.former.push((run.event, None));
             (run.event, run.enter, run.keys, run.priority, run.gates) = (event, enter, values, priority, gates);
             (run.known, run.created_in) = (None, commit);
         }
@@ -414,8 +414,9 @@ impl Facts {
         let own = |event: &EventId| self.events.get(event).map(|row| planned(row).data);
         let other = planned(event);
         let gates = &self.plan.functions[run.function].gates;
-        // Of a debounce, an event of which the engine has not been told yet is not compared with.
-        let all: Vec<_> = run.former.iter().chain([&run.event]).filter_map(own).collect();
+        // Of a debounce, an event is not compared with of which the engine had not been told as the other one came.
+        let former = run.former.iter().filter(|(_, told)| told.is_none_or(|told| told >= event.accepted));
+        let all: Vec<_> = former.map(|(former, _)| former).chain([&run.event]).filter_map(own).collect();
         gates.cancel_on.iter().any(|on| on.event == other.name && all.iter().any(|own| on.how.fits(own, &other.data)))
     }
 

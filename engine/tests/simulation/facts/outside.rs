@@ -116,7 +116,7 @@ impl Facts {
             run.known.get_or_insert(now);
             run.heard.get_or_insert(now);
             run.begun.get_or_insert(now);
-            run.former.clear();
+            run.former.iter_mut().for_each(|(_, told)| *told = told.or(Some(now)));
         }
         self.pauses_are_known(now);
         self.note(now, &format!("engine {} starts", self.life));
