@@ -79,7 +79,11 @@ impl Engine {
                     Some(_) => Ok((row, source)),
                 }
             });
-            let (row, source) = work.await.map_err(|_| StoreError::Closed)??;
+            let (row, source) = work.await.map_err(|_| StoreError::Closed)?.inspect_err(|error| {
+                if let MigrateError::Store(error) = error {
+                    self.inner.meets(error);
+                }
+            })?;
             let (from, to) = (row.version.clone(), Arc::clone(&source.hash));
             let is_there = from.as_ref().is_none_or(|from| *from == to);
             let is_parked = row.state == RunState::Parked;

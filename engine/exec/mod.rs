@@ -466,6 +466,14 @@ impl Inner {
         outcome
     }
 
+    /// What somebody wants done could not be read: a disk that has failed is noted, as by `outcome`. A row that is damaged is not: the others
+    /// are as they were.
+    fn meets(&self, error: &StoreError) {
+        if matches!(error, StoreError::Io(_)) {
+            self.fail(error.clone());
+        }
+    }
+
     /// Waits for a commit; where the disk is full, until it is time to try again.
     async fn settled(&self, ticket: Ticket) -> Settled {
         match ticket.await {

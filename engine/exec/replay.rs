@@ -89,8 +89,12 @@ impl Engine {
             // It reads the store and runs the script's own code, so it has a thread of its own.
             let runtime = tokio::runtime::Handle::current();
             let work = tokio::task::spawn_blocking(move || runtime.block_on(prepare(&inner, run, &wanted)));
-            let prepared = work.await.map_err(|_| StoreError::Closed)??;
-            if dry_run || self.inner.commit_replay(&prepared).await? {
+            let prepared = work.await.map_err(|_| StoreError::Closed)?.inspect_err(|error| {
+                if let ReplayError::Store(error) = error {
+                    self.inner.meets(error);
+                }
+            })?;
+            if dry_run || self.inner.commit_replay(&prepared).await.inspect_err(|error| self.inner.meets(error))? {
                 let shown = prepared.kept.iter().filter(|record| !record.kind.is_tiny());
                 return Ok(Replayed { kept: shown.map(|record| Arc::clone(&record.key)).collect(), run: prepared.new });
             }
@@ -110,13 +114,13 @@ impl Engine {
         }
         let inner = &self.inner;
         loop {
-            let row = inner.store.run(run)?.ok_or(RetryError::NotFound)?;
+            let row = inner.store.run(run).inspect_err(|error| inner.meets(error))?.ok_or(RetryError::NotFound)?;
             let now = inner.clock.now();
             let backs_off = match row.state {
                 RunState::BackingOff | RunState::Parked => true,
                 // One of its branches may.
                 RunState::Sleeping | RunState::Waiting => {
-                    let journal = inner.store.journal(run)?;
+                    let journal = inner.store.journal(run).inspect_err(|error| inner.meets(error))?;
                     let races = Races::of(&journal.records);
                     let is_ahead = |attempt: &AttemptRow| attempt.next.is_some_and(|next| next > now) && !races.gave_up(attempt);
                     journal.attempts.iter().any(is_ahead)
