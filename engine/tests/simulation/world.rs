@@ -51,6 +51,8 @@ pub struct World {
     editions: Mutex<HashMap<String, usize>>,
     /// The engine is dead: whatever it still says is not heard.
     frozen: AtomicBool,
+    /// It has taken longer than anybody waits for.
+    abandoned: AtomicBool,
     /// The engine is dead, or a promise was broken.
     over: Notify,
     /// There is nothing left to do.
@@ -128,7 +130,7 @@ pub fn run(plan: Plan) -> Outcome {
         let now = world.now();
         world.facts().engine_died(end, now);
         let troubled = world.facts().trouble.is_some();
-        if troubled || world.is_quiet() {
+        if troubled || world.is_quiet() || world.is_abandoned() {
             break;
         }
         let Some(death) = death else { continue };
@@ -141,7 +143,9 @@ pub fn run(plan: Plan) -> Outcome {
     world.compare(&memory);
     world.tell_delays();
     let mut facts = world.facts();
-    facts.check_end();
+    if !world.is_abandoned() {
+        facts.check_end();
+    }
     Outcome {
         trouble: facts.trouble.clone(),
         trace: std::mem::take(&mut facts.trace),
@@ -220,6 +224,7 @@ impl World {
             edition: AtomicUsize::new(0),
             editions: Mutex::default(),
             frozen: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             over: Notify::new(),
             quiet: Notify::new(),
             clock,
@@ -512,6 +517,17 @@ impl World {
             facts.note(now, &format!("{id} was deleted"));
         }
         differ.into_iter().for_each(|what| facts.broken(what));
+    }
+
+    /// Nobody waits for its end any more.
+    pub fn abandon(&self) {
+        let now = self.now();
+        self.facts().note(now, "the world is left before its end");
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Whether the clock starts runs in it.
