@@ -19,9 +19,10 @@ use super::world::World;
 
 /// No engine lives for so many, but for those in which an idle one looks for old rows.
 const MOST_FLUSHES: u64 = 20_000;
-/// A world in which the clock starts runs is left after so many: it may go on for ever where the disk is slower than the clock, and all
-/// that was to hold until there has.
-const MOST_FLUSHES_OF_CRONS: u64 = 5_000;
+/// A world in which the clock starts runs is left once an engine has lived for so long, with so many flushes: it may go on for ever where
+/// the disk is slower than the clock, and all that was to hold until there has. An engine that commits and commits is at `MOST_FLUSHES` long
+/// before.
+const LONGEST_OF_CRONS: (Span, u64) = (Span::seconds(3 * 3_600), 5_000);
 
 /// The store of one engine's life. What it holds outlives it.
 pub struct Disk {
@@ -101,6 +102,7 @@ impl Disk {
     /// Writes what is queued until the flush in which the engine dies.
     pub async fn write(self: &Arc<Disk>, plan: &mut DiskPlan) {
         let (mut number, mut idle) = (0, 0);
+        let began = self.world.clock.now();
         let mut full_until = Millis(0);
         loop {
             let batch = self.batch(plan).await;
@@ -118,7 +120,8 @@ impl Disk {
             number += 1;
             idle += u64::from(batch.iter().flat_map(|commit| &commit.sites).all(|site| *site == Some(Site::Sweep)));
             self.world.count_flush();
-            if number > MOST_FLUSHES_OF_CRONS && self.world.has_crons() {
+            let (longest, most) = LONGEST_OF_CRONS;
+            if self.world.has_crons() && number > most && self.world.clock.now().since(began) > longest {
                 self.world.abandon();
                 self.lanes().never.extend(batch);
                 return self.world.freeze();
